@@ -1,0 +1,27 @@
+"""Errors that a user can act on.
+
+Every one of them is a single line that names the offending thing and what would be right;
+the command line prints that line and exits non-zero, `--debug` adds the trace.
+"""
+
+from __future__ import annotations
+
+
+class FnlError(Exception):
+    """Base of all errors a user can act on."""
+
+
+class ConfigError(FnlError):
+    """A configuration key, value or combination that cannot be run."""
+
+
+class CorpusError(FnlError):
+    """A corpus that cannot be read as asked: missing root, bad audio, too few labels."""
+
+
+class PartitionError(FnlError):
+    """A partitioning of a corpus over clients that is impossible."""
+
+
+class RunError(FnlError):
+    """A run that had to stop: clients failed, a rule misbehaved, a directory is not writable."""

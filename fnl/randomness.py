@@ -1,0 +1,63 @@
+"""Named random streams.
+
+Every random decision of a run is drawn from a stream named by (seed, purpose, round, partition).
+A stream depends on nothing else, so the same decision falls the same way on every engine, with
+any number of workers, in any order of execution, and in a run that differs only in privacy.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+
+class Purpose(IntEnum):
+    """What a stream is for. The numbers are part of every run's identity: never reuse one."""
+
+    PARTITION = 1
+    INITIAL_WEIGHTS = 2
+    CANDIDATES = 3
+    SELECTION = 4
+    BATCHES = 5
+    PRIVACY_NOISE = 6
+    ENCODING = 7
+    DROPOUT = 8
+    SYNTHETIC_SPEAKER = 9
+    SYNTHETIC_CLIP = 10
+    SPLIT = 11
+    UNKNOWN_WORDS = 12
+    SILENCE = 13
+    RATE_NOISE = 14
+    AUGMENTATION = 15
+
+
+def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:
+    """Return the NumPy generator of one named stream.
+
+    Args:
+        seed: `run.seed` (or a corpus' own seed), non-negative.
+        purpose: what the numbers decide.
+        path: further coordinates, usually (round, partition); each non-negative.
+
+    Raises:
+        ValueError: if the seed or a coordinate is negative.
+    """
+    if seed < 0 or any(coordinate < 0 for coordinate in path):
+        raise ValueError(f"a stream needs non-negative integers, got seed {seed}, path {path}")
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(int(purpose), *path))
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+def torch_stream(seed: int, purpose: Purpose, *path: int) -> torch.Generator:
+    """Return the torch (CPU) generator of one named stream."""
+    generator = torch.Generator()
+    generator.manual_seed(int(stream(seed, purpose, *path).integers(0, 2**63 - 1)))
+    return generator
+
+
+def stable_hash(text: str) -> int:
+    """Return a 63-bit hash of `text` that is the same in every process and version of Python."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
