@@ -1,0 +1,56 @@
+"""The Flower ClientApp: who am I, and one round of local training."""
+
+from __future__ import annotations
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from clients.ledger_state import load_ledger, save_ledger
+from clients.training import train_round
+from fnl import exchange
+from fnl.config import parse_config
+from fnl.data.federated import open_federation
+from fnl.runtime.determinism import one_thread
+
+app = ClientApp()
+
+
+@app.query()
+def identify(message: Message, context: Context) -> Message:
+    """Reply with the partition this node holds and how many the engine was started with."""
+    identity = MetricRecord(
+        {
+            "partition-id": int(context.node_config["partition-id"]),
+            "num-partitions": int(context.node_config["num-partitions"]),
+        }
+    )
+    return Message(RecordDict({exchange.METRICS: identity}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the received global model on this client's clips and reply with weights and report."""
+    config = parse_config(context.run_config)
+    instructions = message.content[exchange.CONFIG]
+    weights = message.content[exchange.ARRAYS]
+    if not isinstance(instructions, ConfigRecord):
+        raise TypeError("the server's message has no configuration record")
+    with one_thread():
+        outcome = train_round(
+            config,
+            open_federation(config),
+            partition=int(context.node_config["partition-id"]),
+            server_round=int(instructions[exchange.ROUND]),
+            weights=exchange.from_arrays(weights),
+            ledger=load_ledger(context.state),
+        )
+    save_ledger(context.state, outcome.ledger)
+    content = RecordDict(
+        {
+            exchange.ARRAYS: exchange.to_arrays(outcome.weights),
+            exchange.METRICS: outcome.report.to_record(),
+        }
+    )
+    if outcome.shadow_weights is not None:
+        content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
+    return Message(content, reply_to=message)

@@ -1,0 +1,37 @@
+"""The ledger in the Flower context: it stays on the client and outlives the round."""
+
+from __future__ import annotations
+
+from flwr.app import MetricRecord, RecordDict
+
+from fnl.privacy.ledger import Ledger, Spend
+
+LEDGER = "ledger"
+
+
+def load_ledger(state: RecordDict) -> Ledger:
+    """Return the ledger kept in `state`; empty for a client that has not trained yet."""
+    if LEDGER not in state:
+        return Ledger()
+    record = state[LEDGER]
+    if not isinstance(record, MetricRecord):
+        raise TypeError("the client's ledger is not a metric record")
+    columns = (record["noise-multiplier"], record["sample-rate"], record["steps"])
+    if not all(isinstance(column, list) for column in columns):
+        raise TypeError("the client's ledger has a column that is not a list")
+    return Ledger(
+        tuple(Spend(float(s), float(q), int(n)) for s, q, n in zip(*columns, strict=True))  # type: ignore[arg-type]  # lists, checked above
+    )
+
+
+def save_ledger(state: RecordDict, ledger: Ledger) -> None:
+    """Keep `ledger` in `state`, in place."""
+    if not ledger.entries:
+        return
+    state[LEDGER] = MetricRecord(
+        {
+            "noise-multiplier": [entry.noise_multiplier for entry in ledger.entries],
+            "sample-rate": [entry.sample_rate for entry in ledger.entries],
+            "steps": [entry.steps for entry in ledger.entries],
+        }
+    )

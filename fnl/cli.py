@@ -1,0 +1,137 @@
+"""The command line: `fnl …`.
+
+Exit status is 0 only on success. An error a user can act on is one line on stderr; `--debug`, or
+`FNL_DEBUG=1`, shows the trace instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fnl.errors import FnlError
+
+app = typer.Typer(
+    help="Federated spiking neural networks under differential privacy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Prepare and describe a corpus.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="GROUP.KEY=VALUE", help="Set a configuration key."),
+]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that compute; 0: one a core.", show_default=True)
+]
+
+
+class Engine(StrEnum):
+    """Which engine carries a run."""
+
+    IN_PROCESS = "in-process"
+    FLOWER = "flower"
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show traces of errors.")] = False,
+) -> None:
+    if debug:
+        os.environ["FNL_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    assignments: Assignments = None,
+    workers: Workers = 0,
+    engine: Annotated[
+        Engine, typer.Option(help="in-process, or Flower's simulation on Ray through `flwr run`.")
+    ] = Engine.IN_PROCESS,
+    federation_config: Annotated[
+        str, typer.Option(help="Flower's own, with --engine flower; default: one core a client.")
+    ] = "",
+    app_dir: Annotated[
+        Path, typer.Option("--app", help="Folder of the Flower app, with --engine flower.")
+    ] = Path(),
+    figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
+) -> None:
+    """Run a federation and write its run directory."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    path = commands.run(
+        assignments or [],
+        workers=workers or (os.cpu_count() or 1),
+        flower_app=app_dir.absolute() if engine is Engine.FLOWER else None,
+        federation_config=federation_config,
+    )
+    if figures:
+        commands.figures(path, None)
+
+
+@app.command()
+def figures(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/figures.")] = None,
+) -> None:
+    """Draw accuracy, rates, ranking and privacy over the rounds of a run."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    commands.figures(directory, output)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    assignments: Assignments = None,
+    workers: Workers = 0,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch Speech Commands v0.02 into data.root.")
+    ] = False,
+) -> None:
+    """Compute and cache features and the partitioning; download only when asked."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    commands.data_prepare(assignments or [], workers=workers, download=download)
+
+
+@data_app.command("describe")
+def data_describe(
+    assignments: Assignments = None,
+    workers: Workers = 0,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw who has what into this file (png, svg, pdf).")
+    ] = None,
+) -> None:
+    """Print who has what: clips, speakers and labels of every client."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    commands.data_describe(assignments or [], workers=workers, figure=figure)
+
+
+def main() -> None:
+    """Entry point of the `fnl` console script."""
+    try:
+        app()
+    except FnlError as error:
+        if os.environ.get("FNL_DEBUG"):
+            logging.exception("fnl failed")
+        else:
+            Console(stderr=True, soft_wrap=True).print(f"fnl: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("fnl: interrupted\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What the command line does: the composition of corpus, engines, figures and messages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import Message
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fnl.config import Config, parse_config, parse_overrides
+from fnl.data.federated import prepare
+from fnl.errors import ConfigError
+from fnl.runtime.flower import check_app, run_with_flower
+from fnl.runtime.in_process import run_in_process
+from fnl.runtime.run_directory import read_run
+
+SERVER_APP = "server.app:app"
+CLIENT_APP = "clients.app:app"
+RUN_DIRECTORY = "run directory "
+
+_out = Console(soft_wrap=True, highlight=False)
+_err = Console(stderr=True)
+
+
+def run(
+    assignments: Sequence[str],
+    *,
+    workers: int,
+    flower_app: Path | None,
+    federation_config: str,
+) -> Path:
+    """Run a federation to its end and return its run directory.
+
+    Args:
+        assignments: "group.key=value" over the defaults.
+        workers: processes of the in-process engine.
+        flower_app: folder of the Flower app to run with `flwr run`; None runs in process.
+        federation_config: Flower's, for `flwr run`.
+
+    Raises:
+        FnlError: whatever stopped the run.
+    """
+    config = parse_config(_absolute_paths(parse_overrides(assignments)))
+    if flower_app is None and federation_config:
+        raise ConfigError("--federation-config needs --engine flower")
+    if flower_app is not None:
+        check_app(flower_app)
+    prepare(config, progress=True)
+    with _RunProgress(config) as progress:
+        if flower_app is None:
+            logging.getLogger("flwr").setLevel(logging.WARNING)
+            run_in_process(
+                SERVER_APP,
+                CLIENT_APP,
+                clients=config.data.clients,
+                run_config=config.flat(),
+                workers=workers,
+                on_reply=progress.on_reply,
+                notify=progress.say,
+            )
+        else:
+            default = f"num-supernodes={config.data.clients} client-resources-num-cpus=1"
+            run_with_flower(
+                flower_app,
+                run_config=config.flat(),
+                federation_config=federation_config or default,
+                on_line=progress.on_line,
+            )
+    path = progress.directory
+    _print_outcome(path)
+    return path
+
+
+def figures(directory: Path, output: Path | None) -> None:
+    """Draw the figures of a run and print where they are."""
+    from experiments.run_figures import draw_run  # noqa: PLC0415 seaborn takes a second
+
+    for path in draw_run(directory, output or directory / "figures"):
+        _out.print(f"figure {path}")
+
+
+def data_prepare(assignments: Sequence[str], *, workers: int, download: bool) -> None:
+    """Compute and cache features and the partitioning, downloading first when asked."""
+    config = parse_config(_absolute_paths(parse_overrides(assignments)))
+    if download:
+        if config.data.corpus != "speech-commands":
+            raise ConfigError(f"--download needs data.corpus=speech-commands, not {config.data.corpus}")
+        from fnl.data.speech_commands import download as fetch  # noqa: PLC0415 rarely needed
+
+        fetch(Path(config.data.root))
+    federation = prepare(config, workers=workers, progress=True)
+    store = federation.store
+    kind = "synthetic clips" if store.synthetic else "clips"
+    steps, bins = store.features.shape[1:]
+    _out.print(
+        f"{len(store.clips)} {kind}, {federation.classes} labels, features [{steps}, {bins}], "
+        f"{config.data.clients} clients\n{store.path}"
+    )
+
+
+def data_describe(assignments: Sequence[str], *, workers: int, figure: Path | None) -> None:
+    """Print who has what, and draw it when asked."""
+    from fnl.data.describe import describe, print_description  # noqa: PLC0415 rarely needed
+
+    config = parse_config(_absolute_paths(parse_overrides(assignments)))
+    federation = prepare(config, workers=workers, progress=True)
+    store = federation.store
+    description = describe(store.clips, store.labels, federation.partitioning)
+    print_description(description, store.labels)
+    if figure is not None:
+        from experiments.data_figures import draw_partition  # noqa: PLC0415 seaborn takes a second
+
+        title = f"{config.data.corpus}, {config.data.partitioner}, {config.data.clients} clients"
+        draw_partition(description, store.labels, title=title).savefig(figure, dpi=200)
+        _out.print(f"figure {figure.absolute()}")
+
+
+def _absolute_paths(flat: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+    """Make paths absolute: another process may have another working directory."""
+    absolute = {"run.results-dir": "results", **flat}
+    for key in ("run.results-dir", "data.root", "data.cache-dir"):
+        value = absolute.get(key)
+        if isinstance(value, str) and value:
+            absolute[key] = str(Path(value).expanduser().absolute())
+    return absolute
+
+
+def _print_outcome(path: Path) -> None:
+    import polars as pl  # noqa: PLC0415 rarely needed
+
+    record = read_run(path)
+    rounds = pl.read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
+    last = rounds.row(-1, named=True)
+    corpus = record["corpus"]
+    label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
+    epsilon = f", epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
+    _out.print(
+        f"round {last['round']}: accuracy {last['accuracy']:.3f}{label}, "
+        f"firing rate {last['firing_rate']:.3f}{epsilon}\n"
+        f"model sha256 {record['model_sha256']}\nrun directory {path}"
+    )
+
+
+@dataclass
+class _RunProgress:
+    """Shows a run's rounds on the terminal, whichever engine reports them."""
+
+    config: Config
+    directory: Path = field(default_factory=Path)
+
+    def __post_init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("[progress.description]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=_err,
+            transient=True,
+        )
+        self._task = self._bar.add_task("rounds", total=self.config.run.rounds)
+
+    def __enter__(self) -> _RunProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def say(self, message: str) -> None:
+        """Show a message of the run itself."""
+        if message.startswith(RUN_DIRECTORY):
+            self.directory = Path(message.removeprefix(RUN_DIRECTORY))
+            _out.print(message)
+
+    def on_reply(self, reply: Message) -> None:
+        """Count a client's reply of the in-process engine."""
+        if reply.metadata.message_type == "train":
+            self._bar.advance(self._task, 1 / self.config.coordination.candidates)
+
+    def on_line(self, line: str) -> None:
+        """Read a line of Flower's log."""
+        _, marker, message = line.partition("fnl: ")
+        if marker:
+            self.say(message.strip())
+        elif "[ROUND " in line:
+            current = line.partition("[ROUND ")[2].partition("/")[0]
+            self._bar.update(self._task, completed=int(current) - 1)
+        logging.getLogger("fnl.flower").debug(line)

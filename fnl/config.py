@@ -1,0 +1,287 @@
+"""One typed, frozen, validated run configuration.
+
+The same flat keys (`group.key`, kebab-case, Flower scalars) come from `[tool.flwr.app.config]`,
+from `flwr run --run-config`, from `fnl run --set` and from grid files. They are parsed here once,
+at the edge, into frozen objects; a wrong key, type, range or combination is one `ConfigError`.
+
+The paper this software studies (arXiv 2602.12009) does not publish its hyper-parameters: every
+default below is our choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fnl.errors import ConfigError
+
+Scalar = bool | int | float | str
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, alias_generator=_kebab, populate_by_name=True
+    )
+
+
+class RunGroup(_Group):
+    """What is run, where it is written, and the seed of every random stream."""
+
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$")] = ""
+    """Name of the run directory; empty: made from the configuration, never reused."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rounds: Count = 30
+    results_dir: Annotated[str, Field(min_length=1)] = "results"
+    checkpoint_every: Annotated[int, Field(ge=0)] = 0
+    """Rounds between checkpoints of the global model; 0: none."""
+
+
+class DataGroup(_Group):
+    """Corpus, features and how the training clips are spread over clients."""
+
+    corpus: Literal["synthetic", "speech-commands", "folder"] = "synthetic"
+    root: str = ""
+    """Folder of the corpus; not used by the synthetic one."""
+    words: Annotated[str, Field(min_length=1)] = "core"
+    """`core` (ten words), `all`, `twelve` (core, unknown, silence) or a comma-separated list."""
+    clients: Count = 20
+    """Partitions of the training clips, each one client."""
+    partitioner: Literal["speaker", "dirichlet", "shards", "iid"] = "speaker"
+    alpha: Positive = 0.3
+    """Concentration of `dirichlet`: small is skewed, large is IID."""
+    labels_per_client: Count = 2
+    """Labels a client holds under `shards`."""
+    quantity_alpha: NonNegative = 0.0
+    """Dirichlet concentration of client sizes; 0: no quantity skew."""
+    min_clips: Count = 2
+    speakers: Annotated[int, Field(ge=10)] = 250
+    clips_per_word: Count = 8
+    difficulty: NonNegative = 1.5
+    """Spread of the synthetic speakers, rooms and noise; 1.5 is about as hard as real clips."""
+    corpus_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the corpus itself (synthesis, splits), apart from run.seed: runs share a corpus."""
+    features: Literal["log-mel", "mfcc"] = "log-mel"
+    mel_bins: Annotated[int, Field(ge=4, le=128)] = 40
+    frame_hop_ms: Annotated[int, Field(ge=5, le=100)] = 20
+    on_bad_audio: Literal["fail", "skip"] = "fail"
+    cache_dir: str = ""
+    """Feature cache; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""
+
+
+class ModelGroup(_Group):
+    """The spiking network."""
+
+    network: Literal["feedforward"] = "feedforward"
+    hidden: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] = "128,128"
+    """Neurons of each spiking layer, comma-separated."""
+    neuron: Literal["lif"] = "lif"
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Decay of the membrane per time step."""
+    threshold: Positive = 1.0
+    surrogate: Literal["fast-sigmoid", "atan", "sigmoid", "triangular"] = "fast-sigmoid"
+    surrogate_slope: Positive = 10.0
+    normalisation: Literal["none", "layer"] = "layer"
+    """Normalisation of a layer's input current within one clip and time step."""
+    encoding: Literal["direct"] = "direct"
+
+    @field_validator("hidden")
+    @classmethod
+    def _sizes_are_positive(cls, value: str) -> str:
+        if any(int(size) < 1 for size in value.split(",")):
+            raise ValueError("every layer needs at least one neuron")
+        return value
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Neurons of each spiking layer."""
+        return tuple(int(size) for size in self.hidden.split(","))
+
+
+class TrainingGroup(_Group):
+    """Local training on a client."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive = 0.5
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    batch_size: Count = 32
+    """Expected size of a Poisson-sampled mini-batch."""
+    local_epochs: Positive = 1.0
+    """Expected passes over a client's clips in a round; fractions are fine."""
+
+
+class PrivacyGroup(_Group):
+    """What is protected, how much, and how it is accounted."""
+
+    mode: Literal["none", "record"] = "record"
+    epsilon: Positive = 8.0
+    """Budget of the whole run; the noise is derived from it unless noise-multiplier is given."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    noise_multiplier: NonNegative = 0.0
+    """Fixes sigma for all clients, epsilon is then only reported; 0: sigma from epsilon."""
+    clip_norm: Positive = 1.0
+    accountant: Literal["rdp", "prv"] = "rdp"
+    rate_release: Literal["none"] = "none"
+    rate_epsilon: NonNegative = 0.0
+    secure_noise: Literal[False] = False
+
+
+class CoordinationGroup(_Group):
+    """Which clients are asked, which updates are taken, and with what weight."""
+
+    candidates: Count = 10
+    selected: Count = 10
+    selection: Literal["random", "rate-difference"] = "rate-difference"
+    aggregation: Literal["fedavg", "rate-weighted"] = "rate-weighted"
+
+
+class EvaluationGroup(_Group):
+    """Central evaluation of the global model."""
+
+    every: Count = 1
+    """Rounds between evaluations; the last round is always evaluated."""
+    split: Literal["test", "validation"] = "test"
+    shadow: bool = False
+    """Also compute each candidate's non-private update from the same start; simulation only."""
+
+
+class Config(_Group):
+    """The configuration of one run, one attribute a group."""
+
+    run: RunGroup = RunGroup()
+    data: DataGroup = DataGroup()
+    model: ModelGroup = ModelGroup()
+    training: TrainingGroup = TrainingGroup()
+    privacy: PrivacyGroup = PrivacyGroup()
+    coordination: CoordinationGroup = CoordinationGroup()
+    evaluation: EvaluationGroup = EvaluationGroup()
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return `{"group.key": value}`, the form that Flower carries."""
+        nested = self.model_dump(by_alias=True)
+        return {
+            f"{group}.{key}": value for group, keys in nested.items() for key, value in keys.items()
+        }
+
+    def identity(self) -> str:
+        """Return a digest of everything that can change a result (not the name or the paths)."""
+        without = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+        text = repr(sorted((k, v) for k, v in self.flat().items() if k not in without))
+        return sha256(text.encode()).hexdigest()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether clients clip and add noise."""
+        return self.privacy.mode != "none"
+
+
+def known_keys() -> tuple[str, ...]:
+    """Return every `group.key` there is, in order."""
+    return tuple(Config().flat())
+
+
+def parse_config(flat: Mapping[str, object]) -> Config:
+    """Return the configuration with `flat` ("group.key" -> value) laid over the defaults.
+
+    Raises:
+        ConfigError: naming the first offending key, its value and what would be right.
+    """
+    keys = known_keys()
+    nested: dict[str, dict[str, object]] = {group: {} for group in Config.model_fields}
+    for key, value in flat.items():
+        if key not in keys:
+            close = difflib.get_close_matches(key, keys, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"the groups are {', '.join(nested)}"
+            raise ConfigError(f"unknown configuration key {key!r}: {hint}")
+        group, name = key.split(".", 1)
+        nested[group][name] = value
+    try:
+        config = Config.model_validate(nested)
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from None
+    _check_combinations(config)
+    return config
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:
+    """Return `{"group.key": value}` of assignments such as `privacy.epsilon=4` or `data.root=/x`.
+
+    A value is read as TOML (number, true/false, quoted string), else taken as a bare string; a
+    number given for a key that is a string stays one.
+
+    Raises:
+        ConfigError: if an assignment has no `=`.
+    """
+    defaults = Config().flat()
+    parsed: dict[str, Scalar] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        key, text = key.strip(), text.strip()
+        if not equals or not key:
+            raise ConfigError(f"{assignment!r} is not an assignment: write group.key=value")
+        parsed[key] = _scalar(text, wants_string=isinstance(defaults.get(key), str))
+    return parsed
+
+
+def _scalar(text: str, *, wants_string: bool) -> Scalar:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    if isinstance(value, str):
+        return value
+    if wants_string or not isinstance(value, bool | int | float):
+        return text
+    return value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"][:2])
+    rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{key} = {problem['input']!r}: {message}{rest}"
+
+
+def _check_combinations(config: Config) -> None:
+    data, coordination = config.data, config.coordination
+    if coordination.candidates > data.clients:
+        raise ConfigError(
+            f"coordination.candidates = {coordination.candidates} is more than "
+            f"data.clients = {data.clients}: ask at most as many candidates as there are clients"
+        )
+    if coordination.selected > coordination.candidates:
+        raise ConfigError(
+            f"coordination.selected = {coordination.selected} is more than "
+            f"coordination.candidates = {coordination.candidates}: select at most the candidates"
+        )
+    if data.corpus != "synthetic" and not data.root:
+        raise ConfigError(
+            f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
+        )
+    if 1000 % data.frame_hop_ms:
+        divisors = [hop for hop in range(5, 101) if 1000 % hop == 0]
+        raise ConfigError(
+            f"data.frame-hop-ms = {data.frame_hop_ms} does not divide a second: "
+            f"use one of {', '.join(map(str, divisors))}"
+        )
+    if data.words == "twelve" and data.corpus != "speech-commands":
+        raise ConfigError(
+            f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
+            "only it has background noise and unknown words"
+        )
+    if not math.isclose(config.privacy.rate_epsilon, 0.0):
+        raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")

@@ -1,0 +1,172 @@
+"""The federation's data as clients and server see it: features, labels and who holds what.
+
+`prepare` does the expensive work once (features, partitioning) and leaves it in the cache;
+`open_federation` in a worker only maps files.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fnl.config import Config, DataGroup
+from fnl.data.corpus import TRAIN, Corpus
+from fnl.data.features import FeatureSpec
+from fnl.data.folder import FolderCorpus
+from fnl.data.partition import Partitioning, PartitionSpec, partition
+from fnl.data.speech_commands import SpeechCommandsCorpus
+from fnl.data.store import FeatureStore, build_features
+from fnl.data.synthetic import LEXICON, SyntheticCorpus
+from fnl.errors import CorpusError
+
+PARTITION_VERSION = 1
+"""Part of every cached partitioning's key: raise it when the same spec gives another result."""
+
+CORE_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Prepared data of one run.
+
+    Attributes:
+        store: features [n, T, F] and the clips' index.
+        partitioning: which training rows each client holds.
+        labels: int64 [n], label of every row.
+    """
+
+    store: FeatureStore
+    partitioning: Partitioning
+    labels: NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        return len(self.store.labels)
+
+    @property
+    def inputs(self) -> int:
+        """Features of a time step."""
+        return int(self.store.features.shape[2])
+
+    def client_clips(self, partition_id: int) -> tuple[Tensor, Tensor]:
+        """Return float32 [n_k, T, F] and int64 [n_k] of one client."""
+        return self._clips(self.partitioning.rows(partition_id))
+
+    def split_clips(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return float32 [n, T, F] and int64 [n] of all clips of one split."""
+        return self._clips(np.flatnonzero(self.store.clips["split"].to_numpy() == split))
+
+    def _clips(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        features = torch.from_numpy(self.store.features[rows].astype(np.float32))
+        return features, torch.from_numpy(self.labels[rows])
+
+
+def cache_dir(data: DataGroup) -> Path:
+    """Return where features and partitionings are kept."""
+    if data.cache_dir:
+        return Path(data.cache_dir).expanduser().resolve()
+    if configured := os.environ.get("FNL_CACHE_DIR"):
+        return Path(configured).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fnl"
+
+
+def open_corpus(data: DataGroup) -> Corpus:
+    """Return the corpus that `data` describes; reads the index, no audio.
+
+    Raises:
+        CorpusError: if it is not there or cannot be used.
+    """
+    if data.corpus == "speech-commands":
+        return SpeechCommandsCorpus.create(Path(data.root).expanduser(), data.words, data.corpus_seed)
+    if data.corpus == "folder":
+        words = "" if data.words in ("core", "all") else data.words
+        return FolderCorpus.create(Path(data.root).expanduser(), words, data.corpus_seed)
+    return SyntheticCorpus.create(
+        _synthetic_words(data.words),
+        speakers=data.speakers,
+        clips_per_word=data.clips_per_word,
+        seed=data.corpus_seed,
+        difficulty=data.difficulty,
+    )
+
+
+def _synthetic_words(words: str) -> tuple[str, ...]:
+    if words == "core":
+        return CORE_WORDS
+    if words == "all":
+        return tuple(LEXICON)
+    return tuple(word.strip() for word in words.split(","))
+
+
+def partition_spec(config: Config) -> PartitionSpec:
+    """Return how the training clips are spread over clients."""
+    data = config.data
+    return PartitionSpec(
+        partitioner=data.partitioner,
+        clients=data.clients,
+        alpha=data.alpha,
+        labels_per_client=data.labels_per_client,
+        quantity_alpha=data.quantity_alpha,
+        min_clips=data.min_clips,
+        seed=config.run.seed,
+    )
+
+
+def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Federation:
+    """Return the federation of `config`, building and caching what is not there yet.
+
+    Args:
+        config: its groups `data` and `run.seed` decide everything.
+        workers: processes that compute features; 0: all cores.
+        progress: show a progress bar.
+
+    Raises:
+        FnlError: one line on what is wrong with the corpus, the audio or the partitioning.
+    """
+    data = config.data
+    corpus = open_corpus(data)
+    if len(corpus.labels) < 2:
+        raise CorpusError(f"the corpus has the one label {corpus.labels[0]!r}: two are needed")
+    spec = FeatureSpec(kind=data.features, mel_bins=data.mel_bins, frame_hop_ms=data.frame_hop_ms)
+    store = build_features(
+        corpus,
+        spec,
+        cache_dir(data),
+        workers=workers,
+        on_bad_audio=data.on_bad_audio,
+        progress=progress,
+    )
+    for split in (TRAIN, config.evaluation.split):
+        if not (store.clips["split"] == split).any():
+            raise CorpusError(f"the corpus has no {split} clips: {corpus.name}, {data.root}")
+    return Federation(
+        store=store,
+        partitioning=_cached_partitioning(store, partition_spec(config), cache_dir(data)),
+        labels=store.clips["label"].to_numpy().astype(np.int64),
+    )
+
+
+def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:
+    key = sha256(f"{PARTITION_VERSION}:{store.key}:{spec!r}".encode()).hexdigest()[:32]
+    path = cache / "partitions" / f"{key}.npz"
+    if path.exists():
+        return Partitioning.load(path)
+    rows = np.flatnonzero(store.clips["split"].to_numpy() == TRAIN)
+    partitioning = partition(store.clips, rows, spec)
+    partitioning.save(path)
+    return partitioning
+
+
+@lru_cache(maxsize=2)
+def open_federation(config: Config) -> Federation:
+    """Return the federation of `config`, once a process: see `prepare`."""
+    return prepare(config, workers=1)

@@ -1,0 +1,46 @@
+"""What aggregation did to the clients' updates. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[np.floating]]
+"""Named weights of one model, float arrays of any shape."""
+
+
+def flatten(arrays: Arrays) -> NDArray[np.float64]:
+    """Return all weights as one float64 vector, in name order."""
+    return np.concatenate([np.ravel(arrays[name]).astype(np.float64) for name in sorted(arrays)])
+
+
+def update_norm(before: Arrays, after: Arrays) -> float:
+    """Return ‖after − before‖₂ over all weights."""
+    return float(np.linalg.norm(flatten(after) - flatten(before)))
+
+
+def attenuation(private_update: NDArray[np.float64], plain_update: NDArray[np.float64]) -> float | None:
+    """Return ‖Δ_DP‖ / ‖Δ_shadow‖; None if the shadow did not move."""
+    plain_norm = float(np.linalg.norm(plain_update))
+    return float(np.linalg.norm(private_update)) / plain_norm if plain_norm > 0 else None
+
+
+def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """Return the cosine of the angle between two updates; None if one did not move."""
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms > 0 else None
+
+
+def effective_clients(weights: NDArray[np.float64]) -> float:
+    """Return 1 / Σ w² of the normalised weights: m for equal ones, 1 if one client has it all."""
+    normalised = weights / weights.sum()
+    return float(1.0 / np.sum(normalised**2))
+
+
+def weight_entropy(weights: NDArray[np.float64]) -> float:
+    """Return −Σ w ln w of the normalised weights, in nats: ln m for equal ones."""
+    normalised = weights / weights.sum()
+    positive = normalised[normalised > 0]
+    return float(-np.sum(positive * np.log(positive)))

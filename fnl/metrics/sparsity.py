@@ -1,0 +1,72 @@
+"""Sparsity, synaptic operations and energy, as NeuroBench defines them. Pure functions.
+
+NeuroBench (Yik et al. 2025, arXiv 2304.04640): an operation is *effective* if neither the
+activation nor the weight is zero; it is an accumulate (AC) where the activations are binary and a
+multiply-accumulate (MAC) otherwise. All counts are means per clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fnl.snn.evaluation import Evaluation
+from fnl.snn.network import SpikingNetwork
+
+MAC_PICOJOULES = 4.6
+AC_PICOJOULES = 0.9
+"""32-bit float operations at 45 nm (Horowitz 2014)."""
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Cost indicators of one network on one set of clips.
+
+    Attributes:
+        activation_sparsity: share of (clip, step, neuron) without a spike.
+        effective_acs: accumulates per clip.
+        effective_macs: multiply-accumulates per clip.
+        energy_nj: energy per clip in nanojoules.
+        footprint_bytes: bytes of parameters and buffers.
+    """
+
+    activation_sparsity: float
+    effective_acs: float
+    effective_macs: float
+    energy_nj: float
+    footprint_bytes: int
+
+
+def footprint_bytes(network: nn.Module) -> int:
+    """Return the bytes of all parameters and buffers."""
+    tensors = (*network.parameters(), *network.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def sparsity(
+    network: SpikingNetwork,
+    evaluation: Evaluation,
+    mac_picojoules: float = MAC_PICOJOULES,
+    ac_picojoules: float = AC_PICOJOULES,
+) -> Sparsity:
+    """Return the cost indicators of `network` on the clips of `evaluation`."""
+    firing = evaluation.firing
+    clips = int(firing.clips.sum())
+    # a value that is not zero meets as many synapses as its column has non-zero weights
+    fan_out = [
+        (layer.weight != 0).sum(dim=0).double().numpy()
+        for layer in (*network.linear, network.readout)
+    ]
+    macs = float(evaluation.active_inputs @ fan_out[0])
+    acs = sum(
+        float(spikes.sum(axis=0) @ synapses) / clips
+        for spikes, synapses in zip(firing.spikes, fan_out[1:], strict=True)
+    )
+    return Sparsity(
+        activation_sparsity=1.0 - firing.rate(),
+        effective_acs=acs,
+        effective_macs=macs,
+        energy_nj=(macs * mac_picojoules + acs * ac_picojoules) / 1000,
+        footprint_bytes=footprint_bytes(network),
+    )

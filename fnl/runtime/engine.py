@@ -1,0 +1,32 @@
+"""Which engine carries a run, and how to tell its user something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import INFO
+from typing import Protocol, runtime_checkable
+
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+ENGINES = {"InMemoryGrid": "flower-simulation", "InProcessGrid": "in-process"}
+
+
+@runtime_checkable
+class Notifying(Protocol):
+    """A grid whose engine shows the user messages itself."""
+
+    notify: Callable[[str], None]
+
+
+def engine_name(grid: Grid) -> str:
+    """Return the engine's name for `run.json`."""
+    return ENGINES.get(type(grid).__name__, "flower-deployment")
+
+
+def notify(grid: Grid, message: str) -> None:
+    """Show `message` to the user of the engine behind `grid`."""
+    if isinstance(grid, Notifying):
+        grid.notify(message)
+    else:
+        log(INFO, "fnl: %s", message)

@@ -1,0 +1,211 @@
+"""Run the app on Flower's own simulation engine, from start to a known end.
+
+`flwr run` alone leaves a SuperLink behind, may talk to someone else's, installs dependencies for
+every run and exits 0 when the run failed. Here a SuperLink of our own is started on free ports
+with its own `FLWR_HOME`, the app is submitted by `flwr run`, followed to its end, its status is
+asked for, and what was started is stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import tomllib
+
+from fnl.errors import RunError
+
+SUPERLINK_START_SECONDS = 60.0
+CONNECTION = "fnl"
+_QUIET = {
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def check_app(app: Path) -> None:
+    """Raise `RunError` unless `app` is the folder of this Flower app's pyproject.toml."""
+    try:
+        content = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
+        components = content["tool"]["flwr"]["app"]["components"]
+    except (OSError, tomllib.TOMLDecodeError, KeyError):
+        raise RunError(
+            f"{app} holds no Flower app: run from the project's folder or give --app"
+        ) from None
+    if components.get("serverapp") != "server.app:app":
+        raise RunError(f"{app} holds another Flower app: {components.get('serverapp')}")
+
+
+def run_with_flower(
+    app: Path,
+    *,
+    run_config: Mapping[str, bool | int | float | str],
+    federation_config: str,
+    on_line: Callable[[str], None],
+) -> None:
+    """Run the app in `app` to its end on Flower's simulation engine.
+
+    Args:
+        app: folder with the app's pyproject.toml.
+        run_config: flat run configuration; paths in it must be absolute.
+        federation_config: Flower's, e.g. "num-supernodes=20 client-resources-num-cpus=1".
+        on_line: called with every line of the run's log.
+
+    Raises:
+        RunError: if the run did not complete, with Flower's reason.
+    """
+    check_app(app)
+    home = Path(tempfile.mkdtemp(prefix="fnl-flower-"))
+    environment = os.environ | _QUIET | {"FLWR_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "400"}
+    try:
+        config_file = home / "run-config.toml"
+        config_file.write_text(
+            "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in run_config.items())
+        )
+        with _superlink(home, environment):
+            arguments = ["run", str(app), CONNECTION, "--run-config", str(config_file)]
+            arguments += ["--federation-config", federation_config, "--format", "json"]
+            started = json.loads(_flwr(arguments, environment))
+            if not started.get("success"):
+                raise RunError(f"Flower did not start the run: {started.get('error-message')}")
+            run_id = str(started["run-id"])
+            _follow(run_id, environment, on_line)
+            _check_status(run_id, environment)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _superlink(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    http_port, control_port = _free_ports(2)
+    (home / "config.toml").write_text(
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n'
+        f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{http_port}"\ninsecure = true\n'
+    )
+    command = [_tool("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+    command += ["--control-api-address", f"127.0.0.1:{control_port}"]
+    command += ["--host", "127.0.0.1", "--port", str(http_port)]
+    log = home / "superlink.log"
+    with log.open("wb") as output:
+        # an empty working directory: Ray workers would pick up `clients/` or `server/` from it
+        process = subprocess.Popen(  # noqa: S603 our own command
+            command,
+            env=environment,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _wait_for_port(http_port, process, log)
+        yield
+    finally:
+        _stop(process)
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + SUPERLINK_START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
+    raise RunError(f"Flower's SuperLink did not start: {last[0]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the SuperLink and everything it started (simulation, Ray)."""
+    for name, patience in (("SIGTERM", 10.0), ("SIGKILL", 10.0)):
+        try:
+            os.killpg(process.pid, getattr(signal, name))
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            continue
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.1)
+
+
+def _follow(run_id: str, environment: Mapping[str, str], on_line: Callable[[str], None]) -> None:
+    command = [_tool("flwr"), "log", run_id, CONNECTION, "--stream"]
+    with subprocess.Popen(  # noqa: S603 our own command
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                on_line(line.rstrip("\n"))
+        finally:
+            process.terminate()
+
+
+def _check_status(run_id: str, environment: Mapping[str, str]) -> None:
+    while True:
+        arguments = ["ls", CONNECTION, "--run-id", run_id, "--format", "json"]
+        run = json.loads(_flwr(arguments, environment))["runs"][0]
+        if str(run["status"]).startswith("finished"):
+            break
+        time.sleep(1)
+    if run["status"] != "finished:completed":
+        reason = str(run.get("status-details") or run["status"])
+        raise RunError(reason.removeprefix("Simulation failed with exception: "))
+
+
+def _flwr(arguments: list[str], environment: Mapping[str, str]) -> str:
+    completed = subprocess.run(  # noqa: S603 our own command
+        [_tool("flwr"), *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    output = completed.stdout[completed.stdout.find("{") :]
+    if completed.returncode != 0 or not output:
+        said = (completed.stderr or completed.stdout).strip().splitlines() or ["no output"]
+        raise RunError(f"flwr {arguments[0]} failed: {said[-1]}")
+    return output
+
+
+def _tool(name: str) -> str:
+    """Return the path of a console script of the environment that runs this."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise RunError(f"{name} is not installed: install flwr[simulation]")
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        return [int(bound.getsockname()[1]) for bound in sockets]
+    finally:
+        for bound in sockets:
+            bound.close()

@@ -1,0 +1,44 @@
+"""What a run says about itself in `run.json`: the corpus and the privacy guarantee."""
+
+from __future__ import annotations
+
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.exchange import OUTSIDE_GUARANTEE
+
+
+def run_facts(config: Config, federation: Federation) -> dict[str, object]:
+    """Return the entries of `run.json` about the corpus and about privacy."""
+    store = federation.store
+    splits = store.clips.group_by("split").len().sort("split")
+    return {
+        "corpus": {
+            "name": config.data.corpus,
+            "synthetic": store.synthetic,
+            "labels": list(store.labels),
+            "clips": dict(splits.iter_rows()),
+            "skipped": store.skipped,
+            "features": store.key,
+        },
+        "privacy": _guarantee(config),
+    }
+
+
+def _guarantee(config: Config) -> dict[str, object]:
+    privacy = config.privacy
+    if not config.is_private:
+        return {"unit": None, "guarantee": "none", "outside_guarantee": ["everything"]}
+    fixed = privacy.noise_multiplier > 0
+    return {
+        "unit": "record: data sets that differ in one clip of one client (add or remove)",
+        "guarantee": (
+            f"the weights each client sends over the whole run are (ε, {privacy.delta})-DP, ε "
+            + ("as reported per client" if fixed else f"at most {privacy.epsilon}")
+            + f", {privacy.accountant} accounting"
+        ),
+        "noise": "reproducible pseudo-random streams: for simulation only",
+        "outside_guarantee": list(OUTSIDE_GUARANTEE),
+        "shadows": "computed without privacy for measurement, simulation only"
+        if config.evaluation.shadow
+        else None,
+    }
