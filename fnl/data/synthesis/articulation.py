@@ -9,6 +9,7 @@ formants of their own borrow a neighbour's and pull the second towards their loc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,15 @@ class Articulation:
 
 def smooth(track: NDArray[np.float64], taps: int) -> NDArray[np.float64]:
     """Smooth a track [T] with a Hann kernel of `taps` (odd) values, holding its ends."""
-    kernel = np.hanning(taps + 2)[1:-1]
-    kernel /= kernel.sum()
     reach = taps // 2
-    held = np.concatenate((np.full(reach, track[0]), track, np.full(reach, track[-1])))
-    return np.convolve(held, kernel, "valid")
+    held = np.concatenate((track[:1].repeat(reach), track, track[-1:].repeat(reach)))
+    return np.convolve(held, _hann_kernel(taps), "valid")
+
+
+@cache
+def _hann_kernel(taps: int) -> NDArray[np.float64]:
+    kernel = np.hanning(taps + 2)[1:-1]
+    return kernel / kernel.sum()
 
 
 class _Score:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from fnl.data.corpus import CLIP_SAMPLES, SAMPLE_RATE
+from fnl.data.synthesis.fourier import fast_length, inverse_real_fft, real_fft, shaped_noise
 
 _DECAY_60_DB = 6.9
 _FULL_LEVEL = 0.35
@@ -51,13 +51,12 @@ def draw_channel(generator: np.random.Generator, difficulty: float) -> Channel:
     room = generator.standard_normal(taps) * decay
     room *= 4 * 10 ** (wet_db / 20) / np.sqrt(np.sum(room**2))
     room[0] += 1
-    n_fft = fft.next_fast_len(CLIP_SAMPLES + taps - 1, real=True)
-    response = fft.rfft(room, n_fft) * _microphone(n_fft // 2 + 1, generator, difficulty)
+    n_fft = fast_length(CLIP_SAMPLES + taps - 1)
+    response = np.fft.rfft(room, n_fft) * _microphone(n_fft // 2 + 1, generator, difficulty)
 
     slope = generator.uniform(0, 1.6)
     shape = np.maximum(np.arange(CLIP_SAMPLES // 2 + 1), 20.0) ** (-slope / 2)
-    # Parseval: the inverse FFT of 2 random reals of unit variance a bin has power Σ 4 |A|² / N².
-    shape /= np.sqrt(4 * np.sum(shape**2)) / CLIP_SAMPLES
+    shape /= np.sqrt(np.mean(shape**2))
     quietest = 30 - 14 * difficulty
     return Channel(
         response=response.astype(np.complex64),
@@ -96,20 +95,11 @@ def record(
     shift = free * channel.timing_spread * generator.standard_normal()
     start = int(np.clip(free / 2 + shift, 0, free))
     dry[start : start + len(speech)] = speech[:CLIP_SAMPLES]
-    heard = fft.irfft(fft.rfft(dry, channel.n_fft) * channel.response, channel.n_fft)
+    heard = inverse_real_fft(real_fft(dry, channel.n_fft) * channel.response, channel.n_fft)
     clip = heard[:CLIP_SAMPLES]
 
     rms = _FULL_LEVEL * channel.level * np.exp(generator.normal(0, 0.3))
     clip *= np.float32(rms / (np.sqrt(np.mean(clip**2)) + 1e-9))
     noise_rms = rms * 10 ** (-(channel.signal_to_noise_db + generator.normal(0, 3)) / 20)
-    clip += np.float32(noise_rms) * _background_noise(channel, generator)
+    clip += np.float32(noise_rms) * shaped_noise(channel.noise_shape, generator)
     return np.clip(clip, -1, 1, out=clip)
-
-
-def _background_noise(channel: Channel, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return stationary noise [CLIP_SAMPLES] of about unit power."""
-    bins = len(channel.noise_shape)
-    parts = generator.random(2 * bins, dtype=np.float32)
-    parts -= np.float32(0.5)
-    parts *= np.float32(np.sqrt(12.0))
-    return fft.irfft(parts.view(np.complex64) * channel.noise_shape, CLIP_SAMPLES)

@@ -7,29 +7,37 @@ the frequency domain to overlapping Hann frames of the excitation: 20 ms long, 1
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from fnl.data.corpus import SAMPLE_RATE
 from fnl.data.synthesis.articulation import FRAME_SAMPLES, Articulation, NoiseBurst
+from fnl.data.synthesis.fourier import (
+    fast_length,
+    inverse_real_fft,
+    real_fft,
+    shaped_noise,
+    white_noise,
+)
 from fnl.data.synthesis.voice import Voice
 
 _HOP = 2 * FRAME_SAMPLES
 _N_FFT = 3 * _HOP
 _HANN = np.hanning(2 * _HOP + 1)[:-1].astype(np.float32)
-_FREQUENCY_HZ = fft.rfftfreq(_N_FFT, 1 / SAMPLE_RATE)
+_FREQUENCY_HZ = np.fft.rfftfreq(_N_FFT, 1 / SAMPLE_RATE)
 
 _BANDWIDTHS_HZ = np.array([70.0, 100.0, 150.0])
 _UPPER_FORMANTS_HZ = np.array([3500.0, 4500.0, 5500.0, 6500.0, 7500.0])
 _UPPER_BANDWIDTHS_HZ = np.array([250.0, 350.0, 450.0, 600.0, 800.0])
 _HIGHEST_FORMANT_HZ = 7900.0
 
+_CACHED_VOICES = 128
 _SHIMMER = 0.08
 _ASPIRATION_GAIN = 0.25 / 6
 _FRICATION_GAIN = 0.12 / 6
-_FRICATION_RAMP = 2 * FRAME_SAMPLES
-_UNIT_UNIFORM = np.float32(np.sqrt(12.0))
+_FRICATION_RAMP = _HOP
 
 
 def render(
@@ -56,12 +64,12 @@ def render(
     inside = slice(_HOP, _HOP + frames * FRAME_SAMPLES)
     sources[0, inside] = glottal_pulses(articulation.voicing, pitch_hz, generator)
     breath = articulation.aspiration + voice.breathiness * articulation.voicing
-    noise = _white_noise(frames * FRAME_SAMPLES, generator).reshape(frames, FRAME_SAMPLES)
+    noise = white_noise(frames * FRAME_SAMPLES, generator).reshape(frames, FRAME_SAMPLES)
     sources[1, inside] = (noise * breath.astype(np.float32)[:, None]).reshape(-1)
 
     halves = sources.reshape(2, blocks, _HOP)
     windowed = np.concatenate((halves[:, :-1], halves[:, 1:]), axis=2) * _HANN
-    spectra = fft.rfft(windowed, _N_FFT)
+    spectra = real_fft(windowed, _N_FFT)
     filters = _source_filters(voice)
     excitation = spectra[0] * filters[0] + spectra[1] * filters[1]
     centres = np.minimum(2 * np.arange(blocks - 1), frames - 1)
@@ -69,7 +77,7 @@ def render(
         articulation.formants_hz[centres] * voice.tract_scale,
         _BANDWIDTHS_HZ * voice.bandwidth_scale,
     )
-    speech = _overlap_add(fft.irfft(excitation * tract, _N_FFT))[_HOP:]
+    speech = _overlap_add(inverse_real_fft(excitation * tract, _N_FFT))[_HOP:]
     for burst in articulation.frication:
         _add_frication(speech, burst, generator)
     return speech
@@ -119,10 +127,11 @@ def tract_response(
         denominator[:, 1:] += linear[:, k, None] * previous[:, :-1]
         denominator[:, 2:] += quadratic[k] * previous[:, :-2]
     gain = denominator.sum(axis=1, keepdims=True).astype(np.float32)
-    spectrum = fft.rfft(denominator.astype(np.float32), _N_FFT)
+    spectrum = real_fft(denominator.astype(np.float32), _N_FFT)
     return spectrum.conj() * (gain / (spectrum.real**2 + spectrum.imag**2))
 
 
+@lru_cache(maxsize=_CACHED_VOICES)
 def _source_filters(voice: Voice) -> NDArray[np.complex64]:
     """Return what does not change within an utterance [2, n_fft / 2 + 1]: for pulses, for breath.
 
@@ -157,19 +166,12 @@ def _add_frication(
 ) -> None:
     """Add noise with a Gaussian spectrum to `speech`, faded in and out over 10 ms."""
     length = (burst.stop - burst.start) * FRAME_SAMPLES + _FRICATION_RAMP
-    n_fft = fft.next_fast_len(length, real=True)
-    hz = np.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=np.float32)
+    hz = np.linspace(0, SAMPLE_RATE / 2, fast_length(length) // 2 + 1, dtype=np.float32)
     shape = np.exp(-0.5 * ((hz - burst.centre_hz) / burst.bandwidth_hz) ** 2)
-    noise = fft.irfft(fft.rfft(_white_noise(n_fft, generator)) * shape, n_fft)[:length]
-    fade = _HANN[:_HOP]
-    noise[:_HOP] *= fade
-    noise[-_HOP:] *= fade[::-1]
+    noise = shaped_noise(shape, generator)[:length]
+    noise[:_FRICATION_RAMP] *= _HANN[:_HOP]
+    noise[-_FRICATION_RAMP:] *= _HANN[_HOP:]
     noise *= np.float32(_FRICATION_GAIN * burst.level)
     start = burst.start * FRAME_SAMPLES - _FRICATION_RAMP // 2
     stop = min(start + length, len(speech))
     speech[max(start, 0) : stop] += noise[max(-start, 0) : stop - start]
-
-
-def _white_noise(length: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return unit-variance uniform noise; every filter here makes it as good as Gaussian."""
-    return (generator.random(length, dtype=np.float32) - np.float32(0.5)) * _UNIT_UNIFORM
