@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -118,7 +119,7 @@ def _read_middle(file: soundfile.SoundFile) -> NDArray[np.float32]:
     return np.concatenate(kept)
 
 
-def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
+def _to_mono(block: NDArray[Any]) -> NDArray[np.float32]:
     """Average the channels: float32 [n, channels] -> float32 [n]."""
     return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -112,7 +112,7 @@ def _fills_every_filter(mel_bins: int) -> bool:
 @lru_cache(maxsize=8)
 def _transform(spec: FeatureSpec) -> torch.nn.Module:
     """Return [16000] -> [F, T + 1], before normalisation."""
-    mel_arguments = {
+    mel_arguments: dict[str, Any] = {
         "n_fft": FFT_SAMPLES,
         "win_length": WINDOW_SAMPLES,
         "hop_length": SAMPLE_RATE * spec.frame_hop_ms // 1000,

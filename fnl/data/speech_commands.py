@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fnl.data.audio import read_clip, read_cut
 from fnl.data.audio_files import FileStamp, fingerprint, scan_audio
-from fnl.data.background_noise import NOISE_FOLDER, cut_position, silence_clips
+from fnl.data.background_noise import cut_position, silence_clips
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, TEST, TRAIN, VALIDATION
 from fnl.data.torchaudio_cpu import torchaudio
 from fnl.data.words import check_labels, chosen_words
@@ -70,12 +70,13 @@ class SpeechCommandsCorpus:
         if words == "twelve":
             unknown = _unknown_clips(index, clips, seed)
             silence = silence_clips(folder, files, _clips_per_word(clips), seed)
-            clips = pl.concat([clips, unknown, silence.with_columns(word=pl.lit(SILENCE))])
+            silence = silence.with_columns(word=pl.lit(SILENCE))
+            clips = pl.concat([clips, unknown, silence], how="diagonal")
             labels = (*labels, UNKNOWN, SILENCE)
         numbers = {label: number for number, label in enumerate(labels)}
         clips = (
             clips.with_columns(label=pl.col("word").replace_strict(numbers, return_dtype=pl.Int32))
-            .select(CLIP_SCHEMA)
+            .select(CLIP_SCHEMA.keys())
             .sort("clip")
         )
         for split in SPLITS:

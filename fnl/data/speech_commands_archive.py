@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 import torch
-from torchaudio.datasets.speechcommands import _CHECKSUMS
 
 from fnl.data.speech_commands import dataset_folder
+from fnl.data.torchaudio_cpu import torchaudio
 from fnl.errors import CorpusError
 
 ARCHIVE_URL = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
@@ -40,7 +40,7 @@ def download(
     target = dataset_folder(root)
     if target.is_dir():
         return target
-    sha256 = sha256 or _CHECKSUMS[url]
+    sha256 = sha256 or torchaudio.datasets.speechcommands._CHECKSUMS[url]
     archive = root / PurePosixPath(url).name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
