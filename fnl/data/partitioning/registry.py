@@ -1,0 +1,105 @@
+"""The partitioners by name, and the one function that runs them.
+
+To add one, write a function from the clips and the spec to the owner of each clip, and register it
+before the run is configured:
+
+    from fnl.data.partitioning import PARTITIONERS, Assignment, ClipTable, PartitionSpec
+    from fnl.data.partitioning.spec import Draw
+
+    def one_label_each(table: ClipTable, spec: PartitionSpec) -> Assignment:
+        '''Client k gets label k modulo the number of clients.'''
+        return Assignment(table.labels % spec.clients, "one label each")
+
+    PARTITIONERS["one-label-each"] = one_label_each
+
+Random decisions come from `spec.stream(Draw.CUSTOM)` only. What it returns is checked: an owner in
+range for every clip, and `min_clips` for every client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fnl.data.partitioning.assignment import Assignment, ClipTable
+from fnl.data.partitioning.dirichlet import partition_dirichlet
+from fnl.data.partitioning.iid import partition_iid
+from fnl.data.partitioning.result import Partitioning
+from fnl.data.partitioning.shards import partition_shards
+from fnl.data.partitioning.speakers import partition_by_speaker
+from fnl.data.partitioning.spec import PartitionSpec
+from fnl.errors import PartitionError
+
+Partitioner = Callable[[ClipTable, PartitionSpec], Assignment]
+
+PARTITIONERS: dict[str, Partitioner] = {
+    "speaker": partition_by_speaker,
+    "dirichlet": partition_dirichlet,
+    "shards": partition_shards,
+    "iid": partition_iid,
+}
+
+
+def partition(clips: pl.DataFrame, rows: NDArray[np.int64], spec: PartitionSpec) -> Partitioning:
+    """Split some clips of a corpus over clients, each clip to exactly one.
+
+    A pure function of its arguments; the order of `rows` does not matter.
+
+    Args:
+        clips: the corpus' index, with the columns `label` and `speaker` (see `CLIP_SCHEMA`).
+        rows: int64 [n], positions in `clips` of the clips to split, usually the training clips.
+        spec: how.
+
+    Returns:
+        The partitioning, in positions of `clips`.
+
+    Raises:
+        PartitionError: if the spec cannot be met with these clips.
+    """
+    if spec.partitioner not in PARTITIONERS:
+        raise PartitionError(
+            f"unknown partitioner '{spec.partitioner}': one of {', '.join(PARTITIONERS)}"
+        )
+    rows = _checked_rows(rows, clips.height)
+    table = ClipTable.of(clips[rows])
+    assignment = PARTITIONERS[spec.partitioner](table, spec)
+    _check(assignment, table, spec)
+    return Partitioning.of(rows, assignment, spec.clients)
+
+
+def _checked_rows(rows: NDArray[np.int64], height: int) -> NDArray[np.int64]:
+    """Return `rows` sorted, int64 [n]; raise PartitionError if empty, repeated or out of range."""
+    rows = np.sort(np.asarray(rows)).astype(np.int64)
+    if rows.size == 0:
+        raise PartitionError("there are no clips to split: the training split is empty")
+    if rows[0] < 0 or rows[-1] >= height:
+        raise PartitionError(
+            f"rows {rows[0]} to {rows[-1]} do not lie in an index of {height} clips"
+        )
+    if (np.diff(rows) == 0).any():
+        raise PartitionError(f"row {rows[:-1][np.diff(rows) == 0][0]} is given twice")
+    return rows
+
+
+def _check(assignment: Assignment, table: ClipTable, spec: PartitionSpec) -> None:
+    """Raise PartitionError if a partitioner, perhaps a user's, broke its contract."""
+    owners = assignment.owners
+    if owners.shape != (table.clips,) or not np.issubdtype(owners.dtype, np.integer):
+        raise PartitionError(
+            f"partitioner '{spec.partitioner}' must return one integer owner for each of "
+            f"{table.clips} clips, not {owners.dtype} {list(owners.shape)}"
+        )
+    if owners.min() < 0 or owners.max() >= spec.clients:
+        raise PartitionError(
+            f"partitioner '{spec.partitioner}' must return owners in 0..{spec.clients - 1}, "
+            f"not {owners.min()}..{owners.max()}"
+        )
+    fewest = assignment.smallest(spec.clients)
+    if fewest < spec.min_clips:
+        raise PartitionError(
+            f"partitioner '{spec.partitioner}' leaves a client with {fewest} clips, "
+            f"fewer than min_clips={spec.min_clips}"
+        )
