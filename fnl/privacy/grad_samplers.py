@@ -1,0 +1,27 @@
+"""Per-clip gradients of our layers' own parameters, for Opacus.
+
+Importing this module registers them; Opacus' hooks then find them by the layer's type.
+"""
+
+from __future__ import annotations
+
+from opacus.grad_sample import register_grad_sampler
+from torch import Tensor, nn
+
+from fnl.snn.neurons import LIF
+
+
+@register_grad_sampler(LIF)
+def lif_grad_sample(
+    layer: LIF, activations: list[Tensor], backprops: Tensor
+) -> dict[nn.Parameter, Tensor]:
+    """Return the per-clip gradients of a LIF layer's trained β and θ.
+
+    Args:
+        layer: the layer.
+        activations: its input current, one tensor [B, T, F].
+        backprops: dL/dS scaled by Opacus to a sum over clips, [B, T, F].
+    """
+    gradients = layer.per_clip_gradients(activations[0], backprops)
+    parameters = (layer.beta, layer.threshold)
+    return {p: g for p, g in zip(parameters, gradients, strict=True) if p.requires_grad}

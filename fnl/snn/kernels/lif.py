@@ -1,0 +1,171 @@
+"""Leaky integrate-and-fire over time as one differentiable operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fnl.snn.kernels import lif_numba, lif_torch
+from fnl.snn.kernels.dynamics import Dynamics, uses_numba
+
+PerClipSink = Callable[[Tensor, Tensor], None]
+"""Receives dL/dβ and dL/dθ of each clip, [B, F] each, in the backward pass."""
+
+Recorded = tuple[Tensor, Tensor]
+"""Spikes per clip and neuron, int32 [B, F], and `lif_numba.lif_forward`'s moments, [5, F]."""
+
+
+def lif_forward(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    dynamics: Dynamics,
+    *,
+    save: bool = False,
+    record: bool = False,
+) -> tuple[Tensor, Tensor | None, Recorded | None]:
+    """Step every neuron of every clip through time.
+
+    Args:
+        current: I, contiguous [B, T, F] with T >= 1.
+        beta: decay per step, contiguous [F].
+        threshold: θ, contiguous [F].
+        dynamics: reset, its timing, backend.
+        save: whether to return the membrane that `lif_backward` needs.
+        record: whether to return statistics.
+
+    Returns:
+        Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
+    """
+    if not uses_numba(dynamics.backend, current):
+        spikes, membrane, left = lif_torch.lif_forward(current, beta, threshold, dynamics)
+        recorded = None
+        if record:
+            recorded = spikes.sum(1).to(torch.int32), lif_torch.moments(left)
+        return spikes, membrane if save else None, recorded
+    clips, _, features = current.shape
+    spikes = torch.empty_like(current)
+    membrane = torch.empty_like(current) if save else current.new_empty(0, 0, 0)
+    counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
+    moments = torch.zeros(5, features, dtype=torch.float64)
+    lif_numba.lif_forward(
+        current.numpy(),
+        beta.numpy(),
+        threshold.numpy(),
+        int(dynamics.reset),
+        dynamics.reset_delay,
+        spikes.numpy(),
+        membrane.numpy(),
+        counts.numpy(),
+        moments.numpy(),
+    )
+    return spikes, membrane if save else None, (counts, moments) if record else None
+
+
+def lif_backward(
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    dynamics: Dynamics,
+    *,
+    learns: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dL/dI [B, T, F], and dL/dβ and dL/dθ of each clip, [B, F] each.
+
+    Args:
+        grad_spikes: dL/dS, [B, T, F].
+        membrane: from `lif_forward` with `save`.
+        beta: as in the forward pass.
+        threshold: as in the forward pass.
+        dynamics: as in the forward pass.
+        learns: whether the gradients of β and θ are wanted; they are zero if not.
+    """
+    if not uses_numba(dynamics.backend, membrane):
+        return lif_torch.lif_backward(grad_spikes, membrane, beta, threshold, dynamics)
+    clips, _, features = membrane.shape
+    surrogate = dynamics.surrogate
+    scalar = np.float32 if membrane.dtype == torch.float32 else np.float64
+    grad_current = torch.empty_like(membrane)
+    grad_beta = membrane.new_zeros(clips, features)
+    grad_threshold = membrane.new_zeros(clips, features)
+    lif_numba.lif_backward(
+        grad_spikes.contiguous().numpy(),
+        membrane.numpy(),
+        beta.numpy(),
+        threshold.numpy(),
+        int(dynamics.reset),
+        dynamics.reset_delay,
+        int(surrogate.kind),
+        scalar(surrogate.slope),
+        scalar(surrogate.second),
+        learns,
+        grad_current.numpy(),
+        grad_beta.numpy(),
+        grad_threshold.numpy(),
+    )
+    return grad_current, grad_beta, grad_threshold
+
+
+class LIFFunction(torch.autograd.Function):
+    """Spikes of a leaky integrate-and-fire layer; saves one membrane tensor for its backward."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd passes arguments by position
+        ctx: Any,
+        current: Tensor,
+        beta: Tensor,
+        threshold: Tensor,
+        dynamics: Dynamics,
+        sink: PerClipSink | None,
+    ) -> Tensor:
+        """Return S [B, T, F] for I [B, T, F], β [F] and θ [F]."""
+        current, beta, threshold = current.contiguous(), beta.contiguous(), threshold.contiguous()
+        save = any(ctx.needs_input_grad)
+        spikes, membrane, _ = lif_forward(current, beta, threshold, dynamics, save=save)
+        if membrane is not None:
+            ctx.save_for_backward(membrane, beta, threshold)
+        ctx.dynamics = dynamics
+        ctx.sink = sink
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
+        ctx: Any, grad_spikes: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+        """Return the gradients of I [B, T, F], β [F] and θ [F]."""
+        membrane, beta, threshold = ctx.saved_tensors
+        learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        grad_current, grad_beta, grad_threshold = lif_backward(
+            grad_spikes, membrane, beta, threshold, ctx.dynamics, learns=learns
+        )
+        if not learns:
+            return grad_current, None, None, None, None
+        if ctx.sink is not None:
+            ctx.sink(grad_beta, grad_threshold)
+        return grad_current, grad_beta.sum(0), grad_threshold.sum(0), None, None
+
+
+def lif(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    dynamics: Dynamics,
+    sink: PerClipSink | None = None,
+) -> Tensor:
+    """Return the spikes of a leaky integrate-and-fire layer, differentiable once.
+
+    Args:
+        current: I, [B, T, F] with T >= 1.
+        beta: decay per step, [F].
+        threshold: θ, [F].
+        dynamics: reset, its timing, surrogate, backend.
+        sink: called in the backward pass, if β or θ has a gradient.
+    """
+    return LIFFunction.apply(current, beta, threshold, dynamics, sink)  # pyright: ignore[reportReturnType] - `apply` is untyped
