@@ -1,0 +1,1 @@
+"""Grids of runs, analysis and figures: drives runs and reads their files."""

@@ -88,7 +88,9 @@ def data_prepare(assignments: Sequence[str], *, workers: int, download: bool) ->
     config = parse_config(_absolute_paths(parse_overrides(assignments)))
     if download:
         if config.data.corpus != "speech-commands":
-            raise ConfigError(f"--download needs data.corpus=speech-commands, not {config.data.corpus}")
+            raise ConfigError(
+                f"--download needs data.corpus=speech-commands, not {config.data.corpus}"
+            )
         from fnl.data.speech_commands import download as fetch  # noqa: PLC0415 rarely needed
 
         fetch(Path(config.data.root))
@@ -119,7 +121,9 @@ def data_describe(assignments: Sequence[str], *, workers: int, figure: Path | No
         _out.print(f"figure {figure.absolute()}")
 
 
-def _absolute_paths(flat: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+def _absolute_paths(
+    flat: dict[str, bool | int | float | str],
+) -> dict[str, bool | int | float | str]:
     """Make paths absolute: another process may have another working directory."""
     absolute = {"run.results-dir": "results", **flat}
     for key in ("run.results-dir", "data.root", "data.cache-dir"):
@@ -173,8 +177,10 @@ class _RunProgress:
     def say(self, message: str) -> None:
         """Show a message of the run itself."""
         if message.startswith(RUN_DIRECTORY):
-            self.directory = Path(message.removeprefix(RUN_DIRECTORY))
-            _out.print(message)
+            directory = Path(message.removeprefix(RUN_DIRECTORY))
+            if directory != self.directory:  # Flower repeats the end of its log
+                _out.print(message)
+            self.directory = directory
 
     def on_reply(self, reply: Message) -> None:
         """Count a client's reply of the in-process engine."""

@@ -22,9 +22,7 @@ def candidates(seed: int, server_round: int, clients: int, count: int) -> NDArra
 
 
 @lru_cache(maxsize=8)
-def planned_participations(
-    seed: int, rounds: int, clients: int, count: int
-) -> NDArray[np.int64]:
+def planned_participations(seed: int, rounds: int, clients: int, count: int) -> NDArray[np.int64]:
     """Return how often each partition is a candidate in `rounds` rounds: int64 [clients]."""
     planned = np.zeros(clients, dtype=np.int64)
     for server_round in range(1, rounds + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import sha256
 
 import numpy as np
@@ -13,19 +14,30 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 def get_weights(network: nn.Module) -> Weights:
-    """Return copies of all parameters and buffers by name."""
-    return {
-        name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()
-    }
+    """Return copies of all trainable parameters by name: what is learned, sent and averaged."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in _trainable(network)}
 
 
 def set_weights(network: nn.Module, weights: Weights) -> None:
-    """Load `weights` into `network` in place.
+    """Copy `weights` into the trainable parameters of `network`, in place.
 
     Raises:
-        RuntimeError: (PyTorch's) if names or shapes differ.
+        ValueError: if a name is missing or unknown, or a shape differs.
     """
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    parameters = dict(_trainable(network))
+    if parameters.keys() != weights.keys():
+        raise ValueError(f"weights {sorted(weights)} do not fit a network of {sorted(parameters)}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise ValueError(
+                    f"weights {name} have shape {weights[name].shape}, not {tuple(parameter.shape)}"
+                )
+            parameter.copy_(torch.from_numpy(weights[name]))
+
+
+def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
 
 
 def weights_hash(weights: Weights) -> str:

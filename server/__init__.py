@@ -1,0 +1,1 @@
+"""The Flower ServerApp: rate-based selection, aggregation and measurement."""

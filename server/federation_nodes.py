@@ -43,7 +43,9 @@ def _wait_for_nodes(grid: Grid, count: int) -> list[int]:
     deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
     while len(nodes := sorted(grid.get_node_ids())) < count:
         if time.monotonic() > deadline:
-            raise RunError(f"{len(nodes)} of {count} nodes connected in {CONNECT_TIMEOUT_SECONDS} s")
+            raise RunError(
+                f"{len(nodes)} of {count} nodes connected in {CONNECT_TIMEOUT_SECONDS} s"
+            )
         time.sleep(0.1)
     return nodes
 

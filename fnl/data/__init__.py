@@ -1,0 +1,1 @@
+"""Corpora, features and how clips are spread over clients."""

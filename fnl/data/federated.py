@@ -21,16 +21,14 @@ from fnl.config import Config, DataGroup
 from fnl.data.corpus import TRAIN, Corpus
 from fnl.data.features import FeatureSpec
 from fnl.data.folder import FolderCorpus
-from fnl.data.partition import Partitioning, PartitionSpec, partition
+from fnl.data.partitioning import Partitioning, PartitionSpec, partition
 from fnl.data.speech_commands import SpeechCommandsCorpus
 from fnl.data.store import FeatureStore, build_features
-from fnl.data.synthetic import LEXICON, SyntheticCorpus
+from fnl.data.synthetic import CORE_WORDS, LEXICON, SyntheticCorpus
 from fnl.errors import CorpusError
 
 PARTITION_VERSION = 1
 """Part of every cached partitioning's key: raise it when the same spec gives another result."""
-
-CORE_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,9 @@ def open_corpus(data: DataGroup) -> Corpus:
         CorpusError: if it is not there or cannot be used.
     """
     if data.corpus == "speech-commands":
-        return SpeechCommandsCorpus.create(Path(data.root).expanduser(), data.words, data.corpus_seed)
+        return SpeechCommandsCorpus.create(
+            Path(data.root).expanduser(), data.words, data.corpus_seed
+        )
     if data.corpus == "folder":
         words = "" if data.words in ("core", "all") else data.words
         return FolderCorpus.create(Path(data.root).expanduser(), words, data.corpus_seed)
@@ -162,6 +162,7 @@ def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) 
         return Partitioning.load(path)
     rows = np.flatnonzero(store.clips["split"].to_numpy() == TRAIN)
     partitioning = partition(store.clips, rows, spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partitioning.save(path)
     return partitioning
 

@@ -21,7 +21,9 @@ def update_norm(before: Arrays, after: Arrays) -> float:
     return float(np.linalg.norm(flatten(after) - flatten(before)))
 
 
-def attenuation(private_update: NDArray[np.float64], plain_update: NDArray[np.float64]) -> float | None:
+def attenuation(
+    private_update: NDArray[np.float64], plain_update: NDArray[np.float64]
+) -> float | None:
     """Return ‖Δ_DP‖ / ‖Δ_shadow‖; None if the shadow did not move."""
     plain_norm = float(np.linalg.norm(plain_update))
     return float(np.linalg.norm(private_update)) / plain_norm if plain_norm > 0 else None

@@ -54,10 +54,7 @@ def sparsity(
     firing = evaluation.firing
     clips = int(firing.clips.sum())
     # a value that is not zero meets as many synapses as its column has non-zero weights
-    fan_out = [
-        (layer.weight != 0).sum(dim=0).double().numpy()
-        for layer in (*network.linear, network.readout)
-    ]
+    fan_out = [(weight != 0).sum(dim=0).double().numpy() for weight in network.synapses()]
     macs = float(evaluation.active_inputs @ fan_out[0])
     acs = sum(
         float(spikes.sum(axis=0) @ synapses) / clips

@@ -7,6 +7,7 @@ the same samples, so a run and its non-private twin differ in clipping and noise
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -120,10 +121,13 @@ def train(
         loss_reduction="mean",
         generator=noise,
     )
-    try:
-        return _train_private(module, optimizer, features, labels, sampler, mechanism.clip_norm)
-    finally:
-        module.remove_hooks()
+    with warnings.catch_warnings():
+        # inputs need no gradient, and Opacus' hooks do not mind
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        try:
+            return _train_private(module, optimizer, features, labels, sampler, mechanism.clip_norm)
+        finally:
+            module.remove_hooks()
 
 
 def _train_plain(
@@ -144,8 +148,9 @@ def _train_plain(
             total_loss += loss.item()
             drawn += len(rows)
         else:  # an empty Poisson sample is a step of gradient zero
-            for parameter in network.parameters():
-                parameter.grad = torch.zeros_like(parameter)
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
     return TrainingSummary(total_loss / drawn if drawn else None, None, None)
 
@@ -187,8 +192,7 @@ def _per_clip_norms(grad_samples: list[Tensor]) -> Tensor:
 
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if plan.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=plan.learning_rate)
-    return torch.optim.SGD(
-        network.parameters(), lr=plan.learning_rate, momentum=plan.momentum
-    )
+        return torch.optim.Adam(trainable, lr=plan.learning_rate)
+    return torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)

@@ -84,9 +84,7 @@ class Ledger:
 
 @lru_cache(maxsize=4096)
 def _rdp_of_a_step(sample_rate: float, noise_multiplier: float) -> NDArray[np.float64]:
-    rdp = compute_rdp(
-        q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=RDP_ORDERS
-    )
+    rdp = compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=RDP_ORDERS)
     return np.asarray(rdp, dtype=np.float64)
 
 

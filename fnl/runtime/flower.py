@@ -17,11 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import tomllib
 
 from fnl.errors import RunError
 
@@ -70,10 +69,14 @@ def run_with_flower(
     check_app(app)
     home = Path(tempfile.mkdtemp(prefix="fnl-flower-"))
     environment = os.environ | _QUIET | {"FLWR_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "400"}
+    # Flower starts its own programs by name: they must be this environment's
+    environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     try:
         config_file = home / "run-config.toml"
         config_file.write_text(
-            "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in run_config.items())
+            "".join(
+                f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in run_config.items()
+            )
         )
         with _superlink(home, environment):
             arguments = ["run", str(app), CONNECTION, "--run-config", str(config_file)]

@@ -119,7 +119,9 @@ class InProcessGrid(Grid):
             message.metadata.__dict__["_message_id"] = str(self._sent)
         if self._pool is None:
             for message in messages:
-                yield self._keep(message, *_compute(self._client_app, message, self._context(message)))
+                yield self._keep(
+                    message, *_compute(self._client_app, message, self._context(message))
+                )
             return
         yield from self._exchange_with_pool(self._pool, messages)
 
@@ -219,7 +221,7 @@ def _compute(client_app: str, message: Message, context: Context) -> tuple[Messa
         raise TypeError(f"{client_app} is not a Flower ClientApp")
     try:
         return app(message, context), context.state
-    except Exception as error:  # noqa: BLE001 as Flower's engines do, whatever a client raises
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
         return Message(failure, reply_to=message), context.state

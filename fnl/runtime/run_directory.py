@@ -38,7 +38,11 @@ class RunDirectory:
         self.path = path
         self._record = record
         self._started = time.perf_counter()
-        self._rows: dict[str, list[Mapping[str, object]]] = {"rounds": [], "clients": [], "layers": []}
+        self._rows: dict[str, list[Mapping[str, object]]] = {
+            "rounds": [],
+            "clients": [],
+            "layers": [],
+        }
         self._next_flush = 0.0
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Spiking neurons, networks and their firing statistics."""

@@ -52,11 +52,11 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
     loss, correct = 0.0, 0
     active = np.zeros(features.shape[2])
     firing: FiringStatistics | None = None
-    with torch.inference_mode():
+    with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
             inputs = features[start : start + EVALUATION_BATCH].float()
             target = labels[start : start + EVALUATION_BATCH]
-            logits, counts = network.forward_with_counts(inputs)
+            logits, counts = network.observe(inputs)
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == target).sum())
             active += (inputs != 0).sum(dim=(0, 1)).numpy()
@@ -68,9 +68,7 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
     return Evaluation(loss / n, correct / n, firing, active / n)
 
 
-def _per_class(
-    counts: list[Tensor], labels: Tensor, classes: int, steps: int
-) -> FiringStatistics:
+def _per_class(counts: list[Tensor], labels: Tensor, classes: int, steps: int) -> FiringStatistics:
     spikes = tuple(
         torch.zeros(classes, layer.shape[1], dtype=torch.float64)
         .index_add_(0, labels, layer.double())

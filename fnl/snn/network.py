@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.randomness import Purpose, torch_stream
-from fnl.snn.neurons import LIF
+from fnl.snn.neurons import LIF, LeakyReadout
+from fnl.snn.surrogates import SURROGATES, Surrogate
 
 
 class SpikingNetwork(nn.Module):
     """Feedforward spiking network with a membrane read-out.
 
     Each hidden layer is Linear → (LayerNorm over its neurons within one step) → LIF. The read-out
-    is a leaky integrator without reset; the logits are its membrane, averaged over time. As that
-    is linear in its input, the time average is taken before the last matrix product: with
-    w_s = (1 − β^{T−s}) / ((1 − β) T), mean_t U_t = Σ_s w_s I_s.
+    is a leaky integrator without reset; the logits are its membrane, averaged over time.
 
     Clips never meet in a layer, so per-clip gradients are well defined.
+
+    Attributes:
+        linear: the synapses of each hidden layer.
+        neuron: the spiking neurons of each hidden layer.
+        readout: the read-out's synapses and integrator.
     """
 
     def __init__(self, model: ModelGroup, inputs: int, classes: int) -> None:
@@ -35,44 +37,38 @@ class SpikingNetwork(nn.Module):
             nn.LayerNorm(size) if normalised else nn.Identity() for size in sizes[1:]
         )
         self.neuron = nn.ModuleList(
-            LIF(
-                size,
-                beta=model.beta,
-                threshold=model.threshold,
-                surrogate_name=model.surrogate,
-                slope=model.surrogate_slope,
-            )
-            for size in sizes[1:]
+            LIF(model.beta, model.threshold, surrogate=surrogate_of(model)) for _ in sizes[1:]
         )
-        self.readout = nn.Linear(sizes[-1], classes)
-        self.readout_beta = model.beta
+        self.readout = LeakyReadout(sizes[-1], classes, model.beta)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [B, C] of inputs [B, T, F]."""
-        return self._run(inputs, None)
-
-    def forward_with_counts(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits [B, C] and, for each spiking layer, spikes per clip and neuron [B, F_l]."""
-        counts: list[Tensor] = []
-        logits = self._run(inputs, lambda spikes: counts.append(spikes.sum(dim=1)))
-        return logits, counts
-
-    def _run(self, inputs: Tensor, observe: Callable[[Tensor], None] | None) -> Tensor:
         signal = inputs
         for linear, norm, neuron in zip(self.linear, self.norm, self.neuron, strict=True):
             signal = neuron(norm(linear(signal)))
-            if observe is not None:
-                observe(signal)
-        weights = readout_weights(signal.shape[1], self.readout_beta).to(signal)
-        # [B, T, F] -> [B, F]; the bias enters the integrator at every step
-        summary = torch.einsum("btf,t->bf", signal, weights)
-        return summary @ self.readout.weight.T + self.readout.bias * weights.sum()
+        return self.readout(signal)
+
+    @torch.no_grad()
+    def observe(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return logits [B, C] and, for each spiking layer, spikes per clip and neuron [B, F_l].
+
+        The counts come out of the same pass; no gradient.
+        """
+        signal, counts = inputs, []
+        for linear, norm, neuron in zip(self.linear, self.norm, self.neuron, strict=True):
+            signal, statistics = neuron.observe(norm(linear(signal)))  # type: ignore[operator]  # an LIF
+            counts.append(statistics.spike_counts)
+        return self.readout(signal), counts
+
+    def synapses(self) -> list[Tensor]:
+        """Return the weight matrices [F_out, F_in] from the inputs to the read-out."""
+        layers = (*self.linear, self.readout.linear)
+        return [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
 
 
-def readout_weights(steps: int, beta: float) -> Tensor:
-    """Return how much each step's input counts in the time-averaged membrane: float64 [T]."""
-    remaining = torch.arange(steps, 0, -1, dtype=torch.float64)
-    return (1 - beta**remaining) / ((1 - beta) * steps)
+def surrogate_of(model: ModelGroup) -> Surrogate:
+    """Return the surrogate gradient that `model` names."""
+    return SURROGATES[model.surrogate.replace("-", "_")](model.surrogate_slope)
 
 
 def build_network(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
