@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.ledger_state import load_ledger, save_ledger
@@ -33,14 +33,17 @@ def train(message: Message, context: Context) -> Message:
     config = parse_config(context.run_config)
     instructions = message.content[exchange.CONFIG]
     weights = message.content[exchange.ARRAYS]
-    if not isinstance(instructions, ConfigRecord):
-        raise TypeError("the server's message has no configuration record")
+    if not isinstance(instructions, ConfigRecord) or not isinstance(weights, ArrayRecord):
+        raise TypeError("the server's message lacks its configuration or the global weights")
+    server_round = instructions[exchange.ROUND]
+    if not isinstance(server_round, int):
+        raise TypeError(f"the server's message has the round {server_round!r}")
     with one_thread():
         outcome = train_round(
             config,
             open_federation(config),
             partition=int(context.node_config["partition-id"]),
-            server_round=int(instructions[exchange.ROUND]),
+            server_round=server_round,
             weights=exchange.from_arrays(weights),
             ledger=load_ledger(context.state),
         )

@@ -52,7 +52,7 @@ def _options(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0917 typer's options are parameters
     assignments: Assignments = None,
     workers: Workers = 0,
     engine: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from flwr.app import Message
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fnl.config import Config, parse_config, parse_overrides
+from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import prepare
 from fnl.errors import ConfigError
 from fnl.runtime.flower import check_app, run_with_flower
@@ -121,9 +121,7 @@ def data_describe(assignments: Sequence[str], *, workers: int, figure: Path | No
         _out.print(f"figure {figure.absolute()}")
 
 
-def _absolute_paths(
-    flat: dict[str, bool | int | float | str],
-) -> dict[str, bool | int | float | str]:
+def _absolute_paths(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Make paths absolute: another process may have another working directory."""
     absolute = {"run.results-dir": "results", **flat}
     for key in ("run.results-dir", "data.root", "data.cache-dir"):

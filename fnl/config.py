@@ -31,13 +31,13 @@ def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
-class _Group(BaseModel):
+class _Group(BaseModel, frozen=True):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, alias_generator=_kebab, populate_by_name=True
+        extra="forbid", strict=True, alias_generator=_kebab, populate_by_name=True
     )
 
 
-class RunGroup(_Group):
+class RunGroup(_Group, frozen=True):
     """What is run, where it is written, and the seed of every random stream."""
 
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$")] = ""
@@ -49,7 +49,7 @@ class RunGroup(_Group):
     """Rounds between checkpoints of the global model; 0: none."""
 
 
-class DataGroup(_Group):
+class DataGroup(_Group, frozen=True):
     """Corpus, features and how the training clips are spread over clients."""
 
     corpus: Literal["synthetic", "speech-commands", "folder"] = "synthetic"
@@ -81,7 +81,7 @@ class DataGroup(_Group):
     """Feature cache; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""
 
 
-class ModelGroup(_Group):
+class ModelGroup(_Group, frozen=True):
     """The spiking network."""
 
     network: Literal["feedforward"] = "feedforward"
@@ -110,7 +110,7 @@ class ModelGroup(_Group):
         return tuple(int(size) for size in self.hidden.split(","))
 
 
-class TrainingGroup(_Group):
+class TrainingGroup(_Group, frozen=True):
     """Local training on a client."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -122,7 +122,7 @@ class TrainingGroup(_Group):
     """Expected passes over a client's clips in a round; fractions are fine."""
 
 
-class PrivacyGroup(_Group):
+class PrivacyGroup(_Group, frozen=True):
     """What is protected, how much, and how it is accounted."""
 
     mode: Literal["none", "record"] = "record"
@@ -138,7 +138,7 @@ class PrivacyGroup(_Group):
     secure_noise: Literal[False] = False
 
 
-class CoordinationGroup(_Group):
+class CoordinationGroup(_Group, frozen=True):
     """Which clients are asked, which updates are taken, and with what weight."""
 
     candidates: Count = 10
@@ -147,7 +147,7 @@ class CoordinationGroup(_Group):
     aggregation: Literal["fedavg", "rate-weighted"] = "rate-weighted"
 
 
-class EvaluationGroup(_Group):
+class EvaluationGroup(_Group, frozen=True):
     """Central evaluation of the global model."""
 
     every: Count = 1
@@ -157,7 +157,7 @@ class EvaluationGroup(_Group):
     """Also compute each candidate's non-private update from the same start; simulation only."""
 
 
-class Config(_Group):
+class Config(_Group, frozen=True):
     """The configuration of one run, one attribute a group."""
 
     run: RunGroup = RunGroup()

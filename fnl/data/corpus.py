@@ -33,21 +33,32 @@ class ClipError(Exception):
 
 @runtime_checkable
 class Corpus(Protocol):
-    """Labelled utterances of at most one second.
+    """Labelled utterances of at most one second."""
 
-    Attributes:
-        name: the corpus' name in figures and tables, e.g. "synthetic".
-        labels: label names; `clips["label"]` indexes them.
-        clips: one row a clip with the columns of `CLIP_SCHEMA`, sorted by `clip`.
-        fingerprint: hex digest of everything that decides the audio and the index.
-        synthetic: whether the audio is synthesised; results must then say so.
-    """
+    @property
+    def name(self) -> str:
+        """Name in figures and tables, e.g. "synthetic"."""
+        ...
 
-    name: str
-    labels: tuple[str, ...]
-    clips: pl.DataFrame
-    fingerprint: str
-    synthetic: bool
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names; `clips["label"]` indexes them."""
+        ...
+
+    @property
+    def clips(self) -> pl.DataFrame:
+        """One row a clip with the columns of `CLIP_SCHEMA`, sorted by `clip`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the audio and the index."""
+        ...
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the audio is synthesised; results must then say so."""
+        ...
 
     def waveform(self, row: int) -> NDArray[np.float32]:
         """Return the audio of row `row` of `clips`: float32 [16000] in [-1, 1] at 16 kHz.

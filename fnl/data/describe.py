@@ -76,7 +76,7 @@ def describe(
 
 
 def summary(description: pl.DataFrame) -> pl.DataFrame:
-    """Return `quantity`, `min`, `median`, `max` over the clients, a row for each of `QUANTITIES`."""
+    """Return `quantity`, `min`, `median`, `max` over the clients, one row a quantity."""
     values = description.select(pl.col(QUANTITIES).cast(pl.Float64))
     return pl.DataFrame(
         {

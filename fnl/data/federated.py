@@ -135,7 +135,7 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     data = config.data
     corpus = open_corpus(data)
     if len(corpus.labels) < 2:
-        raise CorpusError(f"the corpus has the one label {corpus.labels[0]!r}: two are needed")
+        raise CorpusError(f"the corpus has the labels {list(corpus.labels)}: two are needed")
     spec = FeatureSpec(kind=data.features, mel_bins=data.mel_bins, frame_hop_ms=data.frame_hop_ms)
     store = build_features(
         corpus,

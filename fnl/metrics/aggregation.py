@@ -21,12 +21,10 @@ def update_norm(before: Arrays, after: Arrays) -> float:
     return float(np.linalg.norm(flatten(after) - flatten(before)))
 
 
-def attenuation(
-    private_update: NDArray[np.float64], plain_update: NDArray[np.float64]
-) -> float | None:
+def attenuation(private: NDArray[np.float64], shadow: NDArray[np.float64]) -> float | None:
     """Return ‖Δ_DP‖ / ‖Δ_shadow‖; None if the shadow did not move."""
-    plain_norm = float(np.linalg.norm(plain_update))
-    return float(np.linalg.norm(private_update)) / plain_norm if plain_norm > 0 else None
+    shadow_norm = float(np.linalg.norm(shadow))
+    return float(np.linalg.norm(private)) / shadow_norm if shadow_norm > 0 else None
 
 
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:

@@ -111,7 +111,8 @@ def train(
     expected_batch = plan.sample_rate * len(labels)
     network.train()
     if mechanism is None:
-        return _train_plain(network, features, labels, plan, sampler, expected_batch)
+        optimizer = _optimizer(network, plan)
+        return _train_plain(network, optimizer, (features, labels), sampler, expected_batch)
     module = GradSampleModule(network, loss_reduction="sum", strict=False)
     optimizer = DPOptimizer(
         _optimizer(network, plan),
@@ -125,20 +126,19 @@ def train(
         # inputs need no gradient, and Opacus' hooks do not mind
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         try:
-            return _train_private(module, optimizer, features, labels, sampler, mechanism.clip_norm)
+            return _train_private(module, optimizer, (features, labels), sampler)
         finally:
             module.remove_hooks()
 
 
 def _train_plain(
     network: nn.Module,
-    features: Tensor,
-    labels: Tensor,
-    plan: TrainingPlan,
+    optimizer: torch.optim.Optimizer,
+    clips: tuple[Tensor, Tensor],
     sampler: UniformWithReplacementSampler,
     expected_batch: float,
 ) -> TrainingSummary:
-    optimizer = _optimizer(network, plan)
+    features, labels = clips
     total_loss, drawn = 0.0, 0
     for rows in sampler:
         optimizer.zero_grad()
@@ -158,11 +158,10 @@ def _train_plain(
 def _train_private(
     module: GradSampleModule,
     optimizer: DPOptimizer,
-    features: Tensor,
-    labels: Tensor,
+    clips: tuple[Tensor, Tensor],
     sampler: UniformWithReplacementSampler,
-    clip_norm: float,
 ) -> TrainingSummary:
+    features, labels = clips
     total_loss = 0.0
     norms: list[Tensor] = []
     for rows in sampler:
@@ -174,14 +173,14 @@ def _train_private(
             norms.append(_per_clip_norms(optimizer.grad_samples))
         else:  # an empty Poisson sample is a step of noise alone
             for parameter in optimizer.params:
-                parameter.grad_sample = torch.zeros((0, *parameter.shape))
+                setattr(parameter, "grad_sample", torch.zeros((0, *parameter.shape)))  # noqa: B010 Opacus' own
         optimizer.step()
     if not norms:
         return TrainingSummary(None, None, None)
     all_norms = torch.cat(norms)
     return TrainingSummary(
         loss=total_loss / len(all_norms),
-        clip_fraction=(all_norms > clip_norm).float().mean().item(),
+        clip_fraction=(all_norms > optimizer.max_grad_norm).float().mean().item(),
         gradient_norm_median=all_norms.quantile(0.5).item(),
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from opacus.accountants.utils import get_noise_multiplier
 
 from fnl.errors import ConfigError
 
-RDP_ORDERS: tuple[float, ...] = (
+RDP_ORDERS: list[float] = [
     *RDPAccountant.DEFAULT_ALPHAS,
     *(64.0, 96.0, 128.0, 256.0, 512.0, 1024.0),
-)
+]
 """Opacus' orders, and larger ones so that small ε is not overstated. Any set of orders is sound."""
 
 
@@ -75,7 +76,7 @@ class Ledger:
             with warnings.catch_warnings():
                 # Opacus warns where the best order is the first or last: still an upper bound.
                 warnings.filterwarnings("ignore", message="Optimal order is the", module="opacus")
-                epsilon, _ = get_privacy_spent(orders=RDP_ORDERS, rdp=rdp, delta=delta)
+                epsilon, _ = get_privacy_spent(orders=RDP_ORDERS, rdp=rdp.tolist(), delta=delta)
             return float(epsilon)
         composed = create_accountant(mechanism=accountant)
         composed.history = [(e.noise_multiplier, e.sample_rate, e.steps) for e in self.entries]
@@ -99,7 +100,7 @@ def calibrate(
     Raises:
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
     """
-    orders = {"alphas": list(RDP_ORDERS)} if accountant == "rdp" else {}
+    orders: dict[str, Any] = {"alphas": RDP_ORDERS} if accountant == "rdp" else {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Optimal order is the", module="opacus")
         try:

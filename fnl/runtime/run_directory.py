@@ -28,6 +28,7 @@ RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 FLUSH_SHARE = 0.05
 """At most this share of a run's time goes into rewriting its tables."""
 
+_TABLES = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS}
 _PACKAGES = ("torch", "snntorch", "flwr", "opacus", "torchaudio", "numpy", "polars", "numba")
 
 
@@ -38,11 +39,7 @@ class RunDirectory:
         self.path = path
         self._record = record
         self._started = time.perf_counter()
-        self._rows: dict[str, list[Mapping[str, object]]] = {
-            "rounds": [],
-            "clients": [],
-            "layers": [],
-        }
+        self._rows: dict[str, list[Mapping[str, object]]] = {name: [] for name in _TABLES}
         self._next_flush = 0.0
 
     @classmethod
@@ -99,7 +96,7 @@ class RunDirectory:
     def flush(self) -> None:
         """Write all three tables."""
         started = time.perf_counter()
-        for name, schema in (("rounds", ROUNDS), ("clients", CLIENTS), ("layers", LAYERS)):
+        for name, schema in _TABLES.items():
             table = pl.DataFrame(self._rows[name], schema=schema)
             write_atomically(self.path / f"{name}.parquet", table.write_parquet)
         ended = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +32,7 @@ class SpikingNetwork(nn.Module):
         sizes = (inputs, *model.hidden_sizes)
         normalised = model.normalisation == "layer"
         self.linear = nn.ModuleList(
-            nn.Linear(fan_in, fan_out, bias=not normalised)
-            for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Linear(fan_in, fan_out, bias=not normalised) for fan_in, fan_out in pairwise(sizes)
         )
         self.norm = nn.ModuleList(
             nn.LayerNorm(size) if normalised else nn.Identity() for size in sizes[1:]
