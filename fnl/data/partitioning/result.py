@@ -98,7 +98,7 @@ class Partitioning:
             PartitionError: if the file is missing or is no saved partitioning.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 order = arrays["order"].astype(np.int64, copy=False)
                 offsets = arrays["offsets"].astype(np.int64, copy=False)
                 return cls(order, offsets, str(arrays["method"]))
