@@ -12,7 +12,7 @@ import pytest
 from flwr_datasets.partitioner import IidPartitioner
 
 from fnl.data.describe import describe
-from fnl.data.partitioning import PartitionSpec, partition
+from fnl.data.partitioning import PartitionSpec, flower, partition
 from fnl.data.partitioning.assignment import ClipTable
 from fnl.data.partitioning.dirichlet import (
     log_dirichlet,
@@ -68,6 +68,21 @@ def test_dirichlet_skew_follows_alpha(clients: int) -> None:
     assert skewed["distance"].to_numpy().mean() > 0.6
     assert skewed["labels"].median() <= 2
     assert skewed["clips"].max() > 3 * 60
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["flwr-datasets", "own"])
+@pytest.mark.parametrize("name", ["dirichlet", "shards"])
+def test_label_skew_is_not_speaker_skew(
+    name: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index sorted by label and speaker must not hand out runs of one speaker."""
+    if not asked:
+        monkeypatch.setattr(flower, "MAX_CLIENTS", 0)
+    clips = even_clips(5_000)
+    spec = PartitionSpec(name, 10, alpha=1e4, labels_per_client=9)
+    result = partition(clips, np.arange(5_000), spec)
+    assert result.method.startswith("flwr_datasets." if asked else "fnl ")
+    assert describe(clips, LABELS, result)["speakers"].min() >= 48  # of 50; unshuffled about 9
 
 
 def test_sampled_shares_have_the_moments_of_the_dirichlet() -> None:
