@@ -10,13 +10,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from fnl.data.describe import label_counts
 
 _COLOUR_MAP = "viridis_r"
 _ROW_INCHES = 0.28
-_MOST_TICKS = 25
+_MOST_TICKS = 20
 _WIDE_RANGE = 30
 _LARGEST_GAP_LABELS = 60
 
@@ -52,27 +52,41 @@ def _draw_counts(axes: Axes, description: pl.DataFrame, labels: Sequence[str]) -
     """Draw the heat map client x label with its colour bar and ticks."""
     counts = label_counts(description, labels)
     most = max(int(counts.max(initial=1)), 2)
-    norm = LogNorm(1, most) if most > _WIDE_RANGE else Normalize(0, most)
+    wide = most > _WIDE_RANGE
     sns.heatmap(
         counts,
         mask=counts == 0,
         ax=axes,
         cmap=_COLOUR_MAP,
-        norm=norm,
+        norm=LogNorm(1, most) if wide else Normalize(1, most),
         xticklabels=list(labels),
         yticklabels=False,
         linewidths=0.5 if len(counts) <= _LARGEST_GAP_LABELS else 0.0,
         rasterized=True,
-        cbar_kws={"label": "clips of the label", "location": "left", "pad": 0.02, "aspect": 30},
+        cbar_kws={
+            "label": "clips of the label",
+            "location": "top",
+            "pad": 0.02,
+            "shrink": 0.7,
+            "aspect": 30,
+            "ticks": LogLocator() if wide else MaxNLocator(5, integer=True),
+            "format": "%d",
+        },
     )
-    step = -(-len(counts) // _MOST_TICKS)
-    rows = np.arange(0, len(counts), step)
+    rows = np.arange(0, len(counts), _tick_step(len(counts)))
     axes.set_yticks(rows + 0.5, [str(row) for row in description["partition"].to_numpy()[rows]])
-    axes.tick_params(axis="x", rotation=60)
     axes.tick_params(axis="y", rotation=0)
+    for text in axes.get_xticklabels():
+        text.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.set(xlabel="label", ylabel="client (partition)")
     for spine in axes.spines.values():
         spine.set_visible(True)
+
+
+def _tick_step(clients: int) -> int:
+    """Return the round number of clients between ticks that keeps them readable."""
+    magnitudes = (step * 10**power for power in range(9) for step in (1, 2, 5))
+    return next(step for step in magnitudes if clients <= step * _MOST_TICKS)
 
 
 def _draw_bars(axes: Axes, values: np.ndarray, name: str, colour: str) -> None:
@@ -84,7 +98,7 @@ def _draw_bars(axes: Axes, values: np.ndarray, name: str, colour: str) -> None:
         fill=True,
         color=colour,
     )
-    axes.set(xlabel=f"{name} a client", xlim=(0, max(1, int(values.max(initial=1))) * 1.05))
+    axes.set(xlabel=name, xlim=(0, max(1, int(values.max(initial=1))) * 1.05))
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.tick_params(axis="y", left=False, labelleft=False)
     sns.despine(ax=axes)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -76,7 +77,7 @@ def describe(
 
 
 def summary(description: pl.DataFrame) -> pl.DataFrame:
-    """Return `quantity`, `min`, `median`, `max` over the clients, one row a quantity."""
+    """Return `quantity`, `min`, `median` and `max` over the clients, a row a quantity."""
     values = description.select(pl.col(QUANTITIES).cast(pl.Float64))
     return pl.DataFrame(
         {
@@ -113,15 +114,19 @@ def print_description(
 
 def _client_table(description: pl.DataFrame, labels: Sequence[str], title: str) -> Table:
     """Return the table of the clients, shortened in the middle."""
-    table = Table(title=title)
-    for heading in ("client", "clips", "speakers", "labels", "entropy / bit", "distance"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("most frequent labels", ratio=1, overflow="ellipsis", no_wrap=True)
     if description.height <= _SHOWN_WHOLE:
         parts = [description]
     else:
         ordered = description.sort("clips", "partition", descending=[True, False])
         parts = [ordered.head(_SHOWN_WHOLE // 2), ordered.tail(_SHOWN_WHOLE // 2)]
+    table = Table(title=title, box=SIMPLE_HEAD)
+    headings = ("client", "clips", "speakers", "labels", "entropy\n/ bit", "distance")
+    for heading, widest in zip(headings, ("partition", "clips", *[None] * 4), strict=True):
+        digits = len(str(description[widest].max())) if widest else 0
+        table.add_column(
+            heading, justify="right", min_width=max(digits, *map(len, heading.split("\n")))
+        )
+    table.add_column("most frequent labels", ratio=1, overflow="ellipsis", no_wrap=True)
     for position, part in enumerate(parts):
         if position > 0:
             table.add_row("⋮", *[""] * 5, f"{description.height - _SHOWN_WHOLE} more clients")
@@ -142,20 +147,24 @@ def _summary_table(values: pl.DataFrame) -> Table:
         "entropy_bits": "entropy of labels / bit",
         "distance": "total variation from all clients' labels",
     }
-    table = Table(title="Over the clients")
+    table = Table(title="Over the clients", box=SIMPLE_HEAD)
     table.add_column("quantity")
     for heading in ("min", "median", "max"):
         table.add_column(heading, justify="right")
     for quantity, *numbers in values.iter_rows():
-        table.add_row(meaning.get(quantity, quantity), *[_decimal(number) for number in numbers])
+        shown = _decimal if quantity in meaning else _half
+        table.add_row(meaning.get(quantity, quantity), *[shown(number) for number in numbers])
     return table
 
 
 def _decimal(value: float | None) -> str:
-    """Return a number to two decimals, whole ones without, a missing one as a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+    """Return a number to two decimals, a missing one as a dash."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _half(value: float) -> str:
+    """Return a count or a median of counts: whole, or with its half."""
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
 
 
 def _most_frequent(counts: NDArray[np.int64], labels: Sequence[str]) -> str:

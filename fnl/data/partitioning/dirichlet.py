@@ -4,6 +4,8 @@ The meaning is that of Yurochkin et al. 2019 (arXiv 1905.12022) and of flwr-data
 l independently, p_l ~ Dirichlet(α·1_N), and client k gets a share p_lk of the label's clips.
 flwr-datasets repeats the whole draw until every client has its minimum and gives up after eleven;
 with many clients or a small α no draw would ever do, and the sampler of this file takes over.
+(It also rounds every share down to its last client, which therefore holds each label at least
+once; the sampler here does not.)
 
 What distribution results from the sampler here:
 

@@ -6,7 +6,6 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,17 +77,17 @@ class Partitioning:
 
     def save(self, path: Path) -> None:
         """Write to `path` as a .npz without pickle; whole or not at all."""
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                arrays = {"order": self.order, "offsets": self.offsets}
-                np.savez(file, allow_pickle=False, method=np.array(self.method), **arrays)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        arrays = {"order": self.order, "offsets": self.offsets, "method": np.array(self.method)}
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: Path) -> Partitioning:
@@ -98,7 +97,7 @@ class Partitioning:
             PartitionError: if the file is missing or is no saved partitioning.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 order = arrays["order"].astype(np.int64, copy=False)
                 offsets = arrays["offsets"].astype(np.int64, copy=False)
                 return cls(order, offsets, str(arrays["method"]))
