@@ -1,0 +1,144 @@
+"""The time of one DP-SGD step of a spiking network, ours against snnTorch's.
+
+A step is the forward and backward pass with per-clip gradients, then Opacus' `DPOptimizer`:
+clip, add noise, SGD.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from opacus.grad_sample import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+
+from fnl.bench.networks import LayerwiseNetwork, SteppedNetwork, our_network
+
+CLIP_NORM = 1.0
+NOISE_MULTIPLIER = 1.0
+LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class StepTimings:
+    """Median milliseconds of one DP-SGD step.
+
+    Attributes:
+        peer_ms: snnTorch in a loop over time under Opacus' hooks, as a user would write it.
+        layerwise_ms: one linear layer over [B, T, F], then snnTorch over time, same hooks.
+        ours_ms: our layers.
+        floor_ms: only the matrix products that the step cannot do without.
+        shape: layer widths, then steps T and batch B.
+        threads: PyTorch's threads.
+    """
+
+    peer_ms: float
+    layerwise_ms: float
+    ours_ms: float
+    floor_ms: float
+    shape: dict[str, int | list[int]]
+    threads: int
+
+
+def dp_step(model: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], None]:
+    """Return a function that does one DP-SGD step of a `GradSampleModule`."""
+    optimizer = DPOptimizer(
+        torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE),
+        noise_multiplier=NOISE_MULTIPLIER,
+        max_grad_norm=CLIP_NORM,
+        expected_batch_size=len(clips),
+    )
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(clips), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def matrix_products(widths: tuple[int, ...], steps: int, batch: int) -> Callable[[], None]:
+    """Return a function that does the step's matrix products and nothing else.
+
+    Forward, gradient of every layer's input but the first's, and the per-clip gradient; the
+    readout once a clip, being linear in time.
+    """
+    layers: list[tuple[Tensor, Tensor, Tensor]] = []
+    for index, (a, b) in enumerate(pairwise(widths)):
+        rows = 1 if index == len(widths) - 2 else steps
+        layers.append((torch.randn(batch, rows, a), torch.randn(b, a), torch.randn(batch, rows, b)))
+
+    def products() -> None:
+        for index, (signal, weight, gradient) in enumerate(layers):
+            nn.functional.linear(signal, weight)
+            torch.bmm(gradient.transpose(1, 2), signal)
+            if index > 0:
+                torch.matmul(gradient, weight)
+
+    return products
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure_step(
+    widths: tuple[int, ...] = (40, 128, 128, 10),
+    *,
+    steps: int = 50,
+    batch: int = 32,
+    threads: int = 1,
+    repeats: int = 21,
+) -> StepTimings:
+    """Time one DP-SGD step each way, alternating, after two steps to warm up.
+
+    Args:
+        widths: input features, hidden neurons of each layer, classes.
+        steps: T.
+        batch: B.
+        threads: PyTorch's threads.
+        repeats: of which the median is taken.
+    """
+    torch.manual_seed(0)
+    clips = torch.randn(batch, steps, widths[0])
+    labels = torch.randint(widths[-1], (batch,))
+    ways = {
+        "peer": dp_step(GradSampleModule(SteppedNetwork(widths), strict=False), clips, labels),
+        "layerwise": dp_step(
+            GradSampleModule(LayerwiseNetwork(widths), strict=False), clips, labels
+        ),
+        "ours": dp_step(GradSampleModule(our_network(widths)), clips, labels),
+        "floor": matrix_products(widths, steps, batch),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with _threads(threads), warnings.catch_warnings():
+        # Opacus' hook on the first layer, whose input has no gradient, makes torch warn.
+        warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+        for repeat in range(repeats + 2):
+            for name, work in ways.items():
+                start = time.perf_counter()
+                work()
+                if repeat >= 2:
+                    seconds[name].append(time.perf_counter() - start)
+    medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+    return StepTimings(
+        peer_ms=medians["peer"],
+        layerwise_ms=medians["layerwise"],
+        ours_ms=medians["ours"],
+        floor_ms=medians["floor"],
+        shape={"widths": list(widths), "steps": steps, "batch": batch},
+        threads=threads,
+    )
