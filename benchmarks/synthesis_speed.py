@@ -1,0 +1,71 @@
+"""Clips a second of the synthetic corpus on one core, next to an earlier synthesiser's.
+
+    python benchmarks/synthesis_speed.py
+    python benchmarks/synthesis_speed.py --prototype FILE   # a file with a function `corpus`
+
+The two alternate within one run, so that a busy machine slows both. Every measurement draws new
+speakers, as a first pass over a corpus does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fnl.data.synthetic import CORE_WORDS, SyntheticCorpus
+
+SPEAKERS = 10
+CLIPS_PER_WORD = 4
+DIFFICULTY = 1.5
+
+
+def synthetic(seed: int) -> int:
+    """Synthesise one small corpus row by row and return its number of clips."""
+    corpus = SyntheticCorpus.create(CORE_WORDS, SPEAKERS, CLIPS_PER_WORD, seed, DIFFICULTY)
+    for row in range(len(corpus.clips)):
+        corpus.waveform(row)
+    return len(corpus.clips)
+
+
+def load_prototype(path: Path) -> Callable[[int], int]:
+    """Return a function that synthesises the same number of clips with the file's `corpus`."""
+    specification = importlib.util.spec_from_file_location("prototype", path)
+    if specification is None or specification.loader is None:
+        raise SystemExit(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    words = list(CORE_WORDS)
+    return lambda seed: len(module.corpus(words, SPEAKERS, CLIPS_PER_WORD, seed, DIFFICULTY)[0])
+
+
+def main() -> None:
+    """Measure in turn and print the median and range of each."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--prototype", type=Path, help="a synthesiser to compare with")
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+
+    contenders: dict[str, Callable[[int], int]] = {"synthetic": synthetic}
+    if arguments.prototype is not None:
+        contenders["prototype"] = load_prototype(arguments.prototype)
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(arguments.repeats + 1):
+        for name, synthesise in contenders.items():
+            start = time.perf_counter()
+            clips = synthesise(repeat)
+            if repeat > 0:  # the first round warms caches up
+                rates[name].append(clips / (time.perf_counter() - start))
+    for name, measured in rates.items():
+        low, high = min(measured), max(measured)
+        print(f"{name:10}{statistics.median(measured):7.0f} clips/s   ({low:.0f} to {high:.0f})")
+    if "prototype" in rates:
+        ratios = [a / b for a, b in zip(rates["synthetic"], rates["prototype"], strict=True)]
+        print(f"{'ratio':10}{statistics.median(ratios):7.2f}")
+
+
+if __name__ == "__main__":
+    main()
