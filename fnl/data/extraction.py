@@ -173,7 +173,7 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _run_here(job: _Job, chunks: list[Chunk]) -> Iterator[tuple[Chunk, list[BadClip]]]:
+def _run_here(job: _Job, chunks: list[Chunk]) -> Results:
     for chunk in chunks:
         yield chunk, job.run(*chunk)
 

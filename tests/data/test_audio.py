@@ -135,10 +135,11 @@ def test_a_cut_is_the_second_from_its_first_sample(tmp_path: Path) -> None:
 
 def test_torchaudio_is_imported_from_many_threads_in_a_fresh_process_without_a_warning() -> None:
     program = (
-        "import threading, importlib, sys\n"
+        "import threading, sys\n"
         "modules = []\n"
-        "load = lambda: modules.append(importlib.import_module('fnl.data.torchaudio_cpu').torchaudio)"
-        "\n"
+        "def load():\n"
+        "    from fnl.data.torchaudio_cpu import torchaudio\n"
+        "    modules.append(torchaudio)\n"
         "threads = [threading.Thread(target=load) for _ in range(4)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]\n"
         "assert len(modules) == 4 and all(m is sys.modules['torchaudio'] for m in modules)\n"
