@@ -26,7 +26,7 @@ def shared_cache() -> Path:
     """One feature cache for all tests and workers of a session: builders lock it."""
     root = Path(os.environ.get("FNL_TEST_CACHE", "")) if "FNL_TEST_CACHE" in os.environ else None
     if root is None:
-        import tempfile  # noqa: PLC0415
+        import tempfile
 
         root = Path(tempfile.gettempdir()) / f"fnl-test-cache-{os.getuid()}"
     root.mkdir(parents=True, exist_ok=True)

@@ -271,6 +271,6 @@ def _reporter(progress: bool | Report) -> Iterator[Report | None]:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("features", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

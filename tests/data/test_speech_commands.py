@@ -16,8 +16,9 @@ import soundfile
 
 from fnl.data.background_noise import STRETCHES
 from fnl.data.corpus import CLIP_SCHEMA, Corpus
-from fnl.data.speech_commands import CORE_WORDS, SpeechCommandsCorpus, dataset_folder
+from fnl.data.speech_commands import SpeechCommandsCorpus, dataset_folder
 from fnl.data.speech_commands_archive import download
+from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
 
 ROOT = Path(__file__).resolve().parents[2]

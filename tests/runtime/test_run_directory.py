@@ -48,7 +48,7 @@ def test_tables_have_the_contracts_columns_and_null_for_what_does_not_apply(tmp_
 
 def test_an_unknown_column_is_an_error(tmp_path):
     directory = _create(tmp_path)
-    with pytest.raises(ValueError, match="rounds has no column .*acuracy"):
+    with pytest.raises(ValueError, match=r"rounds has no column .*acuracy"):
         directory.add({"round": 0, "acuracy": 0.5}, [], [])
 
 
@@ -70,7 +70,7 @@ def test_a_failed_run_says_why_and_keeps_its_rounds(tmp_path):
 
 def test_results_that_cannot_be_written_are_one_error(tmp_path):
     (tmp_path / "results").write_text("a file, not a folder")
-    with pytest.raises(RunError, match="cannot write to run.results-dir"):
+    with pytest.raises(RunError, match=r"cannot write to run\.results-dir"):
         _create(tmp_path)
 
 
