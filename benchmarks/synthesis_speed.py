@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fnl.data.synthetic import CORE_WORDS, SyntheticCorpus
+from fnl.data.synthetic import SyntheticCorpus
+from fnl.data.words import CORE_WORDS
 
 SPEAKERS = 10
 CLIPS_PER_WORD = 4

@@ -28,7 +28,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from fnl.data.corpus import CLIP_SAMPLES, TRAIN
-from fnl.data.synthetic import CORE_WORDS, SyntheticCorpus
+from fnl.data.synthetic import SyntheticCorpus
+from fnl.data.words import CORE_WORDS
 
 SPEAKERS = 100
 CLIPS_PER_WORD = 4

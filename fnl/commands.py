@@ -91,7 +91,7 @@ def data_prepare(assignments: Sequence[str], *, workers: int, download: bool) ->
             raise ConfigError(
                 f"--download needs data.corpus=speech-commands, not {config.data.corpus}"
             )
-        from fnl.data.speech_commands import download as fetch  # noqa: PLC0415 rarely needed
+        from fnl.data.speech_commands_archive import download as fetch  # noqa: PLC0415 rarely needed
 
         fetch(Path(config.data.root))
     federation = prepare(config, workers=workers, progress=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -57,7 +59,8 @@ class FeatureSpec:
                 f"data.frame-hop-ms = {self.frame_hop_ms} does not divide a second: "
                 f"choose one of {', '.join(map(str, _HOPS_MS))}"
             )
-        if not 1 <= self.mel_bins <= (largest := largest_mel_bins()):
+        largest = largest_mel_bins()
+        if not 1 <= self.mel_bins <= largest:
             raise ConfigError(
                 f"data.mel-bins = {self.mel_bins} does not lie in 1 to {largest}: with more, a "
                 f"filter falls between the {FFT_SAMPLES // 2 + 1} bins of the spectrum and is empty"
@@ -87,11 +90,22 @@ def extract(waveforms: Tensor, spec: FeatureSpec) -> Tensor:
     frames, size = spec.shape
     features = waveforms.new_empty(len(waveforms), frames, size)
     transform = _transform(spec)
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():
         for row, waveform in enumerate(waveforms):
             clip = transform(waveform)[:, :frames].T  # [T + 1 frames of F] -> [T, F]
             features[row] = (clip - clip.mean(dim=0)) / DEVIATION[spec.kind]
     return features
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep how torch splits work over threads out of the bits; work this small only loses by it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,8 @@ from fnl.data.folder import FolderCorpus
 from fnl.data.partitioning import Partitioning, PartitionSpec, partition
 from fnl.data.speech_commands import SpeechCommandsCorpus
 from fnl.data.store import FeatureStore, build_features
-from fnl.data.synthetic import CORE_WORDS, LEXICON, SyntheticCorpus
+from fnl.data.synthetic import LEXICON, SyntheticCorpus
+from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
 
 PARTITION_VERSION = 1

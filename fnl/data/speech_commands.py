@@ -15,11 +15,10 @@ from fnl.data.audio_files import FileStamp, fingerprint, scan_audio
 from fnl.data.background_noise import cut_position, silence_clips
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, TEST, TRAIN, VALIDATION
 from fnl.data.torchaudio_cpu import torchaudio
-from fnl.data.words import check_labels, chosen_words
+from fnl.data.words import CORE_WORDS, check_labels, chosen_words
 from fnl.errors import CorpusError
 from fnl.randomness import Purpose, stream
 
-CORE_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN = "unknown"
 SILENCE = "silence"
 

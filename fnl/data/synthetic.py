@@ -18,11 +18,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fnl.data.corpus import CLIP_SCHEMA, TEST, TRAIN, VALIDATION
-from fnl.data.synthesis.lexicon import CORE_WORDS, LEXICON
+from fnl.data.synthesis.lexicon import LEXICON
 from fnl.data.synthesis.speaker import synthesise_clip
 from fnl.errors import CorpusError
 
-__all__ = ["CORE_WORDS", "LEXICON", "SYNTHESIS_VERSION", "SyntheticCorpus", "split_of_speaker"]
+__all__ = ["LEXICON", "SYNTHESIS_VERSION", "SyntheticCorpus", "split_of_speaker"]
 
 SYNTHESIS_VERSION = 1
 """Part of every fingerprint. Increase it with any change that changes audio."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from fnl.errors import CorpusError
 
+CORE_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+"""The ten command words of Speech Commands: `data.words = "core"`."""
+
 
 def chosen_words(words: str, available: Collection[str], root: Path) -> tuple[str, ...]:
     """Return the labels that a comma-separated list names, in its order.

@@ -86,10 +86,17 @@ class RunDirectory:
         client_rows: Iterable[Mapping[str, object]],
         layer_rows: Iterable[Mapping[str, object]],
     ) -> None:
-        """Add one round's rows; the tables are rewritten unless that would take too much time."""
-        self._rows["rounds"].append(round_row)
-        self._rows["clients"].extend(client_rows)
-        self._rows["layers"].extend(layer_rows)
+        """Add one round's rows; the tables are rewritten unless that would take too much time.
+
+        Raises:
+            ValueError: if a row has a column that its table has not.
+        """
+        added = {"rounds": [round_row], "clients": list(client_rows), "layers": list(layer_rows)}
+        for name, rows in added.items():
+            for row in rows:
+                if unknown := row.keys() - _TABLES[name].keys():
+                    raise ValueError(f"{name} has no column {sorted(unknown)}")
+            self._rows[name].extend(rows)
         if time.perf_counter() >= self._next_flush:
             self.flush()
 

@@ -14,7 +14,7 @@ from fnl.data.synthesis.articulation import (
     articulate,
     smooth,
 )
-from fnl.data.synthesis.lexicon import CORE_WORDS, LEXICON
+from fnl.data.synthesis.lexicon import LEXICON
 from fnl.data.synthesis.phonemes import (
     DIPHTHONGS,
     FRICATIVES,
@@ -26,6 +26,7 @@ from fnl.data.synthesis.phonemes import (
 from fnl.data.synthesis.prosody import pitch_contour
 from fnl.data.synthesis.source_filter import glottal_pulses, render, tract_response
 from fnl.data.synthesis.voice import Voice, draw_voice
+from fnl.data.words import CORE_WORDS
 
 SAMPLE_RATE = 16_000
 

@@ -14,7 +14,8 @@ import pytest
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, Corpus
 from fnl.data.synthesis.channel import draw_channel, record
 from fnl.data.synthesis.speaker import synthesise_clip
-from fnl.data.synthetic import CORE_WORDS, LEXICON, SyntheticCorpus, split_of_speaker
+from fnl.data.synthetic import LEXICON, SyntheticCorpus, split_of_speaker
+from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
 
 

@@ -44,6 +44,3 @@ LEXICON: dict[str, tuple[str, ...]] = {
     word: tuple(phonemes.split()) for word, phonemes in _PRONUNCIATIONS.items()
 }
 """Phonemes of each word. A word's position names its random streams: add words at the end only."""
-
-CORE_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-"""The ten command words of Speech Commands (Warden 2018, section 5)."""

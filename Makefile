@@ -1,0 +1,33 @@
+# `make run` and `make test` need Python 3.11+, pip and make; everything else is set up here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: install run test test-all lint figures clean
+
+install: $(STAMP)
+
+# A torch that is already installed (with CUDA, say) is used as it is: the environment then sees
+# the machine's packages, and the pin of torch gives way to what is there.
+$(STAMP): pyproject.toml constraints.txt .ci/install
+	PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/install
+	touch $(STAMP)
+
+run: install
+	$(BIN)/fnl run --engine flower --figures
+
+test: install
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-all: install
+	$(BIN)/python -m pytest -q -n auto
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,221 @@
+"""Computing the features of a whole corpus into one file, in parallel.
+
+Workers write their rows straight into the file, so that nobody ever holds more than one chunk.
+They write by `write`, not through a memory map: a full disk is then an error, not a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+
+from fnl.data.corpus import CLIP_SAMPLES, ClipError, Corpus
+from fnl.data.features import FeatureSpec, extract
+from fnl.errors import ConfigError, CorpusError, RunError
+
+STORED = np.dtype("<f2")
+"""Type of the stored features: half precision, little-endian."""
+
+CHUNK_ROWS = 256
+
+START_SECONDS = 6.0
+"""What it takes to start workers, most of it `import torch`: below that, none are started."""
+
+Report = Callable[[int, int], None]
+"""Called with the number of clips done and of all clips."""
+
+
+class BadClip(NamedTuple):
+    """A row of the corpus that cannot be used, and why. Its features are zeros."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to know: sent to it once."""
+
+    corpus: Corpus
+    spec: FeatureSpec
+    path: Path
+    data_offset: int
+
+    def run(self, start: int, stop: int) -> list[BadClip]:
+        """Compute and write the features of rows `start` to `stop`."""
+        bad: list[BadClip] = []
+        waveforms = np.zeros((stop - start, CLIP_SAMPLES), np.float32)
+        for row in range(start, stop):
+            try:
+                waveforms[row - start] = self._waveform(row)
+            except (ClipError, OSError) as error:
+                bad.append(BadClip(row, " ".join(str(error).split())))
+        features = extract(torch.from_numpy(waveforms), self.spec).numpy().astype(STORED)
+        with self.path.open("r+b") as file:
+            file.seek(self.data_offset + start * features[0].nbytes)
+            file.write(features.tobytes())
+        return bad
+
+    def _waveform(self, row: int) -> np.ndarray:
+        waveform = self.corpus.waveform(row)
+        if waveform.shape != (CLIP_SAMPLES,) or waveform.dtype != np.float32:
+            raise CorpusError(
+                f"corpus {self.corpus.name!r} returned {waveform.dtype} {list(waveform.shape)} "
+                f"for row {row}: waveforms are float32 [{CLIP_SAMPLES}]"
+            )
+        if not np.isfinite(waveform).all():
+            raise ClipError("NaN or infinite samples")
+        return waveform
+
+
+def write_features(
+    corpus: Corpus,
+    spec: FeatureSpec,
+    path: Path,
+    *,
+    workers: int = 0,
+    report: Report | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> list[BadClip]:
+    """Write the features of every clip to a new `.npy` file: float16 [n, T, F].
+
+    The file is the same, bit for bit, for any number of workers and any chunk.
+
+    Args:
+        corpus: sent to the workers once, by pickle.
+        spec: the features.
+        path: where the file goes.
+        workers: processes; 0: all cores, but no more than pay off; 1: none but this one.
+        report: called after every chunk.
+        chunk_rows: clips that a worker holds at a time.
+
+    Returns:
+        The clips that could not be used, by row.
+
+    Raises:
+        ConfigError: if `workers` is negative.
+        CorpusError: if the corpus breaks its contract.
+        RunError: if a worker dies.
+        OSError: if the file cannot be written.
+    """
+    rows = corpus.clips.height
+    with path.open("wb") as file:
+        _write_header(file, (rows, *spec.shape))
+        job = _Job(corpus, spec, path, file.tell())
+    chunks = [(start, min(start + chunk_rows, rows)) for start in range(0, rows, chunk_rows)]
+    bad, done = [], 0
+    with closing(_run(job, chunks, workers)) as results:  # stops the workers on any error here
+        for (start, stop), found in results:
+            bad += found
+            done += stop - start
+            if report is not None:
+                report(done, rows)
+    return sorted(bad)
+
+
+def copy_rows(source: Path, target: Path, rows: np.ndarray) -> None:
+    """Write some rows of a `.npy` file to a new one, one chunk at a time.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    features = np.load(source, mmap_mode="r")
+    with target.open("wb") as file:
+        _write_header(file, (len(rows), *features.shape[1:]))
+        for start in range(0, len(rows), CHUNK_ROWS):
+            file.write(features[rows[start : start + CHUNK_ROWS]].tobytes())
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    header = {"descr": STORED.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+Chunk = tuple[int, int]
+Results = Generator[tuple[Chunk, list[BadClip]], None, None]
+
+
+def _run(job: _Job, chunks: list[Chunk], workers: int) -> Results:
+    """Run chunks in as many processes as asked; if not asked, in as many as pay off."""
+    if workers < 0:
+        raise ConfigError(f"workers = {workers}: give a number of processes, or 0 for all cores")
+    if multiprocessing.current_process().daemon:  # which may have no children
+        workers = 1
+    if workers == 0:
+        started = time.perf_counter()
+        yield from _run_here(job, chunks[:1])
+        chunks = chunks[1:]
+        expected_seconds = (time.perf_counter() - started) * len(chunks)
+        workers = _cores()
+        if expected_seconds * (1 - 1 / workers) < START_SECONDS:
+            workers = 1
+    workers = min(workers, len(chunks))
+    yield from _run_pool(job, chunks, workers) if workers > 1 else _run_here(job, chunks)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _run_here(job: _Job, chunks: list[Chunk]) -> Results:
+    for chunk in chunks:
+        yield chunk, job.run(*chunk)
+
+
+def _run_pool(job: _Job, chunks: list[Chunk], processes: int) -> Results:
+    """Run chunks in fresh processes: a fork would inherit torch's threads in an unknown state."""
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(pickle.dumps(job),),
+    )
+    try:
+        futures = {pool.submit(_run_in_worker, *chunk): chunk for chunk in chunks}
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a process that computes features died: out of memory, or the program that started it "
+            "lacks `if __name__ == '__main__':`; fewer workers need less memory, one needs neither"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker_jobs: list[_Job] = []  # in a worker: its one job; the pool has no other place for it
+
+
+def _start_worker(pickled_job: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _worker_jobs.append(pickle.loads(pickled_job))  # noqa: S301 - from the parent process
+
+
+def _exit_with_parent() -> None:
+    """End this worker when its parent is killed; the pool alone would leave it waiting forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _run_in_worker(start: int, stop: int) -> list[BadClip]:
+    return _worker_jobs[0].run(start, stop)

@@ -1,0 +1,50 @@
+"""Shared by all tests: a small prepared federation, and no way to the user's own cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SMALL = {
+    "data.speakers": 20,
+    "data.clips-per-word": 2,
+    "data.clients": 4,
+    "model.hidden": "24,16",
+    "training.batch-size": 16,
+    "coordination.candidates": 3,
+    "coordination.selected": 2,
+    "run.rounds": 2,
+    "evaluation.shadow": True,
+}
+"""A run of a second or two: 320 training clips of 16 synthetic speakers on 4 clients."""
+
+
+@pytest.fixture(scope="session")
+def shared_cache() -> Path:
+    """One feature cache for all tests and workers of a session: builders lock it."""
+    root = Path(os.environ.get("FNL_TEST_CACHE", "")) if "FNL_TEST_CACHE" in os.environ else None
+    if root is None:
+        import tempfile
+
+        root = Path(tempfile.gettempdir()) / f"fnl-test-cache-{os.getuid()}"
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+@pytest.fixture
+def small_config(tmp_path: Path, shared_cache: Path) -> dict[str, bool | int | float | str]:
+    """Flat configuration of a small run, its results in `tmp_path`."""
+    paths = {"run.results-dir": str(tmp_path / "results"), "data.cache-dir": str(shared_cache)}
+    return {**SMALL, **paths}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real Speech Commands clips; skips where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = Path(os.environ.get("FNL_SHARED_DATA", default))
+    if not (root / "SpeechCommands").is_dir():
+        pytest.skip(f"no real clips: {root} has no SpeechCommands (set FNL_SHARED_DATA)")
+    return root

@@ -1,0 +1,72 @@
+"""`flwr run` (Flower simulation on Ray) gives the bits of `fnl run`, and failures are seen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from fnl.errors import RunError
+from fnl.runtime.flower import check_app
+from fnl.runtime.run_directory import read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _fnl(*arguments, flat):
+    settings = [
+        f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in flat.items()
+    ]
+    command = [sys.executable, "-m", "fnl.cli", "run", *arguments, *settings]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def _directory(completed) -> Path:
+    assert completed.returncode == 0, completed.stderr
+    return Path(completed.stdout.splitlines()[0].removeprefix("run directory "))
+
+
+@pytest.mark.slow
+def test_both_engines_give_the_same_bits(small_config):
+    ours = _directory(_fnl("--workers=2", flat=small_config))
+    flower = _directory(_fnl("--engine=flower", flat=small_config))
+    records = [read_run(path) for path in (ours, flower)]
+    assert [record["engine"] for record in records] == ["in-process", "flower-simulation"]
+    assert records[0]["model_sha256"] == records[1]["model_sha256"]
+    for name in ("rounds", "clients", "layers"):
+        tables = [
+            pl.read_parquet(path / f"{name}.parquet").drop("seconds", strict=False)
+            for path in (ours, flower)
+        ]
+        assert tables[0].equals(tables[1], null_equal=True), name
+
+
+@pytest.mark.slow
+def test_another_number_of_supernodes_is_an_error_that_says_which(small_config):
+    completed = _fnl(
+        "--engine=flower",
+        "--federation-config=num-supernodes=3 client-resources-num-cpus=1",
+        flat=small_config,
+    )
+    assert completed.returncode == 1
+    assert len(completed.stderr.strip().splitlines()) == 1, completed.stderr
+    assert "num-supernodes is 3 but data.clients is 4" in completed.stderr
+    assert "set data.clients=3" in completed.stderr
+    results = Path(str(small_config["run.results-dir"]))
+    assert not results.exists() or not list(results.iterdir())
+
+
+def test_a_folder_without_the_app_is_refused(tmp_path):
+    with pytest.raises(RunError, match="holds no Flower app"):
+        check_app(tmp_path)
+
+
+def test_another_app_is_refused(tmp_path):
+    text = '[tool.flwr.app.components]\nserverapp = "other:app"\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(RunError, match="another Flower app"):
+        check_app(tmp_path)

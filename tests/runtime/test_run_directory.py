@@ -1,0 +1,96 @@
+"""A run directory is whole at every instant, and never takes another run's place."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import polars as pl
+import pytest
+import safetensors.numpy
+
+from fnl.config import parse_config
+from fnl.errors import RunError
+from fnl.runtime.atomic import write_atomically
+from fnl.runtime.run_directory import RunDirectory, read_run
+from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+
+WEIGHTS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+def _create(tmp_path, **over):
+    config = parse_config({"run.results-dir": str(tmp_path / "results"), **over})
+    return RunDirectory.create(config, engine="test", facts={})
+
+
+def test_unnamed_runs_get_names_of_their_own(tmp_path):
+    first, second = _create(tmp_path), _create(tmp_path)
+    assert second.path.name == f"{first.path.name}-2"
+
+
+def test_a_taken_name_is_refused(tmp_path):
+    _create(tmp_path, **{"run.name": "mine"})
+    with pytest.raises(RunError, match="mine exists already"):
+        _create(tmp_path, **{"run.name": "mine"})
+
+
+def test_tables_have_the_contracts_columns_and_null_for_what_does_not_apply(tmp_path):
+    directory = _create(tmp_path)
+    directory.add({"round": 0, "accuracy": 0.5}, [], [])
+    directory.finish(WEIGHTS)
+    for name, schema in (("rounds", ROUNDS), ("clients", CLIENTS), ("layers", LAYERS)):
+        assert pl.read_parquet_schema(directory.path / f"{name}.parquet") == schema
+    row = pl.read_parquet(directory.path / "rounds.parquet").row(0, named=True)
+    assert row["accuracy"] == 0.5
+    assert row["epsilon_max"] is None
+
+
+def test_an_unknown_column_is_an_error(tmp_path):
+    directory = _create(tmp_path)
+    with pytest.raises(ValueError, match=r"rounds has no column .*acuracy"):
+        directory.add({"round": 0, "acuracy": 0.5}, [], [])
+
+
+def test_a_finished_run_has_its_model(tmp_path):
+    directory = _create(tmp_path)
+    directory.finish(WEIGHTS)
+    loaded = safetensors.numpy.load_file(directory.path / "model.safetensors")
+    np.testing.assert_array_equal(loaded["a"], WEIGHTS["a"])
+    assert read_run(directory.path)["status"] == "finished"
+
+
+def test_a_failed_run_says_why_and_keeps_its_rounds(tmp_path):
+    directory = _create(tmp_path)
+    directory.add({"round": 0, "accuracy": 0.5}, [], [])
+    directory.fail("RunError: out of clients")
+    assert read_run(directory.path)["error"] == "RunError: out of clients"
+    assert len(pl.read_parquet(directory.path / "rounds.parquet")) == 1
+
+
+def test_results_that_cannot_be_written_are_one_error(tmp_path):
+    (tmp_path / "results").write_text("a file, not a folder")
+    with pytest.raises(RunError, match=r"cannot write to run\.results-dir"):
+        _create(tmp_path)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def half(temporary):
+        temporary.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["run.json"]
+
+
+@pytest.mark.parametrize("content", [None, "{", json.dumps([]), json.dumps({})])
+def test_what_is_not_a_run_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match="is not a run directory"):
+        read_run(tmp_path)
