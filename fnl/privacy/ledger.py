@@ -55,8 +55,8 @@ class Ledger:
         in_range = 0 < noise_multiplier < math.inf and 0 < sample_rate <= 1 and steps >= 1
         if not in_range:  # as it is for nan
             raise ValueError(
-                "a ledger takes a finite noise_multiplier > 0, 0 < sample_rate <= 1 and steps >= 1, "
-                f"got {noise_multiplier}, {sample_rate} and {steps}"
+                "a ledger takes a finite noise_multiplier > 0, 0 < sample_rate <= 1 and "
+                f"steps >= 1, got {noise_multiplier}, {sample_rate} and {steps}"
             )
         last = self.entries[-1] if self.entries else None
         if last and (last.noise_multiplier, last.sample_rate) == (noise_multiplier, sample_rate):

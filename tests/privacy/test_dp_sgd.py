@@ -245,8 +245,9 @@ def test_samples_are_poisson(mechanism):
     sizes[0] += steps - len(drawn)
     expected = stats.binom.pmf(np.arange(CLIPS + 1), CLIPS, rate) * steps
     tail = 6  # pool the rare large ones
-    observed, expected = np.append(sizes[:tail], sizes[tail:].sum()), np.append(
-        expected[:tail], expected[tail:].sum()
+    observed, expected = (
+        np.append(sizes[:tail], sizes[tail:].sum()),
+        np.append(expected[:tail], expected[tail:].sum()),
     )
     assert stats.chisquare(observed, expected).pvalue > 1e-3
     # each clip is drawn equally often, never twice in one, and apart from the others

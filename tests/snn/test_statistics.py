@@ -41,7 +41,7 @@ def test_rates_are_means_over_clips_steps_and_neurons(trains):
 
 def test_class_rates_are_means_over_the_clips_of_a_class_and_nan_without(trains):
     everything = np.concatenate(trains, axis=2)
-    expected = [everything[LABELS == c].mean() if c != 2 else np.nan for c in range(CLASSES)]
+    expected = [everything[c == LABELS].mean() if c != 2 else np.nan for c in range(CLASSES)]
     np.testing.assert_allclose(statistics_of(trains, LABELS).class_rates(), expected)
 
 
