@@ -20,6 +20,7 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from fnl.bench.networks import LayerwiseNetwork, SteppedNetwork, our_network
+from fnl.privacy.per_clip import PerClipGradientModule
 
 CLIP_NORM = 1.0
 NOISE_MULTIPLIER = 1.0
@@ -120,7 +121,7 @@ def measure_step(
         "layerwise": dp_step(
             GradSampleModule(LayerwiseNetwork(widths), strict=False), clips, labels
         ),
-        "ours": dp_step(GradSampleModule(our_network(widths)), clips, labels),
+        "ours": dp_step(PerClipGradientModule(our_network(widths)), clips, labels),
         "floor": matrix_products(widths, steps, batch),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -7,6 +7,7 @@ work is another: a layer at a time instead of a step at a time.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.snn.kernels.dynamics import RESETS, Backend, Dynamics
-from fnl.snn.kernels.lif import lif, lif_backward, lif_forward
+from fnl.snn.kernels.lif import PerClipSink, lif, lif_backward, lif_forward
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.surrogates import Surrogate, atan
 
@@ -99,8 +100,12 @@ class LIF(nn.Module):
         Raises:
             ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
         """
+        return self.forward_with_sink(current, None)
+
+    def forward_with_sink(self, current: Tensor, sink: PerClipSink | None) -> Tensor:
+        """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
         beta, threshold = self._rows(current)
-        return lif(current, beta, threshold, self.dynamics)
+        return lif(current, beta, threshold, self.dynamics, sink)
 
     @torch.no_grad()
     def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
@@ -216,13 +221,18 @@ class LeakyReadout(nn.Module):
 
     def time_weights(self, steps: int) -> Tensor:
         """Return w_s for s = 0 … T−1, float64 [T]."""
-        powers = torch.full((steps,), self.beta, dtype=torch.float64) ** torch.arange(steps)
-        return powers.cumsum(0).flip(0) / steps
+        return _time_weights(self.beta, steps)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores [B, C] for the spikes [B, T, F]."""
         weights = self.time_weights(spikes.shape[1])
         total = float(weights.sum())
         # The linear layer is given a weighted mean, so that its bias counts as often as it should.
-        mean = torch.einsum("t,btf->bf", (weights / total).to(spikes), spikes)
+        mean = (weights / total).to(spikes) @ spikes
         return self.linear(mean) * total
+
+
+@cache
+def _time_weights(beta: float, steps: int) -> Tensor:
+    powers = torch.full((steps,), beta, dtype=torch.float64) ** torch.arange(steps)
+    return powers.cumsum(0).flip(0) / steps

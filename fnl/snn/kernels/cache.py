@@ -96,9 +96,10 @@ def _content_locator() -> Iterator[None]:
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` on its first call, cached, without the interpreter lock.
 
-    No `fastmath`: contracting a multiplication and an addition changes spikes.
+    No `fastmath`: contracting a multiplication and an addition changes spikes. Division by zero
+    follows IEEE 754 (`error_model`): a check for it would keep loops from vectorising.
     """
     if ContentLocator.from_function(function, inspect.getfile(function)) is None:
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
     with _content_locator():
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)

@@ -12,6 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels import lif_numba, lif_torch
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba
+from fnl.snn.surrogates import SurrogateKind
+
+EXPONENTIAL = (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE)
 
 PerClipSink = Callable[[Tensor, Tensor], None]
 """Receives dL/dβ and dL/dθ of each clip, [B, F] each, in the backward pass."""
@@ -90,6 +93,9 @@ def lif_backward(
         return lif_torch.lif_backward(grad_spikes, membrane, beta, threshold, dynamics)
     clips, _, features = membrane.shape
     surrogate = dynamics.surrogate
+    derivatives = membrane.new_empty(0, 0, 0)
+    if surrogate.kind in EXPONENTIAL:  # PyTorch's exponential is vectorised, Numba's is not
+        derivatives = surrogate.derivative(membrane - threshold)
     scalar = np.float32 if membrane.dtype == torch.float32 else np.float64
     grad_current = torch.empty_like(membrane)
     grad_beta = membrane.new_zeros(clips, features)
@@ -97,6 +103,7 @@ def lif_backward(
     lif_numba.lif_backward(
         grad_spikes.contiguous().numpy(),
         membrane.numpy(),
+        derivatives.numpy(),
         beta.numpy(),
         threshold.numpy(),
         int(dynamics.reset),
