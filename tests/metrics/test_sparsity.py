@@ -14,7 +14,7 @@ CLIPS, STEPS, FEATURES, CLASSES = 5, 7, 6, 3
 
 def network(normalisation: str = "layer") -> SpikingNetwork:
     built = build_network(
-        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5),  # type: ignore[arg-type]  # a Literal
+        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5),
         FEATURES,
         CLASSES,
     )
@@ -22,7 +22,7 @@ def network(normalisation: str = "layer") -> SpikingNetwork:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in built.synapses():  # a third of the synapses is pruned
-            weight *= torch.rand(weight.shape, generator=generator) > 1 / 3
+            weight.mul_(torch.rand(weight.shape, generator=generator) > 1 / 3)
     return built
 
 
