@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from flwr.app import MetricRecord, RecordDict
 
-from fnl.privacy.ledger import Ledger, Spend
+from fnl.privacy.ledger import Ledger
 
 LEDGER = "ledger"
 
 
 def load_ledger(state: RecordDict) -> Ledger:
-    """Return the ledger kept in `state`; empty for a client that has not trained yet."""
+    """Return the ledger kept in `state`; empty for a client that has not trained yet.
+
+    Raises:
+        TypeError: if the record is none that `save_ledger` writes.
+        ValueError: if an entry is no step of the mechanism: better than to count it for less.
+    """
     if LEDGER not in state:
         return Ledger()
     record = state[LEDGER]
@@ -19,9 +24,10 @@ def load_ledger(state: RecordDict) -> Ledger:
     columns = (record["noise-multiplier"], record["sample-rate"], record["steps"])
     if not all(isinstance(column, list) for column in columns):
         raise TypeError("the client's ledger has a column that is not a list")
-    return Ledger(
-        tuple(Spend(float(s), float(q), int(n)) for s, q, n in zip(*columns, strict=True))  # type: ignore[arg-type]  # lists, checked above
-    )
+    ledger = Ledger()
+    for sigma, sample_rate, steps in zip(*columns, strict=True):  # type: ignore[arg-type]  # lists, checked above
+        ledger = ledger.spend(float(sigma), float(sample_rate), int(steps))
+    return ledger
 
 
 def save_ledger(state: RecordDict, ledger: Ledger) -> None:

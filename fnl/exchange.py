@@ -78,6 +78,9 @@ class ClientReport:
             RunError: naming the first field that is missing, unknown or out of range.
         """
         values: dict[str, object] = {key.replace("-", "_"): value for key, value in record.items()}
+        if len(values) < len(record):
+            twice = next(key for key in record if "_" in key)
+            raise RunError(f"a client's report has {twice!r} in two spellings")
         hints = get_type_hints(cls)
         for name in values.keys() - hints.keys():
             raise RunError(f"a client's report has the unknown field {name!r}")
@@ -87,6 +90,7 @@ class ClientReport:
                     continue
                 raise RunError(f"a client's report lacks {field.name!r}")
             _check(field.name, str(field.type), values[field.name])
+        _check_lengths(values)
         return cls(**values)  # type: ignore[arg-type]  # every value was checked just above
 
     def as_shadow(self) -> ClientReport:
@@ -117,6 +121,19 @@ def _check(name: str, kind: str, value: object) -> None:
             raise RunError(f"a client's report has {name} = {number!r}: not a finite count or size")
         if name.startswith(_RATES) and number > 1:
             raise RunError(f"a client's report has {name} = {number!r}: a share is at most 1")
+
+
+def _check_lengths(values: dict[str, object]) -> None:
+    """Refuse rates of unequal numbers of layers or classes: one would broadcast against many."""
+    for stem in ("layer_rates", "class_rates"):
+        lengths = {
+            name: len(value)
+            for name, value in values.items()
+            if name.startswith(stem) and isinstance(value, list)
+        }
+        if 0 in lengths.values() or len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{name} {length}" for name, length in sorted(lengths.items()))
+            raise RunError(f"a client's report has {stem} of unequal or no length: {counts}")
 
 
 def to_arrays(weights: dict[str, NDArray[np.float32]]) -> ArrayRecord:

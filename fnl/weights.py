@@ -22,18 +22,20 @@ def set_weights(network: nn.Module, weights: Weights) -> None:
     """Copy `weights` into the trainable parameters of `network`, in place.
 
     Raises:
-        ValueError: if a name is missing or unknown, or a shape differs.
+        ValueError: if a name is missing or unknown, or a shape differs; nothing is changed then.
     """
     parameters = dict(_trainable(network))
     if parameters.keys() != weights.keys():
         raise ValueError(f"weights {sorted(weights)} do not fit a network of {sorted(parameters)}")
+    for name, parameter in parameters.items():
+        if parameter.shape != weights[name].shape:
+            raise ValueError(
+                f"weights {name} have shape {weights[name].shape}, not {tuple(parameter.shape)}"
+            )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
-                raise ValueError(
-                    f"weights {name} have shape {weights[name].shape}, not {tuple(parameter.shape)}"
-                )
-            parameter.copy_(torch.from_numpy(weights[name]))
+            # an average of arrays without axes is a NumPy scalar, which torch does not take
+            parameter.copy_(torch.from_numpy(np.asarray(weights[name])))
 
 
 def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -44,7 +46,7 @@ def weights_hash(weights: Weights) -> str:
     """Return a SHA-256 digest of names, shapes and exact values."""
     digest = sha256()
     for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name])
+        array = np.asarray(weights[name])
         digest.update(f"{name}:{array.dtype}:{array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.tobytes())  # in C order, whatever the layout
     return digest.hexdigest()

@@ -28,9 +28,10 @@ def attenuation(private: NDArray[np.float64], shadow: NDArray[np.float64]) -> fl
 
 
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
-    """Return the cosine of the angle between two updates; None if one did not move."""
+    """Return the cosine of the angle between two updates, in [-1, 1]; None if one did not move."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norms if norms > 0 else None
+    # rounding carries the quotient of parallel updates past 1
+    return min(1.0, max(-1.0, float(a @ b) / norms)) if norms > 0 else None
 
 
 def effective_clients(weights: NDArray[np.float64]) -> float:

@@ -8,7 +8,10 @@ distributions (PRV; Gopi, Lee & Wutschitz 2021, arXiv 2106.02848).
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -49,10 +52,11 @@ class Ledger:
         Raises:
             ValueError: if a value is outside the mechanism's range.
         """
-        if noise_multiplier <= 0 or not 0 < sample_rate <= 1 or steps < 1:
+        in_range = 0 < noise_multiplier < math.inf and 0 < sample_rate <= 1 and steps >= 1
+        if not in_range:  # as it is for nan
             raise ValueError(
-                "a ledger takes noise_multiplier > 0, 0 < sample_rate <= 1 and steps >= 1, got "
-                f"{noise_multiplier}, {sample_rate} and {steps}"
+                "a ledger takes a finite noise_multiplier > 0, 0 < sample_rate <= 1 and "
+                f"steps >= 1, got {noise_multiplier}, {sample_rate} and {steps}"
             )
         last = self.entries[-1] if self.entries else None
         if last and (last.noise_multiplier, last.sample_rate) == (noise_multiplier, sample_rate):
@@ -66,21 +70,36 @@ class Ledger:
         return sum(entry.steps for entry in self.entries)
 
     def epsilon(self, delta: float, accountant: str = "rdp") -> float:
-        """Return ε at `delta` of everything spent; 0 for an empty ledger."""
+        """Return ε at `delta` of everything spent; 0 for an empty ledger, inf without a bound."""
         if not self.entries:
             return 0.0
-        if accountant == "rdp":
-            rdp = np.zeros(len(RDP_ORDERS))
-            for entry in self.entries:
-                rdp += entry.steps * _rdp_of_a_step(entry.sample_rate, entry.noise_multiplier)
-            with warnings.catch_warnings():
-                # Opacus warns where the best order is the first or last: still an upper bound.
-                warnings.filterwarnings("ignore", message="Optimal order is the", module="opacus")
+        with _meant_by_opacus():
+            if accountant == "rdp":
+                rdp = np.zeros(len(RDP_ORDERS))
+                for entry in self.entries:
+                    rdp += entry.steps * _rdp_of_a_step(entry.sample_rate, entry.noise_multiplier)
                 epsilon, _ = get_privacy_spent(orders=RDP_ORDERS, rdp=rdp.tolist(), delta=delta)
-            return float(epsilon)
-        composed = create_accountant(mechanism=accountant)
-        composed.history = [(e.noise_multiplier, e.sample_rate, e.steps) for e in self.entries]
-        return float(composed.get_epsilon(delta=delta))
+            else:
+                composed = create_accountant(mechanism=accountant)
+                composed.history = [
+                    (e.noise_multiplier, e.sample_rate, e.steps) for e in self.entries
+                ]
+                epsilon = composed.get_epsilon(delta=delta)
+        if math.isnan(epsilon):
+            return math.inf
+        # the bound from Rényi DP falls below zero where the loss is all but nothing
+        return max(float(epsilon), 0.0)
+
+
+@contextmanager
+def _meant_by_opacus() -> Iterator[None]:
+    """Silence what Opacus' analysis warns of where its bound holds all the same.
+
+    The best of the orders is the first or last, or log(1 - q) is taken at q = 1.
+    """
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.filterwarnings("ignore", message="Optimal order is the", module="opacus")
+        yield
 
 
 @lru_cache(maxsize=4096)
@@ -101,8 +120,7 @@ def calibrate(
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
     """
     orders: dict[str, Any] = {"alphas": RDP_ORDERS} if accountant == "rdp" else {}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Optimal order is the", module="opacus")
+    with _meant_by_opacus():
         try:
             return float(
                 get_noise_multiplier(

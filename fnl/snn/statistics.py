@@ -30,7 +30,13 @@ class FiringStatistics:
     steps: int
 
     def __add__(self, other: FiringStatistics) -> FiringStatistics:
-        """Return the statistics of both sets of clips together."""
+        """Return the statistics of both sets of clips together.
+
+        Raises:
+            ValueError: if the clips differ in steps or the networks in layers.
+        """
+        if self.steps != other.steps:
+            raise ValueError(f"clips of {self.steps} and {other.steps} steps have no common rate")
         spikes = tuple(a + b for a, b in zip(self.spikes, other.spikes, strict=True))
         return FiringStatistics(spikes, self.clips + other.clips, self.steps)
 

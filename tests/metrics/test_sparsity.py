@@ -1,0 +1,102 @@
+"""Synaptic operations against counting them one by one, step by step."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fnl.config import ModelGroup
+from fnl.metrics.sparsity import footprint_bytes, sparsity
+from fnl.snn.evaluation import evaluate
+from fnl.snn.network import SpikingNetwork, build_network, initialise
+
+CLIPS, STEPS, FEATURES, CLASSES = 5, 7, 6, 3
+
+
+def network(normalisation: str = "layer") -> SpikingNetwork:
+    built = build_network(
+        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5),  # type: ignore[arg-type]  # a Literal
+        FEATURES,
+        CLASSES,
+    )
+    initialise(built, 0)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in built.synapses():  # a third of the synapses is pruned
+            weight *= torch.rand(weight.shape, generator=generator) > 1 / 3
+    return built
+
+
+@pytest.fixture
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    features = 3 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator)
+    features[torch.rand(features.shape, generator=generator) < 0.4] = 0
+    return features, torch.arange(CLIPS) % CLASSES
+
+
+def count_operations(model: SpikingNetwork, features: Tensor) -> tuple[float, float, float]:
+    """Return (MACs, ACs, share of silent neuron steps) a clip, one multiplication at a time."""
+    signals = [features]
+    with torch.no_grad():
+        for linear, norm, neuron in zip(model.linear, model.norm, model.neuron, strict=True):
+            signals.append(neuron(norm(linear(signals[-1]))))
+    operations = []
+    for signal, weight in zip(signals, model.synapses(), strict=True):
+        count = 0
+        for clip in range(CLIPS):
+            for step in range(STEPS):
+                count += int(((weight * signal[clip, step]) != 0).sum())
+        operations.append(count / CLIPS)
+    spikes = torch.cat([signal.flatten() for signal in signals[1:]])
+    return operations[0], sum(operations[1:]), float((spikes == 0).double().mean())
+
+
+@pytest.mark.parametrize("normalisation", ["none", "layer"])
+def test_operations_are_those_counted_one_by_one(normalisation, data):
+    model = network(normalisation)
+    measured = sparsity(model, evaluate(model, *data, CLASSES))
+    macs, acs, silent = count_operations(model, data[0])
+    assert acs > 0
+    assert measured.effective_macs == pytest.approx(macs, rel=1e-12)
+    assert measured.effective_acs == pytest.approx(acs, rel=1e-12)
+    assert measured.activation_sparsity == pytest.approx(silent, rel=1e-12)
+    # effective, not dense: zero inputs, silent neurons and pruned synapses cost nothing
+    assert macs < 0.7 * STEPS * model.synapses()[0].numel()
+
+
+def test_energy_is_in_nanojoules_and_takes_other_hardware(data):
+    model = network()
+    evaluation = evaluate(model, *data, CLASSES)
+    measured = sparsity(model, evaluation)
+    macs, acs = measured.effective_macs, measured.effective_acs
+    assert measured.energy_nj == pytest.approx((4.6 * macs + 0.9 * acs) * 1e-12 / 1e-9)
+    other = sparsity(model, evaluation, mac_picojoules=10, ac_picojoules=0)
+    assert other.energy_nj == pytest.approx(macs / 100)
+
+
+def test_a_silent_network_costs_its_first_layer_alone(data):
+    model = network()
+    with torch.no_grad():
+        for neuron in model.neuron:
+            neuron.threshold.fill_(1e6)
+    measured = sparsity(model, evaluate(model, *data, CLASSES))
+    assert (measured.effective_acs, measured.activation_sparsity) == (0, 1)
+    assert measured.effective_macs > 0
+
+
+def test_repeating_the_clips_changes_no_cost_a_clip(data):
+    model = network()
+    once = sparsity(model, evaluate(model, *data, CLASSES))
+    twice = sparsity(model, evaluate(model, *(torch.cat([x, x]) for x in data), CLASSES))
+    for name in ("activation_sparsity", "effective_acs", "effective_macs", "energy_nj"):
+        assert getattr(twice, name) == pytest.approx(getattr(once, name), rel=1e-12)
+
+
+def test_footprint_counts_parameters_and_buffers_of_any_type():
+    model = network("none")
+    weights = FEATURES * 8 + 8 + 8 * 4 + 4 + 4 * CLASSES + CLASSES
+    neurons = 2 * 2  # β and θ of each spiking layer
+    assert footprint_bytes(model) == 4 * (weights + neurons)
+    model.register_buffer("extra", torch.zeros(3, dtype=torch.int64))
+    assert footprint_bytes(model) == 4 * (weights + neurons) + 24
+    assert footprint_bytes(network("layer")) == 4 * (weights + neurons + 8 + 4)

@@ -1,0 +1,205 @@
+"""The configuration: defaults as Flower has them, one clear line for everything wrong."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fnl.config import Config, known_keys, parse_config, parse_overrides
+from fnl.errors import ConfigError
+
+DEFAULTS = Config().flat()
+WITHOUT_EFFECT = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+"""Where a run writes and what it is called: the only keys that cannot change a result."""
+
+
+def refused(flat: dict[str, object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(flat)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_flower_app():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    groups = project["tool"]["flwr"]["app"]["config"]
+    in_project = {f"{g}.{key}": value for g, keys in groups.items() for key, value in keys.items()}
+    assert in_project == DEFAULTS
+    assert {key: type(value) for key, value in in_project.items()} == {
+        key: type(value) for key, value in DEFAULTS.items()
+    }
+
+
+def test_defaults_pass_their_own_checks():
+    assert parse_config({}) == Config() == parse_config(DEFAULTS)
+
+
+WRONG_TYPES = {
+    bool: ["yes", 2, None],
+    int: ["3", 1.5, True, None, [1]],
+    float: ["0.5", True, None, float("nan"), float("inf"), -float("inf"), [0.5]],
+    str: [7, 0.5, True, None, ["a"]],
+}
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
+    for value in WRONG_TYPES[type(DEFAULTS[key])]:
+        message = refused({key: value})
+        assert message.startswith(f"{key} = "), (value, message)
+        assert "\n" not in message, message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("run.name", "../up"), ("run.name", "two\nlines"), ("run.name", ".hidden"),
+        ("run.seed", -1), ("run.seed", 2**63), ("run.rounds", 0), ("run.results-dir", ""),
+        ("run.checkpoint-every", -1),
+        ("data.corpus", "librispeech"), ("data.words", ""), ("data.clients", 0),
+        ("data.partitioner", "random"), ("data.alpha", 0.0), ("data.labels-per-client", 0),
+        ("data.quantity-alpha", -0.1), ("data.min-clips", 0), ("data.speakers", 9),
+        ("data.clips-per-word", 0), ("data.difficulty", -1.0), ("data.corpus-seed", -1),
+        ("data.features", "raw"), ("data.mel-bins", 3), ("data.mel-bins", 129),
+        ("data.frame-hop-ms", 4), ("data.frame-hop-ms", 101), ("data.on-bad-audio", "ignore"),
+        ("model.network", "transformer"), ("model.hidden", ""), ("model.hidden", "64,"),
+        ("model.hidden", "64,0"), ("model.hidden", "-64"), ("model.hidden", "64, 64"),
+        ("model.neuron", "relu"), ("model.beta", 0.0), ("model.beta", 1.0),
+        ("model.threshold", 0.0), ("model.surrogate", "relu"), ("model.surrogate-slope", 0.0),
+        ("model.normalisation", "batch"), ("model.encoding", "morse"),
+        ("training.optimizer", "lbfgs"), ("training.learning-rate", 0.0),
+        ("training.momentum", 1.0), ("training.momentum", -0.1), ("training.batch-size", 0),
+        ("training.local-epochs", 0.0),
+        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", 0.0),
+        ("privacy.delta", 1.0), ("privacy.noise-multiplier", -1.0), ("privacy.clip-norm", 0.0),
+        ("privacy.accountant", "moments"), ("privacy.rate-release", "laplace"),
+        ("privacy.rate-epsilon", -1.0),
+        ("coordination.candidates", 0), ("coordination.selected", 0),
+        ("coordination.selection", "best"), ("coordination.aggregation", "median"),
+        ("evaluation.every", 0), ("evaluation.split", "train"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value):
+    message = refused({key: value})
+    assert message.startswith(f"{key} = {value!r}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("flat", "key", "remedy"),
+    [
+        ({"coordination.candidates": 21}, "coordination.candidates", "data.clients"),
+        ({"coordination.selected": 11}, "coordination.selected", "coordination.candidates"),
+        ({"data.corpus": "folder"}, "data.root", "folder"),
+        ({"data.corpus": "speech-commands"}, "data.root", "folder"),
+        ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),
+        ({"data.words": "twelve"}, "data.words", "data.corpus"),
+    ],
+)
+def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
+    message = refused(flat)
+    assert message.startswith(key)
+    assert remedy in message
+    assert "\n" not in message
+
+
+def test_combinations_on_the_edge_are_allowed():
+    parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
+    parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})
+    for hop in (5, 8, 10, 20, 25, 40, 50, 100):
+        parse_config({"data.frame-hop-ms": hop})
+
+
+def test_a_misspelt_key_is_answered_with_the_nearest():
+    assert refused({"privacy.epsilom": 1.0}) == (
+        "unknown configuration key 'privacy.epsilom': did you mean privacy.epsilon?"
+    )
+    for key in ("zzz", "privacy", "privacy.epsilon.x", "privacy.clip_norm", ""):
+        assert repr(key) in refused({key: 1.0})
+
+
+def test_one_line_even_for_many_problems():
+    message = refused({"run.rounds": 0, "model.beta": 2.0, "data.alpha": -1.0})
+    assert message.startswith("run.rounds = 0: ")
+    assert message.endswith("(and 2 more)")
+
+
+def test_whole_numbers_are_fine_for_real_keys_and_mean_the_same_run():
+    whole, real = parse_config({"privacy.epsilon": 4}), parse_config({"privacy.epsilon": 4.0})
+    assert whole == real
+    assert whole.identity() == real.identity()
+    assert isinstance(whole.flat()["privacy.epsilon"], float)
+
+
+def test_flat_form_returns_to_the_same_configuration():
+    config = parse_config(
+        {"run.seed": 2**63 - 1, "model.hidden": "3,5", "privacy.mode": "none", "data.alpha": 0.1}
+    )
+    assert parse_config(config.flat()) == config
+    assert tuple(config.flat()) == known_keys()
+    assert all(isinstance(value, bool | int | float | str) for value in config.flat().values())
+    assert config.model.hidden_sizes == (3, 5)
+    assert not config.is_private
+    assert Config().is_private
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_identity_sees_every_key_but_names_and_places(key):
+    group, name = key.split(".", 1)
+    attribute, value = name.replace("-", "_"), DEFAULTS[key]
+    if isinstance(value, bool):
+        other: object = not value
+    else:
+        other = value + "x" if isinstance(value, str) else value + 1
+    part = getattr(Config(), group).model_copy(update={attribute: other})
+    changed = Config().model_copy(update={group: part})
+    assert changed.flat()[key] == other
+    assert (changed.identity() == Config().identity()) == (key in WITHOUT_EFFECT)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(Config().run, "seed", 5)  # noqa: B010 a plain assignment is a type error already
+
+
+def test_overrides_are_read_as_toml_or_as_bare_strings():
+    assert parse_overrides(
+        [
+            "privacy.epsilon=4", "training.learning-rate = 1e-3", "evaluation.shadow=true",
+            "data.corpus=folder", 'data.root="/a b"', "data.words=yes,no", "model.hidden=64",
+            "run.name=2026-01-01", "data.cache-dir=/x=y", "run.results-dir='1'",
+        ]
+    ) == {
+        "privacy.epsilon": 4, "training.learning-rate": 1e-3, "evaluation.shadow": True,
+        "data.corpus": "folder", "data.root": "/a b", "data.words": "yes,no",
+        "model.hidden": "64", "run.name": "2026-01-01", "data.cache-dir": "/x=y",
+        "run.results-dir": "1",
+    }  # fmt: skip
+
+
+def test_the_last_override_of_a_key_holds():
+    assert parse_overrides(["run.seed=1", "run.seed=2"]) == {"run.seed": 2}
+
+
+@pytest.mark.parametrize("text", ["privacy.epsilon", "", "=4", " = 4"])
+def test_an_override_that_assigns_nothing_is_refused(text):
+    with pytest.raises(ConfigError, match=r"write group\.key=value"):
+        parse_overrides([text])
+
+
+@pytest.mark.parametrize("text", ["run.seed=1\n2", "run.seed=[1]", "run.seed=", "run.seed=1.0"])
+def test_an_override_that_is_no_scalar_of_its_key_ends_as_one_line_with_the_key(text):
+    message = refused(dict(parse_overrides([text])))
+    assert message.startswith("run.seed = ")
+    assert "\n" not in message
+
+
+@given(st.sampled_from(sorted(DEFAULTS)), st.text(max_size=20))
+def test_any_override_parses_or_is_one_line_with_the_key(key, text):
+    try:
+        parse_config(dict(parse_overrides([f"{key}={text}"])))
+    except ConfigError as error:
+        message = str(error)
+        assert key.split(".")[0] in message
+        assert len(message.splitlines()) == 1, message
