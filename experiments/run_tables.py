@@ -57,7 +57,7 @@ class RunTables:
             f"Corpus {config.data.corpus}{clips}, {self.labels} labels",
             self._privacy(),
             f"{config.data.clients} clients",
-            f"{coordination.selected} of {coordination.candidates} candidates selected a round",
+            f"{coordination.selected} of {coordination.candidates} candidates selected",
             f"seed {config.run.seed}",
         )
         about = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
