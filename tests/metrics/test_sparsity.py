@@ -22,7 +22,7 @@ def network(normalisation: str = "layer") -> SpikingNetwork:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in built.synapses():  # a third of the synapses is pruned
-            weight *= torch.rand(weight.shape, generator=generator) > 1 / 3
+            weight.mul_(torch.rand(weight.shape, generator=generator) > 1 / 3)
     return built
 
 

@@ -59,7 +59,7 @@ def test_the_best_come_first_and_ties_go_to_the_lower_partition():
 def test_random_selection_is_a_uniform_sample_that_replays():
     counts = np.zeros(5)
     for seed in range(2000):
-        scores, chosen = select(REPORTS, random_scores, 2, generator(seed))
+        _scores, chosen = select(REPORTS, random_scores, 2, generator(seed))
         assert select(REPORTS, random_scores, 2, generator(seed))[1].tolist() == chosen.tolist()
         assert len(set(chosen.tolist())) == 2
         counts[chosen] += 1
