@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import Tensor, nn
+
+from fnl.privacy.per_clip import PerClipGradientModule
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def train(
     if mechanism is None:
         optimizer = _optimizer(network, plan)
         return _train_plain(network, optimizer, (features, labels), sampler, expected_batch)
-    module = GradSampleModule(network, loss_reduction="sum", strict=False)
+    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
     optimizer = DPOptimizer(
         _optimizer(network, plan),
         noise_multiplier=mechanism.noise_multiplier,
@@ -156,7 +157,7 @@ def _train_plain(
 
 
 def _train_private(
-    module: GradSampleModule,
+    module: PerClipGradientModule,
     optimizer: DPOptimizer,
     clips: tuple[Tensor, Tensor],
     sampler: UniformWithReplacementSampler,

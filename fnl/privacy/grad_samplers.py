@@ -9,19 +9,18 @@ from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
 
 from fnl.snn.neurons import LIF
+from fnl.snn.recurrent import RecurrentLIF
 
 
-@register_grad_sampler(LIF)
-def lif_grad_sample(
+@register_grad_sampler([LIF, RecurrentLIF])
+def spiking_grad_sample(
     layer: LIF, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
-    """Return the per-clip gradients of a LIF layer's trained β and θ.
+    """Return the per-clip gradients of a spiking layer's trained parameters.
 
     Args:
         layer: the layer.
         activations: its input current, one tensor [B, T, F].
         backprops: dL/dS scaled by Opacus to a sum over clips, [B, T, F].
     """
-    gradients = layer.per_clip_gradients(activations[0], backprops)
-    parameters = (layer.beta, layer.threshold)
-    return {p: g for p, g in zip(parameters, gradients, strict=True) if p.requires_grad}
+    return layer.per_clip_gradients(activations[0], backprops)

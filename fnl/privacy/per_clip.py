@@ -22,7 +22,8 @@ from torch.autograd.function import once_differentiable
 
 import fnl.privacy.grad_samplers  # noqa: F401 - registers what Opacus' hooks need of our layers
 from fnl.errors import ConfigError
-from fnl.snn.neurons import LIF
+from fnl.snn.neurons import LIF, PerClip
+from fnl.snn.recurrent import RecurrentLIF
 
 Deliver = Callable[[nn.Parameter, Tensor], None]
 """Takes a parameter and its per-clip gradients, [B, *parameter.shape], of one backward pass."""
@@ -136,15 +137,17 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int, deliver: Deliver) -> 
     return output  # pyright: ignore[reportReturnType]  # noqa: RET504 - `apply` is untyped
 
 
-def _lif(layer: LIF, current: Tensor, factor: int, deliver: Deliver) -> Tensor:
-    def sink(grad_beta: Tensor, grad_threshold: Tensor) -> None:
-        gradients = layer.reduce_per_clip(grad_beta, grad_threshold)
-        for parameter, gradient in zip((layer.beta, layer.threshold), gradients, strict=True):
-            if parameter.requires_grad:
-                deliver(parameter, gradient * factor)
+def _spiking(layer: LIF, current: Tensor, factor: int, deliver: Deliver) -> Tensor:
+    def sink(gradients: PerClip) -> None:
+        for parameter, gradient in gradients.items():
+            deliver(parameter, gradient * factor)
 
     return layer.forward_with_sink(current, sink)
 
 
-DIRECT: dict[type[nn.Module], Callable[..., Tensor]] = {nn.Linear: _linear, LIF: _lif}
+DIRECT: dict[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Linear: _linear,
+    LIF: _spiking,
+    RecurrentLIF: _spiking,
+}
 """Layers that deliver per-clip gradients themselves, by exact type, and how they run."""

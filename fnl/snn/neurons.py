@@ -7,6 +7,7 @@ work is another: a layer at a time instead of a step at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -15,12 +16,19 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.snn.kernels.dynamics import RESETS, Backend, Dynamics
-from fnl.snn.kernels.lif import PerClipSink, lif, lif_backward, lif_forward
+from fnl.snn.kernels.lif import lif, lif_forward
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.surrogates import Surrogate, atan
 
 BetaMap = Literal["clamp", "sigmoid"]
 """How a layer's parameter becomes its decay β: clamped to [0, 1], or through a sigmoid."""
+
+
+PerClip = dict[nn.Parameter, Tensor]
+"""Gradients of each clip, [B, *p.shape], by parameter p."""
+
+GradientSink = Callable[[PerClip], None]
+"""Takes the per-clip gradients of one layer in its backward pass."""
 
 
 class LIF(nn.Module):
@@ -102,10 +110,16 @@ class LIF(nn.Module):
         """
         return self.forward_with_sink(current, None)
 
-    def forward_with_sink(self, current: Tensor, sink: PerClipSink | None) -> Tensor:
+    def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
         """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
         beta, threshold = self._rows(current)
-        return lif(current, beta, threshold, self.dynamics, sink)
+        if sink is None:
+            return lif(current, beta, threshold, self.dynamics)
+
+        def rows_sink(grad_beta: Tensor, grad_threshold: Tensor) -> None:
+            sink(self._per_clip(grad_beta, grad_threshold))
+
+        return lif(current, beta, threshold, self.dynamics, rows_sink)
 
     @torch.no_grad()
     def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
@@ -126,28 +140,27 @@ class LIF(nn.Module):
             raise RuntimeError("the kernel recorded nothing")
         return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1])
 
-    def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return dL/dp of β's parameter and of θ for each clip: [B, *beta.shape], [B, *θ.shape].
+    def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> PerClip:
+        """Return dL/dp of each clip for each trained parameter p, [B, *p.shape].
 
         Args:
             current: I of the forward pass, [B, T, F].
             grad_spikes: dL/dS, [B, T, F].
         """
-        beta, threshold = (row.detach().contiguous() for row in self._rows(current))
-        current = current.detach().contiguous()
-        _, membrane, _ = lif_forward(current, beta, threshold, self.dynamics, save=True)
-        if membrane is None:
-            raise RuntimeError("the kernel saved no membrane")
-        _, *rows = lif_backward(grad_spikes, membrane, beta, threshold, self.dynamics)
-        return self.reduce_per_clip(*rows)
+        collected: PerClip = {}
+        with torch.enable_grad():
+            spikes = self.forward_with_sink(current.detach(), collected.update)
+        torch.autograd.backward(spikes, grad_spikes)
+        return collected
 
-    def reduce_per_clip(self, grad_beta: Tensor, grad_threshold: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn dL/dβ and dL/dθ of each clip and neuron, [B, F], into the parameters' own."""
-        slope = self.decay_slope()
-        return (
-            _per_clip_shape(grad_beta, self.beta) * slope,
-            _per_clip_shape(grad_threshold, self.threshold),
-        )
+    def _per_clip(self, grad_beta: Tensor, grad_threshold: Tensor) -> PerClip:
+        """Turn dL/dβ and dL/dθ of each clip and neuron, [B, F], into those of the parameters."""
+        gradients: PerClip = {}
+        if self.beta.requires_grad:
+            gradients[self.beta] = _per_clip_shape(grad_beta, self.beta) * self.decay_slope()
+        if self.threshold.requires_grad:
+            gradients[self.threshold] = _per_clip_shape(grad_threshold, self.threshold)
+        return gradients
 
     def extra_repr(self) -> str:
         """Describe the neurons."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import fnl.privacy.grad_samplers  # noqa: F401 - registers the samplers
 from fnl.snn.neurons import LIF, LeakyReadout
+from fnl.snn.recurrent import RecurrentLIF
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -27,6 +28,7 @@ def network(backend: str, beta_map: str = "clamp") -> nn.Sequential:
             torch.linspace(0.5, 0.95, 5), torch.linspace(0.4, 0.6, 5), reset="zero",
             learn_beta=True, learn_threshold=True, backend=backend,
         ),
+        RecurrentLIF(5, 0.9, 0.5, learn_beta=True, learn_threshold=True, backend=backend),
         LeakyReadout(5, 3),
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Ledgers against Opacus' accountants step by step, and against Google's dp_accounting."""
 
+import itertools
 import math
-from itertools import pairwise
 
 import dp_accounting
 import pytest
@@ -81,7 +81,7 @@ def test_opacus_orders_are_all_there():
 def test_epsilon_grows_with_every_entry(history):
     spent = [ledger_of(history[:n]).epsilon(DELTA) for n in range(len(history) + 1)]
     assert spent[0] == 0.0
-    assert all(before < after for before, after in pairwise(spent))
+    assert all(before < after for before, after in itertools.pairwise(spent))
 
 
 def test_equal_neighbours_are_merged_and_only_they():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fnl.errors import ConfigError
 from fnl.privacy.per_clip import PerClipGradientModule
 from fnl.snn.neurons import LIF, LeakyReadout
+from fnl.snn.recurrent import RecurrentLIF
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -28,11 +29,13 @@ class Mixed(nn.Module):
         self.twice = nn.Linear(8, 8, bias=False)
         self.frozen = nn.Linear(8, 8)
         self.frozen.weight.requires_grad_(False)
+        self.recurrent = RecurrentLIF(8, 0.9, 0.4, bias=False, learn_beta=True)
         self.readout = LeakyReadout(8, 3)
 
     def forward(self, clips: Tensor) -> Tensor:
         signal = self.lif(self.norm(self.into(clips)))
-        return self.readout(self.frozen(self.twice(self.twice(signal))))
+        signal = self.frozen(self.twice(self.twice(signal)))
+        return self.readout(self.recurrent(signal))
 
 
 def mixed() -> Mixed:

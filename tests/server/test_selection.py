@@ -28,7 +28,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 def given(*scores: float):
     """Return a rule that gives these scores."""
-    return lambda _reports, _stream: np.array(scores)
+    return lambda reports, stream: np.array(scores)
 
 
 REPORTS = [report(p, [0.1], [0.1]) for p in (2, 3, 5, 8, 13)]
@@ -59,7 +59,7 @@ def test_the_best_come_first_and_ties_go_to_the_lower_partition():
 def test_random_selection_is_a_uniform_sample_that_replays():
     counts = np.zeros(5)
     for seed in range(2000):
-        _, chosen = select(REPORTS, random_scores, 2, generator(seed))
+        _scores, chosen = select(REPORTS, random_scores, 2, generator(seed))
         assert select(REPORTS, random_scores, 2, generator(seed))[1].tolist() == chosen.tolist()
         assert len(set(chosen.tolist())) == 2
         counts[chosen] += 1
@@ -85,7 +85,7 @@ def test_another_number_of_scores_is_refused(scores):
 
 
 def test_rules_that_return_a_list_or_whole_numbers_are_fine():
-    chosen = select(REPORTS, lambda _reports, _stream: [1, 2, 3, 4, 5], 1, generator())[1]
+    chosen = select(REPORTS, lambda reports, stream: [1, 2, 3, 4, 5], 1, generator())[1]  # type: ignore[arg-type,return-value]
     assert chosen.tolist() == [4]
 
 

@@ -1,7 +1,7 @@
 """The whole network against the same network written as a snnTorch loop over time."""
 
 import copy
-from itertools import pairwise
+import itertools
 
 import pytest
 import snntorch
@@ -32,7 +32,7 @@ class Loop(nn.Module):
         sizes = [FEATURES, *model.hidden_sizes]
         normalised = model.normalisation == "layer"
         self.linear, self.norm, self.leaky = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for fan_in, fan_out in pairwise(sizes):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             self.linear.append(nn.Linear(fan_in, fan_out, bias=not normalised))
             self.norm.append(nn.LayerNorm(fan_out) if normalised else nn.Identity())
             self.leaky.append(

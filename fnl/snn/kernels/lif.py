@@ -14,8 +14,6 @@ from fnl.snn.kernels import lif_numba, lif_torch
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba
 from fnl.snn.surrogates import SurrogateKind
 
-EXPONENTIAL = (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE)
-
 PerClipSink = Callable[[Tensor, Tensor], None]
 """Receives dL/dβ and dL/dθ of each clip, [B, F] each, in the backward pass."""
 
@@ -92,11 +90,7 @@ def lif_backward(
     if not uses_numba(dynamics.backend, membrane):
         return lif_torch.lif_backward(grad_spikes, membrane, beta, threshold, dynamics)
     clips, _, features = membrane.shape
-    surrogate = dynamics.surrogate
-    derivatives = membrane.new_empty(0, 0, 0)
-    if surrogate.kind in EXPONENTIAL:  # PyTorch's exponential is vectorised, Numba's is not
-        derivatives = surrogate.derivative(membrane - threshold)
-    scalar = np.float32 if membrane.dtype == torch.float32 else np.float64
+    derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
     grad_current = torch.empty_like(membrane)
     grad_beta = membrane.new_zeros(clips, features)
     grad_threshold = membrane.new_zeros(clips, features)
@@ -108,15 +102,33 @@ def lif_backward(
         threshold.numpy(),
         int(dynamics.reset),
         dynamics.reset_delay,
-        int(surrogate.kind),
-        scalar(surrogate.slope),
-        scalar(surrogate.second),
+        kind,
+        slope,
+        second,
         learns,
         grad_current.numpy(),
         grad_beta.numpy(),
         grad_threshold.numpy(),
     )
     return grad_current, grad_beta, grad_threshold
+
+
+def surrogate_arguments(
+    dynamics: Dynamics, membrane: Tensor, threshold: Tensor
+) -> tuple[Tensor, int, np.floating[Any], np.floating[Any]]:
+    """Return what a compiled backward kernel takes of the surrogate.
+
+    Returns:
+        dS/dU [B, T, F] or an empty tensor, the formula's number, its parameters in the dtype of
+        `membrane`. PyTorch's exponential is vectorised and Numba's is not, so formulas with one
+        are evaluated here.
+    """
+    surrogate = dynamics.surrogate
+    derivatives = membrane.new_empty(0, 0, 0)
+    if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
+        derivatives = surrogate.derivative(membrane - threshold)
+    scalar = np.float32 if membrane.dtype == torch.float32 else np.float64
+    return derivatives, int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)
 
 
 class LIFFunction(torch.autograd.Function):
@@ -146,7 +158,7 @@ class LIFFunction(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
         ctx: Any, grad_spikes: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
-        """Return the gradients of I [B, T, F], β [F] and θ [F]."""
+        """Return the gradients of I [B, T, F], β [F] and θ [F]; the latter none for a sink."""
         membrane, beta, threshold = ctx.saved_tensors
         learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         grad_current, grad_beta, grad_threshold = lif_backward(
@@ -156,6 +168,7 @@ class LIFFunction(torch.autograd.Function):
             return grad_current, None, None, None, None
         if ctx.sink is not None:
             ctx.sink(grad_beta, grad_threshold)
+            return grad_current, None, None, None, None
         return grad_current, grad_beta.sum(0), grad_threshold.sum(0), None, None
 
 
@@ -173,6 +186,7 @@ def lif(
         beta: decay per step, [F].
         threshold: θ, [F].
         dynamics: reset, its timing, surrogate, backend.
-        sink: called in the backward pass, if β or θ has a gradient.
+        sink: takes the gradients of β and θ of each clip in the backward pass, instead of
+            autograd taking them.
     """
     return LIFFunction.apply(current, beta, threshold, dynamics, sink)  # pyright: ignore[reportReturnType] - `apply` is untyped

@@ -12,7 +12,8 @@ from torch import Tensor
 from fnl.snn.kernels.dynamics import Dynamics, Reset
 
 
-def _above(membrane: Tensor, threshold: Tensor) -> Tensor:
+def above(membrane: Tensor, threshold: Tensor) -> Tensor:
+    """Return H(U − θ) in the membrane's dtype."""
     return (membrane - threshold > 0).to(membrane.dtype)
 
 
@@ -20,18 +21,18 @@ def _step(
     dynamics: Dynamics, beta: Tensor, threshold: Tensor, current: Tensor, carried: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the membrane compared with θ, the spikes, and the membrane left, each [B, F]."""
-    was_reset = _above(carried, threshold)
+    was_reset = above(carried, threshold)
     if dynamics.reset is Reset.SUBTRACT:
         fired = beta * carried + current - was_reset * threshold
     elif dynamics.reset is Reset.ZERO:
         fired = beta * ((1 - was_reset) * carried) + current
     else:
         fired = beta * carried + current
-    spikes = _above(fired, threshold)
-    return fired, spikes, _left(dynamics, threshold, fired, spikes - was_reset)
+    spikes = above(fired, threshold)
+    return fired, spikes, membrane_left(dynamics, threshold, fired, spikes - was_reset)
 
 
-def _left(dynamics: Dynamics, threshold: Tensor, fired: Tensor, resets: Tensor) -> Tensor:
+def membrane_left(dynamics: Dynamics, threshold: Tensor, fired: Tensor, resets: Tensor) -> Tensor:
     """Return the membrane a step leaves, given the resets that its own spikes cause."""
     if dynamics.reset_delay or dynamics.reset is Reset.NONE:
         return fired
@@ -68,15 +69,15 @@ def moments(left: Tensor) -> Tensor:
     )
 
 
-def _all_left(membrane: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+def all_left(membrane: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
     """Return the membrane after each step, [B, T, F], from the one compared with θ."""
     if dynamics.reset_delay or dynamics.reset is Reset.NONE:
         return membrane
     left = torch.empty_like(membrane)
     carried = torch.zeros_like(membrane[:, 0])
     for t in range(membrane.shape[1]):
-        resets = _above(membrane[:, t], threshold) - _above(carried, threshold)
-        carried = _left(dynamics, threshold, membrane[:, t], resets)
+        resets = above(membrane[:, t], threshold) - above(carried, threshold)
+        carried = membrane_left(dynamics, threshold, membrane[:, t], resets)
         left[:, t] = carried
     return left
 
@@ -94,16 +95,16 @@ def lif_backward(
         dynamics: as in the forward pass.
     """
     same_step = not dynamics.reset_delay and dynamics.reset is not Reset.NONE
-    left = _all_left(membrane, threshold, dynamics)
+    left = all_left(membrane, threshold, dynamics)
     grad_current = torch.empty_like(membrane)
     grad_left = torch.zeros_like(membrane[:, 0])
     grad_beta, grad_threshold = torch.zeros_like(grad_left), torch.zeros_like(grad_left)
     for t in reversed(range(membrane.shape[1])):
         fired, grad_out = membrane[:, t], grad_spikes[:, t]
         entered = left[:, t - 1] if t > 0 else torch.zeros_like(fired)
-        was_reset = _above(entered, threshold)
+        was_reset = above(entered, threshold)
         if same_step:
-            resets = _above(fired, threshold) - was_reset
+            resets = above(fired, threshold) - was_reset
             if dynamics.reset is Reset.SUBTRACT:
                 grad_out = grad_out - grad_left * threshold
                 grad_threshold -= grad_left * resets

@@ -1,0 +1,222 @@
+"""How all figures look, how panels are laid out on a page, and how figures are saved.
+
+Series differ in line style and marker as well as in colour (Okabe and Ito's palette), so a figure
+reads in grey and for colour-blind readers. Nothing here needs a display or `pyplot` state.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
+
+from fnl.errors import RunError
+from fnl.runtime.atomic import write_atomically
+
+Columns = Literal[1, 2]
+Panel = Callable[[Axes], None]
+
+WIDTH_INCHES: dict[Columns, float] = {1: 3.5, 2: 7.16}
+"""Widths of one and of two columns of a two-column paper."""
+FORMATS = ("png", "svg", "pdf")
+PNG_DPI = 300
+
+_PANEL_INCHES = 2.05
+_TITLE_POINTS, _TEXT_POINTS, _SMALL_POINTS = 9.0, 8.0, 7.0
+_LINE_SPACING = 1.3
+_MARGIN_INCHES = 0.06
+_LETTERS_PER_INCH = {"bold": 14.5, "normal": 19.0}
+"""Of the heading's two sizes; generous, so that no line runs off the page."""
+_MUTED = "0.35"
+_NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, line style and marker of a series: each alone tells series apart."""
+
+    colour: str
+    line: str | tuple[int, tuple[float, ...]]
+    marker: str
+
+
+MAIN = Look("#0072B2", "-", "o")
+SHADOW = Look("#D55E00", (0, (4, 1.5)), "s")
+THIRD = Look("#222222", (0, (1, 1.2)), "^")
+FOURTH = Look("#E69F00", (0, (5, 1.2, 1, 1.2)), "D")
+LOOKS = (MAIN, SHADOW, THIRD, FOURTH)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the shared style to what is drawn or saved inside, and to nothing else."""
+    settings: dict[Any, Any] = {
+        **sns.axes_style("ticks"),
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+        "font.size": _TEXT_POINTS,
+        "axes.titlesize": _TEXT_POINTS,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": _TEXT_POINTS,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.color": "0.9",
+        "grid.linewidth": 0.5,
+        "xtick.labelsize": _SMALL_POINTS,
+        "ytick.labelsize": _SMALL_POINTS,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 3.0,
+        "ytick.major.size": 3.0,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 3.2,
+        "legend.fontsize": _SMALL_POINTS,
+        "pdf.fonttype": 42,  # fonts are embedded as TrueType, text stays text
+        "svg.fonttype": "none",
+        "svg.hashsalt": "fnl",  # the same figure is the same file
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def lay_out(
+    panels: Sequence[Panel], *, columns: Columns, title: str, subtitle: Sequence[str]
+) -> Figure:
+    """Draw `panels` under a heading: in one column below each other, in two side by side.
+
+    Args:
+        panels: each draws into the axes it is given.
+        columns: width of the figure in columns of a paper.
+        title: first line of the heading.
+        subtitle: sentences below it, each starting a line; long ones are wrapped.
+
+    Returns:
+        The figure, without a display; save it with `save`, which keeps the style.
+    """
+    width = WIDTH_INCHES[columns]
+    titles = _wrap(title, width * _LETTERS_PER_INCH["bold"])
+    letters = width * _LETTERS_PER_INCH["normal"]
+    lines = [line for sentence in subtitle for line in _wrap(sentence, letters)]
+    across = min(columns, len(panels))
+    down = -(-len(panels) // across)
+    title_inches = len(titles) * _TITLE_POINTS * _LINE_SPACING / 72
+    heading = 2 * _MARGIN_INCHES + title_inches + len(lines) * _SMALL_POINTS * _LINE_SPACING / 72
+    height = heading + down * _PANEL_INCHES
+    with style():
+        engine = ConstrainedLayoutEngine(
+            rect=(0, 0, 1, 1 - heading / height), h_pad=0.05, w_pad=0.05, hspace=0.04, wspace=0.04
+        )
+        figure = Figure(figsize=(width, height), layout=engine)
+        grid = figure.subplots(down, across, squeeze=False).flat
+        for axes, panel in zip(grid, panels, strict=False):
+            panel(axes)
+        for axes in list(grid)[len(panels) :]:
+            axes.remove()
+        left, top = _MARGIN_INCHES / width, 1 - _MARGIN_INCHES / height
+        heading_style = {"ha": "left", "va": "top", "linespacing": _LINE_SPACING}
+        figure.text(
+            left, top, "\n".join(titles), weight="bold", size=_TITLE_POINTS, **heading_style
+        )
+        below = top - title_inches / height
+        figure.text(
+            left, below, "\n".join(lines), color=_MUTED, size=_SMALL_POINTS, **heading_style
+        )
+    return figure
+
+
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
+"""Formatter of an axis of shares."""
+
+
+def finish(axes: Axes, title: str, *, x: str, y: str) -> None:
+    """Give a panel its title, axis labels and, above the data, its legend.
+
+    Series whose label starts with an underscore are not in the legend, as matplotlib has it. A
+    panel into which no number was drawn says so instead of staying empty.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    rows = 0
+    if labels:
+        fit = len(labels) if sum(map(len, labels)) + 6 * len(labels) <= 58 else 2
+        rows = -(-len(labels) // fit)
+        axes.legend(
+            handles,
+            labels,
+            ncols=fit,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0.2,
+            borderpad=0,
+            handlelength=2.6,
+            columnspacing=1.2,
+            handletextpad=0.5,
+            labelspacing=0.3,
+            frameon=False,
+        )
+    axes.set_title(title, pad=4 + rows * _SMALL_POINTS * 1.35 + (2 if rows else 0))
+    axes.set(xlabel=x, ylabel=y)
+    if not axes.has_data():
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", color=_MUTED)
+
+
+def reference(axes: Axes, value: float, name: str) -> None:
+    """Draw a horizontal reference line and name it beside the axes."""
+    axes.axhline(value, color=_MUTED, linewidth=0.9, linestyle=(0, (6, 2)), label="_" + name)
+    axes.annotate(
+        name,
+        xy=(1, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        size=_SMALL_POINTS,
+        color=_MUTED,
+        linespacing=1.05,
+        annotation_clip=False,
+    )
+
+
+def start_at_zero(axes: Axes) -> None:
+    """Let the y axis start at 0 and end with room for a marker above the largest value."""
+    axes.set_ylim(0, max(axes.get_ylim()[1], axes.dataLim.y1) * 1.05)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG, SVG and PDF, each atomically, and return the paths.
+
+    Raises:
+        RunError: if the folder cannot be made or written to.
+    """
+    paths = [folder / f"{name}.{format_}" for format_ in FORMATS]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with style():
+            for path, format_ in zip(paths, FORMATS, strict=True):
+                write_atomically(path, lambda temporary, f=format_: _save_as(figure, temporary, f))
+    except OSError as error:
+        raise RunError(f"cannot write figures to {folder}: {error.strerror}") from None
+    return paths
+
+
+def _save_as(figure: Figure, path: Path, format_: str) -> None:
+    figure.savefig(path, format=format_, dpi=PNG_DPI, metadata=_NO_DATE[format_])
+    figure.set_layout_engine("none")  # the first format's layout serves all, and is the slow part
+
+
+def _wrap(text: str, letters: float) -> list[str]:
+    return textwrap.wrap(text, int(letters), break_on_hyphens=False)

@@ -1,0 +1,133 @@
+"""A finished or running run as figures need it: its tables and what their headings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from fnl.config import Config, parse_config
+from fnl.errors import ConfigError, RunError
+from fnl.runtime.run_directory import FAILED, FINISHED, read_run
+from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """A run's tables, its configuration and the facts its figures state."""
+
+    config: Config
+    rounds: pl.DataFrame
+    clients: pl.DataFrame
+    layers: pl.DataFrame
+    status: str
+    synthetic: bool
+    labels: int
+    """Number of labels of the corpus."""
+    evaluation_clips: int
+    """Clips of the split that the global model is evaluated on."""
+
+    @property
+    def has_shadow(self) -> bool:
+        """Whether candidates' non-private updates were computed beside the run's own."""
+        return self.clients["score_shadow"].count() > 0
+
+    @property
+    def rates_in_the_clear(self) -> bool:
+        """Whether a private run's rates left clients outside the guarantee."""
+        released = self.clients["rate_released"].drop_nulls()
+        return self.config.is_private and not (released.len() and released.all())
+
+    @property
+    def epsilon_budget(self) -> float | None:
+        """ε that the run may not exceed; None without privacy or where the noise is fixed."""
+        privacy = self.config.privacy
+        if not self.config.is_private or privacy.noise_multiplier > 0:
+            return None
+        return privacy.epsilon
+
+    def describe(self) -> tuple[str, ...]:
+        """Return what every figure says about its run, a sentence a line."""
+        config = self.config
+        clips = " (synthetic clips)" if self.synthetic else ""
+        coordination = config.coordination
+        facts = (
+            f"Corpus {config.data.corpus}{clips}, {self.labels} labels",
+            self._privacy(),
+            f"{config.data.clients} clients",
+            f"{coordination.selected} of {coordination.candidates} candidates selected",
+            f"seed {config.run.seed}",
+        )
+        about = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
+        if self.status == FINISHED:
+            return (about,)
+        last = self.rounds["round"].max()
+        standing = "has failed after" if self.status == FAILED else f"is {self.status}, here with"
+        return (about, f"The run {standing} {last} of {config.run.rounds} rounds.")
+
+    def _privacy(self) -> str:
+        privacy = self.config.privacy
+        if not self.config.is_private:
+            return "no privacy"
+        level = f"{privacy.mode}-level DP"
+        if self.epsilon_budget is None:
+            reached = self.rounds["epsilon_max"].max()
+            spent = f"largest ε = {reached:.2f}" if isinstance(reached, float) else "no ε spent"
+            return f"{level}, σ = {privacy.noise_multiplier:g}, {spent}, δ = {privacy.delta:g}"
+        return f"{level}, ε ≤ {privacy.epsilon:g}, δ = {privacy.delta:g}"
+
+
+def read_tables(directory: Path) -> RunTables:
+    """Read a run directory, whatever its status.
+
+    Raises:
+        RunError: if it is not a run directory, a file of it is unusable, or no round is in it.
+    """
+    record = read_run(directory)
+    tables = {
+        name: _read_table(directory / f"{name}.parquet", schema)
+        for name, schema in (("rounds", ROUNDS), ("clients", CLIENTS), ("layers", LAYERS))
+    }
+    if not tables["rounds"].filter(pl.col("round") > 0).height:
+        raise RunError(f"{directory} has no round to draw: its status is {record['status']}")
+    try:
+        config = parse_config(_mapping(record["config"]))
+        corpus = _mapping(record["corpus"])
+        clips = _mapping(corpus["clips"])
+        return RunTables(
+            config=config,
+            **tables,
+            status=str(record["status"]),
+            synthetic=bool(corpus["synthetic"]),
+            labels=len(list(_sequence(corpus["labels"]))),
+            evaluation_clips=int(str(clips[config.evaluation.split])),
+        )
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"{directory / 'run.json'} is not a run's record: {reason}") from None
+
+
+def _read_table(path: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"cannot read the run's table {path}: {reason}") from None
+    missing = [column for column in schema if column not in table.columns]
+    if missing:
+        raise RunError(f"the run's table {path} has no column {missing[0]!r}")
+    return table
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r:.40} should be a table")
+    return value
+
+
+def _sequence(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.40} should be a list")
+    return value

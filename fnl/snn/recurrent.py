@@ -1,0 +1,97 @@
+"""Recurrent spiking layers: every neuron hears every neuron's last spike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnl.snn.kernels.recurrent import recurrent, recurrent_forward
+from fnl.snn.kernels.statistics import SpikeStatistics
+from fnl.snn.neurons import LIF, GradientSink
+
+
+class RecurrentLIF(LIF):
+    """LIF neurons with all-to-all recurrence: snnTorch's `RLeaky`, all steps at once.
+
+        u[t] = β u[t−1] + I[t] + W S[t−1] + c − θ H(u[t−1] − θ),    S[t] = H(u[t] − θ)
+
+    W and c are `weight` [F to, F from] and `bias` [F], trained, initialised as `nn.Linear`; S is
+    zero before the first step, where c enters already. Spikes are snnTorch's up to the rounding
+    of W S, whose terms are added in another order.
+
+    Args:
+        features: F.
+        beta: as in `LIF`.
+        threshold: as in `LIF`.
+        bias: whether there is c.
+        neuron: `LIF`'s other options.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        beta: float | Tensor,
+        threshold: float | Tensor = 1.0,
+        *,
+        bias: bool = True,
+        **neuron: Any,
+    ) -> None:
+        super().__init__(beta, threshold, **neuron)
+        initial = nn.Linear(features, features, bias=bias)
+        self.weight = nn.Parameter(initial.weight)
+        self.bias = nn.Parameter(initial.bias) if bias else None
+
+    def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
+        """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
+        arguments = (*self._rows(current), *self._recurrent_rows(current), self.dynamics)
+        if sink is None:
+            return recurrent(current, *arguments)
+
+        def rows_sink(
+            grad_beta: Tensor, grad_threshold: Tensor, grad_input: Tensor, before: Tensor
+        ) -> None:
+            gradients = self._per_clip(grad_beta, grad_threshold)
+            if self.weight.requires_grad:
+                gradients[self.weight] = grad_input.transpose(1, 2) @ before
+            if self.bias is not None and self.bias.requires_grad:
+                gradients[self.bias] = grad_input.sum(1)
+            sink(gradients)
+
+        return recurrent(current, *arguments, rows_sink)
+
+    @torch.no_grad()
+    def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
+        """Return the spikes [B, T, F] and, out of the same pass, their statistics; no gradient.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        beta, threshold = (row.contiguous() for row in self._rows(current))
+        weight, bias = (row.contiguous() for row in self._recurrent_rows(current))
+        spikes, _, recorded = recurrent_forward(
+            current.contiguous(), beta, threshold, weight, bias, self.dynamics, record=True
+        )
+        if recorded is None:
+            raise RuntimeError("the kernel recorded nothing")
+        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1])
+
+    def _recurrent_rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W and c for this current, differentiable.
+
+        Raises:
+            ValueError: if the current has another number of neurons.
+        """
+        features = len(self.weight)
+        if current.shape[-1] != features:
+            raise ValueError(
+                f"RecurrentLIF has {features} neurons, got a current for {current.shape[-1]}"
+            )
+        weight = self.weight.to(current.dtype)
+        if self.bias is None:
+            return weight, weight.new_zeros(features)
+        return weight, self.bias.to(current.dtype)
