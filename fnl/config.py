@@ -176,7 +176,7 @@ class Config(_Group, frozen=True):
         }
 
     def identity(self) -> str:
-        """Return a digest of everything that can change a result (not the name or the paths)."""
+        """Return a digest of all but where results go: name, results, checkpoints and cache."""
         without = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
         text = repr(sorted((k, v) for k, v in self.flat().items() if k not in without))
         return sha256(text.encode()).hexdigest()
