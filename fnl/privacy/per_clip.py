@@ -22,8 +22,9 @@ from torch.autograd.function import once_differentiable
 
 import fnl.privacy.grad_samplers  # noqa: F401 - registers what Opacus' hooks need of our layers
 from fnl.errors import ConfigError
-from fnl.snn.neurons import LIF, PerClip
+from fnl.snn.neurons import LIF
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.spiking_layer import PerClip, SpikingLayer
 
 Deliver = Callable[[nn.Parameter, Tensor], None]
 """Takes a parameter and its per-clip gradients, [B, *parameter.shape], of one backward pass."""
@@ -137,7 +138,7 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int, deliver: Deliver) -> 
     return output  # pyright: ignore[reportReturnType]  # noqa: RET504 - `apply` is untyped
 
 
-def _spiking(layer: LIF, current: Tensor, factor: int, deliver: Deliver) -> Tensor:
+def _spiking(layer: SpikingLayer, current: Tensor, factor: int, deliver: Deliver) -> Tensor:
     def sink(gradients: PerClip) -> None:
         for parameter, gradient in gradients.items():
             deliver(parameter, gradient * factor)
