@@ -8,13 +8,16 @@ from __future__ import annotations
 from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
 
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.spiking_layer import SpikingLayer
+from fnl.snn.synaptic import Synaptic
 
 
-@register_grad_sampler([LIF, RecurrentLIF])
+@register_grad_sampler([LIF, RecurrentLIF, Synaptic, AdaptiveLIF])
 def spiking_grad_sample(
-    layer: LIF, activations: list[Tensor], backprops: Tensor
+    layer: SpikingLayer, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
     """Return the per-clip gradients of a spiking layer's trained parameters.
 

@@ -22,9 +22,11 @@ from torch.autograd.function import once_differentiable
 
 import fnl.privacy.grad_samplers  # noqa: F401 - registers what Opacus' hooks need of our layers
 from fnl.errors import ConfigError
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF
 from fnl.snn.recurrent import RecurrentLIF
 from fnl.snn.spiking_layer import PerClip, SpikingLayer
+from fnl.snn.synaptic import Synaptic
 
 Deliver = Callable[[nn.Parameter, Tensor], None]
 """Takes a parameter and its per-clip gradients, [B, *parameter.shape], of one backward pass."""
@@ -150,5 +152,7 @@ DIRECT: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Linear: _linear,
     LIF: _spiking,
     RecurrentLIF: _spiking,
+    Synaptic: _spiking,
+    AdaptiveLIF: _spiking,
 }
 """Layers that deliver per-clip gradients themselves, by exact type, and how they run."""
