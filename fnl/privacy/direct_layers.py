@@ -1,7 +1,6 @@
 """Layers whose own backward pass delivers the gradients of each clip.
 
-Each computes, instead of the gradients of the batch, those of each clip [B, *parameter.shape],
-and hands them to a `Deliver`.
+Each hands, instead of the gradients of the batch, those of each clip to a `Deliver`.
 """
 
 from __future__ import annotations
@@ -15,22 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fnl.privacy.clip_gradients import (
+    ClipGradients,
+    ConvolutionGradients,
+    DenseGradients,
+    LinearGradients,
+)
 from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF
 from fnl.snn.recurrent import RecurrentLIF
 from fnl.snn.spiking_layer import PerClip, SpikingLayer
 from fnl.snn.synaptic import Synaptic
 
-Deliver = Callable[[nn.Parameter, Tensor], None]
-"""Takes a parameter and its per-clip gradients, [B, *parameter.shape], of one backward pass."""
+Deliver = Callable[[nn.Parameter, ClipGradients], None]
+"""Takes a parameter and the gradients of each clip, of one use of it in one backward pass."""
 
 Runner = Callable[..., Tensor]
 """Runs a layer: (layer, signal, factor on the gradients of each clip, `Deliver`) -> output."""
-
-
-def _per_clip_product(left: Tensor, right: Tensor, factor: int) -> Tensor:
-    """Return factor · left @ right of each clip: [B, M, K] and [B, K, N] -> [B, M, N]."""
-    return torch.baddbmm(left.new_empty(()), left, right, beta=0, alpha=factor)
 
 
 class _LinearFunction(torch.autograd.Function):
@@ -61,9 +61,9 @@ class _LinearFunction(torch.autograd.Function):
         rows = grad.reshape(len(grad), steps, grad.shape[-1])
         if weight.requires_grad:
             signals = signal.reshape(len(signal), steps, signal.shape[-1])
-            ctx.deliver(weight, _per_clip_product(rows.transpose(1, 2), signals, ctx.factor))
+            ctx.deliver(weight, LinearGradients(rows, signals, ctx.factor))
         if bias is not None and bias.requires_grad:
-            ctx.deliver(bias, rows.sum(1).mul_(ctx.factor))
+            ctx.deliver(bias, DenseGradients(rows.sum(1).mul_(ctx.factor)))
         return (grad @ weight if ctx.needs_input_grad[0] else None), None, None, None, None
 
 
@@ -98,9 +98,9 @@ class _LayerNormFunction(torch.autograd.Function):
         middle = tuple(range(1, signal.ndim - len(layer.normalized_shape)))
         if weight.requires_grad:
             products = torch.sub(signal, mean).mul_(inverse_deviation).mul_(grad)
-            ctx.deliver(weight, _sum(products, middle) * ctx.factor)
+            ctx.deliver(weight, DenseGradients(_sum(products, middle) * ctx.factor))
         if bias is not None and bias.requires_grad:
-            ctx.deliver(bias, _sum(grad, middle) * ctx.factor)
+            ctx.deliver(bias, DenseGradients(_sum(grad, middle) * ctx.factor))
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None, None
         grad_signal, _, _ = torch.ops.aten.native_layer_norm_backward(
@@ -142,14 +142,12 @@ class _ConvolutionFunction(torch.autograd.Function):
         (signal,) = ctx.saved_tensors
         layer: nn.Conv1d | nn.Conv2d = ctx.layer
         weight, bias = layer.weight, layer.bias
-        positions = math.prod(grad.shape[2:])
-        rows = grad.reshape(len(grad), grad.shape[1], positions)  # [B, C_out, positions]
         if weight.requires_grad:
-            patches = _patches(signal, layer, ctx.padding, grad.shape[2:])
-            per_clip = _per_clip_product(rows, patches.transpose(1, 2), ctx.factor)
-            ctx.deliver(weight, per_clip.view(len(grad), *weight.shape))
+            gradients = ConvolutionGradients(layer, ctx.padding, grad, signal, ctx.factor)
+            ctx.deliver(weight, gradients)
         if bias is not None and bias.requires_grad:
-            ctx.deliver(bias, rows.sum(2).mul_(ctx.factor))
+            axes = tuple(range(2, grad.ndim))
+            ctx.deliver(bias, DenseGradients(grad.sum(axes).mul_(ctx.factor)))
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None, None, None
         grad_signal, _, _ = torch.ops.aten.convolution_backward(
@@ -157,20 +155,6 @@ class _ConvolutionFunction(torch.autograd.Function):
             [0] * len(ctx.padding), 1, [True, False, False],
         )  # fmt: skip
         return grad_signal, None, None, None, None, None, None
-
-
-def _patches(
-    signal: Tensor, layer: nn.Conv1d | nn.Conv2d, padding: tuple[int, ...], positions: torch.Size
-) -> Tensor:
-    """Return what each output position sees of [B, C, …]: [B, C·kernel, positions], a copy."""
-    padded = F.pad(signal, [side for pad in reversed(padding) for side in (pad, pad)])
-    clip, channel, *axes = padded.stride()
-    taps = [step * stride for step, stride in zip(layer.dilation, axes, strict=True)]
-    moves = [step * stride for step, stride in zip(layer.stride, axes, strict=True)]
-    size = (*padded.shape[:2], *layer.kernel_size, *positions)
-    view = padded.as_strided(size, (clip, channel, *taps, *moves))
-    rows = padded.shape[1] * math.prod(layer.kernel_size)
-    return view.reshape(len(padded), rows, math.prod(positions))
 
 
 def _linear(layer: nn.Linear, signal: Tensor, factor: int, deliver: Deliver) -> Tensor:
@@ -204,7 +188,7 @@ def _convolution(
 def _spiking(layer: SpikingLayer, current: Tensor, factor: int, deliver: Deliver) -> Tensor:
     def sink(gradients: PerClip) -> None:
         for parameter, gradient in gradients.items():
-            deliver(parameter, gradient * factor)
+            deliver(parameter, DenseGradients(gradient * factor))
 
     return layer.forward_with_sink(current, sink)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import fnl.privacy.grad_samplers  # noqa: F401 - registers what Opacus' hooks need of our layers
 from fnl.errors import ConfigError
+from fnl.privacy.clip_gradients import ClipGradients
 from fnl.privacy.direct_layers import direct_runner
 
 
@@ -70,12 +71,13 @@ class PerClipGradientModule(GradSampleModule):
         factor = len(signal) if self.loss_reduction == "mean" else 1
         return run(layer, signal, factor, self._deliver)
 
-    def _deliver(self, parameter: nn.Parameter, per_clip: Tensor) -> None:
+    def _deliver(self, parameter: nn.Parameter, gradients: ClipGradients) -> None:
         """Add per-clip gradients to those of this backward pass, and hand them on at its end.
 
         Raises:
             ValueError: under `forbid_grad_accumulation`, at a second pass without a step.
         """
+        per_clip = gradients.written_out()
         p: Any = parameter  # Opacus keeps its state in attributes of the parameters
         earlier = getattr(p, "_current_grad_sample", None)
         p._current_grad_sample = per_clip if earlier is None else earlier + per_clip
