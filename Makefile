@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/install
 	touch $(STAMP)
 
 run: install
-	$(BIN)/fnl run --engine flower --figures
+	$(BIN)/fnl run --engine flower --figures --set evaluation.shadow=true
 
 test: install
 	$(BIN)/python -m pytest -q -n auto -m "not slow"

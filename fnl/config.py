@@ -113,12 +113,12 @@ class ModelGroup(_Group, frozen=True):
 class TrainingGroup(_Group, frozen=True):
     """Local training on a client."""
 
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate: Positive = 0.5
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: Positive = 0.005
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    batch_size: Count = 32
+    batch_size: Count = 128
     """Expected size of a Poisson-sampled mini-batch."""
-    local_epochs: Positive = 1.0
+    local_epochs: Positive = 2.0
     """Expected passes over a client's clips in a round; fractions are fine."""
 
 
@@ -131,7 +131,7 @@ class PrivacyGroup(_Group, frozen=True):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     noise_multiplier: NonNegative = 0.0
     """Fixes sigma for all clients, epsilon is then only reported; 0: sigma from epsilon."""
-    clip_norm: Positive = 1.0
+    clip_norm: Positive = 5.0
     accountant: Literal["rdp", "prv"] = "rdp"
     rate_release: Literal["none"] = "none"
     rate_epsilon: NonNegative = 0.0
@@ -141,8 +141,8 @@ class PrivacyGroup(_Group, frozen=True):
 class CoordinationGroup(_Group, frozen=True):
     """Which clients are asked, which updates are taken, and with what weight."""
 
-    candidates: Count = 10
-    selected: Count = 10
+    candidates: Count = 12
+    selected: Count = 8
     selection: Literal["random", "rate-difference"] = "rate-difference"
     aggregation: Literal["fedavg", "rate-weighted"] = "rate-weighted"
 
@@ -176,7 +176,7 @@ class Config(_Group, frozen=True):
         }
 
     def identity(self) -> str:
-        """Return a digest of everything that can change a result (not the name or the paths)."""
+        """Return a digest of all but where results go: name, results, checkpoints and cache."""
         without = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
         text = repr(sorted((k, v) for k, v in self.flat().items() if k not in without))
         return sha256(text.encode()).hexdigest()

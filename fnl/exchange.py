@@ -118,7 +118,14 @@ def _check(name: str, kind: str, value: object) -> None:
         if math.isnan(number) and name.startswith("class_rates"):
             continue
         if not math.isfinite(number) or number < 0:
-            raise RunError(f"a client's report has {name} = {number!r}: not a finite count or size")
+            hint = (
+                "; if training diverged, lower training.learning-rate"
+                if not math.isfinite(number)
+                else ""
+            )
+            raise RunError(
+                f"a client's report has {name} = {number!r}: not a finite count or size{hint}"
+            )
         if name.startswith(_RATES) and number > 1:
             raise RunError(f"a client's report has {name} = {number!r}: a share is at most 1")
 

@@ -146,10 +146,10 @@ class RateStrategy(FedAvg):
     def _parse(
         self, server_round: int, replies: list[Message]
     ) -> list[tuple[ClientReport, Message]]:
+        partition_of = {node: partition for partition, node in self._nodes.items()}
         failures = [reply for reply in replies if reply.has_error()]
         expected = self._config.coordination.candidates
         if failures or len(replies) != expected:
-            partition_of = {node: partition for partition, node in self._nodes.items()}
             reasons = [
                 f"partition {partition_of.get(reply.metadata.src_node_id)}: {reply.error.reason}"
                 for reply in failures
@@ -164,7 +164,11 @@ class RateStrategy(FedAvg):
             record = reply.content[exchange.METRICS]
             if not isinstance(record, MetricRecord):
                 raise RunError(f"round {server_round}: a candidate sent no report")
-            answered.append((ClientReport.from_record(record), reply))
+            try:
+                answered.append((ClientReport.from_record(record), reply))
+            except RunError as error:
+                partition = partition_of.get(reply.metadata.src_node_id)
+                raise RunError(f"round {server_round}, partition {partition}: {error}") from None
         return sorted(answered, key=lambda pair: pair[0].partition)
 
     def _coordinate(self, server_round: int, reports: Iterable[ClientReport]) -> Coordination:

@@ -90,7 +90,7 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
     ("flat", "key", "remedy"),
     [
         ({"coordination.candidates": 21}, "coordination.candidates", "data.clients"),
-        ({"coordination.selected": 11}, "coordination.selected", "coordination.candidates"),
+        ({"coordination.selected": 13}, "coordination.selected", "coordination.candidates"),
         ({"data.corpus": "folder"}, "data.root", "folder"),
         ({"data.corpus": "speech-commands"}, "data.root", "folder"),
         ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),

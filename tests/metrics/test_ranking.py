@@ -58,10 +58,8 @@ def rho(a: list[int], b: list[int]) -> float | None:
 def test_correlations_are_their_definitions_with_ties(pair):
     a, b = pair
     arrays = np.array(a, dtype=float), np.array(b, dtype=float)
-    for value, expected in (
-        (kendall_tau(*arrays), tau_b(a, b)),
-        (spearman_rho(*arrays), rho(a, b)),
-    ):
+    for statistic, definition in ((kendall_tau, tau_b), (spearman_rho, rho)):
+        value, expected = statistic(*arrays), definition(a, b)
         assert (value is None) == (expected is None)
         assert value is None or value == pytest.approx(expected, abs=1e-12)
 

@@ -14,7 +14,7 @@ CLIPS, STEPS, FEATURES, CLASSES = 5, 7, 6, 3
 
 def network(normalisation: str = "layer") -> SpikingNetwork:
     built = build_network(
-        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5),  # type: ignore[arg-type]  # a Literal
+        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5),
         FEATURES,
         CLASSES,
     )

@@ -323,10 +323,10 @@ def test_training_learns():
     for kind in (None, mechanism):
         trained = copy.deepcopy(network)
         train(
-            trained, features, labels, sgd(40, 0.5, 0.3),
+            trained, features, labels, sgd(40, 0.5, 0.1),
             batches=generator(2), mechanism=kind, noise=generator(3),
         )  # fmt: skip
-        assert F.cross_entropy(trained(features), labels).item() < 0.6 * before
+        assert F.cross_entropy(trained(features), labels).item() < 0.7 * before
 
 
 def test_a_mechanism_without_a_noise_stream_is_refused():

@@ -22,7 +22,7 @@ REPORTS = [report(1, 10, 0.1), report(4, 30, 0.2), report(6, 10, 0.3)]
 
 def given(*weights: float):
     """Return a rule that gives these weights."""
-    return lambda reports: np.array(weights)
+    return lambda _reports: np.array(weights)
 
 
 def test_fedavg_weighs_by_clips():
