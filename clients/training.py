@@ -16,7 +16,7 @@ from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, TrainingSummary,
 from fnl.privacy.ledger import Ledger, calibrate
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network
+from fnl.snn.network import SpikingNetwork, build_network, set_streams
 from fnl.weights import Weights, get_weights, set_weights
 
 
@@ -149,8 +149,9 @@ class _Client:
     def train_from(
         self, weights: Weights, mechanism: GaussianMechanism | None
     ) -> tuple[Weights, TrainingSummary]:
-        """Return the weights after this round's steps; the same mini-batches at every call."""
+        """Return the weights after this round's steps; all is drawn the same at every call."""
         network = self.network(weights)
+        set_streams(network, self.config.run.seed, self.server_round, self.partition)
         summary = train(
             network,
             self.features,

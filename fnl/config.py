@@ -12,12 +12,20 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from fnl.errors import ConfigError
 
@@ -81,33 +89,107 @@ class DataGroup(_Group, frozen=True):
     """Feature cache; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""
 
 
+NETWORKS = ("feedforward", "recurrent", "temporal-conv", "conv")
+NEURONS = ("lif", "recurrent-lif")
+ENCODINGS = ("direct", "rate", "delta", "latency")
+"""Names in the registries of `fnl.snn`."""
+
+_OWN = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+"""`package.module:name`: a builder of the user's own."""
+
+
 class ModelGroup(_Group, frozen=True):
     """The spiking network."""
 
-    network: Literal["feedforward"] = "feedforward"
+    network: str = "feedforward"
+    """A name in `NETWORKS`, or `module:function` of one's own."""
     hidden: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] = "128,128"
-    """Neurons of each spiking layer, comma-separated."""
-    neuron: Literal["lif"] = "lif"
+    """Neurons (convolutions: channels) of each spiking layer, comma-separated."""
+    kernel_size: Annotated[int, Field(ge=1, le=99)] = 5
+    """Time steps that a convolution sees."""
+    dilations: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] = "1,2,4"
+    """Steps between the taps of each layer's convolution; a surplus is not used."""
+    padding: Literal["same", "causal"] = "same"
+    """`causal`: a convolution sees no later step."""
+    neuron: str = "lif"
+    """A name in `NEURONS`, or `module:function` of one's own."""
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Decay of the membrane per time step."""
+    learn_beta: bool = False
+    """One trained decay a neuron, drawn from beta-range at the start."""
+    beta_range: Annotated[str, Field(pattern=r"^0?\.\d+,0?\.\d+$")] = "0.7,0.95"
     threshold: Positive = 1.0
+    learn_threshold: bool = False
     surrogate: Literal["fast-sigmoid", "atan", "sigmoid", "triangular"] = "fast-sigmoid"
     surrogate_slope: Positive = 10.0
-    normalisation: Literal["none", "layer"] = "layer"
+    normalisation: Literal["none", "layer", "group"] = "layer"
     """Normalisation of a layer's input current within one clip and time step."""
-    encoding: Literal["direct"] = "direct"
+    groups: Count = 8
+    """Groups of `normalisation = group`; divides every layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability with which a spike is dropped in training."""
+    readout: Literal["membrane", "mean"] = "membrane"
+    """Logits: time mean of a leaky integrator, or of the current alone."""
+    encoding: str = "direct"
+    """A name in `ENCODINGS`, or `module:function` of one's own."""
+    delta_threshold: Positive = 0.5
+    """Change between two steps that makes a spike under `delta`."""
+    latency_steps: Annotated[int, Field(ge=2)] = 5
+    """Steps of a window of `latency`, in which every feature spikes once."""
 
-    @field_validator("hidden")
+    @field_validator("network")
     @classmethod
-    def _sizes_are_positive(cls, value: str) -> str:
+    def _network_is_there(cls, value: str) -> str:
+        return _known_or_own(value, NETWORKS)
+
+    @field_validator("neuron")
+    @classmethod
+    def _neuron_is_there(cls, value: str) -> str:
+        return _known_or_own(value, NEURONS)
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_there(cls, value: str) -> str:
+        return _known_or_own(value, ENCODINGS)
+
+    @field_validator("hidden", "dilations")
+    @classmethod
+    def _sizes_are_positive(cls, value: str, info: ValidationInfo) -> str:
         if any(int(size) < 1 for size in value.split(",")):
-            raise ValueError("every layer needs at least one neuron")
+            thing = "layer needs" if info.field_name == "hidden" else "dilation is"
+            unit = "neuron" if info.field_name == "hidden" else "step"
+            raise ValueError(f"every {thing} at least one {unit}")
+        return value
+
+    @field_validator("beta_range")
+    @classmethod
+    def _range_is_one(cls, value: str) -> str:
+        low, high = (float(end) for end in value.split(","))
+        if not 0 < low <= high:
+            raise ValueError("give the lower and the upper end, both above 0 and below 1")
         return value
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
         """Neurons of each spiking layer."""
         return tuple(int(size) for size in self.hidden.split(","))
+
+    @property
+    def layer_dilations(self) -> tuple[int, ...]:
+        """Dilation of each spiking layer, as many as there are layers."""
+        return tuple(int(steps) for steps in self.dilations.split(","))[: len(self.hidden_sizes)]
+
+    @property
+    def beta_ends(self) -> tuple[float, float]:
+        """Lower and upper end of the decays that learning starts from."""
+        low, high = (float(end) for end in self.beta_range.split(","))
+        return low, high
+
+
+def _known_or_own(value: str, names: tuple[str, ...]) -> str:
+    if value not in names and not _OWN.match(value):
+        raise ValueError(f"choose one of {', '.join(names)}, or module:function of your own")
+    return value
 
 
 class TrainingGroup(_Group, frozen=True):
@@ -283,5 +365,38 @@ def _check_combinations(config: Config) -> None:
             f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
             "only it has background noise and unknown words"
         )
+    _check_model(config)
     if not math.isclose(config.privacy.rate_epsilon, 0.0):
         raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
+
+
+def _check_model(config: Config) -> None:
+    model = config.model
+    layers = len(model.hidden_sizes)
+    convolves = model.network in ("temporal-conv", "conv")
+    if convolves and len(model.layer_dilations) < layers:
+        raise ConfigError(
+            f"model.dilations = {model.dilations!r} has too few entries: model.hidden = "
+            f"{model.hidden!r} has {layers} layers, each needs its dilation"
+        )
+    if convolves and model.padding == "same" and model.kernel_size % 2 == 0:
+        raise ConfigError(
+            f"model.kernel-size = {model.kernel_size} is even: model.padding = 'same' needs "
+            "an odd one, or use model.padding = 'causal'"
+        )
+    if model.network == "recurrent" and model.neuron not in ("lif", "recurrent-lif"):
+        raise ConfigError(
+            f"model.neuron = {model.neuron!r} does not go with model.network = 'recurrent', whose "
+            "neurons are recurrent-lif: use model.network = 'feedforward'"
+        )
+    if model.normalisation == "group" and any(size % model.groups for size in model.hidden_sizes):
+        raise ConfigError(
+            f"model.groups = {model.groups} does not divide every layer of model.hidden = "
+            f"{model.hidden!r}: choose a common divisor"
+        )
+    steps = 1000 // config.data.frame_hop_ms
+    if model.encoding == "latency" and steps % model.latency_steps:
+        raise ConfigError(
+            f"model.latency-steps = {model.latency_steps} does not divide the {steps} steps of "
+            f"a clip (1000 / data.frame-hop-ms): choose a divisor"
+        )

@@ -1,8 +1,8 @@
 """Sparsity, synaptic operations and energy, as NeuroBench defines them. Pure functions.
 
 NeuroBench (Yik et al. 2025, arXiv 2304.04640): an operation is *effective* if neither the
-activation nor the weight is zero; it is an accumulate (AC) where the activations are binary and a
-multiply-accumulate (MAC) otherwise. All counts are means per clip.
+activation nor the weight is zero; it is an accumulate (AC) where the activations are spikes (−1, 0
+or 1) and a multiply-accumulate (MAC) otherwise. All counts are means per clip.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from fnl.metrics.fan_out import fan_outs
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
 
@@ -52,14 +53,13 @@ def sparsity(
 ) -> Sparsity:
     """Return the cost indicators of `network` on the clips of `evaluation`."""
     firing = evaluation.firing
-    clips = int(firing.clips.sum())
-    # a value that is not zero meets as many synapses as its column has non-zero weights
-    fan_out = [(weight != 0).sum(dim=0).double().numpy() for weight in network.synapses()]
-    macs = float(evaluation.active_inputs @ fan_out[0])
-    acs = sum(
-        float(spikes.sum(axis=0) @ synapses) / clips
-        for spikes, synapses in zip(firing.spikes, fan_out[1:], strict=True)
+    reached = fan_outs(network, firing.steps, [layer.shape[1] for layer in evaluation.activity])
+    inputs, *spikes = (
+        float((active * synapses).sum())
+        for active, synapses in zip(evaluation.activity, reached, strict=True)
     )
+    macs = 0.0 if network.encoder.spiking else inputs
+    acs = sum(spikes) + (inputs if network.encoder.spiking else 0.0)
     return Sparsity(
         activation_sparsity=1.0 - firing.rate(),
         effective_acs=acs,

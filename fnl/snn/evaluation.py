@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fnl.snn.network import SpikingNetwork
+from fnl.snn.network import SpikingNetwork, set_streams
 from fnl.snn.statistics import FiringStatistics
 
 EVALUATION_BATCH = 64
+
+EVALUATION_SEED = 0
+"""Of the stream that encoders draw from."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,27 @@ class Evaluation:
         loss: mean cross-entropy in nats.
         accuracy: share of clips whose largest logit is their label.
         firing: spike sums per layer, class and neuron.
-        active_inputs: mean number of non-zero values a clip gives to each input feature,
-            float64 [F]; what effective synaptic operations of the first layer count.
+        activity: mean number of non-zero values that a clip sends into each linear map and into
+            the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
+            operations count. The first is of the encoded input, the others are of spikes.
     """
 
     loss: float
     accuracy: float
     firing: FiringStatistics
-    active_inputs: NDArray[np.float64]
+    activity: tuple[NDArray[np.float64], ...]
+
+    @property
+    def active_inputs(self) -> NDArray[np.float64]:
+        """Mean number of non-zero values a clip gives to each input of the network, [F]."""
+        return self.activity[0].sum(axis=0)
 
 
 def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes: int) -> Evaluation:
     """Return loss, accuracy and firing statistics of `network` on all clips given.
+
+    An encoder that draws does so from the same stream in every call: evaluations differ in
+    weights and clips alone.
 
     Args:
         network: maps [B, T, F] to logits [B, C].
@@ -49,23 +61,27 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
     if not len(labels):
         raise ValueError("there are no clips to evaluate on")
     network.eval()
+    set_streams(network, EVALUATION_SEED)
     loss, correct = 0.0, 0
-    active = np.zeros(features.shape[2])
+    active: list[Tensor] = []
     firing: FiringStatistics | None = None
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
             inputs = features[start : start + EVALUATION_BATCH].float()
             target = labels[start : start + EVALUATION_BATCH]
-            logits, counts = network.observe(inputs)
+            trace = network.trace(inputs)
+            logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == target).sum())
-            active += (inputs != 0).sum(dim=(0, 1)).numpy()
-            batch = _per_class(counts, target, classes, steps=inputs.shape[1])
+            sums = [torch.count_nonzero(signal, dim=0).double() for signal in trace.signals]
+            active = [a + b for a, b in zip(active, sums, strict=True)] if active else sums
+            batch = _per_class(trace.counts, target, classes, steps=inputs.shape[1])
             firing = batch if firing is None else firing + batch
     if firing is None:  # unreachable: there is at least one batch
         raise ValueError("there are no clips to evaluate on")
     n = len(labels)
-    return Evaluation(loss / n, correct / n, firing, active / n)
+    activity = tuple((layer / n).numpy() for layer in active)
+    return Evaluation(loss / n, correct / n, firing, activity)
 
 
 def _per_class(counts: list[Tensor], labels: Tensor, classes: int, steps: int) -> FiringStatistics:

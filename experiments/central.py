@@ -1,0 +1,126 @@
+"""Train a recipe centrally and report it: `python -m experiments.central RECIPE --seeds 0 1 2`.
+
+Nothing is chosen on the test clips: they are evaluated once a seed, after the last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from experiments.central_training import Trained, train_and_test
+from experiments.recipe import Recipe, load_recipe
+from fnl.config import Scalar, parse_overrides
+from fnl.data.federated import open_federation
+from fnl.errors import ConfigError, FnlError
+from fnl.runtime.determinism import one_thread
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        overrides = parse_overrides(options.set)
+        recipe = load_recipe(options.recipe, overrides)
+        results = run(recipe, overrides, options.recipe, options)
+    except FnlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(summary(recipe, results), indent=2))
+    else:
+        _print_summary(summary(recipe, results))
+    return 0
+
+
+def run(
+    recipe: Recipe, overrides: dict[str, Scalar], name: str, options: argparse.Namespace
+) -> list[tuple[Trained, float]]:
+    """Return each seed's result and the seconds it took."""
+    open_federation(recipe.config)  # features once, before workers ask for them
+    job = partial(_train_seed, name, overrides, options.split)
+    if options.workers == 1:
+        return [job(seed) for seed in options.seeds]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        return list(pool.map(job, options.seeds))
+
+
+def _train_seed(
+    name: str, overrides: dict[str, Scalar], split: str, seed: int
+) -> tuple[Trained, float]:
+    recipe = load_recipe(name, overrides)
+    federation = open_federation(recipe.config)
+    started = time.perf_counter()
+
+    def progress(epoch: int, loss: float) -> None:
+        elapsed = time.perf_counter() - started
+        print(
+            f"seed {seed}: epoch {epoch} of {recipe.training.epochs}, loss {loss:.3f}, "
+            f"{elapsed:.0f} s",
+            file=sys.stderr,
+        )
+
+    with one_thread():
+        trained = train_and_test(recipe, federation, seed, split=split, progress=progress)
+    return trained, time.perf_counter() - started
+
+
+def summary(recipe: Recipe, results: Sequence[tuple[Trained, float]]) -> dict[str, object]:
+    """Return what a recipe reached: accuracies in percent, and means over seeds of the rest."""
+    seeds = [trained for trained, _ in results]
+    accuracies = 100 * np.array([trained.evaluation.accuracy for trained in seeds])
+    error = accuracies.std(ddof=1) / len(seeds) ** 0.5 if len(seeds) > 1 else float("nan")
+    rates = np.mean([trained.evaluation.firing.layer_rates() for trained in seeds], axis=0)
+    return {
+        "recipe": recipe.name,
+        "corpus": recipe.config.data.corpus,
+        "clips": int(seeds[0].evaluation.firing.clips.sum()),
+        "seeds": [trained.seed for trained in seeds],
+        "accuracy": [round(float(accuracy), 2) for accuracy in accuracies],
+        "accuracy_mean": round(float(accuracies.mean()), 2),
+        "accuracy_standard_error": round(float(error), 2),
+        "firing_rate_by_layer": [round(float(rate), 4) for rate in rates],
+        "effective_macs": round(float(np.mean([t.cost.effective_macs for t in seeds]))),
+        "effective_acs": round(float(np.mean([t.cost.effective_acs for t in seeds]))),
+        "energy_nj": round(float(np.mean([t.cost.energy_nj for t in seeds])), 1),
+        "parameters": seeds[0].parameters,
+        "seconds": [round(seconds, 1) for _, seconds in results],
+    }
+
+
+def _print_summary(values: dict[str, object]) -> None:
+    width = max(map(len, values))
+    for key, value in values.items():
+        print(f"{key:<{width}}  {value}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments.central", description=__doc__)
+    parser.add_argument("recipe", help="name of a recipe, or a path that ends in .toml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="repeatable"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument("--workers", type=_positive, default=1, help="seeds trained at a time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"--workers {text}: give a number of at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Central, non-private training of a network on all training clips of a corpus."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.recipe import CentralTraining, Recipe
+from fnl.data.augmentation import Augmentation
+from fnl.data.federated import Federation
+from fnl.metrics.sparsity import Sparsity, sparsity
+from fnl.randomness import Purpose, torch_stream
+from fnl.snn.evaluation import Evaluation, evaluate
+from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+
+Progress = Callable[[int, float], None]
+"""Called after each epoch with its number, from 1, and the mean training loss."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One seed's result.
+
+    Attributes:
+        seed: of initial weights, batches, dropout and augmentation.
+        parameters: trained numbers of the network.
+        evaluation: on the clips it was tested on.
+        cost: synaptic operations and energy on the same clips.
+    """
+
+    seed: int
+    parameters: int
+    evaluation: Evaluation
+    cost: Sparsity
+
+
+def train_and_test(
+    recipe: Recipe,
+    federation: Federation,
+    seed: int,
+    *,
+    split: str = "test",
+    progress: Progress | None = None,
+) -> Trained:
+    """Train on the training clips and evaluate once, at the end, on `split`."""
+    network = build_network(recipe.config.model, federation.inputs, federation.classes)
+    initialise(network, seed)
+    clips = federation.split_clips("train")
+    network = train_centrally(network, *clips, recipe.training, seed, progress=progress)
+    evaluation = evaluate(network, *federation.split_clips(split), federation.classes)
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return Trained(seed, parameters, evaluation, sparsity(network, evaluation))
+
+
+def train_centrally(
+    network: SpikingNetwork,
+    features: Tensor,
+    labels: Tensor,
+    training: CentralTraining,
+    seed: int,
+    *,
+    progress: Progress | None = None,
+) -> SpikingNetwork:
+    """Train `network` in place and return it, or the moving average of its weights.
+
+    Args:
+        network: [B, T, F] -> logits [B, C], with its initial weights.
+        features: [n, T, F].
+        labels: int64 [n].
+        training: optimizer, schedule, augmentation.
+        seed: of batches, dropout, encoding and augmentation.
+        progress: told of every epoch.
+    """
+    set_streams(network, seed)
+    network.train()
+    averaged = copy.deepcopy(network) if training.average else None
+    optimizer = _optimizer(network, training)
+    steps_an_epoch = math.ceil(len(labels) / training.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(step / steps_an_epoch, training)
+    )
+    augment = Augmentation() if training.augmentation else None
+    step = 0
+    for epoch in range(training.epochs):
+        order = torch.randperm(
+            len(labels), generator=torch_stream(seed, Purpose.BATCHES, epoch)
+        ).split(training.batch_size)
+        stream = torch_stream(seed, Purpose.AUGMENTATION, epoch)
+        total = 0.0
+        for rows in order:
+            clips = augment(features[rows], stream) if augment else features[rows]
+            loss = F.cross_entropy(
+                network(clips), labels[rows], label_smoothing=training.label_smoothing
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if averaged is not None:
+                _follow(averaged, network, min(training.average, step / (step + 10)))
+            total += loss.item() * len(rows)
+        if progress is not None:
+            progress(epoch + 1, total / len(labels))
+    return network if averaged is None else averaged
+
+
+def _rate(epoch: float, training: CentralTraining) -> float:
+    """Return the learning rate after so many epochs, as a share of its peak."""
+    if epoch < training.warm_up:
+        return (epoch + 1 / 64) / (training.warm_up + 1 / 64)  # the first step moves a little
+    falling = (epoch - training.warm_up) / max(training.epochs - training.warm_up, 1e-9)
+    return 0.5 * (1 + math.cos(math.pi * min(falling, 1.0)))
+
+
+def _optimizer(network: SpikingNetwork, training: CentralTraining) -> torch.optim.Optimizer:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {
+                "params": [p for p in trained if p.ndim > 1],
+                "weight_decay": training.weight_decay,
+            },
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=training.learning_rate,
+    )
+
+
+@torch.no_grad()
+def _follow(averaged: SpikingNetwork, network: SpikingNetwork, decay: float) -> None:
+    """Move the averaged weights towards the network's."""
+    for mean, now in zip(averaged.parameters(), network.parameters(), strict=True):
+        mean.lerp_(now, 1 - decay)

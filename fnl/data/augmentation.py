@@ -1,0 +1,76 @@
+"""Mild augmentation of log-mel features: the same word, a little longer, higher or noisier.
+
+It works on features as `fnl.data.features` makes them: f = (log P − its mean over time) / 2 per
+mel bin. A clip's level and spectral tilt are gone there, so neither is varied.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fnl.data.features import DEVIATION
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far clips are moved; every value is drawn anew for each clip, uniformly.
+
+    Attributes:
+        time_scale: largest relative change of tempo.
+        time_shift: largest shift, as a share of the clip.
+        frequency_scale: largest relative change of the mel axis' scale.
+        frequency_shift: largest shift in mel bins.
+        noise_probability: share of clips that get stationary noise.
+        noise_db: lowest and highest signal-to-noise ratio of those, in dB.
+    """
+
+    time_scale: float = 0.08
+    time_shift: float = 0.08
+    frequency_scale: float = 0.06
+    frequency_shift: float = 1.0
+    noise_probability: float = 0.4
+    noise_db: tuple[float, float] = (3.0, 30.0)
+
+    def __call__(self, features: Tensor, stream: torch.Generator) -> Tensor:
+        """Return other features [B, T, F] of the same words as `features` [B, T, F]."""
+        noisy = self._with_noise(self._warped(features, stream), stream)
+        return noisy - noisy.mean(dim=1, keepdim=True)
+
+    def _warped(self, features: Tensor, stream: torch.Generator) -> Tensor:
+        """Stretch and shift time and frequency; what lies beyond an edge is the edge."""
+        clips, _, bins = features.shape
+        scale = torch.tensor([self.frequency_scale, self.time_scale])
+        # grid_sample's axes are (x, y) = (frequency, time), each from −1 to 1
+        shift = torch.tensor([2 * self.frequency_shift / bins, 2 * self.time_shift])
+        affine = torch.zeros(clips, 2, 3)
+        affine[:, [0, 1], [0, 1]] = 1 + scale * _symmetric(clips, stream)
+        affine[:, :, 2] = shift * _symmetric(clips, stream)
+        planes = features[:, None]
+        grid = F.affine_grid(affine, list(planes.shape), align_corners=False)
+        return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)[:, 0]
+
+    def _with_noise(self, features: Tensor, stream: torch.Generator) -> Tensor:
+        """Add noise to the mel powers, with the clip's own mean spectrum.
+
+        The power of a bin's noise in one frame is exponentially distributed about its mean.
+        """
+        clips = len(features)
+        low, high = self.noise_db
+        ratio_db = low + (high - low) * torch.rand(clips, 1, 1, generator=stream)
+        hit = torch.rand(clips, 1, 1, generator=stream) < self.noise_probability
+        drawn = torch.rand(features.shape, generator=stream).clamp_min(1e-6)
+        deviation = DEVIATION["log-mel"]
+        log_power = deviation * features
+        mean_log_power = log_power.logsumexp(dim=1, keepdim=True) - math.log(features.shape[1])
+        log_noise = (-drawn.log()).log() + mean_log_power - ratio_db * math.log(10) / 10
+        return torch.where(hit, torch.logaddexp(log_power, log_noise) / deviation, features)
+
+
+def _symmetric(clips: int, stream: torch.Generator) -> Tensor:
+    """Return uniform numbers in [−1, 1), [clips, 2]."""
+    return 2 * torch.rand(clips, 2, generator=stream) - 1

@@ -1,0 +1,59 @@
+"""How many synapses a value meets on its way through a network. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fnl.snn.network import SpikingNetwork
+from fnl.snn.recurrent import RecurrentLIF
+
+
+def fan_outs(
+    network: SpikingNetwork, steps: int, features: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """Return, for each signal of the network, the non-zero synapses each of its values meets.
+
+    Signals are those of `Trace.signals`. A spike of a recurrent layer meets its recurrent
+    synapses, too, unless it falls in the last step. The read-out's synapses count at every step.
+
+    Args:
+        network: any network.
+        steps: T.
+        features: F_l of each signal.
+
+    Returns:
+        Counts [T, F_l], whole numbers.
+    """
+    maps = (*network.linear, network.readout.linear)
+    reached = [fan_out(layer, steps, size) for layer, size in zip(maps, features, strict=True)]
+    for spikes, neuron in zip(reached[1:], network.neuron, strict=True):
+        if isinstance(neuron, RecurrentLIF):
+            spikes[:-1] += (neuron.weight != 0).sum(0).numpy()
+    return reached
+
+
+def fan_out(linear_map: nn.Module, steps: int, features: int) -> NDArray[np.float64]:
+    """Return the non-zero synapses of a linear map that each of its inputs meets, [T, F].
+
+    A synapse that a convolution shares over time or frequency counts at every place, and at the
+    edges only as far as the output reaches. That is the map's transpose on ones, with each
+    non-zero weight replaced by 1 and biases left out, so it holds for any linear map.
+    """
+    with torch.enable_grad():
+        silence = torch.zeros(1, steps, features, dtype=torch.float64, requires_grad=True)
+        reached = functional_call(linear_map, _zeros_and_ones(linear_map), (silence,)).sum()
+        (gradient,) = torch.autograd.grad(reached, silence)
+    return gradient[0].numpy()
+
+
+def _zeros_and_ones(linear_map: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: (p.detach() != 0).double() if p.ndim > 1 else torch.zeros_like(p).double()
+        for name, p in linear_map.named_parameters()
+    }

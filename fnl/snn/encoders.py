@@ -1,0 +1,146 @@
+"""Encoders: features in, what the first layer of synapses gets out. The codes are snnTorch's.
+
+Features are signed: log-mel minus its mean over the clip. Rate and latency need numbers in
+[0, 1], so each clip is mapped there by itself, (x − min) / (max − min) over its steps and
+features: the loudest value of a clip is 1, the softest 0.
+
+All keep [B, T, F]: a step of the code is a step of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from snntorch import spikegen
+from torch import Tensor, nn
+
+from fnl.config import ModelGroup
+from fnl.errors import ConfigError
+from fnl.snn.own import own
+
+
+class Encoder(nn.Module):
+    """Features as they are: they enter the first layer as currents.
+
+    Attributes:
+        spiking: whether the output is spikes, −1, 0 or 1; synapses then accumulate only.
+        stream: generator of what is drawn, if anything is.
+    """
+
+    spiking = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream: torch.Generator | None = None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the encoding [B, T, F] of features [B, T, F]."""
+        return features
+
+
+class RateEncoder(Encoder):
+    """`spikegen.rate`: a spike in each step with probability x, the feature in [0, 1]."""
+
+    spiking = True
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return spikes [B, T, F], drawn anew in every call.
+
+        Raises:
+            RuntimeError: without a stream.
+        """
+        if self.stream is None:
+            raise RuntimeError("rate encoding has no random stream: call set_streams first")
+        seed = int(torch.randint(2**62, (), generator=self.stream))
+        with torch.random.fork_rng(devices=[]):  # spikegen draws from torch's global generator
+            torch.manual_seed(seed)
+            return spikegen.rate(to_unit_interval(features), time_var_input=True)
+
+
+class DeltaEncoder(Encoder):
+    """`spikegen.delta`: 1 where a feature rises by the threshold in a step, −1 where it falls.
+
+    The first step of a clip has no spikes.
+
+    Args:
+        threshold: the change, in units of the features.
+    """
+
+    spiking = True
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return spikes [B, T, F], −1, 0 or 1."""
+        time_first = features.transpose(0, 1)
+        spikes = spikegen.delta(time_first, self.threshold, padding=True, off_spike=True)
+        return spikes.transpose(0, 1).contiguous()
+
+
+class LatencyEncoder(Encoder):
+    """`spikegen.latency`, linear, window by window: the louder, the earlier.
+
+    A clip falls into windows of W steps. In each, every feature spikes once, at the step nearest
+    to (W − 1)(1 − x), x being its mean in the window, in [0, 1].
+
+    Args:
+        steps: W; divides T.
+    """
+
+    spiking = True
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return spikes [B, T, F].
+
+        Raises:
+            ValueError: if W does not divide T.
+        """
+        if features.shape[1] % self.steps:
+            raise ValueError(f"windows of {self.steps} steps do not fill {features.shape[1]}")
+        windows = to_unit_interval(features).unflatten(1, (-1, self.steps)).mean(2)
+        code: Any = spikegen.latency  # its own annotations are guesses from its defaults
+        spikes: Tensor = code(
+            windows, num_steps=self.steps, threshold=1e-6, normalize=True, linear=True
+        )  # [W, B, T / W, F]
+        return spikes.permute(1, 2, 0, 3).flatten(1, 2)
+
+
+def to_unit_interval(features: Tensor) -> Tensor:
+    """Return each clip of [B, T, F] mapped to [0, 1]; a constant clip becomes zeros."""
+    low, high = features.amin((1, 2), keepdim=True), features.amax((1, 2), keepdim=True)
+    width = torch.where(high > low, high - low, torch.ones_like(low))
+    return ((features - low) / width).clamp(0, 1)
+
+
+ENCODERS: dict[str, Callable[[ModelGroup], Encoder]] = {
+    "direct": lambda _: Encoder(),
+    "rate": lambda _: RateEncoder(),
+    "delta": lambda model: DeltaEncoder(model.delta_threshold),
+    "latency": lambda model: LatencyEncoder(model.latency_steps),
+}
+"""Encoders by the name a configuration uses; `fnl.config.ENCODINGS` lists the same names."""
+
+
+def build_encoder(model: ModelGroup) -> Encoder:
+    """Return the encoder that `model` names.
+
+    Raises:
+        ConfigError: if it names a builder of the user's own that cannot be imported, or that
+            returns something else.
+    """
+    builder = ENCODERS.get(model.encoding) or own("model.encoding", model.encoding)
+    encoder = builder(model)
+    if not isinstance(encoder, Encoder):
+        raise ConfigError(
+            f"model.encoding = {model.encoding!r} returned a {type(encoder).__name__}: "
+            "an encoder is a fnl.snn.encoders.Encoder"
+        )
+    return encoder

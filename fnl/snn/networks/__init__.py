@@ -1,0 +1,1 @@
+"""Spiking networks by name, one file each; `fnl.snn.network` builds them."""

@@ -1,0 +1,89 @@
+"""Convolutions over time and frequency between spiking layers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fnl.config import ModelGroup
+from fnl.snn.networks.stack import SpikingNetwork, has_bias
+from fnl.snn.networks.temporal_conv import padding
+
+FREQUENCY_KERNEL = 3
+FREQUENCY_STRIDE = 2
+"""Every layer sees three neighbouring bands and keeps every second: half as many bands."""
+
+
+class TimeFrequencyConv(nn.Module):
+    """A convolution over time and frequency of features that are channels × bands.
+
+    [B, T, C_in · bands] -> [B, T, C_out · (bands + 1) // 2], channels outermost.
+
+    Args:
+        channels: (C_in, C_out).
+        bands: frequency bands of the input.
+        kernel_size: taps over time.
+        dilation: steps between taps.
+        causal: taps reach back only, else as far ahead as back.
+        bias: whether there is one, a channel.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        bands: int,
+        kernel_size: int,
+        dilation: int = 1,
+        *,
+        causal: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.bands = bands
+        self.padding = (1, 1, *padding(kernel_size, dilation, causal=causal))
+        self.conv = nn.Conv2d(
+            *channels,
+            (kernel_size, FREQUENCY_KERNEL),
+            stride=(1, FREQUENCY_STRIDE),
+            dilation=(dilation, 1),
+            bias=bias,
+        )
+
+    @property
+    def out_features(self) -> int:
+        """Channels × bands that come out."""
+        return self.conv.out_channels * halved(self.bands)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the current [B, T, C_out · bands_out] of the signal [B, T, C_in · bands]."""
+        planes = signal.unflatten(2, (self.conv.in_channels, self.bands)).transpose(1, 2)
+        return self.conv(F.pad(planes, self.padding)).transpose(1, 2).flatten(2)
+
+
+def halved(bands: int) -> int:
+    """Return the bands that one layer leaves."""
+    return (bands + 1) // FREQUENCY_STRIDE
+
+
+def conv(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
+    """Return [Conv2d over [T, F] → normalisation → neurons → dropout] × L and a read-out.
+
+    `model.hidden` are channels; the neurons of a layer are its channels × its bands.
+    """
+    linear: list[TimeFrequencyConv] = []
+    bands = inputs
+    pairs = pairwise((1, *model.hidden_sizes))
+    for channels, dilation in zip(pairs, model.layer_dilations, strict=True):
+        layer = TimeFrequencyConv(
+            channels,
+            bands,
+            model.kernel_size,
+            dilation,
+            causal=model.padding == "causal",
+            bias=has_bias(model),
+        )
+        linear.append(layer)
+        bands = halved(bands)
+    return SpikingNetwork(model, linear, [layer.out_features for layer in linear], classes)

@@ -1,0 +1,53 @@
+"""The first weights of a network, from the run's own stream."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fnl.randomness import Purpose, torch_stream
+from fnl.snn.networks.stack import SpikingNetwork
+from fnl.snn.neurons import LIF
+from fnl.snn.normalisation import StepGroupNorm
+from fnl.snn.recurrent import RecurrentLIF
+
+NORMALISATION_GAIN = 0.5
+"""At threshold 1 a gain of 1 would start the network near saturation."""
+
+
+@torch.no_grad()
+def initialise(network: SpikingNetwork, seed: int) -> None:
+    """Draw the initial weights in place, module by module in the network's order.
+
+    Matrices and kernels are uniform in ±1/√fan_in (PyTorch's default), biases zero, normalisation
+    gains 0.5, trained decays uniform in `model.beta_range`. A module of one's own that has a
+    method `initialise(generator)` is left to it.
+    """
+    generator = torch_stream(seed, Purpose.INITIAL_WEIGHTS)
+    for module in network.modules():
+        if callable(draw := getattr(module, "initialise", None)):
+            draw(generator)
+        elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+            _uniform(module.weight, generator)
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.LayerNorm | StepGroupNorm):
+            module.weight.fill_(NORMALISATION_GAIN)
+            module.bias.zero_()
+        elif isinstance(module, LIF):
+            _draw_neurons(module, network.model.beta_ends, generator)
+
+
+def _draw_neurons(neuron: LIF, ends: tuple[float, float], generator: torch.Generator) -> None:
+    if neuron.beta.requires_grad:
+        decay = torch.empty_like(neuron.beta).uniform_(*ends, generator=generator)
+        neuron.beta.copy_(torch.logit(decay) if neuron.beta_map == "sigmoid" else decay)
+    if isinstance(neuron, RecurrentLIF):
+        _uniform(neuron.weight, generator)
+        if neuron.bias is not None:
+            neuron.bias.zero_()
+
+
+def _uniform(weight: Tensor, generator: torch.Generator) -> None:
+    bound = weight[0].numel() ** -0.5
+    weight.uniform_(-bound, bound, generator=generator)

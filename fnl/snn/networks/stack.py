@@ -1,0 +1,143 @@
+"""What every network is: spiking layers one after the other, then a read-out.
+
+    encoder → [linear map → normalisation → spiking neurons → dropout] × L → read-out
+
+Networks differ in their linear maps (dense, convolutions); the rest is the same for all. Layers
+run one after the other with all steps of time inside each. Clips never meet in any of them, so
+that per-clip gradients are well defined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnl.config import ModelGroup
+from fnl.randomness import Purpose, torch_stream
+from fnl.snn.dropout import Dropout
+from fnl.snn.encoders import Encoder, build_encoder
+from fnl.snn.networks.neurons import build_neuron
+from fnl.snn.neurons import LeakyReadout
+from fnl.snn.normalisation import build_normalisation
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What went through a network.
+
+    Attributes:
+        logits: [B, C].
+        signals: what enters each linear map and the read-out: the encoded input, then the spikes
+            of each spiking layer, [B, T, F_l].
+        counts: spikes per clip and neuron of each spiking layer, [B, F_l].
+    """
+
+    logits: Tensor
+    signals: tuple[Tensor, ...]
+    counts: list[Tensor]
+
+
+class SpikingNetwork(nn.Module):
+    """Spiking layers and a read-out: [B, T, F] -> logits [B, C].
+
+    The logits are the time mean of a leaky integrator without reset over a dense layer
+    (`model.readout = membrane`), or the dense layer of the mean spikes (`mean`).
+
+    Args:
+        model: neurons, normalisation, dropout, read-out and encoding.
+        linear: a map [B, T, F_(l-1)] -> [B, T, F_l] for each spiking layer; its biases, if any,
+            must be off where `has_bias(model)` is.
+        sizes: F_l, neurons of each spiking layer.
+        classes: C.
+
+    Attributes:
+        encoder: features in, what the first linear map gets out.
+        linear: the synapses of each spiking layer.
+        norm: the normalisation of each layer's current.
+        neuron: the spiking neurons of each layer.
+        dropout: of each layer's spikes, in training.
+        readout: the read-out's synapses and integrator.
+    """
+
+    def __init__(
+        self, model: ModelGroup, linear: Iterable[nn.Module], sizes: Sequence[int], classes: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.linear = nn.ModuleList(linear)
+        self.norm = nn.ModuleList(build_normalisation(model, size) for size in sizes)
+        self.neuron = nn.ModuleList(build_neuron(model, size) for size in sizes)
+        # a leaky integrator that leaks all at every step is its own input
+        leak = model.beta if model.readout == "membrane" else 0.0
+        self.readout = LeakyReadout(sizes[-1], classes, leak)
+        self.dropout = nn.ModuleList(Dropout(model.dropout) for _ in sizes)
+        self.encoder: Encoder = build_encoder(model)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits [B, C] of inputs [B, T, F]."""
+        signal = self.encoder(inputs)
+        for linear, norm, neuron, dropout in self._layers():
+            signal = dropout(neuron(norm(linear(signal))))
+        return self.readout(signal)
+
+    @torch.no_grad()
+    def trace(self, inputs: Tensor) -> Trace:
+        """Return logits, signals and spike counts of inputs [B, T, F] out of one pass."""
+        signals, counts = [self.encoder(inputs)], []
+        for linear, norm, neuron, dropout in self._layers():
+            spikes, count = _observe(neuron, norm(linear(signals[-1])))
+            signals.append(dropout(spikes))
+            counts.append(count)
+        return Trace(self.readout(signals[-1]), tuple(signals), counts)
+
+    def observe(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return logits [B, C] and, for each spiking layer, spikes per clip and neuron [B, F_l].
+
+        The counts come out of the same pass; no gradient.
+        """
+        trace = self.trace(inputs)
+        return trace.logits, trace.counts
+
+    def synapses(self) -> list[Tensor]:
+        """Return the weights of all linear maps from the inputs to the read-out.
+
+        Matrices [F_out, F_in], of convolutions [C_out, C_in, *kernel]; recurrent ones belong to
+        their neurons and are not among them.
+        """
+        maps = (*self.linear, self.readout)
+        return [p for layer in maps for p in layer.parameters() if p.ndim > 1]
+
+    def _layers(self) -> Iterable[tuple[nn.Module, ...]]:
+        return zip(self.linear, self.norm, self.neuron, self.dropout, strict=True)
+
+
+def has_bias(model: ModelGroup) -> bool:
+    """Return whether linear maps have biases: normalisation would take them out again."""
+    return model.normalisation == "none"
+
+
+def set_streams(network: nn.Module, seed: int, *path: int) -> None:
+    """Give dropout and encoder their own random streams, from the start.
+
+    What they draw then depends on nothing but `seed` and `path`, usually (round, partition), and
+    on the clips passed: a run, its twin and its shadow drop the same spikes.
+    """
+    layers = (module for module in network.modules() if isinstance(module, Dropout))
+    for number, layer in enumerate(layers):
+        layer.stream = torch_stream(seed, Purpose.DROPOUT, *path, number)
+    for module in network.modules():
+        if isinstance(module, Encoder):
+            module.stream = torch_stream(seed, Purpose.ENCODING, *path)
+
+
+def _observe(neuron: Any, current: Tensor) -> tuple[Tensor, Tensor]:
+    """Return spikes [B, T, F] and their counts [B, F]; a neuron of one's own may only spike."""
+    if hasattr(neuron, "observe"):
+        spikes, statistics = neuron.observe(current)
+        return spikes, statistics.spike_counts
+    spikes = neuron(current)
+    return spikes, spikes.sum(1)

@@ -1,0 +1,70 @@
+"""Dilated convolutions over time between spiking layers: taps that reach back, as delays do.
+
+With dilations 1, 2, 4 and kernels of 5 a neuron of the last layer sees 29 steps of the input.
+Compare learned delays (Hammouamri et al. 2024, arXiv 2306.17670), of which this is the fixed grid.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fnl.config import ModelGroup
+from fnl.snn.networks.stack import SpikingNetwork, has_bias
+
+
+class TemporalConv(nn.Module):
+    """A convolution over time, all features to all: [B, T, F_in] -> [B, T, F_out].
+
+    Args:
+        in_features: F_in.
+        out_features: F_out.
+        kernel_size: taps.
+        dilation: steps between taps.
+        causal: taps reach back only, else as far ahead as back.
+        bias: whether there is one.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int,
+        dilation: int = 1,
+        *,
+        causal: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.padding = padding(kernel_size, dilation, causal=causal)
+        self.conv = nn.Conv1d(in_features, out_features, kernel_size, dilation=dilation, bias=bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the current [B, T, F_out] of the signal [B, T, F_in]."""
+        channels_first = F.pad(signal.transpose(1, 2), self.padding)
+        return self.conv(channels_first).transpose(1, 2)
+
+
+def padding(kernel_size: int, dilation: int, *, causal: bool) -> tuple[int, int]:
+    """Return zeros before and after a clip, so that a convolution keeps its length."""
+    reach = dilation * (kernel_size - 1)
+    return (reach, 0) if causal else (reach // 2, reach - reach // 2)
+
+
+def temporal_conv(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
+    """Return [Conv1d over time → normalisation → neurons → dropout] × L and a read-out."""
+    pairs = pairwise((inputs, *model.hidden_sizes))
+    linear = [
+        TemporalConv(
+            fan_in,
+            fan_out,
+            model.kernel_size,
+            dilation,
+            causal=model.padding == "causal",
+            bias=has_bias(model),
+        )
+        for (fan_in, fan_out), dilation in zip(pairs, model.layer_dilations, strict=True)
+    ]
+    return SpikingNetwork(model, linear, model.hidden_sizes, classes)
