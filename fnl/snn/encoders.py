@@ -110,7 +110,7 @@ class LatencyEncoder(Encoder):
         spikes: Tensor = code(
             windows, num_steps=self.steps, threshold=1e-6, normalize=True, linear=True
         )  # [W, B, T / W, F]
-        return spikes.permute(1, 2, 0, 3).flatten(1, 2)
+        return spikes.permute(1, 2, 0, 3).flatten(1, 2).to(features)
 
 
 def to_unit_interval(features: Tensor) -> Tensor:

@@ -1,0 +1,267 @@
+"""Every built-in network: clips apart, gradients per clip exact, nothing looks ahead if causal."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fnl import config
+from fnl.config import ModelGroup, parse_config
+from fnl.errors import ConfigError
+from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.snn.encoders import ENCODERS
+from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.snn.networks.neurons import NEURONS
+from fnl.snn.networks.registry import NETWORKS
+from fnl.snn.neurons import LIF
+from fnl.weights import get_weights, weights_hash
+
+CLIPS, STEPS, FEATURES, CLASSES = 5, 20, 12, 4
+
+MODELS: dict[str, dict[str, object]] = {
+    "feedforward": {"hidden": "16,8"},
+    "learned": {"hidden": "16,8", "learn_beta": True, "learn_threshold": True, "readout": "mean"},
+    "recurrent": {"network": "recurrent", "hidden": "16,8", "learn_beta": True},
+    "temporal-conv": {"network": "temporal-conv", "hidden": "16,16,8", "kernel_size": 3},
+    "temporal-conv, no norm": {
+        "network": "temporal-conv", "hidden": "16,8", "normalisation": "none", "threshold": 0.3,
+    },
+    "temporal-conv, causal": {
+        "network": "temporal-conv", "hidden": "16,8", "kernel_size": 4, "padding": "causal",
+    },
+    "temporal-conv, group": {
+        "network": "temporal-conv", "hidden": "16,8", "normalisation": "group", "groups": 4,
+        "learn_beta": True,
+    },
+    "temporal-conv, recurrent": {
+        "network": "temporal-conv", "hidden": "16,8", "neuron": "recurrent-lif",
+    },
+    "conv": {"network": "conv", "hidden": "4,6", "kernel_size": 3, "learn_beta": True},
+    "conv, causal": {
+        "network": "conv", "hidden": "4,6", "kernel_size": 4, "padding": "causal",
+        "normalisation": "none", "threshold": 0.3,
+    },
+    "delta": {"hidden": "16,8", "encoding": "delta"},
+    "latency": {"hidden": "16,8", "encoding": "latency"},
+}  # fmt: skip
+
+EACH = pytest.mark.parametrize("name", MODELS)
+
+
+def build(name: str, **settings: object) -> SpikingNetwork:
+    network = build_network(
+        ModelGroup.model_validate({**MODELS[name], **settings}), FEATURES, CLASSES
+    )
+    initialise(network, 0)
+    return network
+
+
+@pytest.fixture
+def inputs() -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return 2 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator)
+
+
+@EACH
+def test_every_layer_spikes_and_counts_are_those_of_the_signals(name, inputs):
+    network = build(name)
+    trace = network.trace(inputs)
+    assert len(trace.signals) == len(trace.counts) + 1 == len(network.neuron) + 1
+    for spikes, count in zip(trace.signals[1:], trace.counts, strict=True):
+        assert set(spikes.unique().tolist()) == {0.0, 1.0}
+        assert torch.equal(spikes.sum(1), count.to(spikes))
+    assert torch.equal(trace.logits, network(inputs))
+    assert trace.logits.shape == (CLIPS, CLASSES)
+
+
+@EACH
+def test_clips_never_meet(name, inputs):
+    network = build(name)
+    together, counts = network.observe(inputs)
+    for clip in range(CLIPS):
+        alone, alone_counts = network.observe(inputs[clip : clip + 1])
+        torch.testing.assert_close(alone[0], together[clip], rtol=1e-5, atol=1e-5)
+        for a, b in zip(alone_counts, counts, strict=True):
+            assert torch.equal(a[0], b[clip])
+
+
+@EACH
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # inputs need no gradient
+def test_per_clip_gradients_are_those_of_each_clip_alone(name, inputs):
+    network, labels = build(name, dropout=0.0).double(), torch.arange(CLIPS) % CLASSES
+    clips = inputs.double()
+    private = PerClipGradientModule(copy.deepcopy(network), loss_reduction="sum", strict=False)
+    private.train()
+    F.cross_entropy(private(clips), labels, reduction="sum").backward()
+    together = [p.grad_sample for p in private.parameters() if p.requires_grad]
+    for clip in range(CLIPS):
+        network.zero_grad()
+        F.cross_entropy(network(clips[clip : clip + 1]), labels[clip : clip + 1]).backward()
+        alone = [p.grad for p in network.parameters() if p.requires_grad]
+        for ours, expected in zip(together, alone, strict=True):
+            assert expected is not None
+            torch.testing.assert_close(ours[clip], expected, rtol=1e-9, atol=1e-12)
+    assert all(gradient.abs().max() > 0 for gradient in together)
+
+
+@pytest.mark.parametrize("name", ["temporal-conv, causal", "conv, causal", "recurrent", "delta"])
+@pytest.mark.parametrize("cut", [1, 7, 19])
+def test_causal_networks_do_not_look_ahead(name, cut, inputs):
+    network = build(name)
+    changed = inputs.clone()
+    changed[:, cut:] = 10 * torch.randn(CLIPS, STEPS - cut, FEATURES)
+    for one, other in zip(
+        network.trace(inputs).signals, network.trace(changed).signals, strict=True
+    ):
+        assert torch.equal(one[:, :cut], other[:, :cut])
+    assert not torch.equal(network(inputs), network(changed))
+
+
+@pytest.mark.parametrize("name", ["temporal-conv", "conv"])
+def test_the_others_look_ahead_as_far_as_their_kernels_reach(name, inputs):
+    network = build(name, hidden="16,16,8" if name != "conv" else "4,4,6", kernel_size=3)
+    changed = inputs.clone()
+    changed[:, 15] += 30
+    last = (network.trace(inputs).signals[-1], network.trace(changed).signals[-1])
+    reach = 1 + 2 + 4  # one tap ahead in each layer, dilations 1, 2, 4
+    assert torch.equal(last[0][:, : 15 - reach], last[1][:, : 15 - reach])
+    assert not torch.equal(last[0][:, : 15 - reach + 3], last[1][:, : 15 - reach + 3])
+
+
+def test_dilated_taps_are_the_steps_they_say():
+    model = ModelGroup(network="temporal-conv", hidden="3", dilations="4", kernel_size=3)
+    layer = build_network(model, FEATURES, CLASSES).linear[0]
+    signal = torch.randn(2, STEPS, FEATURES)
+    weight = next(layer.parameters())  # [3, F, 3]
+    expected = torch.zeros(2, STEPS, 3)
+    for step, tap in itertools.product(range(STEPS), range(3)):
+        source = step + 4 * (tap - 1)
+        if 0 <= source < STEPS:
+            expected[:, step] += signal[:, source] @ weight[:, :, tap].T
+    torch.testing.assert_close(layer(signal), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_readout_is_the_matrix_times_the_mean_spikes(inputs):
+    network = build("learned")
+    trace = network.trace(inputs)
+    torch.testing.assert_close(trace.logits, network.readout.linear(trace.signals[-1].mean(1)))
+
+
+def test_trained_decays_start_in_their_range_from_the_runs_stream():
+    settings = {"hidden": "400", "beta_range": "0.5,0.6"}
+    one, two, other = (build("learned", **settings) for _ in range(3))
+    initialise(other, 1)
+    beta = one.neuron[0].decay().detach()  # pyright: ignore[reportCallIssue] - an LIF
+    assert beta.min() >= 0.5
+    assert beta.max() <= 0.6
+    assert beta.std() == pytest.approx(0.1 / 12**0.5, rel=0.1)
+    assert weights_hash(get_weights(one)) == weights_hash(get_weights(two))
+    assert not torch.equal(one.neuron[0].beta, other.neuron[0].beta)
+
+
+def test_the_default_network_starts_as_it_always_did():
+    """Recorded before networks could be chosen: earlier runs replay."""
+    network = build_network(ModelGroup(hidden="24,16"), 40, 10)
+    initialise(network, 0)
+    assert weights_hash(get_weights(network)).startswith("0451410eb0636a67")
+
+
+def test_dropout_is_the_same_for_the_same_stream_and_off_in_evaluation(inputs):
+    network = build("temporal-conv", dropout=0.5)
+    network.train()
+    drawn = []
+    for path in ((1, 2), (1, 2), (1, 3), (2, 2)):
+        set_streams(network, 0, *path)
+        torch.manual_seed(len(drawn))  # the global generator decides nothing
+        drawn.append(network(inputs))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[3])
+    network.eval()
+    assert torch.equal(network(inputs), build("temporal-conv")(inputs))
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    network = build("feedforward", dropout=0.3)
+    layer, ones = network.dropout[0], torch.ones(50, 40, 30)
+    set_streams(network, 0)
+    out = layer(ones)
+    assert (out == 0).double().mean() == pytest.approx(0.3, abs=0.01)
+    assert out.mean() == pytest.approx(1.0, abs=0.02)
+    assert out.unique().tolist() == [0.0, pytest.approx(1 / 0.7)]
+
+
+def test_layers_of_a_network_drop_different_spikes():
+    network = build("temporal-conv", dropout=0.5)
+    set_streams(network, 0)
+    masks = [layer(torch.ones(4, 20, 16)) for layer in network.dropout]
+    assert not torch.equal(masks[0], masks[1])
+
+
+def test_dropout_without_a_stream_is_refused(inputs):
+    with pytest.raises(RuntimeError, match="set_streams"):
+        build("feedforward", dropout=0.1)(inputs)
+
+
+def test_group_normalisation_is_torchs_of_every_step(inputs):
+    network = build("temporal-conv, group")
+    current = torch.randn(CLIPS, STEPS, 16)
+    expected = F.group_norm(current.reshape(-1, 16), 4).reshape(current.shape)
+    torch.testing.assert_close(network.norm[0](current), 0.5 * expected)
+
+
+def test_names_in_the_configuration_are_those_of_the_registries():
+    assert tuple(NETWORKS) == config.NETWORKS
+    assert tuple(NEURONS) == config.NEURONS
+    assert tuple(ENCODERS) == config.ENCODINGS
+
+
+@pytest.mark.parametrize(
+    ("flat", "key"),
+    [
+        ({"model.network": "temporal-conv", "model.hidden": "8,8,8,8"}, "model.dilations"),
+        ({"model.network": "conv", "model.kernel-size": 4}, "model.kernel-size"),
+        ({"model.network": "recurrent", "model.neuron": "a:b"}, "model.neuron"),
+        ({"model.normalisation": "group", "model.hidden": "8,12"}, "model.groups"),
+        ({"model.encoding": "latency", "model.latency-steps": 7}, "model.latency-steps"),
+        ({"model.beta-range": "0.9,0.1"}, "model.beta-range"),
+        ({"model.beta-range": "0.0,0.9"}, "model.beta-range"),
+        ({"model.dilations": "1,0"}, "model.dilations"),
+        ({"model.neuron": "a b:c"}, "model.neuron"),
+        ({"model.dropout": 1.0}, "model.dropout"),
+    ],
+)
+def test_impossible_models_are_one_line_with_their_key(flat, key):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(flat)
+    assert str(caught.value).startswith(f"{key} = ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no_such_module:build", "fnl.errors:nothing"])
+def test_a_builder_that_is_not_there_is_one_line_with_its_key(name):
+    for key in ("network", "neuron", "encoding"):
+        with pytest.raises(ConfigError, match=f"model.{key} = '{name}'"):
+            build_network(ModelGroup.model_validate({key: name}), FEATURES, CLASSES)
+
+
+@pytest.mark.parametrize("key", ["network", "encoding"])
+def test_a_builder_of_something_else_is_refused(key, monkeypatch):
+    monkeypatch.setattr("fnl.errors.wrong", lambda *_: "text", raising=False)
+    model = ModelGroup.model_validate({key: "fnl.errors:wrong"})
+    with pytest.raises(ConfigError, match=f"model.{key} = .* returned a str"):
+        build_network(model, FEATURES, CLASSES)
+
+
+def test_trained_neurons_have_one_value_each():
+    for neuron in build("learned").neuron:
+        assert isinstance(neuron, LIF)
+        assert neuron.beta.requires_grad
+        assert neuron.threshold.requires_grad
+        assert neuron.beta.shape == neuron.threshold.shape
+        assert neuron.beta.ndim == 1
