@@ -12,10 +12,11 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, MetricRecord
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
+from fnl.npy import to_array, view_array
 
 ARRAYS = "arrays"
 SHADOW_ARRAYS = "shadow-arrays"
@@ -145,9 +146,9 @@ def _check_lengths(values: dict[str, object]) -> None:
 
 def to_arrays(weights: dict[str, NDArray[np.float32]]) -> ArrayRecord:
     """Return named weights as a Flower record."""
-    return ArrayRecord({name: Array(value) for name, value in weights.items()})
+    return ArrayRecord({name: to_array(np.asarray(value)) for name, value in weights.items()})
 
 
 def from_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """Return the named weights of a Flower record (copies, in the record's order)."""
-    return {name: np.asarray(value.numpy(), dtype=np.float32) for name, value in record.items()}
+    """Return the named weights of a Flower record, in its order: read-only, on its own memory."""
+    return {name: np.asarray(view_array(value), np.float32) for name, value in record.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -15,7 +15,12 @@ Weights = dict[str, NDArray[np.float32]]
 
 def get_weights(network: nn.Module) -> Weights:
     """Return copies of all trainable parameters by name: what is learned, sent and averaged."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in _trainable(network)}
+    return {name: value.copy() for name, value in view_weights(network).items()}
+
+
+def view_weights(network: nn.Module) -> Weights:
+    """Return all trainable parameters by name without copying: they change as the network does."""
+    return {name: value.detach().cpu().numpy() for name, value in _trainable(network)}
 
 
 def set_weights(network: nn.Module, weights: Weights) -> None:
@@ -34,8 +39,39 @@ def set_weights(network: nn.Module, weights: Weights) -> None:
             )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            # an average of arrays without axes is a NumPy scalar, which torch does not take
-            parameter.copy_(torch.from_numpy(np.asarray(weights[name])))
+            value = weights[name]
+            if parameter.device.type == "cpu":  # torch warns of read-only arrays, NumPy takes them
+                np.copyto(parameter.numpy(), value, casting="same_kind")
+            else:
+                parameter.copy_(torch.tensor(value))
+
+
+def weighted_mean(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
+    """Return Σᵢ (sᵢ/Σⱼsⱼ)·wᵢ, summed in the order given and in float32, as Flower's FedAvg does.
+
+    Bit for bit what `flwr`'s `aggregate_arrayrecords` gives, without its copies.
+
+    Raises:
+        ValueError: if there are no models, or names or shapes differ between them.
+    """
+    if not models:
+        raise ValueError("there are no models to average")
+    total = sum(shares)
+    mean: Weights = {}
+    product: Weights = {}
+    for model, share in zip(models, shares, strict=True):
+        if model.keys() != models[0].keys():
+            raise ValueError(f"models of {sorted(models[0])} and of {sorted(model)}")
+        for name, value in model.items():
+            if value.shape != models[0][name].shape:
+                raise ValueError(f"{name} has shapes {models[0][name].shape} and {value.shape}")
+            if name not in mean:
+                mean[name] = np.multiply(value, share / total, out=np.empty_like(value))
+                product[name] = np.empty_like(value)
+            else:
+                np.multiply(value, share / total, out=product[name])
+                mean[name] += product[name]
+    return mean
 
 
 def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from opacus.optimizers import DPOptimizer
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import Tensor, nn
 
-from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.errors import ConfigError
+from fnl.privacy.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,36 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class GaussianMechanism:
-    """Flat per-clip clipping to `clip_norm` and noise of `noise_multiplier * clip_norm`."""
+    """Clipping of each clip's gradient to `clip_norm`, noise of `noise_multiplier * clip_norm`.
+
+    Attributes:
+        noise_multiplier: σ.
+        clip_norm: C, the bound on the L2 norm of the gradient of a clip.
+        clipping: "flat" bounds the whole gradient by C; "per-layer" each of its P parameters by
+            C/√P, which bounds the whole by C too.
+        clipping_method: "per-clip" writes the gradient of every clip out; "ghost" does not, which
+            takes less memory for large batches. The steps are the same up to rounding.
+
+    Raises:
+        ConfigError: if `clipping` or `clipping_method` is unknown.
+    """
 
     noise_multiplier: float
     clip_norm: float
+    clipping: Clipping = "flat"
+    clipping_method: ClippingMethod = "per-clip"
+
+    def __post_init__(self) -> None:
+        if self.clipping not in ("flat", "per-layer"):
+            raise ConfigError(f"clipping {self.clipping!r} is unknown: choose flat or per-layer")
+        if self.clipping_method not in METHODS:
+            raise ConfigError(
+                f"clipping method {self.clipping_method!r} is unknown: choose per-clip or ghost"
+            )
+
+    def layer_bound(self, layers: int) -> float:
+        """Return what the norm of a clip's gradient is compared with, in each of `layers`."""
+        return self.clip_norm / layers**0.5 if self.clipping == "per-layer" else self.clip_norm
 
 
 @dataclass(frozen=True)
@@ -71,7 +97,8 @@ class TrainingSummary:
 
     Attributes:
         loss: mean cross-entropy over the clips drawn, before each step; None if none was drawn.
-        clip_fraction: share of per-clip gradients above the clipping bound; None without one.
+        clip_fraction: share of per-clip gradients above the clipping bound, with per-layer
+            clipping of those of all layers; None without a bound.
         gradient_norm_median: median L2 norm of the per-clip gradients; None without a mechanism.
     """
 
@@ -114,12 +141,13 @@ def train(
     if mechanism is None:
         optimizer = _optimizer(network, plan)
         return _train_plain(network, optimizer, (features, labels), sampler, expected_batch)
-    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
-    optimizer = DPOptimizer(
+    training = METHODS[mechanism.clipping_method](
+        network,
         _optimizer(network, plan),
+        mechanism.clip_norm,
+        mechanism.clipping,
         noise_multiplier=mechanism.noise_multiplier,
-        max_grad_norm=mechanism.clip_norm,
-        expected_batch_size=expected_batch,  # type: ignore[arg-type]  # a float divides as well
+        expected_batch_size=expected_batch,
         loss_reduction="mean",
         generator=noise,
     )
@@ -127,9 +155,9 @@ def train(
         # inputs need no gradient, and Opacus' hooks do not mind
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         try:
-            return _train_private(module, optimizer, (features, labels), sampler)
+            return _train_private(training, mechanism, (features, labels), sampler)
         finally:
-            module.remove_hooks()
+            training.module.remove_hooks()
 
 
 def _train_plain(
@@ -157,8 +185,8 @@ def _train_plain(
 
 
 def _train_private(
-    module: PerClipGradientModule,
-    optimizer: DPOptimizer,
+    training: ClippedTraining,
+    mechanism: GaussianMechanism,
     clips: tuple[Tensor, Tensor],
     sampler: UniformWithReplacementSampler,
 ) -> TrainingSummary:
@@ -166,29 +194,27 @@ def _train_private(
     total_loss = 0.0
     norms: list[Tensor] = []
     for rows in sampler:
-        optimizer.zero_grad()
+        training.optimizer.zero_grad()
         if rows:
-            loss = F.cross_entropy(module(features[rows]), labels[rows], reduction="sum")
+            logits = training.module(features[rows])
+            loss = F.cross_entropy(logits, labels[rows], reduction="sum")
             loss.backward()
             total_loss += loss.item()
-            norms.append(_per_clip_norms(optimizer.grad_samples))
+            norms.append(training.clip())
         else:  # an empty Poisson sample is a step of noise alone
-            for parameter in optimizer.params:
-                setattr(parameter, "grad_sample", torch.zeros((0, *parameter.shape)))  # noqa: B010 Opacus' own
-        optimizer.step()
+            training.skip()
+        training.optimizer.step()
     if not norms:
         return TrainingSummary(None, None, None)
-    all_norms = torch.cat(norms)
+    layer_norms = torch.cat(norms)  # [clips, P]
+    clip_norms = layer_norms.norm(2, dim=1)
+    bounded = layer_norms if mechanism.clipping == "per-layer" else clip_norms
+    bound = mechanism.layer_bound(layer_norms.shape[1])
     return TrainingSummary(
-        loss=total_loss / len(all_norms),
-        clip_fraction=(all_norms > optimizer.max_grad_norm).float().mean().item(),
-        gradient_norm_median=all_norms.quantile(0.5).item(),
+        loss=total_loss / len(clip_norms),
+        clip_fraction=(bounded > bound).float().mean().item(),
+        gradient_norm_median=clip_norms.quantile(0.5).item(),
     )
-
-
-def _per_clip_norms(grad_samples: list[Tensor]) -> Tensor:
-    per_parameter = [g.reshape(len(g), -1).norm(2, dim=-1) for g in grad_samples]
-    return torch.stack(per_parameter, dim=1).norm(2, dim=1)
 
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:

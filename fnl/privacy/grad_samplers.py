@@ -1,20 +1,27 @@
-"""Per-clip gradients of our layers' own parameters, for Opacus.
+"""Per-clip gradients of our layers' own parameters, and their norms, for Opacus.
 
-Importing this module registers them; Opacus' hooks then find them by the layer's type.
+Importing this module registers them; Opacus' hooks then find them by the layer's type: the first
+under per-clip, the second under Opacus' own ghost clipping.
 """
 
 from __future__ import annotations
 
 from opacus.grad_sample import register_grad_sampler
+from opacus.grad_sample.utils import register_norm_sampler
 from torch import Tensor, nn
 
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.spiking_layer import SpikingLayer
+from fnl.snn.synaptic import Synaptic
+
+SPIKING_LAYERS = [LIF, RecurrentLIF, Synaptic, AdaptiveLIF]
 
 
-@register_grad_sampler([LIF, RecurrentLIF])
+@register_grad_sampler(SPIKING_LAYERS)
 def spiking_grad_sample(
-    layer: LIF, activations: list[Tensor], backprops: Tensor
+    layer: SpikingLayer, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
     """Return the per-clip gradients of a spiking layer's trained parameters.
 
@@ -24,3 +31,20 @@ def spiking_grad_sample(
         backprops: dL/dS scaled by Opacus to a sum over clips, [B, T, F].
     """
     return layer.per_clip_gradients(activations[0], backprops)
+
+
+@register_norm_sampler(SPIKING_LAYERS)
+def spiking_norm_sample(
+    layer: SpikingLayer, activations: list[Tensor], backprops: Tensor
+) -> dict[nn.Parameter, Tensor]:
+    """Return the norms [B] of the per-clip gradients of a spiking layer's trained parameters.
+
+    Args:
+        layer: the layer.
+        activations: its input current, one tensor [B, T, F].
+        backprops: dL/dS scaled by Opacus to a sum over clips, [B, T, F].
+    """
+    gradients = layer.per_clip_gradients(activations[0], backprops)
+    return {
+        p: values.reshape(len(values), p.numel()).norm(2, dim=1) for p, values in gradients.items()
+    }

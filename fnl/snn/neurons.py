@@ -1,37 +1,25 @@
-"""Spiking layers: current in, spikes out, all steps of time in one call.
+"""Leaky integrate-and-fire neurons, and the read-out.
 
-A layer takes the whole input current [B, T, F], usually one `nn.Linear` over [B, T, F], and
-returns the spikes [B, T, F]. The neurons are snnTorch 1.0's to the last bit; only the order of
-work is another: a layer at a time instead of a step at a time.
+The neurons are snnTorch 1.0's to the last bit; only the order of work is another: a layer at a
+time instead of a step at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
-from fnl.snn.kernels.dynamics import RESETS, Backend, Dynamics
-from fnl.snn.kernels.lif import lif, lif_forward
-from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.surrogates import Surrogate, atan
-
-BetaMap = Literal["clamp", "sigmoid"]
-"""How a layer's parameter becomes its decay β: clamped to [0, 1], or through a sigmoid."""
+from fnl.snn.kernels.dynamics import Backend
+from fnl.snn.kernels.lif import LIF_SCAN
+from fnl.snn.parameter_maps import BetaMap, Free, decay_map
+from fnl.snn.spiking_layer import SpikingLayer
+from fnl.snn.surrogates import Surrogate
 
 
-PerClip = dict[nn.Parameter, Tensor]
-"""Gradients of each clip, [B, *p.shape], by parameter p."""
-
-GradientSink = Callable[[PerClip], None]
-"""Takes the per-clip gradients of one layer in its backward pass."""
-
-
-class LIF(nn.Module):
+class LIF(SpikingLayer):
     """Leaky integrate-and-fire neurons: snnTorch's `Leaky`, all steps at once.
 
     With `reset="subtract"` (u starts at 0, H the Heaviside step):
@@ -58,6 +46,11 @@ class LIF(nn.Module):
         ConfigError: if a value is out of range.
     """
 
+    scan = LIF_SCAN
+    row_names = ("beta", "threshold")
+    beta: nn.Parameter
+    threshold: nn.Parameter
+
     def __init__(
         self,
         beta: float | Tensor,
@@ -71,137 +64,18 @@ class LIF(nn.Module):
         beta_map: BetaMap = "clamp",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__()
-        if reset not in RESETS:
-            raise ConfigError(f"reset {reset!r} is unknown: choose one of {', '.join(RESETS)}")
-        self.dynamics = Dynamics(RESETS[reset], reset_delay, surrogate or atan(), backend)
+        super().__init__(reset=reset, reset_delay=reset_delay, surrogate=surrogate, backend=backend)
         self.beta_map: BetaMap = beta_map
-        decay = _initial("beta", beta)
-        if not bool(((decay >= 0) & (decay <= 1)).all()):
-            raise ConfigError(f"beta must lie in [0, 1], got {decay.tolist()}")
-        if beta_map == "sigmoid":
-            if not bool(((decay > 0) & (decay < 1)).all()):
-                raise ConfigError(f"beta_map 'sigmoid' needs 0 < beta < 1, got {decay.tolist()}")
-            decay = torch.logit(decay)
-        elif beta_map != "clamp":
-            raise ConfigError(f"beta_map {beta_map!r} is unknown: choose clamp or sigmoid")
-        self.beta = nn.Parameter(decay, requires_grad=learn_beta)
-        self.threshold = nn.Parameter(
-            _initial("threshold", threshold), requires_grad=learn_threshold
-        )
+        self.add_row("beta", beta, decay_map(beta_map), learn=learn_beta)
+        self.add_row("threshold", threshold, Free(), learn=learn_threshold)
 
     def decay(self) -> Tensor:
         """Return β in [0, 1], shaped as the parameter."""
-        return torch.sigmoid(self.beta) if self.beta_map == "sigmoid" else self.beta.clamp(0, 1)
-
-    def decay_slope(self) -> Tensor:
-        """Return dβ/dp of the parameter p, shaped as the parameter."""
-        if self.beta_map == "sigmoid":
-            decay = torch.sigmoid(self.beta.detach())
-            return decay * (1 - decay)
-        beta = self.beta.detach()
-        return ((beta >= 0) & (beta <= 1)).to(beta.dtype)
-
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes S, 0 or 1, [B, T, F], for the current I [B, T, F].
-
-        Raises:
-            ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
-        """
-        return self.forward_with_sink(current, None)
-
-    def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
-        """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
-        beta, threshold = self._rows(current)
-        if sink is None:
-            return lif(current, beta, threshold, self.dynamics)
-
-        def rows_sink(grad_beta: Tensor, grad_threshold: Tensor) -> None:
-            sink(self._per_clip(grad_beta, grad_threshold))
-
-        return lif(current, beta, threshold, self.dynamics, rows_sink)
-
-    @torch.no_grad()
-    def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
-        """Return the spikes [B, T, F] and, out of the same pass, their statistics; no gradient.
-
-        Raises:
-            ValueError: as `forward`.
-        """
-        beta, threshold = self._rows(current)
-        spikes, _, recorded = lif_forward(
-            current.contiguous(),
-            beta.contiguous(),
-            threshold.contiguous(),
-            self.dynamics,
-            record=True,
-        )
-        if recorded is None:
-            raise RuntimeError("the kernel recorded nothing")
-        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1])
-
-    def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> PerClip:
-        """Return dL/dp of each clip for each trained parameter p, [B, *p.shape].
-
-        Args:
-            current: I of the forward pass, [B, T, F].
-            grad_spikes: dL/dS, [B, T, F].
-        """
-        collected: PerClip = {}
-        with torch.enable_grad():
-            spikes = self.forward_with_sink(current.detach(), collected.update)
-        torch.autograd.backward(spikes, grad_spikes)
-        return collected
-
-    def _per_clip(self, grad_beta: Tensor, grad_threshold: Tensor) -> PerClip:
-        """Turn dL/dβ and dL/dθ of each clip and neuron, [B, F], into those of the parameters."""
-        gradients: PerClip = {}
-        if self.beta.requires_grad:
-            gradients[self.beta] = _per_clip_shape(grad_beta, self.beta) * self.decay_slope()
-        if self.threshold.requires_grad:
-            gradients[self.threshold] = _per_clip_shape(grad_threshold, self.threshold)
-        return gradients
+        return self.row_value("beta")
 
     def extra_repr(self) -> str:
         """Describe the neurons."""
-        dynamics = self.dynamics
-        return (
-            f"beta_map={self.beta_map}, reset={dynamics.reset.name.lower()}, "
-            f"reset_delay={dynamics.reset_delay}, surrogate={dynamics.surrogate.kind.name.lower()}"
-        )
-
-    def _rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Return β and θ as [F] for this current, differentiable."""
-        features = current.shape[-1]
-        if current.ndim != 3 or current.shape[1] < 1:
-            raise ValueError(f"LIF takes [B, T, F] with T >= 1, got {list(current.shape)}")
-        for name, parameter in (("beta", self.beta), ("threshold", self.threshold)):
-            if parameter.numel() not in (1, features):
-                raise ValueError(
-                    f"LIF has {parameter.numel()} values of {name}, got {features} neurons"
-                )
-        beta = self.decay().to(current.dtype).expand(features)
-        return beta, self.threshold.to(current.dtype).expand(features)
-
-
-def _initial(name: str, value: float | Tensor) -> Tensor:
-    """Return a parameter's start as a float tensor of its own, [] or [F].
-
-    Raises:
-        ConfigError: if it is not finite or has more than one axis.
-    """
-    tensor = torch.as_tensor(value).detach().clone()
-    tensor = tensor if tensor.is_floating_point() else tensor.float()
-    if tensor.ndim > 1 or tensor.numel() == 0 or not bool(torch.isfinite(tensor).all()):
-        raise ConfigError(f"{name} must be finite numbers, one or [F], got {value!r}")
-    return tensor
-
-
-def _per_clip_shape(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """Reduce [B, F] to [B, *parameter.shape]."""
-    if parameter.numel() == 1 and gradient.shape[1] != 1:
-        gradient = gradient.sum(1, keepdim=True)
-    return gradient.reshape(len(gradient), *parameter.shape)
+        return f"beta_map={self.beta_map}, {super().extra_repr()}"
 
 
 class LeakyReadout(nn.Module):

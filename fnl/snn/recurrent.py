@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fnl.snn.kernels.recurrent import recurrent, recurrent_forward
-from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.neurons import LIF, GradientSink
+from fnl.snn.kernels.scan import Recorded
+from fnl.snn.neurons import LIF
+from fnl.snn.spiking_layer import GradientSink
 
 
 class RecurrentLIF(LIF):
@@ -48,7 +48,8 @@ class RecurrentLIF(LIF):
 
     def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
         """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
-        arguments = (*self._rows(current), *self._recurrent_rows(current), self.dynamics)
+        beta, threshold = self._rows(current)
+        arguments = (beta, threshold, *self._recurrent_rows(current), self.dynamics)
         if sink is None:
             return recurrent(current, *arguments)
 
@@ -64,21 +65,14 @@ class RecurrentLIF(LIF):
 
         return recurrent(current, *arguments, rows_sink)
 
-    @torch.no_grad()
-    def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
-        """Return the spikes [B, T, F] and, out of the same pass, their statistics; no gradient.
-
-        Raises:
-            ValueError: as `forward`.
-        """
+    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
+        """Return the spikes [B, T, F] and what the kernel recorded."""
         beta, threshold = (row.contiguous() for row in self._rows(current))
         weight, bias = (row.contiguous() for row in self._recurrent_rows(current))
         spikes, _, recorded = recurrent_forward(
             current.contiguous(), beta, threshold, weight, bias, self.dynamics, record=True
         )
-        if recorded is None:
-            raise RuntimeError("the kernel recorded nothing")
-        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1])
+        return spikes, recorded
 
     def _recurrent_rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and c for this current, differentiable.

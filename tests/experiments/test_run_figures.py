@@ -192,7 +192,7 @@ def test_privacy_shows_budget_bound_and_what_each_client_spent(run: RunTables) -
     assert level(spent, "budget") == 6.5
     np.testing.assert_array_equal(series(spent, "largest")[:, 1], [2, 3, 4])
     np.testing.assert_array_equal(series(spent, "mean of clients")[:, 1], [1.5, 2.5, 3.5])
-    assert level(panel(figure, "Per-sample"), "bound\nC = 1") == 1.0
+    assert level(panel(figure, "Per-sample"), "bound\nC = 5") == 5.0
     bars = panel(figure, "Privacy spent by each client").patches[0].get_data().values[::2]
     expected = [
         run.clients.filter(pl.col("partition") == client)["epsilon"].max() or 0

@@ -8,8 +8,10 @@ from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
 import fnl.privacy.grad_samplers  # noqa: F401 - registers the samplers
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF, LeakyReadout
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.synaptic import Synaptic
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -29,6 +31,17 @@ def network(backend: str, beta_map: str = "clamp") -> nn.Sequential:
             learn_beta=True, learn_threshold=True, backend=backend,
         ),
         RecurrentLIF(5, 0.9, 0.5, learn_beta=True, learn_threshold=True, backend=backend),
+        nn.Linear(5, 5),
+        Synaptic(
+            0.6, torch.linspace(0.5, 0.95, 5), 0.4, learn_alpha=True, learn_beta=True,
+            learn_threshold=True, beta_map=beta_map, backend=backend,
+        ),
+        nn.Linear(5, 5),
+        AdaptiveLIF(
+            torch.linspace(0.5, 0.8, 5), 0.9, 0.1, torch.linspace(0.1, 0.5, 5), 0.1,
+            learn_alpha=True, learn_beta=True, learn_a=True, learn_b=True, learn_threshold=True,
+            beta_map=beta_map, backend=backend,
+        ),
         LeakyReadout(5, 3),
     )  # fmt: skip
 

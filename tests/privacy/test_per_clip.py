@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF, LeakyReadout
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.synaptic import Synaptic
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -30,12 +32,14 @@ class Mixed(nn.Module):
         self.frozen = nn.Linear(8, 8)
         self.frozen.weight.requires_grad_(False)
         self.recurrent = RecurrentLIF(8, 0.9, 0.4, bias=False, learn_beta=True)
+        self.synaptic = Synaptic(0.7, 0.8, 0.5, learn_alpha=True, learn_threshold=True)
+        self.adaptive = AdaptiveLIF(0.6, 0.9, 0.1, 0.3, 0.1, learn_a=True, learn_alpha=True)
         self.readout = LeakyReadout(8, 3)
 
     def forward(self, clips: Tensor) -> Tensor:
         signal = self.lif(self.norm(self.into(clips)))
         signal = self.frozen(self.twice(self.twice(signal)))
-        return self.readout(self.recurrent(signal))
+        return self.readout(self.adaptive(self.synaptic(self.recurrent(signal))))
 
 
 def mixed() -> Mixed:

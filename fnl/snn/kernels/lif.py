@@ -1,24 +1,17 @@
-"""Leaky integrate-and-fire over time as one differentiable operation."""
+"""Leaky integrate-and-fire over time, compiled or in plain PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels import lif_numba, lif_torch
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba
+from fnl.snn.kernels.scan import Recorded, Scan
 from fnl.snn.surrogates import SurrogateKind
-
-PerClipSink = Callable[[Tensor, Tensor], None]
-"""Receives dL/dβ and dL/dθ of each clip, [B, F] each, in the backward pass."""
-
-Recorded = tuple[Tensor, Tensor]
-"""Spikes per clip and neuron, int32 [B, F], and `lif_numba.lif_forward`'s moments, [5, F]."""
 
 
 def lif_forward(
@@ -131,62 +124,15 @@ def surrogate_arguments(
     return derivatives, int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)
 
 
-class LIFFunction(torch.autograd.Function):
-    """Spikes of a leaky integrate-and-fire layer; saves one membrane tensor for its backward."""
-
-    @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes arguments by position
-        ctx: Any,
-        current: Tensor,
-        beta: Tensor,
-        threshold: Tensor,
-        dynamics: Dynamics,
-        sink: PerClipSink | None,
-    ) -> Tensor:
-        """Return S [B, T, F] for I [B, T, F], β [F] and θ [F]."""
-        current, beta, threshold = current.contiguous(), beta.contiguous(), threshold.contiguous()
-        save = any(ctx.needs_input_grad)
-        spikes, membrane, _ = lif_forward(current, beta, threshold, dynamics, save=save)
-        if membrane is not None:
-            ctx.save_for_backward(membrane, beta, threshold)
-        ctx.dynamics = dynamics
-        ctx.sink = sink
-        return spikes
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad_spikes: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
-        """Return the gradients of I [B, T, F], β [F] and θ [F]; the latter none for a sink."""
-        membrane, beta, threshold = ctx.saved_tensors
-        learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        grad_current, grad_beta, grad_threshold = lif_backward(
-            grad_spikes, membrane, beta, threshold, ctx.dynamics, learns=learns
-        )
-        if not learns:
-            return grad_current, None, None, None, None
-        if ctx.sink is not None:
-            ctx.sink(grad_beta, grad_threshold)
-            return grad_current, None, None, None, None
-        return grad_current, grad_beta.sum(0), grad_threshold.sum(0), None, None
+def _backward(
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    current: Tensor | None,  # noqa: ARG001 - nothing of LIF needs it
+    *rows_and_dynamics: Any,
+    learns: bool,
+) -> tuple[Tensor, ...]:
+    return lif_backward(grad_spikes, membrane, *rows_and_dynamics, learns=learns)
 
 
-def lif(
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    sink: PerClipSink | None = None,
-) -> Tensor:
-    """Return the spikes of a leaky integrate-and-fire layer, differentiable once.
-
-    Args:
-        current: I, [B, T, F] with T >= 1.
-        beta: decay per step, [F].
-        threshold: θ, [F].
-        dynamics: reset, its timing, surrogate, backend.
-        sink: takes the gradients of β and θ of each clip in the backward pass, instead of
-            autograd taking them.
-    """
-    return LIFFunction.apply(current, beta, threshold, dynamics, sink)  # pyright: ignore[reportReturnType] - `apply` is untyped
+LIF_SCAN = Scan(lif_forward, _backward)
+"""Rows β and θ."""

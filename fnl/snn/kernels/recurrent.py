@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels import recurrent_numba, recurrent_torch
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba
-from fnl.snn.kernels.lif import Recorded, surrogate_arguments
+from fnl.snn.kernels.lif import surrogate_arguments
 from fnl.snn.kernels.lif_torch import above, moments
+from fnl.snn.kernels.scan import Recorded
 
 RecurrentSink = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 """Receives dL/dβ, dL/dθ [B, F], dL/dI and the spikes one step late [B, T, F], going back."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fnl.snn.kernels.lif import Recorded
+from fnl.snn.kernels.scan import Recorded
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,162 @@
+"""The gradients of each clip of a batch with respect to one parameter, written out or not.
+
+DP-SGD needs of them only their norms and a weighted sum. Where the gradient of a clip is a
+product over its time steps, both come without writing it out: "ghost" clipping (Li et al. 2021,
+arXiv 2110.05679), with one weighted product in place of a second backward pass (Bu et al. 2022,
+arXiv 2210.00038).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ClipGradients(Protocol):
+    """The gradients of B clips with respect to one parameter p."""
+
+    def written_out(self) -> Tensor:
+        """Return them, [B, *p.shape]."""
+        ...
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared L2 norm of each, [B]."""
+        ...
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return Σ_b weights_b · gradient_b, shaped as p, for weights [B]."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseGradients:
+    """Gradients that are written out already.
+
+    Attributes:
+        values: [B, *p.shape].
+    """
+
+    values: Tensor
+
+    def written_out(self) -> Tensor:
+        """Return them, [B, *p.shape]."""
+        return self.values
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared L2 norm of each, [B]."""
+        # the size is spelled out, because -1 is ambiguous for B = 0
+        size = math.prod(self.values.shape[1:])
+        return self.values.reshape(len(self.values), size).square().sum(1)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return Σ_b weights_b · gradient_b, shaped as p."""
+        return torch.einsum("b,b...->...", weights, self.values)
+
+
+@dataclass(frozen=True)
+class LinearGradients:
+    """Gradients of the weights of a linear layer: a product over the steps of each clip.
+
+    Attributes:
+        outputs: gradient of the layer's output, [B, T, F_out].
+        inputs: [B, T, F_in].
+        factor: on every gradient.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    factor: int
+
+    def written_out(self) -> Tensor:
+        """Return them, [B, F_out, F_in]."""
+        return _product(self.outputs.transpose(1, 2), self.inputs, self.factor)
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared L2 norm of each, [B]."""
+        return _squared_norms(self.outputs.transpose(1, 2), self.inputs, self.factor)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return Σ_b weights_b · gradient_b, [F_out, F_in]."""
+        weighted = self.outputs * (weights * self.factor)[:, None, None]
+        return weighted.flatten(0, 1).t() @ self.inputs.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class ConvolutionGradients:
+    """Gradients of the kernel of `nn.Conv1d` or `nn.Conv2d`.
+
+    Attributes:
+        layer: the layer, in one group.
+        padding: zeros at both ends of each axis of the input.
+        outputs: gradient of the layer's output, [B, C_out, …].
+        inputs: [B, C_in, …].
+        factor: on every gradient.
+    """
+
+    layer: nn.Conv1d | nn.Conv2d
+    padding: tuple[int, ...]
+    outputs: Tensor
+    inputs: Tensor
+    factor: int
+
+    def written_out(self) -> Tensor:
+        """Return them, [B, C_out, C_in, *kernel]."""
+        product = _product(self._rows(), self._patches().transpose(1, 2), self.factor)
+        return product.view(len(product), *self.layer.weight.shape)
+
+    def squared_norms(self) -> Tensor:
+        """Return the squared L2 norm of each, [B]."""
+        return _squared_norms(self._rows(), self._patches().transpose(1, 2), self.factor)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return Σ_b weights_b · gradient_b, shaped as the kernel."""
+        layer = self.layer
+        axes = len(self.padding)
+        weighted = self.outputs * (weights * self.factor).reshape(-1, *(1,) * (axes + 1))
+        _, gradient, _ = torch.ops.aten.convolution_backward(
+            weighted, self.inputs, layer.weight, None, layer.stride, self.padding,
+            layer.dilation, False, [0] * axes, 1, [False, True, False],
+        )  # fmt: skip
+        return gradient
+
+    def _rows(self) -> Tensor:
+        """Return the gradient of the output, [B, C_out, positions]."""
+        clips, channels, *positions = self.outputs.shape
+        return self.outputs.reshape(clips, channels, math.prod(positions))
+
+    def _patches(self) -> Tensor:
+        """Return what each output position sees, [B, C_in·kernel, positions], a copy."""
+        layer = self.layer
+        padded = F.pad(self.inputs, [side for pad in reversed(self.padding) for side in (pad, pad)])
+        clip, channel, *axes = padded.stride()
+        taps = [step * stride for step, stride in zip(layer.dilation, axes, strict=True)]
+        moves = [step * stride for step, stride in zip(layer.stride, axes, strict=True)]
+        positions = self.outputs.shape[2:]
+        size = (*padded.shape[:2], *layer.kernel_size, *positions)
+        view = padded.as_strided(size, (clip, channel, *taps, *moves))
+        rows = padded.shape[1] * math.prod(layer.kernel_size)
+        return view.reshape(len(padded), rows, math.prod(positions))
+
+
+def _product(left: Tensor, right: Tensor, factor: int) -> Tensor:
+    """Return factor · left @ right of each clip: [B, M, K] and [B, K, N] -> [B, M, N]."""
+    return torch.baddbmm(left.new_empty(()), left, right, beta=0, alpha=factor)
+
+
+def _squared_norms(left: Tensor, right: Tensor, factor: int) -> Tensor:
+    """Return ‖factor · left @ right‖² of each clip, [B], by the smaller way.
+
+    ‖LR‖² = Σ (LᵀL) ∘ (RRᵀ) takes two [K, K] matrices a clip instead of one [M, N].
+    """
+    (_, rows, steps), columns = left.shape, right.shape[2]
+    if 2 * steps * steps < rows * columns:
+        gram = torch.bmm(left.transpose(1, 2), left)
+        norms = gram.mul_(torch.bmm(right, right.transpose(1, 2))).sum((1, 2)).clamp(min=0)
+    else:
+        norms = torch.bmm(left, right).square_().sum((1, 2))
+    return norms * factor**2

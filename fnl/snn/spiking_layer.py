@@ -1,0 +1,168 @@
+"""What all spiking layers share: current in, spikes out, all steps of time in one call.
+
+A layer takes the whole input current [B, T, F], usually one `nn.Linear` over [B, T, F], and
+returns the spikes [B, T, F]. A kind of neuron is a subclass that names its parameters and the
+`Scan` that takes them as rows [F].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fnl.errors import ConfigError
+from fnl.snn.kernels.dynamics import RESETS, Backend, Dynamics
+from fnl.snn.kernels.scan import Recorded, Scan, scan
+from fnl.snn.kernels.statistics import SpikeStatistics
+from fnl.snn.parameter_maps import ParameterMap, initial
+from fnl.snn.surrogates import Surrogate, atan
+
+PerClip = dict[nn.Parameter, Tensor]
+"""Gradients of each clip, [B, *p.shape], by parameter p."""
+
+GradientSink = Callable[[PerClip], None]
+"""Takes the per-clip gradients of one layer in its backward pass."""
+
+
+class SpikingLayer(nn.Module):
+    """Base of the spiking layers.
+
+    Attributes:
+        scan: the time loop.
+        row_names: the parameters that the scan takes, in its order.
+        dynamics: reset, its timing, surrogate and backend.
+    """
+
+    scan: ClassVar[Scan]
+    row_names: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        *,
+        reset: str = "subtract",
+        reset_delay: bool = True,
+        surrogate: Surrogate | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        if reset not in RESETS:
+            raise ConfigError(f"reset {reset!r} is unknown: choose one of {', '.join(RESETS)}")
+        self.dynamics = Dynamics(RESETS[reset], reset_delay, surrogate or atan(), backend)
+        self.maps: dict[str, ParameterMap] = {}
+
+    def add_row(
+        self, name: str, value: float | Tensor, parameter_map: ParameterMap, *, learn: bool
+    ) -> None:
+        """Keep a value, one for the layer or one a neuron, as the parameter `name`.
+
+        It is a parameter in any case, so that it travels with the model.
+
+        Raises:
+            ConfigError: if the value is not finite or outside the map's range.
+        """
+        start = parameter_map.start(name, initial(name, value))
+        self.maps[name] = parameter_map
+        setattr(self, name, nn.Parameter(start, requires_grad=learn))
+
+    def row_value(self, name: str) -> Tensor:
+        """Return the value that the equations use of the parameter `name`, differentiable."""
+        return self.maps[name].value(getattr(self, name))
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the spikes S, 0 or 1, [B, T, F], for the current I [B, T, F].
+
+        Raises:
+            ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
+        """
+        return self.forward_with_sink(current, None)
+
+    def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
+        """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
+        rows = self._rows(current)
+        if sink is None:
+            return scan(self.scan, current, rows, self.dynamics, None)
+
+        def rows_sink(*gradients: Tensor) -> None:
+            sink(self._per_clip(*gradients))
+
+        return scan(self.scan, current, rows, self.dynamics, rows_sink)
+
+    @torch.no_grad()
+    def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
+        """Return the spikes [B, T, F] and, out of the same pass, their statistics; no gradient.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        spikes, recorded = self._record(current)
+        if recorded is None:
+            raise RuntimeError("the kernel recorded nothing")
+        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1])
+
+    def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> PerClip:
+        """Return dL/dp of each clip for each trained parameter p, [B, *p.shape].
+
+        Args:
+            current: I of the forward pass, [B, T, F].
+            grad_spikes: dL/dS, [B, T, F].
+        """
+        collected: PerClip = {}
+        with torch.enable_grad():
+            spikes = self.forward_with_sink(current.detach(), collected.update)
+        torch.autograd.backward(spikes, grad_spikes)
+        return collected
+
+    def extra_repr(self) -> str:
+        """Describe the neurons."""
+        dynamics = self.dynamics
+        return (
+            f"reset={dynamics.reset.name.lower()}, reset_delay={dynamics.reset_delay}, "
+            f"surrogate={dynamics.surrogate.kind.name.lower()}"
+        )
+
+    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
+        """Return the spikes [B, T, F] and what the kernel recorded."""
+        rows = (row.contiguous() for row in self._rows(current))
+        spikes, _, recorded = self.scan.forward(
+            current.contiguous(), *rows, self.dynamics, record=True
+        )
+        return spikes, recorded
+
+    def _per_clip(self, *gradients: Tensor) -> PerClip:
+        """Turn the gradients of each clip and row, [B, F], into those of the parameters."""
+        result: PerClip = {}
+        for name, gradient in zip(self.row_names, gradients, strict=True):
+            parameter: nn.Parameter = getattr(self, name)
+            if parameter.requires_grad:
+                slope = self.maps[name].slope(parameter.detach())
+                result[parameter] = _per_clip_shape(gradient, parameter) * slope
+        return result
+
+    def _rows(self, current: Tensor) -> tuple[Tensor, ...]:
+        """Return the values as [F] for this current, differentiable.
+
+        Raises:
+            ValueError: if the current has another shape than this layer takes.
+        """
+        kind, features = type(self).__name__, current.shape[-1]
+        if current.ndim != 3 or current.shape[1] < 1:
+            raise ValueError(f"{kind} takes [B, T, F] with T >= 1, got {list(current.shape)}")
+        rows: list[Tensor] = []
+        for name in self.row_names:
+            value = self.row_value(name)
+            if value.numel() not in (1, features):
+                raise ValueError(
+                    f"{kind} has {value.numel()} values of {name}, got {features} neurons"
+                )
+            rows.append(value.to(current.dtype).expand(features))
+        return tuple(rows)
+
+
+def _per_clip_shape(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Reduce [B, F] to [B, *parameter.shape]."""
+    if parameter.numel() == 1 and gradient.shape[1] != 1:
+        gradient = gradient.sum(1, keepdim=True)
+    return gradient.reshape(len(gradient), *parameter.shape)
