@@ -90,7 +90,7 @@ class DataGroup(_Group, frozen=True):
 
 
 NETWORKS = ("feedforward", "recurrent", "temporal-conv", "conv")
-NEURONS = ("lif", "recurrent-lif")
+NEURONS = ("lif", "recurrent-lif", "synaptic", "adlif")
 ENCODINGS = ("direct", "rate", "delta", "latency")
 """Names in the registries of `fnl.snn`."""
 
@@ -120,6 +120,14 @@ class ModelGroup(_Group, frozen=True):
     beta_range: Annotated[str, Field(pattern=r"^0?\.\d+,0?\.\d+$")] = "0.7,0.95"
     threshold: Positive = 1.0
     learn_threshold: bool = False
+    reset: Literal["subtract", "zero", "none"] = "subtract"
+    """What a spike does to the membrane."""
+    synaptic_decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Decay of the input current per step, of `synaptic`."""
+    adaptation_decay: Annotated[float, Field(gt=0, lt=1)] = 0.97
+    """Decay of the adaptation per step, of `adlif`."""
+    adaptation: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """What a spike adds to the adaptation, of `adlif`."""
     surrogate: Literal["fast-sigmoid", "atan", "sigmoid", "triangular"] = "fast-sigmoid"
     surrogate_slope: Positive = 10.0
     normalisation: Literal["none", "layer", "group"] = "layer"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fnl.config import ModelGroup
 from fnl.randomness import Purpose, torch_stream
+from fnl.snn.networks.neurons import start_ranges
 from fnl.snn.networks.stack import SpikingNetwork
-from fnl.snn.neurons import LIF
 from fnl.snn.normalisation import StepGroupNorm
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.spiking_layer import SpikingLayer
 
 NORMALISATION_GAIN = 0.5
 """At threshold 1 a gain of 1 would start the network near saturation."""
@@ -20,7 +22,7 @@ def initialise(network: SpikingNetwork, seed: int) -> None:
     """Draw the initial weights in place, module by module in the network's order.
 
     Matrices and kernels are uniform in ±1/√fan_in (PyTorch's default), biases zero, normalisation
-    gains 0.5, trained decays uniform in `model.beta_range`. A module of one's own that has a
+    gains 0.5, trained decays uniform in their `start_ranges`. A module of one's own that has a
     method `initialise(generator)` is left to it.
     """
     generator = torch_stream(seed, Purpose.INITIAL_WEIGHTS)
@@ -34,14 +36,16 @@ def initialise(network: SpikingNetwork, seed: int) -> None:
         elif isinstance(module, nn.LayerNorm | StepGroupNorm):
             module.weight.fill_(NORMALISATION_GAIN)
             module.bias.zero_()
-        elif isinstance(module, LIF):
-            _draw_neurons(module, network.model.beta_ends, generator)
+        elif isinstance(module, SpikingLayer):
+            _draw_neurons(module, network.model, generator)
 
 
-def _draw_neurons(neuron: LIF, ends: tuple[float, float], generator: torch.Generator) -> None:
-    if neuron.beta.requires_grad:
-        decay = torch.empty_like(neuron.beta).uniform_(*ends, generator=generator)
-        neuron.beta.copy_(torch.logit(decay) if neuron.beta_map == "sigmoid" else decay)
+def _draw_neurons(neuron: SpikingLayer, model: ModelGroup, generator: torch.Generator) -> None:
+    for name, ends in start_ranges(neuron, model).items():
+        row: nn.Parameter = getattr(neuron, name)
+        if row.requires_grad:
+            values = torch.empty_like(row).uniform_(*ends, generator=generator)
+            row.copy_(neuron.maps[name].start(name, values))
     if isinstance(neuron, RecurrentLIF):
         _uniform(neuron.weight, generator)
         if neuron.bias is not None:
