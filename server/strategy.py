@@ -17,7 +17,7 @@ from fnl.errors import RunError
 from fnl.exchange import ClientReport
 from fnl.participation import candidates
 from fnl.randomness import Purpose, stream
-from fnl.weights import Weights
+from fnl.weights import Weights, weighted_mean
 from server.aggregation import AGGREGATION_RULES, normalised_weights
 from server.selection import SELECTION_RULES, Scores, select
 
