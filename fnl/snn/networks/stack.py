@@ -128,7 +128,8 @@ def set_streams(network: nn.Module, seed: int, *path: int) -> None:
     """
     layers = (module for module in network.modules() if isinstance(module, Dropout))
     for number, layer in enumerate(layers):
-        layer.stream = torch_stream(seed, Purpose.DROPOUT, *path, number)
+        if layer.probability > 0:
+            layer.stream = torch_stream(seed, Purpose.DROPOUT, *path, number)
     for module in network.modules():
         if isinstance(module, Encoder):
             module.stream = torch_stream(seed, Purpose.ENCODING, *path)
