@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fnl.randomness import Purpose, torch_stream
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.networks.stack import SpikingNetwork
-from fnl.snn.neurons import LIF
 from fnl.snn.normalisation import StepGroupNorm
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.spiking_layer import SpikingLayer
 
 NORMALISATION_GAIN = 0.5
 """At threshold 1 a gain of 1 would start the network near saturation."""
@@ -34,14 +35,18 @@ def initialise(network: SpikingNetwork, seed: int) -> None:
         elif isinstance(module, nn.LayerNorm | StepGroupNorm):
             module.weight.fill_(NORMALISATION_GAIN)
             module.bias.zero_()
-        elif isinstance(module, LIF):
+        elif isinstance(module, SpikingLayer):
             _draw_neurons(module, network.model.beta_ends, generator)
 
 
-def _draw_neurons(neuron: LIF, ends: tuple[float, float], generator: torch.Generator) -> None:
-    if neuron.beta.requires_grad:
-        decay = torch.empty_like(neuron.beta).uniform_(*ends, generator=generator)
-        neuron.beta.copy_(torch.logit(decay) if neuron.beta_map == "sigmoid" else decay)
+def _draw_neurons(
+    neuron: SpikingLayer, ends: tuple[float, float], generator: torch.Generator
+) -> None:
+    name = "alpha" if isinstance(neuron, AdaptiveLIF) else "beta"  # the membrane's decay
+    parameter = getattr(neuron, name)
+    if parameter.requires_grad:
+        decay = torch.empty_like(parameter).uniform_(*ends, generator=generator)
+        parameter.copy_(neuron.maps[name].start(name, decay))
     if isinstance(neuron, RecurrentLIF):
         _uniform(neuron.weight, generator)
         if neuron.bias is not None:

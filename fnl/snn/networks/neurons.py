@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from fnl.config import ModelGroup
+from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF
 from fnl.snn.own import own
 from fnl.snn.recurrent import RecurrentLIF
 from fnl.snn.surrogates import SURROGATES, Surrogate
+from fnl.snn.synaptic import Synaptic
 
 NeuronBuilder = Callable[[ModelGroup, int], nn.Module]
 """Makes the neurons of one layer, [B, T, F] -> spikes [B, T, F], from the model and F."""
@@ -22,6 +24,7 @@ def lif(model: ModelGroup, features: int) -> nn.Module:
     return LIF(
         decay_of(model, features),
         threshold_of(model, features),
+        reset=model.reset,
         surrogate=surrogate_of(model),
         learn_beta=model.learn_beta,
         learn_threshold=model.learn_threshold,
@@ -36,6 +39,7 @@ def recurrent_lif(model: ModelGroup, features: int) -> nn.Module:
         decay_of(model, features),
         threshold_of(model, features),
         bias=False,
+        reset=model.reset,
         surrogate=surrogate_of(model),
         learn_beta=model.learn_beta,
         learn_threshold=model.learn_threshold,
@@ -43,7 +47,42 @@ def recurrent_lif(model: ModelGroup, features: int) -> nn.Module:
     )
 
 
-NEURONS: dict[str, NeuronBuilder] = {"lif": lif, "recurrent-lif": recurrent_lif}
+def synaptic(model: ModelGroup, features: int) -> nn.Module:
+    """Return LIF neurons whose input current decays too (second order)."""
+    return Synaptic(
+        model.synaptic_decay,
+        decay_of(model, features),
+        threshold_of(model, features),
+        reset=model.reset,
+        surrogate=surrogate_of(model),
+        learn_beta=model.learn_beta,
+        learn_threshold=model.learn_threshold,
+        beta_map="sigmoid" if model.learn_beta else "clamp",
+    )
+
+
+def adlif(model: ModelGroup, features: int) -> nn.Module:
+    """Return LIF neurons with adaptation; `model.beta` is their membrane's decay."""
+    return AdaptiveLIF(
+        decay_of(model, features),
+        model.adaptation_decay,
+        model.adaptation_membrane,
+        model.adaptation_spike,
+        threshold_of(model, features),
+        reset=model.reset,
+        surrogate=surrogate_of(model),
+        learn_alpha=model.learn_beta,
+        learn_threshold=model.learn_threshold,
+        beta_map="sigmoid" if model.learn_beta else "clamp",
+    )
+
+
+NEURONS: dict[str, NeuronBuilder] = {
+    "lif": lif,
+    "recurrent-lif": recurrent_lif,
+    "synaptic": synaptic,
+    "adlif": adlif,
+}
 """Neurons by name; `fnl.config.NEURONS` lists the same names."""
 
 
