@@ -120,7 +120,7 @@ class _Client:
         if not self.config.is_private:
             return None
         if privacy.noise_multiplier > 0:
-            return GaussianMechanism(privacy.noise_multiplier, privacy.clip_norm)
+            return self._mechanism(privacy.noise_multiplier)
         rounds = planned_participations(
             self.config.run.seed,
             self.config.run.rounds,
@@ -134,7 +134,16 @@ class _Client:
             steps=self.plan.steps * int(rounds),
             accountant=privacy.accountant,
         )
-        return GaussianMechanism(sigma, privacy.clip_norm)
+        return self._mechanism(sigma)
+
+    def _mechanism(self, noise_multiplier: float) -> GaussianMechanism:
+        privacy = self.config.privacy
+        return GaussianMechanism(
+            noise_multiplier,
+            privacy.clip_norm,
+            clipping=privacy.clipping,
+            clipping_method=privacy.clipping_method,
+        )
 
     def network(self, weights: Weights) -> SpikingNetwork:
         """Return the configured network with `weights`."""

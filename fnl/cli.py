@@ -43,6 +43,12 @@ class Engine(StrEnum):
     FLOWER = "flower"
 
 
+class ExportFormat(StrEnum):
+    """Formats of an exported model."""
+
+    NIR = "nir"
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show traces of errors.")] = False,
@@ -88,6 +94,19 @@ def figures(
     from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
 
     commands.figures(directory, output)
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/model.nir.")] = None,
+    file_format: Annotated[ExportFormat, typer.Option("--format")] = ExportFormat.NIR,
+) -> None:
+    """Write a run's global model for other simulators and neuromorphic hardware."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    del file_format  # there is one
+    commands.export(directory, output)
 
 
 @data_app.command("prepare")

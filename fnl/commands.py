@@ -17,6 +17,7 @@ from fnl.errors import ConfigError
 from fnl.runtime.flower import check_app, run_with_flower
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
+from fnl.runtime.saved_model import load_model
 
 SERVER_APP = "server.app:app"
 CLIENT_APP = "clients.app:app"
@@ -81,6 +82,16 @@ def figures(directory: Path, output: Path | None) -> None:
 
     for path in draw_run(directory, output or directory / "figures"):
         _out.print(f"figure {path}")
+
+
+def export(directory: Path, output: Path | None) -> None:
+    """Write the global model of a finished run as NIR and print where."""
+    from fnl.interchange.nir_export import export_nir  # noqa: PLC0415 rarely needed
+
+    config, network = load_model(directory)
+    path = (output or directory / "model.nir").absolute()
+    export_nir(network, path, frame_hop_ms=config.data.frame_hop_ms)
+    _out.print(f"model {path}")
 
 
 def data_prepare(assignments: Sequence[str], *, workers: int, download: bool) -> None:

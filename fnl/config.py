@@ -118,16 +118,18 @@ class ModelGroup(_Group, frozen=True):
     learn_beta: bool = False
     """One trained decay a neuron, drawn from beta-range at the start."""
     beta_range: Annotated[str, Field(pattern=r"^0?\.\d+,0?\.\d+$")] = "0.7,0.95"
+    synaptic_decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Decay of the synaptic current of `synaptic` per step."""
+    adaptation_decay: Annotated[float, Field(gt=0, lt=1)] = 0.97
+    """Decay of the adaptation current of `adlif` per step."""
+    adaptation_membrane: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """What the membrane of `adlif` adds to its adaptation per step (a)."""
+    adaptation_spike: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """What a spike of `adlif` adds to its adaptation (b)."""
     threshold: Positive = 1.0
     learn_threshold: bool = False
     reset: Literal["subtract", "zero", "none"] = "subtract"
     """What a spike does to the membrane."""
-    synaptic_decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Decay of the input current per step, of `synaptic`."""
-    adaptation_decay: Annotated[float, Field(gt=0, lt=1)] = 0.97
-    """Decay of the adaptation per step, of `adlif`."""
-    adaptation: Annotated[float, Field(ge=0, le=2)] = 0.5
-    """What a spike adds to the adaptation, of `adlif`."""
     surrogate: Literal["fast-sigmoid", "atan", "sigmoid", "triangular"] = "fast-sigmoid"
     surrogate_slope: Positive = 10.0
     normalisation: Literal["none", "layer", "group"] = "layer"
@@ -222,6 +224,10 @@ class PrivacyGroup(_Group, frozen=True):
     noise_multiplier: NonNegative = 0.0
     """Fixes sigma for all clients, epsilon is then only reported; 0: sigma from epsilon."""
     clip_norm: Positive = 5.0
+    clipping: Literal["flat", "per-layer"] = "flat"
+    """Bound the whole gradient by C, or each of its P parameters by C/√P."""
+    clipping_method: Literal["per-clip", "ghost"] = "per-clip"
+    """Write every clip's gradient out, or only its norm; equal up to rounding."""
     accountant: Literal["rdp", "prv"] = "rdp"
     rate_release: Literal["none"] = "none"
     rate_epsilon: NonNegative = 0.0

@@ -86,9 +86,7 @@ class RoundWork:
                 bound = linear.in_features**-0.5
                 for parameter in linear.parameters():
                     parameter.uniform_(-bound, bound, generator=generator)
-        return nn.Sequential(
-            nn.Flatten(), linears[0], nn.ReLU(), linears[1], nn.ReLU(), linears[2]
-        )
+        return nn.Sequential(nn.Flatten(), linears[0], nn.ReLU(), linears[1], nn.ReLU(), linears[2])
 
 
 @lru_cache(maxsize=2)

@@ -1,0 +1,33 @@
+"""The global model of a finished run, as a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.numpy
+
+from fnl.config import Config, parse_config
+from fnl.errors import RunError
+from fnl.runtime.run_directory import FINISHED, read_run
+from fnl.snn.network import SpikingNetwork, build_network
+from fnl.weights import set_weights
+
+
+def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
+    """Return a run's configuration and its network with the final global weights.
+
+    Raises:
+        RunError: if the run is not finished, or its model is missing or does not fit.
+    """
+    record = read_run(directory)
+    if record["status"] != FINISHED:
+        raise RunError(f"{directory} is {record['status']}: only a finished run has a model")
+    try:
+        config = parse_config(record["config"])  # type: ignore[arg-type]  # parsing is the check
+        labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
+        network = build_network(config.model, config.data.mel_bins, len(labels))
+        set_weights(network, safetensors.numpy.load_file(directory / "model.safetensors"))
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise RunError(f"{directory} has no model that fits its configuration: {error}") from None
+    return config, network
