@@ -49,8 +49,8 @@ class SpikingNetwork(nn.Module):
 
     Args:
         model: neurons, normalisation, dropout, read-out and encoding.
-        linear: a map [B, T, F_(l-1)] -> [B, T, F_l] for each spiking layer; its biases, if any,
-            must be off where `has_bias(model)` is.
+        linear: a map [B, T, F_(l-1)] -> [B, T, F_l] for each spiking layer, with biases only
+            where `has_bias(model)`.
         sizes: F_l, neurons of each spiking layer.
         classes: C.
 
@@ -128,7 +128,8 @@ def set_streams(network: nn.Module, seed: int, *path: int) -> None:
     """
     layers = (module for module in network.modules() if isinstance(module, Dropout))
     for number, layer in enumerate(layers):
-        layer.stream = torch_stream(seed, Purpose.DROPOUT, *path, number)
+        if layer.probability > 0:
+            layer.stream = torch_stream(seed, Purpose.DROPOUT, *path, number)
     for module in network.modules():
         if isinstance(module, Encoder):
             module.stream = torch_stream(seed, Purpose.ENCODING, *path)

@@ -1,0 +1,59 @@
+"""Dropout and drawn encodings: the same in a run, its twin and its shadow, whatever came before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from clients.training import RoundOutcome, train_round
+from fnl.config import Scalar, parse_config
+from fnl.data.federated import open_federation
+from fnl.privacy.ledger import Ledger
+from fnl.snn.network import build_network, initialise
+from fnl.weights import get_weights, weights_hash
+
+DRAWN: list[dict[str, Scalar]] = [
+    {"model.dropout": 0.3},
+    {"model.encoding": "rate"},
+    {"model.dropout": 0.3, "model.network": "temporal-conv", "model.learn-beta": True},
+]
+
+
+def one_round(
+    flat: dict[str, Scalar], *, partition: int = 1, server_round: int = 1
+) -> RoundOutcome:
+    config = parse_config({**flat, "privacy.noise-multiplier": 1.0})
+    federation = open_federation(config)
+    network = build_network(config.model, federation.inputs, federation.classes)
+    initialise(network, 0)
+    return train_round(
+        config,
+        federation,
+        partition=partition,
+        server_round=server_round,
+        weights=get_weights(network),
+        ledger=Ledger(),
+    )
+
+
+@pytest.mark.parametrize("drawn", DRAWN, ids=str)
+def test_the_shadow_of_a_private_round_is_the_round_of_its_twin(drawn, small_config):
+    torch.manual_seed(1)
+    private = one_round({**small_config, **drawn, "evaluation.shadow": True})
+    torch.manual_seed(2)
+    one_round({**small_config, **drawn}, partition=2)  # another client in between
+    twin = one_round({**small_config, **drawn, "privacy.mode": "none"})
+    assert private.shadow_weights is not None
+    assert weights_hash(private.shadow_weights) == weights_hash(twin.weights)
+    assert weights_hash(private.weights) != weights_hash(twin.weights)
+    assert private.report.firing_rate_before == twin.report.firing_rate_before
+
+
+@pytest.mark.parametrize("drawn", DRAWN[:2], ids=str)
+def test_what_is_drawn_changes_what_is_learned(drawn, small_config):
+    plain = {**small_config, "privacy.mode": "none"}
+    without, with_it = one_round(plain), one_round({**plain, **drawn})
+    assert any(
+        not np.array_equal(without.weights[name], with_it.weights[name]) for name in without.weights
+    )
