@@ -109,7 +109,10 @@ class MeanStrategy(FedAvg):
         for reply in replies:
             if reply.has_error():
                 raise RuntimeError(f"round {server_round}: {reply.error.reason}")
-            models.append(exchange.from_arrays(reply.content.array_records[exchange.ARRAYS]))
+            arrays = reply.content.pop(exchange.ARRAYS)  # Flower keeps replies for another round
+            if not isinstance(arrays, ArrayRecord):
+                raise RuntimeError(f"round {server_round}: a client sent no weights")
+            models.append(exchange.from_arrays(arrays))
             metrics = reply.content.metric_records[exchange.METRICS]
             shares.append(float(str(metrics[NUM_EXAMPLES])))
         return exchange.to_arrays(weighted_mean(models, shares)), None
