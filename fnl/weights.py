@@ -61,11 +61,7 @@ def weighted_mean(models: Sequence[Weights], shares: Sequence[float]) -> Weights
         raise ValueError("there are no models to average")
     first = models[0]
     for model in models:
-        if model.keys() != first.keys():
-            raise ValueError(f"models of {sorted(first)} and of {sorted(model)}")
-        for name, value in model.items():
-            if value.shape != first[name].shape:
-                raise ValueError(f"{name} has shapes {first[name].shape} and {value.shape}")
+        _check_alike(first, model)
     total = sum(shares)
     factors = [share / total for share in shares]
     return {name: _weighted_sum([m[name] for m in models], factors) for name in first}
@@ -83,6 +79,44 @@ def _weighted_sum(values: list[NDArray[np.float32]], factors: list[float]) -> ND
         for value, factor in zip(flat[1:], factors[1:], strict=True):
             target += np.multiply(value[block], factor, out=product[: target.size])
     return result.reshape(np.shape(values[0]))
+
+
+class RunningMean:
+    """A weighted mean of models that come one by one, none of which is kept."""
+
+    def __init__(self) -> None:
+        self._sums: Weights = {}
+        self._shares = 0.0
+        self._product = np.empty(_BLOCK, dtype=np.float32)
+
+    def add(self, model: Weights, share: float) -> None:
+        """Take a model in.
+
+        Raises:
+            ValueError: if its names or shapes are not those of the models before.
+        """
+        if not self._sums:
+            self._sums = {name: np.zeros(value.shape, np.float32) for name, value in model.items()}
+        _check_alike(self._sums, model)
+        for name, total in self._sums.items():
+            sums, values = total.reshape(-1), model[name].reshape(-1)
+            for start in range(0, sums.size, _BLOCK):
+                block = slice(start, start + _BLOCK)
+                target = sums[block]
+                target += np.multiply(values[block], share, out=self._product[: target.size])
+        self._shares += share
+
+    def mean(self) -> Weights:
+        """Return Σᵢ sᵢ·wᵢ / Σᵢ sᵢ; needs a model of a share above zero."""
+        return {name: np.asarray(total / self._shares) for name, total in self._sums.items()}
+
+
+def _check_alike(one: Weights, other: Weights) -> None:
+    if one.keys() != other.keys():
+        raise ValueError(f"models of {sorted(one)} and of {sorted(other)}")
+    for name, value in other.items():
+        if value.shape != one[name].shape:
+            raise ValueError(f"{name} has shapes {one[name].shape} and {value.shape}")
 
 
 def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

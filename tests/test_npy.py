@@ -49,7 +49,7 @@ def test_other_serialisations_and_cut_bytes_are_refused():
         view_array(Array("float32", (4,), "other", array.data))
     with pytest.raises(ValueError, match="buffer"):
         view_array(Array("float32", (4,), "numpy.ndarray", array.data[:-1]))
-    with pytest.raises(ValueError, match=r"object|pickle"):
-        stream = io.BytesIO()
-        np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
+    stream = io.BytesIO()
+    np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="OBJECT"):
         view_array(Array("object", (1,), "numpy.ndarray", stream.getvalue()))

@@ -8,7 +8,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import nn
 
 from fnl.snn.neurons import LIF
-from fnl.weights import get_weights, set_weights, weighted_mean, weights_hash
+from fnl.weights import RunningMean, get_weights, set_weights, weighted_mean, weights_hash
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -101,6 +101,19 @@ def test_the_weighted_mean_is_flowers_to_the_last_bit(shares):
     for name, value in mean.items():
         assert value.tobytes() == flowers[name].numpy().tobytes()
         assert value.shape == shapes[name]
+
+
+def test_the_running_mean_is_the_mean():
+    generator = np.random.default_rng(1)
+    models = [{"w": generator.normal(size=(200, 300)).astype(np.float32)} for _ in range(5)]
+    shares = [3.0, 1.0, 4.0, 1.0, 5.0]
+    running = RunningMean()
+    for model, share in zip(models, shares, strict=True):
+        running.add(model, share)
+    expected = np.average([m["w"].astype(np.float64) for m in models], axis=0, weights=shares)
+    np.testing.assert_allclose(running.mean()["w"], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="models of"):
+        running.add({"v": models[0]["w"]}, 1.0)
 
 
 def test_models_that_differ_in_names_or_shapes_are_not_averaged():
