@@ -9,7 +9,6 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from numpy.typing import NDArray
 
 from fnl import exchange
@@ -18,7 +17,7 @@ from fnl.errors import RunError
 from fnl.exchange import ClientReport
 from fnl.participation import candidates
 from fnl.randomness import Purpose, stream
-from fnl.weights import Weights
+from fnl.weights import Weights, weighted_mean
 from server.aggregation import AGGREGATION_RULES, normalised_weights
 from server.selection import SELECTION_RULES, Scores, select
 
