@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.ledger_state import load_ledger, save_ledger
 from clients.training import train_round
 from fnl import exchange
-from fnl.config import parse_config
+from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
 
@@ -27,10 +29,16 @@ def identify(message: Message, context: Context) -> Message:
     return Message(RecordDict({exchange.METRICS: identity}), reply_to=message)
 
 
+@lru_cache(maxsize=2)
+def _config(items: tuple[tuple[str, object], ...]) -> Config:
+    """Return the run's configuration, parsed once a process instead of once a message."""
+    return parse_config(dict(items))
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received global model on this client's clips and reply with weights and report."""
-    config = parse_config(context.run_config)
+    config = _config(tuple(context.run_config.items()))
     instructions = message.content[exchange.CONFIG]
     weights = message.content[exchange.ARRAYS]
     if not isinstance(instructions, ConfigRecord) or not isinstance(weights, ArrayRecord):

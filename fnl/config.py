@@ -118,18 +118,16 @@ class ModelGroup(_Group, frozen=True):
     learn_beta: bool = False
     """One trained decay a neuron, drawn from beta-range at the start."""
     beta_range: Annotated[str, Field(pattern=r"^0?\.\d+,0?\.\d+$")] = "0.7,0.95"
-    synaptic_decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Decay of the synaptic current of `synaptic` per step."""
-    adaptation_decay: Annotated[float, Field(gt=0, lt=1)] = 0.97
-    """Decay of the adaptation current of `adlif` per step."""
-    adaptation_membrane: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    """What the membrane of `adlif` adds to its adaptation per step (a)."""
-    adaptation_spike: Annotated[float, Field(ge=0, le=2)] = 0.5
-    """What a spike of `adlif` adds to its adaptation (b)."""
     threshold: Positive = 1.0
     learn_threshold: bool = False
     reset: Literal["subtract", "zero", "none"] = "subtract"
     """What a spike does to the membrane."""
+    synaptic_decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Decay of the input current per step, of `synaptic`."""
+    adaptation_decay: Annotated[float, Field(gt=0, lt=1)] = 0.97
+    """Decay of the adaptation per step, of `adlif`."""
+    adaptation: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """What a spike adds to the adaptation, of `adlif`."""
     surrogate: Literal["fast-sigmoid", "atan", "sigmoid", "triangular"] = "fast-sigmoid"
     surrogate_slope: Positive = 10.0
     normalisation: Literal["none", "layer", "group"] = "layer"

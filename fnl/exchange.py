@@ -146,7 +146,10 @@ def _check_lengths(values: dict[str, object]) -> None:
 
 def to_arrays(weights: dict[str, NDArray[np.float32]]) -> ArrayRecord:
     """Return named weights as a Flower record."""
-    return ArrayRecord({name: to_array(np.asarray(value)) for name, value in weights.items()})
+    record = ArrayRecord()
+    for name, value in weights.items():
+        record[name] = to_array(np.asarray(value))  # ArrayRecord(dict) would make every Array twice
+    return record
 
 
 def from_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:

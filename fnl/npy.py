@@ -7,7 +7,9 @@ a model of a megabyte that is a fifth of a client's time in a round. The bytes a
 from __future__ import annotations
 
 import io
+import math
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from flwr.app import Array
@@ -25,7 +27,7 @@ def to_array(value: NDArray[np.generic]) -> Array:
     """Return `value` as Flower's `Array(value)` would, with one copy."""
     contiguous = np.asarray(value, order="C")
     header = _header(contiguous.dtype, contiguous.shape)
-    data = b"".join((header, contiguous.reshape(-1).view(np.uint8)))
+    data = b"".join((header, contiguous.reshape(-1).view(np.uint8).data))
     return Array(dtype=str(contiguous.dtype), shape=contiguous.shape, stype=NUMPY, data=data)
 
 
@@ -41,7 +43,7 @@ def view_array(array: Array) -> NDArray[np.generic]:
         return array.numpy()  # an error, or a header that NumPy writes for no array of numbers
     start = _PREFIX + int.from_bytes(data[_LENGTH], "little")
     dtype, shape, order = _layout(data[:start])
-    flat = np.frombuffer(data, dtype, count=int(np.prod(shape)), offset=start)
+    flat = np.frombuffer(data, dtype, count=math.prod(shape), offset=start)
     return flat.reshape(shape, order=order)
 
 
@@ -58,7 +60,7 @@ def _header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _layout(header: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...], str]:
+def _layout(header: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...], Literal["C", "F"]]:
     stream = io.BytesIO(header)
     npy_format.read_magic(stream)
     shape, fortran_order, dtype = npy_format.read_array_header_1_0(stream)

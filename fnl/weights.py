@@ -12,6 +12,9 @@ from torch import nn
 
 Weights = dict[str, NDArray[np.float32]]
 
+_BLOCK = 32_768
+"""Numbers averaged at a time."""
+
 
 def get_weights(network: nn.Module) -> Weights:
     """Return copies of all trainable parameters by name: what is learned, sent and averaged."""
@@ -56,22 +59,64 @@ def weighted_mean(models: Sequence[Weights], shares: Sequence[float]) -> Weights
     """
     if not models:
         raise ValueError("there are no models to average")
+    first = models[0]
+    for model in models:
+        _check_alike(first, model)
     total = sum(shares)
-    mean: Weights = {}
-    product: Weights = {}
-    for model, share in zip(models, shares, strict=True):
-        if model.keys() != models[0].keys():
-            raise ValueError(f"models of {sorted(models[0])} and of {sorted(model)}")
-        for name, value in model.items():
-            if value.shape != models[0][name].shape:
-                raise ValueError(f"{name} has shapes {models[0][name].shape} and {value.shape}")
-            if name not in mean:
-                mean[name] = np.multiply(value, share / total, out=np.empty_like(value))
-                product[name] = np.empty_like(value)
-            else:
-                np.multiply(value, share / total, out=product[name])
-                mean[name] += product[name]
-    return mean
+    factors = [share / total for share in shares]
+    return {name: _weighted_sum([m[name] for m in models], factors) for name in first}
+
+
+def _weighted_sum(values: list[NDArray[np.float32]], factors: list[float]) -> NDArray[np.float32]:
+    """Return Σᵢ fᵢ·vᵢ, block by block: each block's sum stays in the processor's cache."""
+    flat = [np.asarray(value).reshape(-1) for value in values]
+    result = np.empty_like(flat[0])
+    product = np.empty(min(_BLOCK, result.size), dtype=result.dtype)
+    for start in range(0, result.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        target = result[block]
+        np.multiply(flat[0][block], factors[0], out=target)
+        for value, factor in zip(flat[1:], factors[1:], strict=True):
+            target += np.multiply(value[block], factor, out=product[: target.size])
+    return result.reshape(np.shape(values[0]))
+
+
+class RunningMean:
+    """A weighted mean of models that come one by one, none of which is kept."""
+
+    def __init__(self) -> None:
+        self._sums: Weights = {}
+        self._shares = 0.0
+        self._product = np.empty(_BLOCK, dtype=np.float32)
+
+    def add(self, model: Weights, share: float) -> None:
+        """Take a model in.
+
+        Raises:
+            ValueError: if its names or shapes are not those of the models before.
+        """
+        if not self._sums:
+            self._sums = {name: np.zeros(value.shape, np.float32) for name, value in model.items()}
+        _check_alike(self._sums, model)
+        for name, total in self._sums.items():
+            sums, values = total.reshape(-1), model[name].reshape(-1)
+            for start in range(0, sums.size, _BLOCK):
+                block = slice(start, start + _BLOCK)
+                target = sums[block]
+                target += np.multiply(values[block], share, out=self._product[: target.size])
+        self._shares += share
+
+    def mean(self) -> Weights:
+        """Return Σᵢ sᵢ·wᵢ / Σᵢ sᵢ; needs a model of a share above zero."""
+        return {name: np.asarray(total / self._shares) for name, total in self._sums.items()}
+
+
+def _check_alike(one: Weights, other: Weights) -> None:
+    if one.keys() != other.keys():
+        raise ValueError(f"models of {sorted(one)} and of {sorted(other)}")
+    for name, value in other.items():
+        if value.shape != one[name].shape:
+            raise ValueError(f"{name} has shapes {one[name].shape} and {value.shape}")
 
 
 def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -9,7 +9,6 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
-from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from numpy.typing import NDArray
 
 from fnl import exchange
@@ -18,11 +17,9 @@ from fnl.errors import RunError
 from fnl.exchange import ClientReport
 from fnl.participation import candidates
 from fnl.randomness import Purpose, stream
-from fnl.weights import Weights
+from fnl.weights import Weights, weighted_mean
 from server.aggregation import AGGREGATION_RULES, normalised_weights
 from server.selection import SELECTION_RULES, Scores, select
-
-WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,9 @@ class RateStrategy(FedAvg):
     """Select and weigh clients by their firing rates.
 
     In a round `coordination.candidates` clients train; the selection rule scores them on their
-    reports, the best `coordination.selected` are averaged by Flower with the aggregation rule's
-    weights. With shadows the same rules also run on the candidates' non-private rates.
+    reports, the best `coordination.selected` are averaged with the aggregation rule's weights, as
+    Flower's FedAvg averages but without its copies. With shadows the same rules also run on the
+    candidates' non-private rates.
 
     Attributes:
         outcome: the last round, for measurement; None before the first.
@@ -77,7 +75,6 @@ class RateStrategy(FedAvg):
         super().__init__(
             min_train_nodes=coordination.candidates,
             min_available_nodes=config.data.clients,
-            weighted_by_key=WEIGHT,
             arrayrecord_key=exchange.ARRAYS,
             configrecord_key=exchange.CONFIG,
         )
@@ -116,25 +113,23 @@ class RateStrategy(FedAvg):
         answered = self._parse(server_round, list(replies))
         reports = tuple(report for report, _ in answered)
         decision = self._coordinate(server_round, reports)
-        chosen = [answered[position][1] for position in decision.selected]
+        contents = [reply.content for _, reply in answered]
+        after = _average(contents, exchange.ARRAYS, decision)
         shadow_decision, shadow_after = None, None
         if self._config.evaluation.shadow:
             shadow_decision = self._coordinate(server_round, [r.as_shadow() for r in reports])
-            shadow_after = _average_shadows(answered, shadow_decision)
-        for message, weight in zip(chosen, decision.weights, strict=True):
-            message.content = _weighted(message.content[exchange.ARRAYS], float(weight))
-        arrays, _ = super().aggregate_train(server_round, chosen)
-        if arrays is None:
-            raise RunError(f"round {server_round}: Flower aggregated nothing")
+            shadow_after = _average(contents, exchange.SHADOW_ARRAYS, shadow_decision)
+        for content in contents:
+            content.clear()  # Flower holds on to a round's replies until the next round's are there
         self.outcome = RoundOutcome(
             reports=reports,
             decision=decision,
             shadow_decision=shadow_decision,
             before=self._global,
-            after=exchange.from_arrays(arrays),
+            after=after,
             shadow_after=shadow_after,
         )
-        return arrays, None
+        return exchange.to_arrays(after), None
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -183,17 +178,12 @@ class RateStrategy(FedAvg):
         return Coordination(scores, selected, normalised_weights(chosen, self._aggregation))
 
 
-def _weighted(arrays: object, weight: float) -> RecordDict:
-    if not isinstance(arrays, ArrayRecord):
-        raise RunError("a candidate sent no weights")
-    return RecordDict({exchange.ARRAYS: arrays, exchange.METRICS: MetricRecord({WEIGHT: weight})})
-
-
-def _average_shadows(
-    answered: list[tuple[ClientReport, Message]], decision: Coordination
-) -> Weights:
-    records = [
-        _weighted(answered[position][1].content[exchange.SHADOW_ARRAYS], float(weight))
-        for position, weight in zip(decision.selected, decision.weights, strict=True)
-    ]
-    return exchange.from_arrays(aggregate_arrayrecords(records, WEIGHT))
+def _average(contents: list[RecordDict], key: str, decision: Coordination) -> Weights:
+    """Return the weighted mean of the selected candidates' weights under `key`."""
+    models = []
+    for position in decision.selected:
+        arrays = contents[position].get(key)
+        if not isinstance(arrays, ArrayRecord):
+            raise RunError("a candidate sent no weights")
+        models.append(exchange.from_arrays(arrays))
+    return weighted_mean(models, decision.weights.tolist())

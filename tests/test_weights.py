@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import nn
 
 from fnl.snn.neurons import LIF
-from fnl.weights import get_weights, set_weights, weights_hash
+from fnl.weights import RunningMean, get_weights, set_weights, weighted_mean, weights_hash
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -78,3 +80,46 @@ def test_hash_sees_names_shapes_types_and_every_bit():
 def test_hash_does_not_see_order_or_memory_layout():
     a, b = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32)
     assert weights_hash({"a": a, "b": b}) == weights_hash({"b": b, "a": np.asfortranarray(a)})
+
+
+@pytest.mark.parametrize("shares", [[1.0], [3.0, 1.0], [0.1, 0.7, 0.2]])
+def test_the_weighted_mean_is_flowers_to_the_last_bit(shares):
+    generator = np.random.default_rng(0)
+    shapes = {"matrix": (300, 250), "bias": (7,), "beta": ()}
+    models = [
+        {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        for _ in shares
+    ]
+    records = [
+        RecordDict({"w": ArrayRecord({k: Array(v) for k, v in model.items()}),
+                    "m": MetricRecord({"share": share})})
+        for model, share in zip(models, shares, strict=True)
+    ]  # fmt: skip
+    flowers = aggregate_arrayrecords(records, "share")
+    mean = weighted_mean(models, shares)
+    assert list(mean) == list(flowers)
+    for name, value in mean.items():
+        assert value.tobytes() == flowers[name].numpy().tobytes()
+        assert value.shape == shapes[name]
+
+
+def test_the_running_mean_is_the_mean():
+    generator = np.random.default_rng(1)
+    models = [{"w": generator.normal(size=(200, 300)).astype(np.float32)} for _ in range(5)]
+    shares = [3.0, 1.0, 4.0, 1.0, 5.0]
+    running = RunningMean()
+    for model, share in zip(models, shares, strict=True):
+        running.add(model, share)
+    expected = np.average([m["w"].astype(np.float64) for m in models], axis=0, weights=shares)
+    np.testing.assert_allclose(running.mean()["w"], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="models of"):
+        running.add({"v": models[0]["w"]}, 1.0)
+
+
+def test_models_that_differ_in_names_or_shapes_are_not_averaged():
+    one = {"w": np.zeros((1, 2), np.float32)}
+    for other in ({"v": one["w"]}, {"w": np.zeros((2, 2), np.float32)}):
+        with pytest.raises(ValueError, match=r"models of|shapes"):
+            weighted_mean([one, other], [1.0, 1.0])
+    with pytest.raises(ValueError, match="no models"):
+        weighted_mean([], [])

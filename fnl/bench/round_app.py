@@ -23,7 +23,7 @@ from fnl import exchange
 from fnl.bench.round_work import RoundWork, examples, streams, train_in_order
 from fnl.privacy.dp_sgd import train as train_privately
 from fnl.runtime.determinism import one_thread
-from fnl.weights import Weights, get_weights, set_weights, view_weights, weighted_mean
+from fnl.weights import RunningMean, Weights, get_weights, set_weights, view_weights
 
 APP = "fnl.bench.round_app:app"
 NUM_EXAMPLES = "num-examples"
@@ -104,15 +104,16 @@ class MeanStrategy(FedAvg):
         Raises:
             RuntimeError: if a client failed.
         """
-        models: list[Weights] = []
-        shares: list[float] = []
+        mean = RunningMean()
         for reply in replies:
             if reply.has_error():
                 raise RuntimeError(f"round {server_round}: {reply.error.reason}")
-            models.append(exchange.from_arrays(reply.content.array_records[exchange.ARRAYS]))
+            arrays = reply.content.pop(exchange.ARRAYS)
+            if not isinstance(arrays, ArrayRecord):
+                raise RuntimeError(f"round {server_round}: a client sent no weights")
             metrics = reply.content.metric_records[exchange.METRICS]
-            shares.append(float(str(metrics[NUM_EXAMPLES])))
-        return exchange.to_arrays(weighted_mean(models, shares)), None
+            mean.add(exchange.from_arrays(arrays), float(str(metrics[NUM_EXAMPLES])))
+        return exchange.to_arrays(mean.mean()), None
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

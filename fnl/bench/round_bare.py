@@ -32,7 +32,7 @@ def run_bare(work: RoundWork, rounds: int, on_round: Callable[[], None]) -> Weig
                 features, labels = examples(work)[partition]
                 if work.private:
                     generators = streams(work, partition, server_round)
-                    _train_with_opacus(network, features, labels, work, *generators)
+                    _train_with_opacus(network, (features, labels), work, generators)
                 else:
                     train_in_order(network, features, labels, work)
                 for total, parameter in zip(mean, parameters, strict=True):
@@ -50,13 +50,12 @@ def _copy(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
 
 def _train_with_opacus(
     network: nn.Module,
-    features: Tensor,
-    labels: Tensor,
+    clips: tuple[Tensor, Tensor],
     work: RoundWork,
-    batches: torch.Generator,
-    noise: torch.Generator,
+    generators: tuple[torch.Generator, torch.Generator],
 ) -> None:
     """Train as Opacus' own tutorials do, on Poisson samples."""
+    (features, labels), (batches, noise) = clips, generators
     plan, mechanism = work.plan, work.mechanism
     module = GradSampleModule(network)
     optimizer = DPOptimizer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ class RoundWork:
         """Return the perceptron with its initial weights: [B, T, F] to [B, C]."""
         generator = torch.Generator().manual_seed(SEED)
         sizes = (self.steps * self.features, self.hidden, self.hidden, self.classes)
-        linears = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        linears = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         with torch.no_grad():
             for linear in linears:
                 bound = linear.in_features**-0.5
@@ -113,7 +114,9 @@ def train_in_order(network: nn.Module, features: Tensor, labels: Tensor, work: R
         optimizer.step()
 
 
-def streams(work: RoundWork, partition: int, server_round: int) -> tuple[torch.Generator, ...]:
+def streams(
+    work: RoundWork, partition: int, server_round: int
+) -> tuple[torch.Generator, torch.Generator]:
     """Return the generators of a client's Poisson batches and of its noise in a round."""
     first = 2 * (server_round * work.clients + partition)
     return torch.Generator().manual_seed(first), torch.Generator().manual_seed(first + 1)

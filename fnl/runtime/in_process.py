@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 
@@ -22,6 +23,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fnl.errors import RunError
+from fnl.runtime.memory import keep_freed_memory
 
 SERVER_NODE = 1
 RUN_ID = 1
@@ -62,7 +64,7 @@ class InProcessGrid(Grid):
         self._sent = 0
         self._run = Run.create_empty(run_id=RUN_ID)
         self._pool = _start_pool(workers, client_app) if workers > 1 else None
-        _identify_process()
+        _start_process()
 
     def close(self) -> None:
         """Stop the workers; messages not yet computed are dropped."""
@@ -109,9 +111,13 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Return the replies to `messages` in the messages' order; waits for all of them."""
+        """Yield the replies to `messages` in the messages' order, each as soon as it is there.
+
+        With one worker a client computes when its reply is asked for, so that a strategy which
+        averages as it goes holds one model at a time.
+        """
         del timeout  # the clients are here: they answer or fail, they do not get lost
-        return list(self._exchange(list(messages)))
+        return self._exchange(list(messages))
 
     def _exchange(self, messages: list[Message]) -> Iterator[Message]:
         for message in messages:
@@ -128,20 +134,17 @@ class InProcessGrid(Grid):
     def _exchange_with_pool(
         self, pool: ProcessPoolExecutor, messages: list[Message]
     ) -> Iterator[Message]:
-        futures: dict[Future[tuple[Message, RecordDict]], int] = {}
-        replies: dict[int, Message] = {}
         try:
-            for position, message in enumerate(messages):
-                future = pool.submit(_compute, self._client_app, message, self._context(message))
-                futures[future] = position
-            for future in as_completed(futures):
-                position = futures[future]
-                replies[position] = self._keep(messages[position], *future.result())
+            futures = deque(
+                pool.submit(_compute, self._client_app, message, self._context(message))
+                for message in messages
+            )
+            for message in messages:
+                yield self._keep(message, *futures.popleft().result())
         except BrokenProcessPool:
             raise RunError(
                 "a worker process died (out of memory, or killed): use fewer workers"
             ) from None
-        yield from (replies[position] for position in range(len(messages)))
 
     def _context(self, message: Message) -> Context:
         node = message.metadata.dst_node_id
@@ -204,7 +207,15 @@ def _start_pool(workers: int, client_app: str) -> ProcessPoolExecutor:
     # forkserver: workers never inherit this process' threads, and import the ClientApp once
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([client_app.partition(":")[0]])
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_identify_process)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_process)
+    for _ in range(workers):
+        pool.submit(_load, client_app)  # workers start now, beside the server's own imports
+    return pool
+
+
+def _start_process() -> None:
+    keep_freed_memory()
+    _identify_process()
 
 
 def _identify_process() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fnl.config import ModelGroup
 from fnl.randomness import Purpose, torch_stream
-from fnl.snn.adaptive import AdaptiveLIF
+from fnl.snn.networks.neurons import start_ranges
 from fnl.snn.networks.stack import SpikingNetwork
 from fnl.snn.normalisation import StepGroupNorm
 from fnl.snn.recurrent import RecurrentLIF
@@ -21,7 +22,7 @@ def initialise(network: SpikingNetwork, seed: int) -> None:
     """Draw the initial weights in place, module by module in the network's order.
 
     Matrices and kernels are uniform in ±1/√fan_in (PyTorch's default), biases zero, normalisation
-    gains 0.5, trained decays uniform in `model.beta_range`. A module of one's own that has a
+    gains 0.5, trained decays uniform in their `start_ranges`. A module of one's own that has a
     method `initialise(generator)` is left to it.
     """
     generator = torch_stream(seed, Purpose.INITIAL_WEIGHTS)
@@ -36,17 +37,15 @@ def initialise(network: SpikingNetwork, seed: int) -> None:
             module.weight.fill_(NORMALISATION_GAIN)
             module.bias.zero_()
         elif isinstance(module, SpikingLayer):
-            _draw_neurons(module, network.model.beta_ends, generator)
+            _draw_neurons(module, network.model, generator)
 
 
-def _draw_neurons(
-    neuron: SpikingLayer, ends: tuple[float, float], generator: torch.Generator
-) -> None:
-    name = "alpha" if isinstance(neuron, AdaptiveLIF) else "beta"  # the membrane's decay
-    parameter = getattr(neuron, name)
-    if parameter.requires_grad:
-        decay = torch.empty_like(parameter).uniform_(*ends, generator=generator)
-        parameter.copy_(neuron.maps[name].start(name, decay))
+def _draw_neurons(neuron: SpikingLayer, model: ModelGroup, generator: torch.Generator) -> None:
+    for name, ends in start_ranges(neuron, model).items():
+        row: nn.Parameter = getattr(neuron, name)
+        if row.requires_grad:
+            values = torch.empty_like(row).uniform_(*ends, generator=generator)
+            row.copy_(neuron.maps[name].start(name, values))
     if isinstance(neuron, RecurrentLIF):
         _uniform(neuron.weight, generator)
         if neuron.bias is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from fnl.config import ModelGroup
-from fnl.snn.adaptive import AdaptiveLIF
+from fnl.snn.adaptive import A_RANGE, B_RANGE, AdaptiveLIF
 from fnl.snn.neurons import LIF
 from fnl.snn.own import own
 from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.spiking_layer import SpikingLayer
 from fnl.snn.surrogates import SURROGATES, Surrogate
 from fnl.snn.synaptic import Synaptic
 
@@ -22,13 +25,9 @@ NeuronBuilder = Callable[[ModelGroup, int], nn.Module]
 def lif(model: ModelGroup, features: int) -> nn.Module:
     """Return leaky integrate-and-fire neurons."""
     return LIF(
-        decay_of(model, features),
-        threshold_of(model, features),
-        reset=model.reset,
-        surrogate=surrogate_of(model),
+        each(model.beta, features, trained=model.learn_beta),
         learn_beta=model.learn_beta,
-        learn_threshold=model.learn_threshold,
-        beta_map="sigmoid" if model.learn_beta else "clamp",
+        **_options(model, features),
     )
 
 
@@ -36,44 +35,38 @@ def recurrent_lif(model: ModelGroup, features: int) -> nn.Module:
     """Return LIF neurons that hear each other's last spikes."""
     return RecurrentLIF(
         features,
-        decay_of(model, features),
-        threshold_of(model, features),
+        each(model.beta, features, trained=model.learn_beta),
         bias=False,
-        reset=model.reset,
-        surrogate=surrogate_of(model),
         learn_beta=model.learn_beta,
-        learn_threshold=model.learn_threshold,
-        beta_map="sigmoid" if model.learn_beta else "clamp",
+        **_options(model, features),
     )
 
 
 def synaptic(model: ModelGroup, features: int) -> nn.Module:
-    """Return LIF neurons whose input current decays too (second order)."""
+    """Return LIF neurons behind a synaptic current, which decays, too."""
+    learn = model.learn_beta
     return Synaptic(
-        model.synaptic_decay,
-        decay_of(model, features),
-        threshold_of(model, features),
-        reset=model.reset,
-        surrogate=surrogate_of(model),
-        learn_beta=model.learn_beta,
-        learn_threshold=model.learn_threshold,
-        beta_map="sigmoid" if model.learn_beta else "clamp",
+        each(model.synaptic_decay, features, trained=learn),
+        each(model.beta, features, trained=learn),
+        learn_alpha=learn,
+        learn_beta=learn,
+        **_options(model, features),
     )
 
 
-def adlif(model: ModelGroup, features: int) -> nn.Module:
-    """Return LIF neurons with adaptation; `model.beta` is their membrane's decay."""
+def adaptive_lif(model: ModelGroup, features: int) -> nn.Module:
+    """Return adaptive LIF neurons; untrained ones adapt by their spikes alone (a = 0)."""
+    learn = model.learn_beta
     return AdaptiveLIF(
-        decay_of(model, features),
-        model.adaptation_decay,
-        model.adaptation_membrane,
-        model.adaptation_spike,
-        threshold_of(model, features),
-        reset=model.reset,
-        surrogate=surrogate_of(model),
-        learn_alpha=model.learn_beta,
-        learn_threshold=model.learn_threshold,
-        beta_map="sigmoid" if model.learn_beta else "clamp",
+        each(model.beta, features, trained=learn),
+        each(model.adaptation_decay, features, trained=learn),
+        each(0.0, features, trained=learn),
+        each(model.adaptation, features, trained=learn),
+        learn_alpha=learn,
+        learn_beta=learn,
+        learn_a=learn,
+        learn_b=learn,
+        **_options(model, features),
     )
 
 
@@ -81,7 +74,7 @@ NEURONS: dict[str, NeuronBuilder] = {
     "lif": lif,
     "recurrent-lif": recurrent_lif,
     "synaptic": synaptic,
-    "adlif": adlif,
+    "adlif": adaptive_lif,
 }
 """Neurons by name; `fnl.config.NEURONS` lists the same names."""
 
@@ -102,14 +95,30 @@ def surrogate_of(model: ModelGroup) -> Surrogate:
     return SURROGATES[model.surrogate.replace("-", "_")](model.surrogate_slope)
 
 
-def decay_of(model: ModelGroup, features: int) -> float | torch.Tensor:
-    """Return β of a layer: one number, or one a neuron [F] where it is trained.
+def start_ranges(neuron: SpikingLayer, model: ModelGroup) -> dict[str, tuple[float, float]]:
+    """Return the uniform range in which each of a neuron's trained values starts.
 
-    `initialise` draws the trained ones from `model.beta_range`.
+    Membranes start in `model.beta_range`; adaptation where Bittar and Garner 2022 start it.
     """
-    return torch.full((features,), model.beta) if model.learn_beta else model.beta
+    if isinstance(neuron, AdaptiveLIF):
+        decay = (math.exp(-1 / 30), math.exp(-1 / 120))
+        return {"alpha": model.beta_ends, "beta": decay, "a": A_RANGE, "b": B_RANGE}
+    if isinstance(neuron, Synaptic):
+        return {"alpha": model.beta_ends, "beta": model.beta_ends}
+    return {"beta": model.beta_ends}
 
 
-def threshold_of(model: ModelGroup, features: int) -> float | torch.Tensor:
-    """Return θ of a layer: one number, or one a neuron [F] where it is trained."""
-    return torch.full((features,), model.threshold) if model.learn_threshold else model.threshold
+def each(value: float, features: int, *, trained: bool) -> float | torch.Tensor:
+    """Return a value for the layer, or one a neuron [F] where it is trained."""
+    return torch.full((features,), value) if trained else value
+
+
+def _options(model: ModelGroup, features: int) -> dict[str, Any]:
+    """Return what all kinds of neurons share."""
+    return {
+        "threshold": each(model.threshold, features, trained=model.learn_threshold),
+        "learn_threshold": model.learn_threshold,
+        "surrogate": surrogate_of(model),
+        "reset": model.reset,
+        "beta_map": "sigmoid" if model.learn_beta else "clamp",
+    }
