@@ -23,7 +23,7 @@ def get_weights(network: nn.Module) -> Weights:
 
 def view_weights(network: nn.Module) -> Weights:
     """Return all trainable parameters by name without copying: they change as the network does."""
-    return {name: value.detach().cpu().numpy() for name, value in _trainable(network)}
+    return {name: value.numpy(force=True) for name, value in _trainable(network)}
 
 
 def set_weights(network: nn.Module, weights: Weights) -> None:
