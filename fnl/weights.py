@@ -23,7 +23,7 @@ def get_weights(network: nn.Module) -> Weights:
 
 def view_weights(network: nn.Module) -> Weights:
     """Return all trainable parameters by name without copying: they change as the network does."""
-    return {name: value.detach().cpu().numpy() for name, value in _trainable(network)}
+    return {name: value.numpy(force=True) for name, value in _trainable(network)}
 
 
 def set_weights(network: nn.Module, weights: Weights) -> None:
@@ -86,29 +86,35 @@ class RunningMean:
 
     def __init__(self) -> None:
         self._sums: Weights = {}
-        self._shares = 0.0
+        self._factors = 0.0
+        self._unit = 1.0
         self._product = np.empty(_BLOCK, dtype=np.float32)
 
     def add(self, model: Weights, share: float) -> None:
-        """Take a model in.
+        """Take a model in; its share is above zero.
 
         Raises:
             ValueError: if its names or shapes are not those of the models before.
         """
         if not self._sums:
             self._sums = {name: np.zeros(value.shape, np.float32) for name, value in model.items()}
+            self._unit = share
         _check_alike(self._sums, model)
+        factor = share / self._unit
         for name, total in self._sums.items():
             sums, values = total.reshape(-1), model[name].reshape(-1)
+            if factor == 1.0:  # equal shares need no product
+                sums += values
+                continue
             for start in range(0, sums.size, _BLOCK):
                 block = slice(start, start + _BLOCK)
                 target = sums[block]
-                target += np.multiply(values[block], share, out=self._product[: target.size])
-        self._shares += share
+                target += np.multiply(values[block], factor, out=self._product[: target.size])
+        self._factors += factor
 
     def mean(self) -> Weights:
-        """Return Σᵢ sᵢ·wᵢ / Σᵢ sᵢ; needs a model of a share above zero."""
-        return {name: np.asarray(total / self._shares) for name, total in self._sums.items()}
+        """Return Σᵢ sᵢ·wᵢ / Σᵢ sᵢ; needs a model."""
+        return {name: np.asarray(total / self._factors) for name, total in self._sums.items()}
 
 
 def _check_alike(one: Weights, other: Weights) -> None:

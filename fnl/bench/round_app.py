@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ from flwr.serverapp.strategy import FedAvg
 from torch import nn
 
 from fnl import exchange
-from fnl.bench.round_work import RoundWork, examples, streams, train_in_order
+from fnl.bench.round_work import RoundWork, Scalar, examples, streams, train_in_order
 from fnl.privacy.dp_sgd import train as train_privately
 from fnl.runtime.determinism import one_thread
 from fnl.weights import RunningMean, Weights, get_weights, set_weights, view_weights
@@ -29,6 +30,13 @@ APP = "fnl.bench.round_app:app"
 NUM_EXAMPLES = "num-examples"
 
 app = ClientApp()
+
+
+@lru_cache(maxsize=1)
+def _work(items: tuple[tuple[str, Scalar], ...]) -> RoundWork:
+    return RoundWork.from_flat(dict(items))
+
+
 _network = lru_cache(maxsize=1)(RoundWork.network)
 
 
@@ -42,7 +50,7 @@ def identify(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received weights on this client's examples."""
-    work = RoundWork.from_flat(context.run_config)
+    work = _work(tuple(context.run_config.items()))
     partition = int(context.node_config["partition-id"])
     arrays, instructions = message.content[exchange.ARRAYS], message.content[exchange.CONFIG]
     if not isinstance(arrays, ArrayRecord) or not isinstance(instructions, ConfigRecord):
@@ -111,8 +119,8 @@ class MeanStrategy(FedAvg):
             arrays = reply.content.pop(exchange.ARRAYS)
             if not isinstance(arrays, ArrayRecord):
                 raise RuntimeError(f"round {server_round}: a client sent no weights")
-            metrics = reply.content.metric_records[exchange.METRICS]
-            mean.add(exchange.from_arrays(arrays), float(str(metrics[NUM_EXAMPLES])))
+            metrics = reply.content[exchange.METRICS]
+            mean.add(exchange.from_arrays(arrays), float(metrics[NUM_EXAMPLES]))  # type: ignore[arg-type]  # a count
         return exchange.to_arrays(mean.mean()), None
 
     def configure_evaluate(
@@ -132,6 +140,8 @@ def serve(grid: Grid, work: RoundWork, rounds: int, on_round: Callable[[], None]
         rounds: how many.
         on_round: called before the first and after every round.
     """
+    while len(list(grid.get_node_ids())) < work.clients:  # Flower's nodes come one by one
+        time.sleep(0.1)
     queries = [
         Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
         for node in grid.get_node_ids()

@@ -19,6 +19,7 @@ from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from fnl.bench.memory import peak_tensor_bytes
 from fnl.bench.networks import LayerwiseNetwork, SteppedNetwork, our_network
 from fnl.privacy.per_clip import PerClipGradientModule
 
@@ -38,6 +39,7 @@ class StepTimings:
         floor_ms: only the matrix products that the step cannot do without.
         shape: layer widths, then steps T and batch B.
         threads: PyTorch's threads.
+        peak_mib: tensor memory of a step at its peak, by the first three ways.
     """
 
     peer_ms: float
@@ -46,6 +48,7 @@ class StepTimings:
     floor_ms: float
     shape: dict[str, int | list[int]]
     threads: int
+    peak_mib: dict[str, float]
 
 
 def dp_step(model: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], None]:
@@ -134,6 +137,7 @@ def measure_step(
                 work()
                 if repeat >= 2:
                     seconds[name].append(time.perf_counter() - start)
+        peaks = {name: peak_tensor_bytes(ways[name]) for name in ("peer", "layerwise", "ours")}
     medians = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
     return StepTimings(
         peer_ms=medians["peer"],
@@ -142,4 +146,5 @@ def measure_step(
         floor_ms=medians["floor"],
         shape={"widths": list(widths), "steps": steps, "batch": batch},
         threads=threads,
+        peak_mib={name: size / 2**20 for name, size in peaks.items()},
     )

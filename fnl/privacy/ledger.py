@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from opacus.accountants import RDPAccountant, create_accountant
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
-from opacus.accountants.utils import get_noise_multiplier
+from opacus.accountants.utils import MAX_SIGMA
 
 from fnl.errors import ConfigError
 
@@ -119,22 +118,22 @@ def calibrate(
     Raises:
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
     """
-    orders: dict[str, Any] = {"alphas": RDP_ORDERS} if accountant == "rdp" else {}
-    with _meant_by_opacus():
-        try:
-            return float(
-                get_noise_multiplier(
-                    target_epsilon=epsilon,
-                    target_delta=delta,
-                    sample_rate=sample_rate,
-                    steps=steps,
-                    accountant=accountant,
-                    epsilon_tolerance=0.01 * epsilon,
-                    **orders,
-                )
-            )
-        except ValueError as error:
+    # the search of Opacus' get_noise_multiplier, with the analysis of a step kept between calls:
+    # clients that differ in planned rounds alone try the same noise
+    low, high, cost = 0.0, 10.0, math.inf
+    while cost > epsilon:
+        high *= 2
+        if high > MAX_SIGMA:
             raise ConfigError(
                 f"privacy.epsilon = {epsilon} cannot be kept over {steps} steps at sampling rate "
-                f"{sample_rate:.3g} and privacy.delta = {delta}: raise it or train less ({error})"
-            ) from None
+                f"{sample_rate:.3g} and privacy.delta = {delta}: raise it or train less"
+            )
+        cost = Ledger((Spend(high, sample_rate, steps),)).epsilon(delta, accountant)
+    while epsilon - cost > 0.01 * epsilon:
+        middle = (low + high) / 2
+        at_middle = Ledger((Spend(middle, sample_rate, steps),)).epsilon(delta, accountant)
+        if at_middle < epsilon:
+            high, cost = middle, at_middle
+        else:
+            low = middle
+    return high

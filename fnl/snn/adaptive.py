@@ -45,7 +45,7 @@ class AdaptiveLIF(SpikingLayer):
         learn_b: whether b is trained, clamped to its range.
         learn_threshold: whether θ is trained.
         beta_map: how α and β are kept, `clamp` or `sigmoid`.
-        backend: `auto`, `numba` or `torch`.
+        backend: `auto`, `numba`, `triton` or `torch`.
 
     Raises:
         ConfigError: if a value is out of range.

@@ -40,7 +40,7 @@ class LIF(SpikingLayer):
         learn_threshold: whether θ is trained.
         beta_map: `clamp` keeps β itself, clamped to [0, 1] (snnTorch); `sigmoid` keeps its logit,
             which cannot leave (0, 1).
-        backend: `auto`, `numba` or `torch`.
+        backend: `auto`, `numba`, `triton` or `torch`.
 
     Raises:
         ConfigError: if a value is out of range.

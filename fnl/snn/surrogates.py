@@ -126,7 +126,8 @@ def _straight_through(x: Tensor, _slope: float, _second: float) -> Tensor:
 
 
 def _triangular(x: Tensor, slope: float, _second: float) -> Tensor:
-    return torch.where(x >= 0, -slope, slope).to(x.dtype)
+    # not `where` of two numbers, which would round them to float32
+    return slope * torch.where(x >= 0, -1.0, 1.0).to(x.dtype)
 
 
 def _fast_sigmoid(x: Tensor, slope: float, _second: float) -> Tensor:

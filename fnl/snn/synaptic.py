@@ -31,7 +31,7 @@ class Synaptic(SpikingLayer):
         learn_beta: whether β is trained.
         learn_threshold: whether θ is trained.
         beta_map: how α and β are kept, `clamp` or `sigmoid`.
-        backend: `auto`, `numba` or `torch`.
+        backend: `auto`, `numba`, `triton` or `torch`.
 
     Raises:
         ConfigError: if a value is out of range.

@@ -53,5 +53,5 @@ def test_the_script_prints_one_json_object():
     )
     printed = json.loads(done.stdout)
     assert set(printed) == {
-        "peer_ms", "layerwise_ms", "ours_ms", "floor_ms", "shape", "threads"
+        "peer_ms", "layerwise_ms", "ours_ms", "floor_ms", "shape", "threads", "peak_mib"
     }  # fmt: skip

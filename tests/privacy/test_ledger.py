@@ -7,6 +7,7 @@ import dp_accounting
 import pytest
 from dp_accounting.pld import PLDAccountant
 from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants.utils import get_noise_multiplier
 
 from fnl.errors import ConfigError
 from fnl.privacy.ledger import RDP_ORDERS, Ledger, Spend, calibrate
@@ -158,3 +159,18 @@ def test_a_budget_that_cannot_be_kept_is_one_line_naming_it():
     with pytest.raises(ConfigError, match=r"privacy\.epsilon = 1e-07 cannot be kept") as caught:
         calibrate(epsilon=1e-7, delta=1e-9, sample_rate=1.0, steps=1000)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "sample_rate", "steps"), [(8.0, 0.16, 247), (1.0, 0.04, 40), (0.3, 0.9, 3)]
+)
+def test_calibration_is_opacus_search(epsilon, sample_rate, steps):
+    budget = {"sample_rate": sample_rate, "steps": steps}
+    theirs = get_noise_multiplier(
+        target_epsilon=epsilon,
+        target_delta=DELTA,
+        epsilon_tolerance=0.01 * epsilon,
+        alphas=RDP_ORDERS,
+        **budget,
+    )
+    assert calibrate(epsilon=epsilon, delta=DELTA, **budget) == theirs

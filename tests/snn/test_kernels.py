@@ -59,7 +59,9 @@ def test_the_backend_follows_the_tensor_unless_one_is_asked_for():
     assert not uses_numba("auto", torch.zeros(1, device="meta"))
     with pytest.raises(ConfigError, match="bfloat16 on cpu: choose auto or torch"):
         uses_numba("numba", half)
-    with pytest.raises(ConfigError, match="backend 'triton' is unknown"):
+    with pytest.raises(ConfigError, match="backend 'cuda' is unknown: choose one of auto, numba"):
+        uses_numba("cuda", single)
+    with pytest.raises(ConfigError, match="backend 'triton' has no kernel for these neurons"):
         uses_numba("triton", single)
 
 

@@ -1,1 +1,1 @@
-"""Time loops of spiking layers: compiled for the CPU, plain PyTorch for everything else."""
+"""Time loops of spiking layers: compiled for CPU and GPU, plain PyTorch for everything else."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fnl.snn.kernels import adaptive_numba, adaptive_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba
+from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
 from fnl.snn.kernels.lif import surrogate_arguments
 from fnl.snn.kernels.lif_torch import moments
 from fnl.snn.kernels.scan import Recorded, Scan
@@ -42,6 +42,10 @@ def adaptive_forward(
         Spikes [B, T, F]; the membrane u [B, T, F] or None; statistics or None.
     """
     rows = (alpha, beta, a, b, threshold)
+    if uses_triton(dynamics.backend, current):
+        from fnl.snn.kernels import adaptive_triton  # noqa: PLC0415 Triton is there with CUDA only
+
+        return adaptive_triton.adaptive_forward(current, rows, dynamics, save=save, record=record)
     if not uses_numba(dynamics.backend, current):
         spikes, membrane = adaptive_torch.adaptive_forward(current, *rows, dynamics)
         recorded = (spikes.sum(1).to(torch.int32), moments(membrane)) if record else None
@@ -91,6 +95,12 @@ def adaptive_backward(
         learns: whether the gradients of the parameters are wanted; they are zero if not.
     """
     rows = (alpha, beta, a, b, threshold)
+    if uses_triton(dynamics.backend, membrane):
+        from fnl.snn.kernels import adaptive_triton  # noqa: PLC0415 Triton is there with CUDA only
+
+        return adaptive_triton.adaptive_backward(
+            grad_spikes, membrane, current, rows, dynamics, learns=learns
+        )
     if not uses_numba(dynamics.backend, membrane):
         grad_current, grads = adaptive_torch.adaptive_backward(
             grad_spikes, membrane, current, *rows, dynamics

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -12,8 +15,12 @@ from torch import Tensor
 from fnl.errors import ConfigError
 from fnl.snn.surrogates import Surrogate
 
-Backend = Literal["auto", "numba", "torch"]
-"""`auto`: numba for CPU tensors of float32 or float64, plain PyTorch for everything else."""
+Backend = Literal["auto", "numba", "triton", "torch"]
+"""`auto`: for float32 and float64, numba for CPU tensors and Triton for CUDA tensors where the
+package is there and the neuron has such a kernel; plain PyTorch for everything else."""
+
+BACKENDS = ("auto", "numba", "triton", "torch")
+COMPILED_DTYPES = (torch.float32, torch.float64)
 
 
 class Reset(IntEnum):
@@ -51,17 +58,56 @@ class Dynamics:
 
 
 def uses_numba(backend: Backend, tensor: Tensor) -> bool:
-    """Return whether `tensor` goes through the compiled kernels.
+    """Return whether `tensor` goes through the kernels compiled for the CPU.
+
+    Neurons that have a Triton kernel ask `uses_triton` first.
 
     Raises:
-        ConfigError: if `backend` is unknown, or is "numba" and the tensor is not one it can take.
+        ConfigError: if `backend` is unknown, or is "numba" and the tensor is not one it can take,
+            or is "triton".
     """
-    if backend not in ("auto", "numba", "torch"):
-        raise ConfigError(f"backend {backend!r} is unknown: choose one of auto, numba, torch")
-    suitable = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}")
+    if backend == "triton":
+        raise ConfigError("backend 'triton' has no kernel for these neurons: choose auto or torch")
+    suitable = tensor.device.type == "cpu" and tensor.dtype in COMPILED_DTYPES
     if backend == "numba" and not suitable:
         raise ConfigError(
             "backend 'numba' takes CPU tensors of float32 or float64, "
             f"not {tensor.dtype} on {tensor.device}: choose auto or torch"
         )
     return suitable and backend != "torch"
+
+
+def uses_triton(backend: Backend, tensor: Tensor) -> bool:
+    """Return whether `tensor` goes through the kernels compiled for the GPU.
+
+    Under Triton's interpreter, `TRITON_INTERPRET=1`, an explicit "triton" takes CPU tensors too.
+
+    Raises:
+        ConfigError: if `backend` is "triton" and the package is missing or the tensor is not one
+            it can take.
+    """
+    if backend not in ("auto", "triton"):
+        return False
+    suitable = tensor.device.type == "cuda" and tensor.dtype in COMPILED_DTYPES
+    if backend == "auto":
+        return suitable and _has_triton()
+    if not _has_triton():
+        raise ConfigError(
+            "backend 'triton' needs the package triton, which is not installed: "
+            "choose auto or torch, or install triton"
+        )
+    if os.environ.get("TRITON_INTERPRET") == "1" and tensor.device.type == "cpu":
+        suitable = tensor.dtype in COMPILED_DTYPES
+    if not suitable:
+        raise ConfigError(
+            "backend 'triton' takes CUDA tensors of float32 or float64, "
+            f"not {tensor.dtype} on {tensor.device}: choose auto or torch"
+        )
+    return True
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None

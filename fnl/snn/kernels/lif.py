@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fnl.snn.kernels import lif_numba, lif_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba
+from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
 from fnl.snn.kernels.scan import Recorded, Scan
 from fnl.snn.surrogates import SurrogateKind
 
@@ -36,6 +36,10 @@ def lif_forward(
     Returns:
         Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
     """
+    if uses_triton(dynamics.backend, current):
+        from fnl.snn.kernels import lif_triton  # noqa: PLC0415 Triton is there with CUDA only
+
+        return lif_triton.lif_forward(current, beta, threshold, dynamics, save=save, record=record)
     if not uses_numba(dynamics.backend, current):
         spikes, membrane, left = lif_torch.lif_forward(current, beta, threshold, dynamics)
         recorded = None
@@ -80,6 +84,12 @@ def lif_backward(
         dynamics: as in the forward pass.
         learns: whether the gradients of β and θ are wanted; they are zero if not.
     """
+    if uses_triton(dynamics.backend, membrane):
+        from fnl.snn.kernels import lif_triton  # noqa: PLC0415 Triton is there with CUDA only
+
+        return lif_triton.lif_backward(
+            grad_spikes, membrane, beta, threshold, dynamics, learns=learns
+        )
     if not uses_numba(dynamics.backend, membrane):
         return lif_torch.lif_backward(grad_spikes, membrane, beta, threshold, dynamics)
     clips, _, features = membrane.shape

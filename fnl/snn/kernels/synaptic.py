@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fnl.snn.kernels import synaptic_numba, synaptic_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba
+from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
 from fnl.snn.kernels.lif import surrogate_arguments
 from fnl.snn.kernels.lif_torch import moments
 from fnl.snn.kernels.scan import Recorded, Scan
@@ -37,6 +37,12 @@ def synaptic_forward(
     Returns:
         Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
     """
+    if uses_triton(dynamics.backend, current):
+        from fnl.snn.kernels import synaptic_triton  # noqa: PLC0415 Triton is there with CUDA only
+
+        return synaptic_triton.synaptic_forward(
+            current, alpha, beta, threshold, dynamics, save=save, record=record
+        )
     if not uses_numba(dynamics.backend, current):
         spikes, membrane, left = synaptic_torch.synaptic_forward(
             current, alpha, beta, threshold, dynamics
@@ -86,6 +92,12 @@ def synaptic_backward(
         dynamics: as in the forward pass.
         learns: whether the gradients of α, β and θ are wanted.
     """
+    if uses_triton(dynamics.backend, membrane):
+        from fnl.snn.kernels import synaptic_triton  # noqa: PLC0415 Triton is there with CUDA only
+
+        return synaptic_triton.synaptic_backward(
+            grad_spikes, membrane, current, alpha, beta, threshold, dynamics, learns=learns
+        )
     if not uses_numba(dynamics.backend, membrane):
         return synaptic_torch.synaptic_backward(
             grad_spikes, membrane, current, alpha, beta, threshold, dynamics

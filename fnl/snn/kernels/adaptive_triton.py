@@ -1,0 +1,248 @@
+"""Adaptive leaky integrate-and-fire over time on a GPU, by Triton.
+
+Checked in Triton's interpreter on a CPU only, and never run on a GPU: see `triton_blocks`.
+"""
+# ruff: noqa: PLR0915, PLR0917 - kernels take pointers by position, and one row at a time
+
+from __future__ import annotations
+
+import torch
+import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
+import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
+from torch import Tensor
+
+from fnl.snn.kernels.dynamics import Dynamics
+from fnl.snn.kernels.scan import Recorded
+from fnl.snn.kernels.triton_blocks import (
+    SUBTRACT,
+    ZERO,
+    above,
+    add_moments,
+    launch,
+    place,
+    room_for_statistics,
+    store_moments,
+    surrogate_derivative,
+    surrogate_modes,
+)
+
+
+@triton.jit
+def forward_kernel(
+    current,
+    alpha,
+    beta,
+    a,
+    b,
+    threshold,
+    spikes,
+    membrane,
+    counts,
+    moments,
+    steps,
+    features,
+    size,
+    reset: tl.constexpr,
+    save: tl.constexpr,
+    record: tl.constexpr,
+    block: tl.constexpr,
+):
+    """Step a block of neurons of one clip through time; arrays as in `lif_triton`."""
+    row, start, neuron, inside = place(steps, features, block)
+    decay = tl.load(alpha + neuron, mask=inside, other=0.0)
+    adaptation_decay = tl.load(beta + neuron, mask=inside, other=0.0)
+    by_membrane = tl.load(a + neuron, mask=inside, other=0.0)
+    by_spike = tl.load(b + neuron, mask=inside, other=0.0)
+    theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    before = tl.zeros([block], decay.dtype)
+    spike = tl.zeros([block], decay.dtype)
+    adaptation = tl.zeros([block], decay.dtype)
+    fires = tl.zeros([block], tl.int32)
+    total = tl.zeros([block], tl.float64)
+    square = tl.zeros([block], tl.float64)
+    lag = tl.zeros([block], tl.float64)
+    first = tl.zeros([block], tl.float64)
+    for t in range(steps):
+        here = start + t * features
+        drive = (1.0 - decay) * (tl.load(current + here, mask=inside, other=0.0) - adaptation)
+        if reset == ZERO:
+            after = decay * ((1.0 - spike) * before) + drive
+        elif reset == SUBTRACT:
+            after = decay * before + drive - spike * theta
+        else:
+            after = decay * before + drive
+        adaptation = adaptation_decay * adaptation + by_membrane * before + by_spike * spike
+        spike = above(after, theta)
+        tl.store(spikes + here, spike, mask=inside)
+        if save:
+            tl.store(membrane + here, after, mask=inside)
+        if record:
+            fires += spike.to(tl.int32)
+            total, square, lag, first = add_moments(t, before, after, total, square, lag, first)
+        before = after
+    if record:
+        tl.store(counts + row, fires, mask=inside)
+        store_moments(moments, row, size, inside, total, square, lag, first, before)
+
+
+@triton.jit
+def replay_adaptation(
+    membrane, adapted, decay, by_membrane, by_spike, theta, start, steps, features, inside
+):
+    """Fill `adapted`, [B, T, F], with the adaptation before each step."""
+    adaptation = tl.zeros_like(theta)
+    entered = tl.zeros_like(theta)
+    spiked = tl.zeros_like(theta)
+    for t in range(steps):
+        here = start + t * features
+        tl.store(adapted + here, adaptation, mask=inside)
+        # here `entered` and `spiked` are still those of step t − 1
+        adaptation = decay * adaptation + by_membrane * entered + by_spike * spiked
+        entered = tl.load(membrane + here, mask=inside, other=0.0)
+        spiked = above(entered, theta)
+    tl.debug_barrier()  # another thread may load what one stored
+
+
+@triton.jit
+def backward_kernel(
+    grad_spikes,
+    membrane,
+    current,
+    adapted,
+    alpha,
+    beta,
+    a,
+    b,
+    threshold,
+    grad_current,
+    grads,
+    steps,
+    features,
+    size,
+    reset: tl.constexpr,
+    kind: tl.constexpr,
+    slope: tl.constexpr,
+    second: tl.constexpr,
+    learns: tl.constexpr,
+    block: tl.constexpr,
+):
+    """Take a block of neurons of one clip back through time; arrays as in `adaptive_numba`.
+
+    Where something is learned, `adapted` is room for the adaptation before each step, [B, T, F].
+    """
+    row, start, neuron, inside = place(steps, features, block)
+    decay = tl.load(alpha + neuron, mask=inside, other=0.0)
+    adaptation_decay = tl.load(beta + neuron, mask=inside, other=0.0)
+    by_membrane = tl.load(a + neuron, mask=inside, other=0.0)
+    by_spike = tl.load(b + neuron, mask=inside, other=0.0)
+    theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    zero = tl.zeros([block], decay.dtype)
+    if learns:
+        replay_adaptation(
+            membrane,
+            adapted,
+            adaptation_decay,
+            by_membrane,
+            by_spike,
+            theta,
+            start,
+            steps,
+            features,
+            inside,
+        )
+    grad_u = zero  # dL/du of the step after
+    grad_w = zero  # dL/dw of the step after
+    sum_alpha = zero
+    sum_beta = zero
+    sum_a = zero
+    sum_b = zero
+    sum_threshold = zero
+    for step in range(steps):
+        t = steps - 1 - step
+        here = start + t * features
+        u = tl.load(membrane + here, mask=inside, other=0.0)
+        grad_spike = tl.load(grad_spikes + here, mask=inside, other=0.0) + by_spike * grad_w
+        through = grad_spike * surrogate_derivative(u - theta, kind, slope, second)
+        left = decay * grad_u
+        if reset == ZERO:
+            left = decay * (1.0 - above(u, theta)) * grad_u
+        left += by_membrane * grad_w
+        grad_w = adaptation_decay * grad_w - (1.0 - decay) * grad_u
+        grad_u = left + through
+        tl.store(grad_current + here, (1.0 - decay) * grad_u, mask=inside)
+        if learns:
+            later = inside & (here >= start + features)  # than the first step
+            entered = tl.load(membrane + here - features, mask=later, other=0.0)
+            spiked = tl.where(later, above(entered, theta), zero)
+            adaptation = tl.load(adapted + here, mask=inside, other=0.0)
+            drive = tl.load(current + here, mask=inside, other=0.0) - adaptation
+            sum_threshold -= through
+            if reset == ZERO:
+                sum_alpha += grad_u * ((1.0 - spiked) * entered - drive)
+            else:
+                sum_alpha += grad_u * (entered - drive)
+            if reset == SUBTRACT:
+                sum_threshold -= grad_u * spiked
+            sum_beta += grad_w * adaptation
+            sum_a += grad_w * entered
+            sum_b += grad_w * spiked
+    if learns:
+        tl.store(grads + row, sum_alpha, mask=inside)
+        tl.store(grads + size + row, sum_beta, mask=inside)
+        tl.store(grads + 2 * size + row, sum_a, mask=inside)
+        tl.store(grads + 3 * size + row, sum_b, mask=inside)
+        tl.store(grads + 4 * size + row, sum_threshold, mask=inside)
+
+
+def adaptive_forward(
+    current: Tensor,
+    rows: tuple[Tensor, ...],
+    dynamics: Dynamics,
+    *,
+    save: bool,
+    record: bool,
+) -> tuple[Tensor, Tensor | None, Recorded | None]:
+    """Do `adaptive.adaptive_forward`; `rows` are α, β, a, b and θ."""
+    spikes = torch.empty_like(current)
+    membrane = torch.empty_like(current) if save else None
+    counts, moments = room_for_statistics(current) if record else (None, None)
+    launch(
+        forward_kernel,
+        current.shape,
+        *(current, *rows, spikes, membrane, counts, moments),
+        *current.shape[1:],
+        current.shape[0] * current.shape[2],
+        reset=int(dynamics.reset),
+        save=save,
+        record=record,
+    )
+    if counts is None or moments is None:
+        return spikes, membrane, None
+    return spikes, membrane, (counts, moments.sum(1))
+
+
+def adaptive_backward(
+    grad_spikes: Tensor,
+    membrane: Tensor,
+    current: Tensor | None,
+    rows: tuple[Tensor, ...],
+    dynamics: Dynamics,
+    *,
+    learns: bool,
+) -> tuple[Tensor, ...]:
+    """Do `adaptive.adaptive_backward`; without `current` nothing is learned."""
+    clips, steps, features = membrane.shape
+    learns = learns and current is not None
+    adapted = torch.empty_like(membrane) if learns else None
+    grad_current = torch.empty_like(membrane)
+    grads = membrane.new_zeros(5, clips, features)
+    launch(
+        backward_kernel,
+        membrane.shape,
+        *(grad_spikes.contiguous(), membrane, current, adapted, *rows),
+        *(grad_current, grads, steps, features, clips * features),
+        reset=int(dynamics.reset),
+        learns=learns,
+        **surrogate_modes(dynamics),
+    )
+    return grad_current, *grads
