@@ -26,6 +26,7 @@ ROUND = "server-round"
 
 OUTSIDE_GUARANTEE = (
     "firing rates",
+    "which labels a client has (per-class rates)",
     "training loss",
     "gradient norms and clip fraction",
     "number of clips",

@@ -24,6 +24,17 @@ def run_facts(config: Config, federation: Federation) -> dict[str, object]:
     }
 
 
+def _feedback(config: Config) -> str | None:
+    """Say where statistics outside the guarantee steer the global model."""
+    coordination = config.coordination
+    if (coordination.selection, coordination.aggregation) == ("random", "fedavg"):
+        return None
+    return (
+        "selection or weights follow firing rates, which are outside the guarantee and so reach "
+        "the global models that later steps start from: ε does not cover that path"
+    )
+
+
 def _guarantee(config: Config) -> dict[str, object]:
     privacy = config.privacy
     if not config.is_private:
@@ -32,10 +43,11 @@ def _guarantee(config: Config) -> dict[str, object]:
     return {
         "unit": "record: data sets that differ in one clip of one client (add or remove)",
         "guarantee": (
-            f"the weights each client sends over the whole run are (ε, {privacy.delta})-DP, ε "
+            f"the training steps of each client over the whole run are (ε, {privacy.delta})-DP, ε "
             + ("as reported per client" if fixed else f"at most {privacy.epsilon}")
-            + f", {privacy.accountant} accounting"
+            + f", {privacy.accountant} accounting, given the global models they start from"
         ),
+        "caveat": _feedback(config),
         "noise": "reproducible pseudo-random streams: for simulation only",
         "outside_guarantee": list(OUTSIDE_GUARANTEE),
         "shadows": "computed without privacy for measurement, simulation only"
