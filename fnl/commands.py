@@ -124,6 +124,7 @@ def data_describe(assignments: Sequence[str], *, workers: int, figure: Path | No
     store = federation.store
     description = describe(store.clips, store.labels, federation.partitioning)
     print_description(description, store.labels)
+    _out.print(f"training clips split by {federation.partitioning.method}")
     if figure is not None:
         from experiments.data_figures import draw_partition  # noqa: PLC0415 seaborn takes a second
 
