@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def train_and_test(
     network = build_network(recipe.config.model, federation.inputs, federation.classes)
     initialise(network, seed)
     clips = federation.split_clips("train")
-    network = train_centrally(network, *clips, recipe.training, seed, progress=progress)
+    train_centrally(network, *clips, recipe.training, seed, progress=progress)
     evaluation = evaluate(network, *federation.split_clips(split), federation.classes)
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Trained(seed, parameters, evaluation, sparsity(network, evaluation))
@@ -66,8 +65,8 @@ def train_centrally(
     seed: int,
     *,
     progress: Progress | None = None,
-) -> SpikingNetwork:
-    """Train `network` in place and return it, or the moving average of its weights.
+) -> None:
+    """Train `network` in place.
 
     Args:
         network: [B, T, F] -> logits [B, C], with its initial weights.
@@ -79,14 +78,12 @@ def train_centrally(
     """
     set_streams(network, seed)
     network.train()
-    averaged = copy.deepcopy(network) if training.average else None
     optimizer = _optimizer(network, training)
     steps_an_epoch = math.ceil(len(labels) / training.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _rate(step / steps_an_epoch, training)
     )
     augment = Augmentation() if training.augmentation else None
-    step = 0
     for epoch in range(training.epochs):
         order = torch.randperm(
             len(labels), generator=torch_stream(seed, Purpose.BATCHES, epoch)
@@ -103,13 +100,9 @@ def train_centrally(
             torch.nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip)
             optimizer.step()
             schedule.step()
-            step += 1
-            if averaged is not None:
-                _follow(averaged, network, min(training.average, step / (step + 10)))
             total += loss.item() * len(rows)
         if progress is not None:
             progress(epoch + 1, total / len(labels))
-    return network if averaged is None else averaged
 
 
 def _rate(epoch: float, training: CentralTraining) -> float:
@@ -132,10 +125,3 @@ def _optimizer(network: SpikingNetwork, training: CentralTraining) -> torch.opti
         ],
         lr=training.learning_rate,
     )
-
-
-@torch.no_grad()
-def _follow(averaged: SpikingNetwork, network: SpikingNetwork, decay: float) -> None:
-    """Move the averaged weights towards the network's."""
-    for mean, now in zip(averaged.parameters(), network.parameters(), strict=True):
-        mean.lerp_(now, 1 - decay)

@@ -38,8 +38,6 @@ class CentralTraining(BaseModel, frozen=True):
     gradient_clip: Annotated[float, Field(gt=0)] = 2.0
     """Largest L2 norm of a batch's gradient."""
     augmentation: bool = True
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay per step of a moving average of the weights, which is then the result; 0: none."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def trained(seed: int, **settings: object) -> SpikingNetwork:
     network = build_network(model, FEATURES, CLASSES)
     initialise(network, seed)
     training = CentralTraining.model_validate({"augmentation": False, **settings})
-    return train_centrally(network, *words(), training, seed)
+    train_centrally(network, *words(), training, seed)
+    return network
 
 
 @pytest.mark.parametrize("settings", [{}, {"augmentation": True}], ids=str)
