@@ -74,6 +74,11 @@ def _package() -> ModuleType:
 
 def _graph(nir: ModuleType, network: SpikingNetwork, integrator: bool) -> Any:
     """Return the `nir.NIRGraph` of a network."""
+    if network.model.encoding != "direct":
+        raise ConfigError(
+            f"model.encoding = {network.model.encoding!r} is not part of a NIR graph, whose input "
+            "would be taken for the features: train with model.encoding=direct"
+        )
     first = network.linear[0]
     nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array([_linear(first).in_features]))}
     layers = zip(network.linear, network.norm, network.neuron, strict=True)

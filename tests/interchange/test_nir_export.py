@@ -166,3 +166,10 @@ def test_what_nir_cannot_express_is_refused_and_nothing_is_written(tmp_path, spo
 def test_the_default_network_of_a_configuration_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"LayerNorm.*model\.normalisation=none"):
         export_nir(build_network(ModelGroup(), INPUTS, CLASSES), tmp_path / "net.nir")
+
+
+def test_encoded_inputs_are_refused(tmp_path):
+    model = ModelGroup(hidden="8", normalisation="none", reset="zero", encoding="delta")
+    with pytest.raises(ConfigError, match=r"model\.encoding=direct"):
+        export_nir(build_network(model, INPUTS, CLASSES), tmp_path / "model.nir")
+    assert not (tmp_path / "model.nir").exists()
