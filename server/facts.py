@@ -24,13 +24,14 @@ def run_facts(config: Config, federation: Federation) -> dict[str, object]:
     }
 
 
-def _feedback(config: Config) -> str | None:
-    """Say where statistics outside the guarantee steer the global model."""
+def _feedback(config: Config) -> str:
+    """Say which statistics outside the guarantee steer the global model or the noise."""
+    public = "the number of clips sets sampling rate, noise and weights and is taken as public"
     coordination = config.coordination
     if (coordination.selection, coordination.aggregation) == ("random", "fedavg"):
-        return None
+        return public
     return (
-        "selection or weights follow firing rates, which are outside the guarantee and so reach "
+        f"{public}; selection or weights follow firing rates, which are outside the guarantee and so reach "
         "the global models that later steps start from: ε does not cover that path"
     )
 

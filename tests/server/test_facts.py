@@ -19,7 +19,8 @@ from server.facts import _guarantee
 def test_rates_that_steer_the_model_are_said_to(selection, aggregation, feeds_back):
     flat = {"coordination.selection": selection, "coordination.aggregation": aggregation}
     guarantee = _guarantee(parse_config(flat))
-    assert (guarantee["caveat"] is not None) == feeds_back
+    assert ("firing rates" in str(guarantee["caveat"])) == feeds_back
+    assert "number of clips" in str(guarantee["caveat"])
     assert "which labels a client has (per-class rates)" in guarantee["outside_guarantee"]
 
 
