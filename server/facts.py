@@ -31,8 +31,8 @@ def _feedback(config: Config) -> str:
     if (coordination.selection, coordination.aggregation) == ("random", "fedavg"):
         return public
     return (
-        f"{public}; selection or weights follow firing rates, which are outside the guarantee and so reach "
-        "the global models that later steps start from: ε does not cover that path"
+        f"{public}; selection or weights follow firing rates, which are outside the guarantee and "
+        "so reach the global models that later steps start from: ε does not cover that path"
     )
 
 
