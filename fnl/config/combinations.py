@@ -1,0 +1,77 @@
+"""Which keys do not go together."""
+
+from __future__ import annotations
+
+import math
+
+from fnl.config.groups import Config
+from fnl.errors import ConfigError
+
+
+def check_combinations(config: Config) -> None:
+    """Refuse keys that do not go together.
+
+    Raises:
+        ConfigError: naming the first combination and what would be right.
+    """
+    data, coordination = config.data, config.coordination
+    if coordination.candidates > data.clients:
+        raise ConfigError(
+            f"coordination.candidates = {coordination.candidates} is more than "
+            f"data.clients = {data.clients}: ask at most as many candidates as there are clients"
+        )
+    if coordination.selected > coordination.candidates:
+        raise ConfigError(
+            f"coordination.selected = {coordination.selected} is more than "
+            f"coordination.candidates = {coordination.candidates}: select at most the candidates"
+        )
+    if data.corpus != "synthetic" and not data.root:
+        raise ConfigError(
+            f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
+        )
+    if 1000 % data.frame_hop_ms:
+        divisors = [hop for hop in range(5, 101) if 1000 % hop == 0]
+        raise ConfigError(
+            f"data.frame-hop-ms = {data.frame_hop_ms} does not divide a second: "
+            f"use one of {', '.join(map(str, divisors))}"
+        )
+    if data.words == "twelve" and data.corpus != "speech-commands":
+        raise ConfigError(
+            f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
+            "only it has background noise and unknown words"
+        )
+    _check_model(config)
+    if not math.isclose(config.privacy.rate_epsilon, 0.0):
+        raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
+
+
+def _check_model(config: Config) -> None:
+    model = config.model
+    layers = len(model.hidden_sizes)
+    convolves = model.network in ("temporal-conv", "conv")
+    if convolves and len(model.layer_dilations) < layers:
+        raise ConfigError(
+            f"model.dilations = {model.dilations!r} has too few entries: model.hidden = "
+            f"{model.hidden!r} has {layers} layers, each needs its dilation"
+        )
+    if convolves and model.padding == "same" and model.kernel_size % 2 == 0:
+        raise ConfigError(
+            f"model.kernel-size = {model.kernel_size} is even: model.padding = 'same' needs "
+            "an odd one, or use model.padding = 'causal'"
+        )
+    if model.network == "recurrent" and model.neuron not in ("lif", "recurrent-lif"):
+        raise ConfigError(
+            f"model.neuron = {model.neuron!r} does not go with model.network = 'recurrent', whose "
+            "neurons are recurrent-lif: use model.network = 'feedforward'"
+        )
+    if model.normalisation == "group" and any(size % model.groups for size in model.hidden_sizes):
+        raise ConfigError(
+            f"model.groups = {model.groups} does not divide every layer of model.hidden = "
+            f"{model.hidden!r}: choose a common divisor"
+        )
+    steps = 1000 // config.data.frame_hop_ms
+    if model.encoding == "latency" and steps % model.latency_steps:
+        raise ConfigError(
+            f"model.latency-steps = {model.latency_steps} does not divide the {steps} steps of "
+            f"a clip (1000 / data.frame-hop-ms): choose a divisor"
+        )

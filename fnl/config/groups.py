@@ -1,0 +1,44 @@
+"""The whole configuration: one attribute a group."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from fnl.config.coordination import CoordinationGroup
+from fnl.config.data import DataGroup
+from fnl.config.evaluation import EvaluationGroup
+from fnl.config.kinds import Group, Scalar
+from fnl.config.model import ModelGroup
+from fnl.config.privacy import PrivacyGroup
+from fnl.config.run import RunGroup
+from fnl.config.training import TrainingGroup
+
+
+class Config(Group, frozen=True):
+    """The configuration of one run, one attribute a group."""
+
+    run: RunGroup = RunGroup()
+    data: DataGroup = DataGroup()
+    model: ModelGroup = ModelGroup()
+    training: TrainingGroup = TrainingGroup()
+    privacy: PrivacyGroup = PrivacyGroup()
+    coordination: CoordinationGroup = CoordinationGroup()
+    evaluation: EvaluationGroup = EvaluationGroup()
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return `{"group.key": value}`, the form that Flower carries."""
+        nested = self.model_dump(by_alias=True)
+        return {
+            f"{group}.{key}": value for group, keys in nested.items() for key, value in keys.items()
+        }
+
+    def identity(self) -> str:
+        """Return a digest of all but where results go: name, results, checkpoints and cache."""
+        without = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+        text = repr(sorted((k, v) for k, v in self.flat().items() if k not in without))
+        return sha256(text.encode()).hexdigest()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether clients clip and add noise."""
+        return self.privacy.mode != "none"
