@@ -10,7 +10,7 @@ from fnl.exchange import ClientReport
 from fnl.metrics import aggregation, ranking
 from fnl.metrics.sparsity import Sparsity
 from fnl.snn.evaluation import Evaluation
-from server.strategy import Coordination, RoundOutcome
+from server.coordination import Coordination, RoundOutcome
 
 Row = dict[str, object]
 
