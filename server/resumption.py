@@ -73,10 +73,10 @@ class ResumedStrategy(Strategy):
         if self._spending is None:
             return message
         spent = self._spending.rounds(self._partition_of[message.metadata.dst_node_id])
-        if not spent:
+        config = message.content[exchange.CONFIG]
+        if not spent or not isinstance(config, ConfigRecord):
             return message
         content = RecordDict(dict(message.content))
-        config = message.content[exchange.CONFIG]
         content[exchange.CONFIG] = ConfigRecord({**config, exchange.SPENT_ROUNDS: list(spent)})
         message.content = content  # candidates share one content, and these rounds are this one's
         return message
