@@ -90,6 +90,7 @@ def _carry(
                 clients=config.data.clients,
                 run_config=config.flat(),
                 workers=workers,
+                interruptible=config.run.reply_timeout != Config().run.reply_timeout,
                 on_reply=progress.on_reply,
                 notify=progress.say,
             )

@@ -23,6 +23,8 @@ SHADOW_ARRAYS = "shadow-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
+REFUSAL = "refusal"
+"""The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
 SPENT_ROUNDS = "spent-rounds"
 """In a simulation: rounds that a client has trained in, or may have, before this one."""
 

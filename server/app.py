@@ -20,12 +20,11 @@ from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
 from server import measurement
 from server.facts import run_facts
+from server.faults import fault_rows_of, taken_values
 from server.federation_nodes import nodes_by_partition
-from server.resumption import ResumedStrategy
+from server.guarded_strategy import GuardedStrategy
 from server.spending import Spending
 from server.strategy import RateStrategy
-
-REPLY_TIMEOUT_SECONDS = 24 * 3600.0
 
 app = ServerApp()
 
@@ -62,24 +61,29 @@ def _run(
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
     strategy = RateStrategy(config, nodes)
-    recorder = _Recorder(config, federation, network, strategy, directory)
+    spending = Spending(config)
     weights, done = get_weights(network), 0
     if (before := directory.resumed_from) is not None:
         weights, done = before.weights, before.server_round
         strategy.restore(before.strategy)
-        recorder.restore(before)
+        spending.restore(before.server)
+    guarded = GuardedStrategy(
+        strategy,
+        config,
+        done=done,
+        nodes=nodes,
+        layers=len(network.neuron),
+        classes=federation.classes,
+        spending=spending,
+        simulated=engine_name(grid) in SIMULATIONS,
+    )
+    recorder = _Recorder(config, federation, network, strategy, directory, guarded=guarded)
     if done < config.run.rounds:
-        simulated = engine_name(grid) in SIMULATIONS
-        result = ResumedStrategy(
-            strategy,
-            done=done,
-            spending=recorder.spending if simulated else None,
-            partition_of={node: partition for partition, node in nodes.items()},
-        ).start(
+        result = guarded.start(
             grid=grid,
             initial_arrays=exchange.to_arrays(weights),
             num_rounds=config.run.rounds - done,
-            timeout=REPLY_TIMEOUT_SECONDS,
+            timeout=config.run.reply_timeout,
             train_config=ConfigRecord(),
             evaluate_fn=recorder,
         )
@@ -92,9 +96,6 @@ class _Recorder:
 
     Flower calls it with the round's number and the global arrays, before the first round with 0;
     of a resumed run it counts from where the run goes on.
-
-    Attributes:
-        spending: what the server knows of the clients' budgets.
     """
 
     def __init__(
@@ -104,58 +105,56 @@ class _Recorder:
         network: SpikingNetwork,
         strategy: RateStrategy,
         directory: RunDirectory,
+        *,
+        guarded: GuardedStrategy,
     ) -> None:
+        self._guarded = guarded
+        self._spending = guarded.spending
+        self._done = guarded.done
         self._config = config
         self._network = network
         self._strategy = strategy
         self._directory = directory
         self._classes = federation.classes
         self._features, self._labels = federation.split_clips(config.evaluation.split)
-        self.spending = Spending()
-        self._done: int | None = None
         self._round_started = time.perf_counter()
-
-    def restore(self, state: RunState) -> None:
-        """Go on from a checkpoint."""
-        self._done = state.server_round
-        self.spending.restore(state.server)
 
     def __call__(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         """Measure and write down one round; the round that a run resumes from is there already."""
-        if self._done is not None:
-            if server_round == 0:
-                return None
-            server_round += self._done
+        if self._done and server_round == 0:
+            return None
+        server_round += self._done
         outcome = self._strategy.outcome
         round_row: measurement.Row = {"round": server_round}
         client_rows: list[measurement.Row] = []
         layer_rows: list[measurement.Row] = []
+        fault_rows: list[measurement.Row] = []
         evaluation = self._evaluate(server_round, arrays)
         if evaluation is not None:
             cost = sparsity(self._network, evaluation)
             round_row |= measurement.evaluation_values(evaluation, cost)
             layer_rows += measurement.global_layer_rows(server_round, evaluation)
         if outcome is not None:
-            for report in outcome.reports:
-                self.spending.set_epsilon(report.partition, report.epsilon)
-            self.spending.book(server_round, (report.partition for report in outcome.reports))
+            self._spending.answered(server_round, outcome.reports)
+            fault_rows = fault_rows_of(server_round, self._guarded.rejections, self._spending)
+            round_row |= taken_values(outcome, self._guarded.rejections)
             round_row |= measurement.coordination_values(outcome)
             client_rows = measurement.client_rows(server_round, outcome)
             layer_rows += measurement.client_layer_rows(server_round, outcome)
         if self._config.is_private:
             clients = self._config.data.clients
-            round_row |= measurement.epsilon_values(self.spending.epsilons, clients)
+            round_row |= measurement.epsilon_values(self._spending.epsilons, clients)
         now = time.perf_counter()
         round_row["seconds"] = now - self._round_started
         self._round_started = now
-        self._directory.add(round_row, client_rows, layer_rows)
+        self._directory.add(round_row, client_rows, layer_rows, fault_rows)
         every = self._config.run.checkpoint_every
         self._directory.round_done(
             RunState(
                 server_round,
                 exchange.from_arrays(arrays),
                 {name: value.copy() for name, value in self._strategy.state().items()},
-                self.spending.state(),
+                self._spending.state(),
             ),
             save=every > 0 and server_round > 0 and server_round % every == 0,
         )

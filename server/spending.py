@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict, JsonValue
+
+from fnl.config import Config
+from fnl.exchange import ClientReport
+from fnl.privacy.ledger import Ledger
 
 
 class _State(BaseModel):
@@ -13,7 +18,9 @@ class _State(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rounds: list[tuple[int, list[int]]]
-    epsilons: list[tuple[int, float]]
+    reported: list[tuple[int, float]]
+    assumed: list[tuple[int, float]]
+    steps: list[tuple[int, tuple[float, float, int]]]
 
 
 class Spending:
@@ -24,34 +31,69 @@ class Spending:
     rounds and books them again, as each costs what its public schedule says.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._rounds: dict[int, list[int]] = {}
-        self._epsilons: dict[int, float] = {}
+        self._reported: dict[int, float] = {}
+        self._assumed: dict[int, float] = {}
+        self._steps: dict[int, tuple[float, float, int]] = {}
+
+    @property
+    def reported(self) -> Mapping[int, float]:
+        """ε by partition, as its client last said."""
+        return self._reported
 
     @property
     def epsilons(self) -> Mapping[int, float]:
-        """ε by partition, of all that have spent anything."""
-        return self._epsilons
+        """ε by partition, of all that may have spent anything: reported, or assumed since then."""
+        return self._reported | self._assumed
 
     def rounds(self, partition: int) -> list[int]:
         """Return the rounds that `partition` is taken to have trained in so far."""
         return self._rounds.get(partition, [])
 
-    def book(self, server_round: int, partitions: Iterable[int]) -> None:
-        """Note that `partitions` have trained in `server_round`, or may have."""
-        for partition in partitions:
-            self._rounds.setdefault(partition, []).append(server_round)
+    def answered(self, server_round: int, reports: Iterable[ClientReport]) -> None:
+        """Book what candidates report of `server_round`."""
+        for report in reports:
+            self._rounds.setdefault(report.partition, []).append(server_round)
+            if report.epsilon is None:
+                continue
+            self._reported[report.partition] = report.epsilon
+            self._assumed.pop(report.partition, None)
+            if report.noise_multiplier:
+                steps = (report.noise_multiplier, report.sample_rate, report.steps)
+                self._steps[report.partition] = steps
 
-    def set_epsilon(self, partition: int, epsilon: float | None) -> None:
-        """Note what `partition` has spent; None, as without privacy, changes nothing."""
-        if epsilon is not None:
-            self._epsilons[partition] = epsilon
+    def lost(self, server_round: int, partition: int) -> float | None:
+        """Book a candidate of `server_round` whose answer was not taken; it may have trained.
+
+        Returns:
+            The ε it is taken to have spent; infinite if nothing bounds it, None without privacy.
+        """
+        self._rounds.setdefault(partition, []).append(server_round)
+        if self._config.privacy.mode != "record":
+            return None
+        self._assumed[partition] = self._bound(partition)
+        return self._assumed[partition]
+
+    def _bound(self, partition: int) -> float:
+        """Return the least bound there is on what `partition` has spent."""
+        privacy = self._config.privacy
+        bound = privacy.epsilon if privacy.noise_multiplier == 0 else math.inf
+        if privacy.rate_release == "none" and partition in self._steps:
+            noise_multiplier, sample_rate, steps = self._steps[partition]
+            total = steps * len(self.rounds(partition))
+            spent = Ledger().spend(noise_multiplier, sample_rate, total)
+            bound = min(bound, spent.epsilon(privacy.delta, privacy.accountant))
+        return max(bound, self._reported.get(partition, 0.0))
 
     def state(self) -> dict[str, JsonValue]:
         """Return all of it as JSON."""
         return {
             "rounds": [[partition, list(rounds)] for partition, rounds in self._rounds.items()],
-            "epsilons": [[partition, value] for partition, value in self._epsilons.items()],
+            "reported": [[partition, value] for partition, value in self._reported.items()],
+            "assumed": [[partition, value] for partition, value in self._assumed.items()],
+            "steps": [[partition, list(value)] for partition, value in self._steps.items()],
         }
 
     def restore(self, state: object) -> None:
@@ -62,4 +104,6 @@ class Spending:
         """
         parsed = _State.model_validate(state)
         self._rounds = dict(parsed.rounds)
-        self._epsilons = dict(parsed.epsilons)
+        self._reported = dict(parsed.reported)
+        self._assumed = dict(parsed.assumed)
+        self._steps = dict(parsed.steps)

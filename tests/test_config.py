@@ -56,7 +56,8 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
     [
         ("run.name", "../up"), ("run.name", "two\nlines"), ("run.name", ".hidden"),
         ("run.seed", -1), ("run.seed", 2**63), ("run.rounds", 0), ("run.results-dir", ""),
-        ("run.checkpoint-every", -1),
+        ("run.checkpoint-every", -1), ("run.reply-timeout", 0.0),
+        ("coordination.minimum", -1), ("coordination.max-update-norm", -1.0),
         ("data.corpus", "librispeech"), ("data.words", ""), ("data.clients", 0),
         ("data.partitioner", "random"), ("data.alpha", 0.0), ("data.labels-per-client", 0),
         ("data.quantity-alpha", -0.1), ("data.min-clips", 0), ("data.speakers", 9),
@@ -91,6 +92,7 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
     [
         ({"coordination.candidates": 21}, "coordination.candidates", "data.clients"),
         ({"coordination.selected": 13}, "coordination.selected", "coordination.candidates"),
+        ({"coordination.minimum": 13}, "coordination.minimum", "coordination.candidates"),
         ({"data.corpus": "folder"}, "data.root", "folder"),
         ({"data.corpus": "speech-commands"}, "data.root", "folder"),
         ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),

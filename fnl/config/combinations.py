@@ -25,6 +25,11 @@ def check_combinations(config: Config) -> None:
             f"coordination.selected = {coordination.selected} is more than "
             f"coordination.candidates = {coordination.candidates}: select at most the candidates"
         )
+    if coordination.minimum > coordination.candidates:
+        raise ConfigError(
+            f"coordination.minimum = {coordination.minimum} is more than "
+            f"coordination.candidates = {coordination.candidates}: no more than these can answer"
+        )
     if data.corpus != "synthetic" and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"

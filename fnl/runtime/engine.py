@@ -23,7 +23,8 @@ class Notifying(Protocol):
 
 def engine_name(grid: Grid) -> str:
     """Return the engine's name for `run.json`."""
-    return ENGINES.get(type(grid).__name__, "flower-deployment")
+    names = (ENGINES.get(kind.__name__) for kind in type(grid).__mro__)
+    return next((name for name in names if name), "flower-deployment")
 
 
 def notify(grid: Grid, message: str) -> None:

@@ -29,11 +29,16 @@ ROUNDS = {
     "epsilon_max": pl.Float64,
     "epsilon_mean": pl.Float64,
     "seconds": pl.Float64,
+    "answered": pl.Int64,
+    "rejected": pl.Int64,
+    "selected": pl.Int64,
 }
 """A row a round; round 0 is the global model before training.
 
 `epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
-asked counting as 0. `seconds` is wall time of the round.
+asked counting as 0. `seconds` is wall time of the round. `answered` candidates gave a usable
+answer, `rejected` counts what was wrong (a row each in the faults), `selected` is how many were
+averaged: fewer than `coordination.selected` where fewer answered.
 """
 
 CLIENTS = {
@@ -88,7 +93,7 @@ FAULTS = {
     "reason": pl.String,
     "epsilon_assumed": pl.Float64,
 }
-"""A row a reply that was not taken, or that never came. `kind`: `fnl/runtime/faults.py`.
+"""A row a reply that was not taken, or that never came. `kind`: `server/rejections.py`.
 
 `epsilon_assumed`: what the client is taken to have spent so far, as it may have trained; infinite
 where nothing bounds it, null without privacy.
