@@ -116,6 +116,17 @@ def resume(
 
 
 @app.command()
+def runs(
+    directory: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder side by side; an interrupted one can be resumed."""
+    from fnl import commands_runs  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_runs.runs(directory, as_json=as_json)
+
+
+@app.command()
 def figures(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/figures.")] = None,

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import prepare
 from fnl.errors import ConfigError
+from fnl.runtime.event_files import check_tensorboard
 from fnl.runtime.flower import check_app, run_with_flower
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
@@ -80,6 +81,8 @@ def _carry(
     if flower_app is not None:
         check_app(flower_app)
     check_name(config)
+    if config.run.tensorboard:
+        check_tensorboard()
     prepare(config, progress=True)
     with _RunProgress(config) as progress:
         if flower_app is None:

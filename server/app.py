@@ -13,6 +13,7 @@ from fnl.data.federated import Federation, open_federation
 from fnl.metrics.sparsity import sparsity
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import SIMULATIONS, engine_name, notify
+from fnl.runtime.event_files import check_tensorboard
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.run_place import check_name
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -34,6 +35,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run the configured federation, or go on with it; leaves nothing if it cannot start."""
     config = parse_config(context.run_config)
     check_name(config)
+    if config.run.tensorboard:
+        check_tensorboard()
     federation = open_federation(config)
     nodes = nodes_by_partition(grid, config.data.clients)
     directory = RunDirectory.open(

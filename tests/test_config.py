@@ -11,7 +11,9 @@ from fnl.config import Config, known_keys, parse_config, parse_overrides
 from fnl.errors import ConfigError
 
 DEFAULTS = Config().flat()
-WITHOUT_EFFECT = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+WITHOUT_EFFECT = {
+    "run.name", "run.results-dir", "run.checkpoint-every", "run.tensorboard", "data.cache-dir"
+}  # fmt: skip
 """Where a run writes and what it is called: the only keys that cannot change a result."""
 
 

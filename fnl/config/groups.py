@@ -41,7 +41,15 @@ class Config(Group, frozen=True):
     @staticmethod
     def without_effect() -> frozenset[str]:
         """Return the keys that cannot change a result: where a run writes and what it is called."""
-        return frozenset({"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"})
+        return frozenset(
+            {
+                "run.name",
+                "run.results-dir",
+                "run.checkpoint-every",
+                "run.tensorboard",
+                "data.cache-dir",
+            }
+        )
 
     @property
     def is_private(self) -> bool:

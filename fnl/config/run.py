@@ -21,3 +21,5 @@ class RunGroup(Group, frozen=True):
     """Rounds between checkpoints; 0: only where a run fails."""
     reply_timeout: Positive = 86400.0
     """Seconds that a round waits for its candidates."""
+    tensorboard: bool = False
+    """Also write the rounds as TensorBoard events."""

@@ -27,8 +27,10 @@ from fnl.runtime.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from fnl.runtime.event_files import EventFiles, RoundWriter
 from fnl.runtime.journal import Journal, Mark, Row, check, read
 from fnl.runtime.run_lock import lock_run
+from fnl.runtime.run_log import RunLog
 from fnl.runtime.run_place import check_resumable, new_directory, run_path
 from fnl.runtime.run_record import (
     FAILED,
@@ -84,6 +86,8 @@ class RunDirectory:
         self._lock = lock
         self._started = time.perf_counter()
         self._tables = TableFiles(path)
+        self._log = RunLog(path / "run.log")
+        self._events: RoundWriter | None = None
         self._journal: Journal | None = None
         self._latest: RunState | None = None
         self._saved: int | None = None
@@ -120,6 +124,8 @@ class RunDirectory:
             directory = cls(path, first_record(path.name, config, engine, facts), lock)
             write_record(path, directory._record)
             directory._tables.flush()
+            directory._log.write("started", engine=engine, identity=directory._identity)
+            directory._watch(config, done=0)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
             raise RunError(
@@ -135,6 +141,8 @@ class RunDirectory:
             directory = cls(path, record, lock)
             directory._remove_temporary_files()
             directory._go_on_from(directory._last_good_checkpoint(), engine)
+            state = directory.resumed_from
+            directory._watch(config, done=state.server_round if state is not None else 0)
         except BaseException:
             lock.release()
             raise
@@ -152,16 +160,20 @@ class RunDirectory:
         Raises:
             ValueError: if a row has a column that its table has not.
         """
+        faults = list(fault_rows)
         rows = {
             "rounds": [round_row],
             "clients": list(client_rows),
             "layers": list(layer_rows),
-            "faults": list(fault_rows),
+            "faults": faults,
         }
         self._tables.add(rows)
         if self._journal is None:
             self._journal = Journal(self._checkpoints / _JOURNAL)
         self._journal.add(rows)
+        self._log.write_round(round_row, faults)
+        if self._events is not None:
+            self._events.add(round_row)
         self._tables.flush_in_time()
 
     def round_done(self, state: RunState, *, save: bool) -> None:
@@ -185,7 +197,8 @@ class RunDirectory:
         self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
         if self._journal is not None:
             self._journal.remove()
-        self._lock.release()
+        self._log.write(FINISHED, seconds=self._seconds)
+        self._release()
 
     def fail(self, reason: str) -> None:
         """Keep what there is, so that the run can be resumed, and mark it as failed."""
@@ -193,8 +206,18 @@ class RunDirectory:
             self._tables.flush()
             self._save_latest()
             self._end(FAILED, error=reason)
+            self._log.write(FAILED, error=reason)
         finally:
-            self._lock.release()
+            self._release()
+
+    def _watch(self, config: Config, *, done: int) -> None:
+        if config.run.tensorboard:
+            self._events = EventFiles(self.path, done)
+
+    def _release(self) -> None:
+        if self._events is not None:
+            self._events.close()
+        self._lock.release()
 
     @property
     def _checkpoints(self) -> Path:
@@ -222,6 +245,7 @@ class RunDirectory:
         )
         save_checkpoint(self._checkpoints, checkpoint)
         self._saved = state.server_round
+        self._log.write("checkpoint", round=state.server_round)
 
     def _last_good_checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint that holds; those that do not are set aside."""
@@ -267,6 +291,7 @@ class RunDirectory:
                 "package versions are others than when the run began: its numbers may differ from "
                 "those of an uninterrupted run"
             )
+        self._log.write("resumed", after_round=done, engine=engine, notes=self.notes)
         self._record |= {
             "status": RUNNING,
             "error": None,

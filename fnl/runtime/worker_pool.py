@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 
@@ -44,9 +44,10 @@ class WorkerPool:
     ) -> Iterator[tuple[Message, Computed]]:
         """Yield each message with what came of it, in order.
 
-        A client that takes longer than `timeout` seconds, counted from here, is left out and its
-        process ended. One whose process dies has an error for a reply.
+        A client that takes longer than `timeout` seconds, counted from when the processes have
+        started, is left out and its process ended. One whose process dies has an error for a reply.
         """
+        wait(self._loading)  # a start that takes long is no client's fault
         deadline = None if timeout is None else time.monotonic() + timeout
         submitted = [(task, self._submit(task)) for task in tasks]
         late, broken = False, False
@@ -102,8 +103,8 @@ class WorkerPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([self._client_app.partition(":")[0]])
         pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
-        for _ in range(self._workers):
-            pool.submit(load, self._client_app)  # now, beside the server's own imports
+        # now, beside the server's own imports
+        self._loading = [pool.submit(load, self._client_app) for _ in range(self._workers)]
         return pool
 
 

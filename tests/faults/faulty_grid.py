@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from fnl import exchange
 from fnl.runtime.in_process import InProcessGrid
 from fnl.runtime.worker_pool import RUN_ID, SERVER_NODE
 from server.app import app
-from tests.faults.injection import CONTENT, Schedule, corrupt
+from tests.faults.injection import CONTENT, Schedule, corrupt, refusal
 
 Flat = dict[str, bool | int | float | str]
 
@@ -29,7 +30,6 @@ class FaultyGrid(InProcessGrid):
         super().__init__("clients.app:app", **options)
         self.injected: list[tuple[int, int, str]] = []
         self._schedule = schedule
-        self._earlier: dict[int, Message] = {}
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -42,16 +42,18 @@ class FaultyGrid(InProcessGrid):
 
     def _faulty(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
         faults = [self._fault(message) for message in messages]
-        unsent = ("crash before training", "disconnected")
+        unsent = ("crash before training", "disconnected", "refusal")
         sent = [m for m, kind in zip(messages, faults, strict=True) if kind not in unsent]
         replies = iter(super().send_and_receive(sent, timeout=timeout))
         for message, kind in zip(messages, faults, strict=True):
             partition = message.metadata.dst_node_id - SERVER_NODE - 1
             if kind in unsent:
+                message.metadata.__dict__["_message_id"] = f"unsent {id(message)}"
                 if kind == "crash before training":
                     error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "OSError: no microphone")
-                    message.metadata.__dict__["_message_id"] = f"unsent {id(message)}"
                     yield Message(error, reply_to=message)
+                if kind == "refusal":
+                    yield Message(refusal(), reply_to=message)
                 continue
             reply = next(replies)
             yield from self._after(kind, partition, reply)
@@ -63,14 +65,12 @@ class FaultyGrid(InProcessGrid):
         if kind == "lost on the way back":
             return
         if kind == "stranger":
-            other = Message(RecordDict(), reply_to=_message_to(999))
-            yield other
-        if kind == "late" and partition in self._earlier:
-            yield self._earlier[partition]
+            yield Message(RecordDict(), reply_to=_message_to(999))
+        if kind == "late":
+            yield Message(RecordDict(), reply_to=_message_to(partition + SERVER_NODE + 1))
         yield reply
         if kind == "twice":
             yield reply
-        self._earlier[partition] = reply
 
     def _fault(self, message: Message) -> str | None:
         config = message.content[exchange.CONFIG]
@@ -84,8 +84,9 @@ class FaultyGrid(InProcessGrid):
 
 
 def _message_to(node: int) -> Message:
+    """Return a message that this round's server did not send."""
     message = Message(RecordDict(), node, MessageType.TRAIN)
-    message.metadata.__dict__["_message_id"] = "nobody's"
+    message.metadata.__dict__["_message_id"] = "of another round"
     return message
 
 
@@ -98,6 +99,7 @@ def run_with_faults(flat: Flat, schedule: Schedule) -> FaultyGrid:
         run_id=RUN_ID, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config=flat
     )
     assert isinstance(app, ServerApp)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     try:
         app(grid, context)
     finally:

@@ -31,12 +31,12 @@ CONTENT = {
     "another's name": FaultKind.WRONG_PARTITION,
     "ledger backwards": FaultKind.LEDGER,
     "no ledger": FaultKind.MALFORMED,
-    "refusal": FaultKind.REFUSED,
     "crash after training": FaultKind.CRASHED,
 }
 """What may be wrong inside a reply -> what the server must call it."""
 
 TRANSPORT = {
+    "refusal": FaultKind.REFUSED,
     "crash before training": FaultKind.CRASHED,
     "disconnected": FaultKind.NO_ANSWER,
     "lost on the way back": FaultKind.NO_ANSWER,
@@ -44,7 +44,7 @@ TRANSPORT = {
     "late": FaultKind.LATE,
     "stranger": FaultKind.STRANGER,
 }
-"""What may go wrong around a reply."""
+"""What may go wrong around a reply, or instead of it."""
 
 KINDS = CONTENT | TRANSPORT
 
@@ -78,6 +78,12 @@ _CUT_FROM_REPORT = {"report lacks a field": "num-examples", "no ledger": "epsilo
 _CUT_FROM_REPLY = {"no report": exchange.METRICS, "no weights": exchange.ARRAYS}
 
 
+def refusal() -> RecordDict:
+    """Return what a client sends that does not train."""
+    reason = ConfigRecord({"reason": "privacy.epsilon = 8 is spent"})
+    return RecordDict({exchange.REFUSAL: reason})
+
+
 def corrupt(kind: str, reply: Message) -> Message:
     """Return `reply` with a fault of `CONTENT`."""
     if reply.has_error():
@@ -87,10 +93,7 @@ def corrupt(kind: str, reply: Message) -> Message:
     assert isinstance(report, MetricRecord)
     if kind == "crash after training":
         return _error(reply, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "RuntimeError: out of battery")
-    if kind == "refusal":
-        content.clear()
-        content[exchange.REFUSAL] = ConfigRecord({"reason": "privacy.epsilon = 8 is spent"})
-    elif kind in _SET_IN_REPORT:
+    if kind in _SET_IN_REPORT:
         name, value = _SET_IN_REPORT[kind]
         report[name] = value
         if kind == "a layer too many":
