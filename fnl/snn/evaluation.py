@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.network import SpikingNetwork, set_streams
 from fnl.snn.statistics import FiringStatistics
 
@@ -30,12 +31,15 @@ class Evaluation:
         activity: mean number of non-zero values that a clip sends into each linear map and into
             the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
             operations count. The first is of the encoded input, the others are of spikes.
+        membranes: statistics of the membranes of each spiking layer; None for a neuron of one's
+            own that has no `observe`. Their spike counts are left out: `firing` has them.
     """
 
     loss: float
     accuracy: float
     firing: FiringStatistics
     activity: tuple[NDArray[np.float64], ...]
+    membranes: tuple[SpikeStatistics | None, ...] = ()
 
     @property
     def active_inputs(self) -> NDArray[np.float64]:
@@ -64,6 +68,7 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
     set_streams(network, EVALUATION_SEED)
     loss, correct = 0.0, 0
     active: list[Tensor] = []
+    membranes: list[SpikeStatistics | None] = []
     firing: FiringStatistics | None = None
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
@@ -75,13 +80,28 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
             correct += int((logits.argmax(dim=1) == target).sum())
             sums = [torch.count_nonzero(signal, dim=0).double() for signal in trace.signals]
             active = [a + b for a, b in zip(active, sums, strict=True)] if active else sums
+            observed = [_without_counts(layer) for layer in trace.statistics]
+            membranes = (
+                [_merged(a, b) for a, b in zip(membranes, observed, strict=True)]
+                if membranes
+                else observed
+            )
             batch = _per_class(trace.counts, target, classes, steps=inputs.shape[1])
             firing = batch if firing is None else firing + batch
     if firing is None:  # unreachable: there is at least one batch
         raise ValueError("there are no clips to evaluate on")
     n = len(labels)
     activity = tuple((layer / n).numpy() for layer in active)
-    return Evaluation(loss / n, correct / n, firing, activity)
+    return Evaluation(loss / n, correct / n, firing, activity, tuple(membranes))
+
+
+def _without_counts(layer: SpikeStatistics | None) -> SpikeStatistics | None:
+    """Return the statistics with counts of no neurons, [B, 0], which cost nothing to keep."""
+    return None if layer is None else replace(layer, spike_counts=layer.spike_counts[:, :0])
+
+
+def _merged(a: SpikeStatistics | None, b: SpikeStatistics | None) -> SpikeStatistics | None:
+    return None if a is None or b is None else a.merge(b)
 
 
 def _per_class(counts: list[Tensor], labels: Tensor, classes: int, steps: int) -> FiringStatistics:
