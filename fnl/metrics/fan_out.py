@@ -33,8 +33,7 @@ def fan_outs(
     """
     maps = (*network.linear, network.readout.linear)
     reached = [
-        fan_out(layer, steps, size, dense=dense)
-        for layer, size in zip(maps, features, strict=True)
+        fan_out(layer, steps, size, dense=dense) for layer, size in zip(maps, features, strict=True)
     ]
     for spikes, neuron in zip(reached[1:], network.neuron, strict=True):
         if isinstance(neuron, RecurrentLIF):

@@ -70,9 +70,7 @@ class RecurrentLIF(LIF):
         beta, threshold = (row.contiguous() for row in self._rows(current))
         weight, bias = (row.contiguous() for row in self._recurrent_rows(current))
         rows = (beta, threshold, weight, bias)
-        return recurrent_forward(
-            current.contiguous(), *rows, self.dynamics, save=True, record=True
-        )
+        return recurrent_forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
 
     def _recurrent_rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and c for this current, differentiable.

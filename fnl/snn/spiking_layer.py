@@ -130,9 +130,7 @@ class SpikingLayer(nn.Module):
     def _record(self, current: Tensor) -> tuple[Tensor, Tensor | None, Recorded | None]:
         """Return spikes and membrane, [B, T, F], and what the kernel recorded."""
         rows = (row.contiguous() for row in self._rows(current))
-        return self.scan.forward(
-            current.contiguous(), *rows, self.dynamics, save=True, record=True
-        )
+        return self.scan.forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
 
     def _per_clip(self, *gradients: Tensor) -> PerClip:
         """Turn the gradients of each clip and row, [B, F], into those of the parameters."""
