@@ -59,14 +59,14 @@ def clip_factors(
     if clipping == "per-layer":
         bound = clip_norm / norms.shape[1] ** 0.5
         return np.minimum(1.0, bound / np.maximum(norms, np.finfo(float).tiny))
-    whole = np.linalg.norm(norms, axis=1, keepdims=True)
+    whole = np.sqrt((norms**2).sum(axis=1, keepdims=True))
     factors = np.minimum(1.0, clip_norm / np.maximum(whole, np.finfo(float).tiny))
     return np.broadcast_to(factors, norms.shape)
 
 
 def step_weights(steps: int, momentum: float) -> NDArray[np.float64]:
     """Return a_s, how many steps' worth the gradient of each step counts in the end, [S]."""
-    return np.cumsum(momentum ** np.arange(steps))[::-1]
+    return np.cumsum(np.float64(momentum) ** np.arange(steps, dtype=np.float64))[::-1]
 
 
 def first_order_shift(
