@@ -3,9 +3,9 @@
     python benchmarks/first_order.py [--draws 40] [--warm-up 20] [--set group.key=value ...]
 
 A small client of the synthetic corpus takes one DP-SGD step from a network that has learnt for
-`--warm-up` plain Adam steps, `--draws` times with other noise. Its rates are measured as in a run and held
-against the prediction, whose gradient is the surrogate's: for each learning rate the mean and the
-standard deviation of the shift, and their ratios (measured / predicted).
+`--warm-up` plain Adam steps, `--draws` times with other noise. Its rates are measured as in a run
+and held against the prediction, whose gradient is the surrogate's: for each learning rate the mean
+and the standard deviation of the shift, and their ratios (measured / predicted).
 """
 
 from __future__ import annotations
