@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from clients.sensitivity import predict_rate_shift
-from fnl.config import parse_config, parse_overrides
+from fnl.config import Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
 from fnl.runtime.determinism import one_thread
@@ -26,7 +26,13 @@ from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-SMALL = {"data.speakers": 20, "data.clips-per-word": 2, "data.clients": 4}
+SMALL: dict[str, Scalar] = {
+    "data.speakers": 20,
+    "data.clips-per-word": 2,
+    "data.clients": 4,
+    "coordination.candidates": 4,
+    "coordination.selected": 4,
+}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What measuring costs: processor seconds of a round with shadows and statistics, and without.
 
-    python benchmarks/measuring_cost.py [--rounds 2] [--repeats 2] [--set group.key=value ...]
+    python benchmarks/measuring_cost.py [--rounds 2] [--repeats 2] [--ways shadow ...] [--set ...]
 
 All ways run in one process, one after the other, and `--repeats` times; medians are given. The
 target is (round with shadows − the shadow's own training) / round without <= 1.3. What a rate pass
@@ -67,14 +67,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[1:])
     parser.add_argument("--set", action="append", default=[], dest="settings")
     arguments = parser.parse_args()
     chosen = {"privacy.noise-multiplier": 1.0, **parse_overrides(arguments.settings)}
     chosen["run.rounds"] = arguments.rounds + 1
-    clocks: dict[str, list[Clock]] = {way: [] for way in WAYS}
+    clocks: dict[str, list[Clock]] = {way: [] for way in ("no shadow", *arguments.ways)}
     for _ in range(arguments.repeats):
-        for way, extra in WAYS.items():
-            clocks[way].append(run(parse_config({**chosen, **extra})))
+        for way, several in clocks.items():
+            several.append(run(parse_config({**chosen, **WAYS[way]})))
     base = statistics.median(clock.a_round() for clock in clocks["no shadow"])
     print(f"{'way':22}{'s a round':>11}{'plain training':>16}{'ratio':>8}{'less training':>15}")
     for way, several in clocks.items():

@@ -23,7 +23,7 @@ from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 
 CLIPS, STEPS, FEATURES, CLASSES = 40, 8, 5, 3
-FEW, MANY = 40, 400  # a draw is a whole private step
+FEW, MANY = 40, 150  # a draw is a whole private step
 STREAM = (0, 1, 2)
 
 
