@@ -47,7 +47,7 @@ def predict_rate_shift(
     features, labels = clips
     gradient = rate_gradient(network, features)
     set_streams(network, *stream)
-    projections = project(network, features, labels, gradient)
+    projections = project(network, features, labels, gradient, plan.label_smoothing)
     return first_order_shift(
         projections,
         clip_norm=mechanism.clip_norm,
@@ -80,7 +80,11 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
 
 
 def project(
-    network: SpikingNetwork, features: Tensor, labels: Tensor, direction: list[Tensor]
+    network: SpikingNetwork,
+    features: Tensor,
+    labels: Tensor,
+    direction: list[Tensor],
+    label_smoothing: float = 0.0,
 ) -> ClipProjections:
     """Return norms of the clips' loss gradients, and how far each goes along `direction`."""
     network.train()
@@ -93,7 +97,9 @@ def project(
                 # inputs need no gradient, and Opacus' hooks do not mind
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
                 logits = module(features[rows].float())
-                F.cross_entropy(logits, labels[rows], reduction="sum").backward()
+                F.cross_entropy(
+                    logits, labels[rows], reduction="sum", label_smoothing=label_smoothing
+                ).backward()
             samples = [_sample(parameter, len(rows)) for parameter in trained]
             norms.append(torch.stack([sample.norm(2, dim=1) for sample in samples], dim=1))
             along.append(

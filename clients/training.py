@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from clients.measurement import floor_fields, floor_seed, shadow_fields
 from clients.sensitivity import predict_rate_shift
 from fnl.config import Config
+from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
 from fnl.metrics.memory import peak_memory_bytes
 from fnl.metrics.sensitivity import RateShift
 from fnl.participation import planned_participations
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, TrainingSummary, train
+from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingPlan, TrainingSummary, train
 from fnl.privacy.ledger import Ledger, calibrate
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -125,8 +127,10 @@ class _Client:
             batch_size=training.batch_size,
             local_epochs=training.local_epochs,
             optimizer=training.optimizer,
-            learning_rate=training.learning_rate,
+            learning_rate=training.learning_rate_of(server_round, config.run.rounds),
             momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            label_smoothing=training.label_smoothing,
         )
 
     def mechanism(self) -> GaussianMechanism | None:
@@ -195,8 +199,14 @@ class _Client:
             batches=self._stream(Purpose.BATCHES, seed),
             mechanism=mechanism,
             noise=self._stream(Purpose.PRIVACY_NOISE, seed),
+            augment=self._augment(seed),
         )
         return get_weights(network), summary
+
+    def _augment(self, seed: int) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        return partial(Augmentation(), stream=self._stream(Purpose.AUGMENTATION, seed))
 
     def _stream(self, purpose: Purpose, seed: int) -> torch.Generator:
         return torch_stream(seed, purpose, self.server_round, self.partition)
