@@ -149,4 +149,5 @@ class GuardedStrategy(Strategy):
 def _required(config: Config) -> tuple[str, ...]:
     """Return the arrays that every answer must carry."""
     shadow = (exchange.SHADOW_ARRAYS,) if config.evaluation.shadow else ()
-    return (exchange.ARRAYS, *shadow)
+    floor = (exchange.FLOOR_ARRAYS,) if config.evaluation.floor else ()
+    return (exchange.ARRAYS, *shadow, *floor)

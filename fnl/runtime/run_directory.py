@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import safetensors.numpy
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -176,6 +177,10 @@ class RunDirectory:
             self._events.add(round_row)
         self._tables.flush_in_time()
 
+    def table(self, name: str) -> pl.DataFrame:
+        """Return the rows so far of the table `name`: of a resumed run, those it goes on from."""
+        return self._tables.table(name)
+
     def round_done(self, state: RunState, *, save: bool) -> None:
         """Take note of how the run stands after a round whose rows were added.
 
@@ -186,6 +191,10 @@ class RunDirectory:
         self._latest = state
         if save:
             self._save_latest()
+
+    def note(self, **entries: object) -> None:
+        """Keep entries of `run.json`, to be written with the next change of its status."""
+        self._record |= entries
 
     def finish(self, weights: Weights) -> None:
         """Write the final model and tables and mark the run as finished."""

@@ -38,6 +38,14 @@ class TableFiles:
         for name, added in rows.items():
             self._rows[name].extend(added)
 
+    def table(self, name: str) -> pl.DataFrame:
+        """Return all rows of the table `name`."""
+        if self._rows[name]:
+            new = pl.DataFrame(self._rows[name], schema=TABLES[name])
+            self._rows[name] = []
+            self._tables[name] = pl.concat([self._tables[name], new], rechunk=True)
+        return self._tables[name]
+
     def flush_in_time(self) -> None:
         """Write the tables unless that would take more than `FLUSH_SHARE` of the time."""
         if time.perf_counter() >= self._next_flush:
@@ -46,10 +54,7 @@ class TableFiles:
     def flush(self) -> None:
         """Write all tables."""
         started = time.perf_counter()
-        for name, schema in TABLES.items():
-            new = pl.DataFrame(self._rows[name], schema=schema)
-            self._rows[name] = []
-            self._tables[name] = pl.concat([self._tables[name], new], rechunk=True)
-            write_atomically(self._path / f"{name}.parquet", self._tables[name].write_parquet)
+        for name in TABLES:
+            write_atomically(self._path / f"{name}.parquet", self.table(name).write_parquet)
         ended = time.perf_counter()
         self._next_flush = ended + (ended - started) / FLUSH_SHARE
