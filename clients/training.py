@@ -70,6 +70,7 @@ def train_round(
         train_loss=summary.loss,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
+        loss_before=before.loss,
     )
     if mechanism is not None:
         report = replace(
@@ -87,6 +88,7 @@ def train_round(
             firing_rate_shadow=shadow.firing.rate(),
             layer_rates_shadow=shadow.firing.layer_rates().tolist(),
             class_rates_shadow=shadow.firing.class_rates().tolist(),
+            update_norm_shadow=update_norm(weights, shadow_weights),
         )
     report = replace(report, seconds=time.perf_counter() - started)
     return RoundOutcome(trained, report, ledger, shadow_weights)
@@ -112,6 +114,7 @@ class _Client:
             optimizer=training.optimizer,
             learning_rate=training.learning_rate,
             momentum=training.momentum,
+            proximal_mu=training.proximal_mu,
         )
 
     def mechanism(self) -> GaussianMechanism | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, MessageType, MetricRecord
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
@@ -23,11 +23,16 @@ SHADOW_ARRAYS = "shadow-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
+WANTED = "wanted"
+UPLOAD = "upload"
+UPLOAD_TYPE = f"{MessageType.QUERY}.{UPLOAD}"
+"""Asks a client for the update it kept."""
 
 OUTSIDE_GUARANTEE = (
     "firing rates",
     "which labels a client has (per-class rates)",
     "training loss",
+    "loss of the global model",
     "gradient norms and clip fraction",
     "number of clips",
     "training time",
@@ -64,6 +69,8 @@ class ClientReport:
     firing_rate_shadow: float | None = None
     layer_rates_shadow: list[float] | None = None
     class_rates_shadow: list[float] | None = None
+    loss_before: float | None = None
+    update_norm_shadow: float | None = None
 
     def to_record(self) -> MetricRecord:
         """Return the report as a Flower record; fields that are None are left out."""
@@ -102,6 +109,8 @@ class ClientReport:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for stem in ("firing_rate", "layer_rates", "class_rates"):
             values[f"{stem}_after"] = values[f"{stem}_shadow"]
+        if self.update_norm_shadow is not None:
+            values["update_norm"] = self.update_norm_shadow
         return ClientReport(**values)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fnl.config.kinds import Count, Group, Positive
+from fnl.config.kinds import Count, Group, NonNegative, Positive
 
 
 class TrainingGroup(Group, frozen=True):
@@ -19,3 +19,5 @@ class TrainingGroup(Group, frozen=True):
     """Expected size of a Poisson-sampled mini-batch."""
     local_epochs: Positive = 2.0
     """Expected passes over a client's clips in a round; fractions are fine."""
+    proximal_mu: NonNegative = 0.0
+    """μ of FedProx: the pull of every step towards the global model; 0: none."""

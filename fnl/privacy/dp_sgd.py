@@ -29,6 +29,7 @@ class TrainingPlan:
         optimizer: "sgd" or "adam".
         learning_rate: of the optimizer.
         momentum: of SGD.
+        proximal_mu: μ of FedProx, 0 for none.
     """
 
     steps: int
@@ -36,6 +37,7 @@ class TrainingPlan:
     optimizer: str
     learning_rate: float
     momentum: float = 0.0
+    proximal_mu: float = 0.0
 
     @classmethod
     def for_clips(
@@ -47,6 +49,7 @@ class TrainingPlan:
         optimizer: str,
         learning_rate: float,
         momentum: float = 0.0,
+        proximal_mu: float = 0.0,
     ) -> TrainingPlan:
         """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
 
@@ -54,7 +57,7 @@ class TrainingPlan:
         """
         sample_rate = min(1.0, batch_size / clips)
         steps = max(1, round(local_epochs / sample_rate))
-        return cls(steps, sample_rate, optimizer, learning_rate, momentum)
+        return cls(steps, sample_rate, optimizer, learning_rate, momentum, proximal_mu)
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,30 @@ def _train_private(
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer: torch.optim.Optimizer
     if plan.optimizer == "adam":
-        return torch.optim.Adam(trainable, lr=plan.learning_rate)
-    return torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
+        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate)
+    else:
+        optimizer = torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
+    if plan.proximal_mu > 0:
+        _pull_to_start(optimizer, trainable, plan.proximal_mu)
+    return optimizer
+
+
+def _pull_to_start(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], proximal_mu: float
+) -> None:
+    """Add μ(w − w₀) to the gradients of every step (FedProx, Li et al. 2018, arXiv 1812.06127).
+
+    Opacus' optimizers step this one after clipping and noise: the term does not depend on the
+    clips, so it is neither clipped nor does it cost privacy.
+    """
+    starts = [parameter.detach().clone() for parameter in parameters]
+
+    def pull(*_: object) -> None:
+        with torch.no_grad():
+            for parameter, start in zip(parameters, starts, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - start, alpha=proximal_mu)
+
+    optimizer.register_step_pre_hook(pull)
