@@ -32,7 +32,7 @@ OUTSIDE_GUARANTEE = (
     "firing rates",
     "which labels a client has (per-class rates)",
     "training loss",
-    "loss of the global model",
+    "loss of the global model on the client's clips",
     "gradient norms and clip fraction",
     "number of clips",
     "training time",

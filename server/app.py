@@ -18,6 +18,7 @@ from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
 from server import measurement
+from server.coordination import Coordinator
 from server.facts import run_facts
 from server.federation_nodes import nodes_by_partition
 from server.strategy import RateStrategy
@@ -31,6 +32,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; leaves nothing behind if it cannot start."""
     config = parse_config(context.run_config)
+    Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_federation(config)
     nodes = nodes_by_partition(grid, config.data.clients)
     directory = RunDirectory.create(

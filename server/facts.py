@@ -35,7 +35,8 @@ def _feedback(config: Config) -> str:
         return public
     return (
         f"{public}; selection or weights follow firing rates or losses, which are outside the "
-        "guarantee and so reach the global models that later steps start from: ε does not cover that path"
+        "guarantee and so reach the global models that later steps start from: ε does not cover "
+        "that path"
     )
 
 

@@ -21,6 +21,7 @@ FULL = ClientReport(
     update_norm=1.5, train_loss=2.3, clip_fraction=1.0, gradient_norm_median=0.7,
     noise_multiplier=1.1, epsilon=3.0, delta=1e-3, firing_rate_shadow=0.3,
     layer_rates_shadow=[0.3, 0.3], class_rates_shadow=[0.3, 0.2, 0.1],
+    loss_before=2.5, update_norm_shadow=1.2,
 )  # fmt: skip
 OPTIONAL = {field.name for field in fields(ClientReport) if field.default is None}
 MINIMAL = replace(FULL, **dict.fromkeys(OPTIONAL))
@@ -142,6 +143,7 @@ def test_the_shadow_reads_as_if_there_had_been_no_privacy():
     assert (shadow.firing_rate_after, shadow.layer_rates_after) == (0.3, [0.3, 0.3])
     assert shadow.class_rates_after == [0.3, 0.2, 0.1]
     assert (shadow.firing_rate_before, shadow.partition) == (0.1, 3)
+    assert (shadow.update_norm, shadow.loss_before) == (1.2, 2.5)
     with pytest.raises(RunError, match="partition 3 sent no shadow"):
         MINIMAL.as_shadow()
 

@@ -30,10 +30,10 @@ def mixing_coefficients(
     rates = np.array([report.firing_rate_after for report in reports])
     ages = np.array([context.rounds_since_selected(report.partition) - 1 for report in reports])
     parts = np.array([report.num_examples for report in reports]) / clips
-    offsets = np.zeros_like(rates) if deviation == 0 else (rates - mean) / deviation
-    return np.minimum(
-        1.0, context.settings.mixing * expit(-ages) * parts * np.exp(-(offsets**2) / 2)
-    )
+    # of equal rates the deviation is 0 only up to rounding
+    offsets = (rates - mean) / deviation if np.ptp(candidates) > 0 else np.zeros_like(rates)
+    likeness = np.exp(-(offsets**2) / 2)
+    return np.minimum(1.0, context.settings.mixing * expit(-ages) * parts * likeness)
 
 
 def afedsnn(reports: Sequence[ClientReport], context: RoundContext) -> Mixing:

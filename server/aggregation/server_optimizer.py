@@ -53,7 +53,7 @@ def server_step(
 
 def _build(settings: CoordinationGroup) -> FedAvgM | FedAdagrad | FedAdam | FedYogi:
     rate, tau = settings.server_learning_rate, settings.server_tau
-    betas = {"beta_1": settings.server_momentum, "beta_2": settings.server_beta2}
+    beta_1, beta_2 = settings.server_momentum, settings.server_beta2
     match settings.server_optimizer:
         case "fedavgm":
             return FedAvgM(
@@ -64,9 +64,9 @@ def _build(settings: CoordinationGroup) -> FedAvgM | FedAdagrad | FedAdam | FedY
         case "fedadagrad":
             return FedAdagrad(weighted_by_key=WEIGHT, eta=rate, tau=tau)
         case "fedadam":
-            return FedAdam(weighted_by_key=WEIGHT, eta=rate, tau=tau, **betas)
+            return FedAdam(weighted_by_key=WEIGHT, eta=rate, tau=tau, beta_1=beta_1, beta_2=beta_2)
         case _:
-            return FedYogi(weighted_by_key=WEIGHT, eta=rate, tau=tau, **betas)
+            return FedYogi(weighted_by_key=WEIGHT, eta=rate, tau=tau, beta_1=beta_1, beta_2=beta_2)
 
 
 def _load(strategy: FedAvg, state: OptimizerState, before: Weights) -> None:
