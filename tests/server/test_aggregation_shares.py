@@ -145,13 +145,13 @@ def test_all_zero_is_refused_with_a_remedy(wrap, reports, weights_of):
 
 @pytest.mark.parametrize("weights", [(), (1.0,), (1.0,) * 4, ((1.0,) * 3,)])
 def test_another_number_of_weights_is_refused(weights, reports, weights_of):
-    with pytest.raises(RunError, match="'mine' .*one weight a client"):
+    with pytest.raises(RunError, match=r"'mine' .*one weight a client"):
         weights_of(reports, given(*weights))
 
 
 @pytest.mark.parametrize("returned", [None, "all", {"a": 1}])
 def test_what_is_no_number_is_refused(returned, reports, weights_of):
-    with pytest.raises(RunError, match="'mine' .*one weight a client"):
+    with pytest.raises(RunError, match=r"'mine' .*one weight a client"):
         weights_of(reports, lambda reports, context: returned)
 
 

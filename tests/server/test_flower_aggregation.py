@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("flower_identity")
 
 CLIPS = [10, 30, 10, 20, 50, 40, 5]
 ROBUST = {
-    "median": ({}, lambda **keys: flower.FedMedian(**keys)),
+    "median": ({}, flower.FedMedian),
     "trimmed-mean": ({"trim": 0.3}, lambda **keys: flower.FedTrimmedAvg(beta=0.3, **keys)),
     "krum": ({"byzantine": 2}, lambda **keys: flower.Krum(num_malicious_nodes=2, **keys)),
     "multi-krum": (

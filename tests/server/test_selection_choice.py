@@ -52,13 +52,13 @@ def test_a_score_that_is_not_finite_is_refused_with_its_partition(bad, choose):
 
 @pytest.mark.parametrize("scores", [(), (1.0,), (1.0,) * 6, ((1.0,) * 5,)])
 def test_another_number_of_scores_is_refused(scores, choose):
-    with pytest.raises(RunError, match="'mine' .*one score a candidate"):
+    with pytest.raises(RunError, match=r"'mine' .*one score a candidate"):
         choose(given(*scores))
 
 
 @pytest.mark.parametrize("returned", [None, "high", object()])
 def test_what_is_no_number_is_refused(returned, choose):
-    with pytest.raises(RunError, match="'mine' .*one score a candidate"):
+    with pytest.raises(RunError, match=r"'mine' .*one score a candidate"):
         choose(lambda reports, context: returned)
 
 

@@ -29,7 +29,8 @@ def tiny(small_config):
     return {
         **small_config, "model.hidden": "12", "coordination.candidates": CLIENTS,
         "coordination.selected": SELECTED, "coordination.byzantine": 0,
-        "coordination.trim": 0.34, "coordination.krum-average": 2, "run.rounds": ROUNDS, "evaluation.every": ROUNDS,
+        "coordination.trim": 0.34, "coordination.krum-average": 2,
+        "run.rounds": ROUNDS, "evaluation.every": ROUNDS,
         "evaluation.shadow": False, "privacy.noise-multiplier": 0.5,
     }  # fmt: skip
 
