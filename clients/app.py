@@ -7,6 +7,7 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_ledger, save_ledger
 from clients.training import train_round
 from fnl import exchange
@@ -66,4 +67,19 @@ def train(message: Message, context: Context) -> Message:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
     if outcome.floor_weights is not None:
         content[exchange.FLOOR_ARRAYS] = exchange.to_arrays(outcome.floor_weights)
+    if config.coordination.probe:
+        keep_update(context.state, server_round, content)
+    return Message(content, reply_to=message)
+
+
+@app.query(exchange.UPLOAD)
+def upload(message: Message, context: Context) -> Message:
+    """Reply with the arrays of an update that this client kept when it trained."""
+    request = message.content[exchange.CONFIG]
+    if not isinstance(request, ConfigRecord):
+        raise TypeError("the server's message does not say what it wants")
+    server_round, keys = request[exchange.ROUND], request[exchange.WANTED]
+    if not isinstance(server_round, int) or not isinstance(keys, list):
+        raise TypeError(f"the server wants {keys!r} of round {server_round!r}")
+    content = take_update(context.state, server_round, [str(key) for key in keys])
     return Message(content, reply_to=message)

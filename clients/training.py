@@ -77,6 +77,7 @@ def train_round(
         train_loss=summary.loss,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
+        loss_before=before.loss,
     )
     if mechanism is not None:
         report = replace(
@@ -89,11 +90,19 @@ def train_round(
     if config.evaluation.shadow:
         shadow_weights = client.train_from(weights, None)[0] if mechanism else trained
         shadow = client.measure(shadow_weights)
-        report = replace(report, **shadow_fields(after, shadow))
+        report = replace(
+            report,
+            **shadow_fields(after, shadow),
+            update_norm_shadow=update_norm(weights, shadow_weights),
+        )
         if config.evaluation.floor:
             other = floor_seed(config.run.seed)
             floor_weights = client.train_from(weights, None, seed=other)[0]
-            report = replace(report, **floor_fields(client.measure(floor_weights), shadow))
+            report = replace(
+                report,
+                **floor_fields(client.measure(floor_weights), shadow),
+                update_norm_floor=update_norm(weights, floor_weights),
+            )
         if config.evaluation.sensitivity and mechanism is not None:
             shift = client.predict_shift(weights, mechanism)
             report = replace(
@@ -131,6 +140,7 @@ class _Client:
             momentum=training.momentum,
             weight_decay=training.weight_decay,
             label_smoothing=training.label_smoothing,
+            proximal_mu=training.proximal_mu,
         )
 
     def mechanism(self) -> GaussianMechanism | None:

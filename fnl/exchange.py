@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, MessageType, MetricRecord
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
@@ -24,11 +24,16 @@ FLOOR_ARRAYS = "floor-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
+WANTED = "wanted"
+UPLOAD = "upload"
+UPLOAD_TYPE = f"{MessageType.QUERY}.{UPLOAD}"
+"""Asks a client for the update it kept."""
 
 OUTSIDE_GUARANTEE = (
     "firing rates",
     "which labels a client has (per-class rates)",
     "training loss",
+    "loss of the global model on the client's clips",
     "gradient norms and clip fraction",
     "number of clips",
     "training time",
@@ -75,6 +80,9 @@ class ClientReport:
     predicted_rate_shift: float | None = None
     predicted_rate_shift_sd: float | None = None
     peak_memory_bytes: int | None = None
+    loss_before: float | None = None
+    update_norm_shadow: float | None = None
+    update_norm_floor: float | None = None
 
     def to_record(self) -> MetricRecord:
         """Return the report as a Flower record; fields that are None are left out."""
@@ -120,6 +128,8 @@ class ClientReport:
             raise RunError(f"partition {self.partition} sent no {kind} rates")
         for stem in ("firing_rate", "layer_rates", "class_rates"):
             values[f"{stem}_after"] = values[f"{stem}_{kind}"]
+        if values[f"update_norm_{kind}"] is not None:
+            values["update_norm"] = values[f"update_norm_{kind}"]
         return ClientReport(**values)
 
 

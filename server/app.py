@@ -18,7 +18,7 @@ from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
 from server import comparison, measurement
-from server.coordination import RoundOutcome
+from server.coordination import Coordinator, RoundOutcome
 from server.facts import run_facts
 from server.federation_nodes import nodes_by_partition
 from server.history import History
@@ -33,6 +33,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; leaves nothing behind if it cannot start."""
     config = parse_config(context.run_config)
+    Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_federation(config)
     nodes = nodes_by_partition(grid, config.data.clients)
     directory = RunDirectory.create(

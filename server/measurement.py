@@ -47,9 +47,12 @@ def coordination_values(outcome: RoundOutcome) -> Row:
     before, after = aggregation.flatten(outcome.before), aggregation.flatten(outcome.after)
     values: Row = {
         "update_norm": float(np.linalg.norm(after - before)),
-        "effective_clients": aggregation.effective_clients(outcome.decision.weights),
-        "weight_entropy": aggregation.weight_entropy(outcome.decision.weights),
+        "bytes_down": outcome.bytes_down,
+        "bytes_up": outcome.bytes_up,
     }
+    if (shares := outcome.decision.weights) is not None:
+        values["effective_clients"] = aggregation.effective_clients(shares)
+        values["weight_entropy"] = aggregation.weight_entropy(shares)
     return values | shadow_values(outcome) | floor_values(outcome)
 
 
@@ -80,7 +83,9 @@ def epsilon_values(epsilons: Mapping[int, float], clients: int) -> Row:
 def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
     """Return a row a candidate."""
     decision, shadow, floor = outcome.decision, outcome.shadow_decision, outcome.floor_decision
-    weights = dict(zip(decision.selected.tolist(), decision.weights.tolist(), strict=True))
+    positions = decision.selected.tolist()
+    shares = [None] * len(positions) if decision.weights is None else decision.weights.tolist()
+    weights = dict(zip(positions, shares, strict=True))
     ranks = ranking.ranks(decision.scores)
     shadow_ranks = ranking.ranks(shadow.scores) if shadow else None
     floor_ranks = ranking.ranks(floor.scores) if floor else None

@@ -76,7 +76,15 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("privacy.accountant", "moments"), ("privacy.rate-release", "laplace"),
         ("privacy.rate-epsilon", -1.0),
         ("coordination.candidates", 0), ("coordination.selected", 0),
-        ("coordination.selection", "best"), ("coordination.aggregation", "median"),
+        ("coordination.selection", "best"), ("coordination.aggregation", "mean"),
+        ("coordination.selection", "mine:"), ("coordination.aggregation", ":mine"),
+        ("coordination.target-rate", 1.1), ("coordination.rate-band", -0.1),
+        ("coordination.rate-offset", 0.0), ("coordination.mixing", 0.0),
+        ("coordination.trim", 0.5), ("coordination.byzantine", -1),
+        ("coordination.krum-average", -1), ("coordination.server-optimizer", "adam"),
+        ("coordination.server-learning-rate", 0.0), ("coordination.server-momentum", 1.0),
+        ("coordination.server-beta2", 1.0), ("coordination.server-tau", 0.0),
+        ("training.proximal-mu", -0.1),
         ("evaluation.every", 0), ("evaluation.split", "train"),
     ],
 )  # fmt: skip
@@ -107,6 +115,26 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
             "evaluation.sensitivity",
             "training.optimizer = 'sgd'",
         ),
+        (
+            {"coordination.aggregation": "krum", "coordination.selected": 4},
+            "coordination.selected = 4",
+            "at least 5",
+        ),
+        (
+            {"coordination.aggregation": "bulyan", "coordination.byzantine": 2},
+            "coordination.selected = 8",
+            "at least 11",
+        ),
+        (
+            {"coordination.aggregation": "multi-krum", "coordination.krum-average": 8},
+            "coordination.krum-average = 8",
+            "average at most",
+        ),
+        (
+            {"coordination.aggregation": "trimmed-mean", "coordination.trim": 0.1},
+            "coordination.trim = 0.1",
+            "1 / selected",
+        ),
     ],
 )
 def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
@@ -119,6 +147,8 @@ def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
 def test_combinations_on_the_edge_are_allowed():
     parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
     parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})
+    for rule, selected in (("krum", 5), ("multi-krum", 5), ("bulyan", 7), ("trimmed-mean", 5)):
+        parse_config({"coordination.aggregation": rule, "coordination.selected": selected})
     for hop in (5, 8, 10, 20, 25, 40, 50, 100):
         parse_config({"data.frame-hop-ms": hop})
 

@@ -25,6 +25,7 @@ FULL = ClientReport(
     firing_rate_floor=0.25, layer_rates_floor=[0.2, 0.3], class_rates_floor=[0.2, 0.2, 0.2],
     layer_rates_floor_distance=[0.05, 0.0],
     predicted_rate_shift=-0.01, predicted_rate_shift_sd=0.02, peak_memory_bytes=1 << 29,
+    loss_before=2.5, update_norm_shadow=1.2, update_norm_floor=1.1,
 )  # fmt: skip
 OPTIONAL = {field.name for field in fields(ClientReport) if field.default is None}
 MINIMAL = replace(FULL, **dict.fromkeys(OPTIONAL))
@@ -151,6 +152,7 @@ def test_the_shadow_reads_as_if_there_had_been_no_privacy():
     assert (shadow.firing_rate_after, shadow.layer_rates_after) == (0.3, [0.3, 0.3])
     assert shadow.class_rates_after == [0.3, 0.2, 0.1]
     assert (shadow.firing_rate_before, shadow.partition) == (0.1, 3)
+    assert (shadow.update_norm, shadow.loss_before) == (1.2, 2.5)
     with pytest.raises(RunError, match="partition 3 sent no shadow"):
         MINIMAL.as_shadow()
 

@@ -47,6 +47,7 @@ def check_combinations(config: Config) -> None:
         )
     _check_model(config)
     _check_measurements(config)
+    _check_aggregation(config)
     if not math.isclose(config.privacy.rate_epsilon, 0.0):
         raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
 
@@ -102,4 +103,30 @@ def _check_measurements(config: Config) -> None:
         raise ConfigError(
             f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
             f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
+        )
+
+
+def _check_aggregation(config: Config) -> None:
+    coordination = config.coordination
+    rule, count, byzantine = (
+        coordination.aggregation,
+        coordination.selected,
+        coordination.byzantine,
+    )
+    needed = {"krum": 2, "multi-krum": 2, "bulyan": 4}.get(rule, 0) * byzantine + 3
+    if rule in ("krum", "multi-krum", "bulyan") and count < needed:
+        raise ConfigError(
+            f"coordination.selected = {count} is too few for coordination.aggregation = {rule!r} "
+            f"with coordination.byzantine = {byzantine}: it needs at least {needed}"
+        )
+    if rule == "multi-krum" and coordination.krum_average > count - byzantine:
+        raise ConfigError(
+            f"coordination.krum-average = {coordination.krum_average} is more than "
+            f"coordination.selected - coordination.byzantine = {count - byzantine}: average at "
+            "most as many"
+        )
+    if rule == "trimmed-mean" and int(coordination.trim * count) < 1:
+        raise ConfigError(
+            f"coordination.trim = {coordination.trim} cuts off no one of coordination.selected = "
+            f"{count}: trim at least 1 / selected, or use another coordination.aggregation"
         )

@@ -59,11 +59,16 @@ ROUNDS = {
     "membrane_updates": pl.Float64,
     "state_bytes": pl.Int64,
     "gradient_bytes": pl.Int64,
+    "bytes_down": pl.Int64,
+    "bytes_up": pl.Int64,
 }
 """A row a round; round 0 is the global model before training.
 
 `epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
 asked counting as 0. `seconds` is wall time of the round. docs/metrics.md defines every column.
+asked counting as 0. `seconds` is wall time of the round. `bytes_down` and `bytes_up` are the
+records sent to and received from clients, as Flower counts bytes, without those of shadows.
+`effective_clients` and `weight_entropy` are null where a rule gives clients no shares.
 """
 
 CLIENTS = {

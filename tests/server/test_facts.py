@@ -14,6 +14,10 @@ from server.facts import _guarantee
         ("random", "fedavg", False),
         ("rate-difference", "fedavg", True),
         ("random", "rate-weighted", True),
+        ("round-robin", "median", False),
+        ("update-norm", "fedavg", False),
+        ("loss", "krum", True),
+        ("own:rule", "fedavg", True),
     ],
 )
 def test_rates_that_steer_the_model_are_said_to(selection, aggregation, feeds_back):
