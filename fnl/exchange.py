@@ -54,6 +54,7 @@ class ClientReport:
             where rates are sent in the clear.
         firing_rate_before_shadow: the rate before training as it would have read in the clear, for
             the shadow of a run that releases rates privately; likewise of layers and classes.
+        clip_norm: C after the last step; it moves under adaptive clipping only.
     """
 
     partition: int
@@ -81,6 +82,9 @@ class ClientReport:
     firing_rate_before_shadow: float | None = None
     layer_rates_before_shadow: list[float] | None = None
     class_rates_before_shadow: list[float] | None = None
+    gradient_norm_q10: float | None = None
+    gradient_norm_q90: float | None = None
+    clip_norm: float | None = None
 
     @property
     def rate_released(self) -> bool:

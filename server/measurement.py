@@ -112,6 +112,10 @@ def _report_values(report: ClientReport) -> Row:
         "update_norm",
         "train_loss",
         "seconds",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
     )
     return {name: getattr(report, name) for name in names}
 

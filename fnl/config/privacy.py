@@ -20,8 +20,9 @@ class PrivacyGroup(Group, frozen=True):
     noise_multiplier: NonNegative = 0.0
     """Fixes sigma for all clients, epsilon is then only reported; 0: sigma from epsilon."""
     clip_norm: Positive = 5.0
-    clipping: Literal["flat", "per-layer"] = "flat"
-    """Bound the whole gradient by C, or each of its P parameters by C/√P."""
+    clipping: Literal["flat", "per-layer", "adaptive", "automatic"] = "flat"
+    """Bound the whole gradient by C, each of its P parameters by C/√P, the whole by a C that
+    follows a quantile of the norms, or scale every gradient to C."""
     clipping_method: Literal["per-clip", "ghost"] = "per-clip"
     """Write every clip's gradient out, or only its norm; equal up to rounding."""
     accountant: Literal["rdp", "prv"] = "rdp"
@@ -35,3 +36,7 @@ class PrivacyGroup(Group, frozen=True):
     """C_r, the bound on what one clip contributes to the released rates."""
     noise_allocation: Literal["uniform-epsilon", "uniform-noise"] = "uniform-epsilon"
     """The least noise for each client's budget, or one noise that keeps every client's."""
+    clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The share of clips that an adaptive bound leaves unclipped."""
+    clip_learning_rate: Positive = 0.2
+    """How fast an adaptive bound moves: a step is a factor exp(-rate * (share - quantile))."""

@@ -13,6 +13,11 @@ def check_privacy(config: Config) -> None:
         ConfigError: naming the first combination and what would be right.
     """
     _check_rate_release(config)
+    if config.evaluation.shadow and config.is_private and config.privacy.secure_noise:
+        raise ConfigError(
+            "evaluation.shadow needs the mini-batches of the private steps again, which "
+            "privacy.secure-noise = true draws once and forgets: use one of the two"
+        )
 
 
 def _check_rate_release(config: Config) -> None:
