@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from clients.rates import Fields, clear_rates, comparable_rates, released_rates
 from clients.spending import noise_of, plan_of, refuse_overdraft, workload_of
 from fnl.config import Config
+from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
 from fnl.privacy.budget import Noise
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingSummary, train
+from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
 from fnl.privacy.ledger import Ledger
 from fnl.privacy.noise import NoiseSource, SecureNoise
 from fnl.randomness import Purpose, stream, torch_stream
@@ -111,7 +113,7 @@ class _Client:
         self.classes = federation.classes
         self.inputs = federation.inputs
         self.features, self.labels = federation.client_clips(partition)
-        self.plan = plan_of(config, len(self.labels))
+        self.plan = plan_of(config, len(self.labels), server_round)
         self.work = workload_of(config, partition, len(self.labels))
         adaptive = config.privacy.clipping == "adaptive"
         self.clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
@@ -175,8 +177,17 @@ class _Client:
             batches=self._stream(Purpose.BATCHES),
             mechanism=self._mechanism(noise.gradients) if noise else None,
             noise=self._stream(Purpose.PRIVACY_NOISE),
+            augment=self._augment(),
         )
         return get_weights(network), summary
+
+    def _augment(self) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        path = (self.server_round, self.partition)
+        # what is drawn here looks at no data and hides nothing: never secure
+        generator = torch_stream(self.config.run.seed, Purpose.AUGMENTATION, *path)
+        return partial(Augmentation(), stream=generator)
 
     def _rate_noise(self) -> NoiseSource:
         if self.config.privacy.secure_noise:
