@@ -93,6 +93,8 @@ def train_round(
         shadow = client.measure(shadow_weights)
         report = replace(report, **client.shadow_rates(before, shadow, noise))
     report = replace(report, seconds=time.perf_counter() - started)
+    if config.run.strict_privacy:
+        report = report.accounted_only()
     return RoundOutcome(trained, report, ledger, shadow_weights, summary.clip_norm)
 
 

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    CLIENT_NOISE = 20
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -29,11 +29,13 @@ ROUNDS = {
     "epsilon_max": pl.Float64,
     "epsilon_mean": pl.Float64,
     "seconds": pl.Float64,
+    "epsilon_client": pl.Float64,
 }
 """A row a round; round 0 is the global model before training.
 
 `epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
-asked counting as 0. `seconds` is wall time of the round.
+asked counting as 0; `epsilon_client` is the largest client-level ε of any client. `seconds` is wall
+time of the round.
 """
 
 CLIENTS = {
