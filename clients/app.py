@@ -8,11 +8,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from clients.kept_update import keep_update, take_update
-from clients.ledger_state import load_ledger, save_ledger
+from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
 from clients.training import train_round
 from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
+from fnl.errors import BudgetError
 from fnl.runtime.determinism import one_thread
 
 app = ClientApp()
@@ -47,16 +48,22 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
-    with one_thread():
-        outcome = train_round(
-            config,
-            open_federation(config),
-            partition=int(context.node_config["partition-id"]),
-            server_round=server_round,
-            weights=exchange.from_arrays(weights),
-            ledger=load_ledger(context.state),
-        )
+    try:
+        with one_thread():
+            outcome = train_round(
+                config,
+                open_federation(config),
+                partition=int(context.node_config["partition-id"]),
+                server_round=server_round,
+                weights=exchange.from_arrays(weights),
+                ledger=load_ledger(context.state),
+                clip_norm=load_clip_norm(context.state),
+            )
+    except BudgetError as refusal:
+        reason = ConfigRecord({"reason": str(refusal)})
+        return Message(RecordDict({exchange.REFUSAL: reason}), reply_to=message)
     save_ledger(context.state, outcome.ledger)
+    save_clip_norm(context.state, outcome.clip_norm)
     content = RecordDict(
         {
             exchange.ARRAYS: exchange.to_arrays(outcome.weights),

@@ -88,6 +88,7 @@ class Coordinator:
             RunError: if a rule returns what it must not.
         """
         settings = self._settings
+        reports = [report.in_range() for report in reports]
         context = RoundContext(
             server_round=server_round,
             candidates=tuple(reports),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -101,7 +102,7 @@ def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
             "score_floor": float(floor.scores[position]) if floor else None,
             "rank_floor": int(floor_ranks[position]) if floor_ranks is not None else None,
             "weight": weights.get(position),
-            "rate_released": False,
+            "rate_released": report.rate_released,
         }
         rows.append(row | _report_values(report) | client_shift(report))
     return rows
@@ -127,8 +128,17 @@ def _report_values(report: ClientReport) -> Row:
         "firing_rate_floor",
         "predicted_rate_shift",
         "predicted_rate_shift_sd",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
     )
-    return {name: getattr(report, name) for name in names}
+    return {name: _or_null(getattr(report, name)) for name in names}
+
+
+def _or_null(value: float | None) -> float | None:
+    """Return None for nan, which stands for a number that a client withholds."""
+    return None if value is None or math.isnan(value) else value
 
 
 def global_layer_rows(
@@ -177,8 +187,8 @@ def _layers(report: ClientReport) -> list[Row]:
     rows: list[Row] = []
     for layer, after in enumerate(report.layer_rates_after):
         row: Row = {"layer": layer}
-        row |= {name: values[layer] if values else None for name, values in lists.items()}
+        row |= {name: _or_null(values[layer]) if values else None for name, values in lists.items()}
         if report.layer_rates_shadow:
-            row["rate_shift"] = after - report.layer_rates_shadow[layer]
+            row["rate_shift"] = _or_null(after - report.layer_rates_shadow[layer])
         rows.append(row)
     return rows

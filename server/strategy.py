@@ -17,6 +17,7 @@ from fnl.errors import RunError
 from fnl.participation import candidates
 from fnl.weights import Weights
 from server.aggregation import OptimizerState, server_step
+from server.client_privacy import privatise
 from server.context import History
 from server.coordination import Coordination, Coordinator, RoundOutcome
 from server.replies import Answer, answers
@@ -131,7 +132,10 @@ class RateStrategy(FedAvg):
             models = [answer.floor_weights for answer in answered]
             floor_after, _ = self._step(server_round, answered, models, floor_decision)
         models = [answer.weights for answer in answered]
-        after, self._optimizer_state = self._step(server_round, answered, models, decision)
+        private = self._config.is_client_private
+        after, self._optimizer_state = self._step(
+            server_round, answered, models, decision, private=private
+        )
         taken = [reports[position].partition for position in decision.selected]
         self._history = self._history.after(server_round, taken)
         for reply in replies:
@@ -163,16 +167,26 @@ class RateStrategy(FedAvg):
         answered: Sequence[Answer],
         models: Sequence[Weights | None],
         decision: Coordination,
+        *,
+        private: bool = False,
     ) -> tuple[Weights, OptimizerState]:
-        """Return the next global weights and the optimizer's next state, and change nothing."""
+        """Return the next global weights and the optimizer's next state, and change nothing.
+
+        With `private` every client's part of the aggregate is bounded and hidden in noise.
+        """
         selected = [_there(models[position]) for position in decision.selected]
-        aggregate = self._coordinator.combine(
-            server_round,
-            [answer.report for answer in answered],
-            selected,
-            decision,
-            before=self._global,
-        )
+        if private and decision.weights is not None:
+            aggregate = privatise(
+                self._config, server_round, self._global, selected, decision.weights
+            )
+        else:
+            aggregate = self._coordinator.combine(
+                server_round,
+                [answer.report for answer in answered],
+                selected,
+                decision,
+                before=self._global,
+            )
         return server_step(
             self._config.coordination,
             self._asked_grid(),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from fnl.config.groups import Config
+from fnl.config.privacy_combinations import check_privacy
 from fnl.errors import ConfigError
 
 
@@ -48,8 +47,7 @@ def check_combinations(config: Config) -> None:
     _check_model(config)
     _check_measurements(config)
     _check_aggregation(config)
-    if not math.isclose(config.privacy.rate_epsilon, 0.0):
-        raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
+    check_privacy(config)
 
 
 def _check_model(config: Config) -> None:
@@ -94,7 +92,7 @@ def _check_measurements(config: Config) -> None:
             )
     if not evaluation.sensitivity:
         return
-    if config.privacy.mode != "record":
+    if not config.is_private:
         raise ConfigError(
             "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
             f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
