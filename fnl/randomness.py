@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    CLIENT_NOISE = 20
     FLOOR = 24
 
 

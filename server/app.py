@@ -20,8 +20,9 @@ from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
 from server import comparison, measurement
-from server.coordination import RoundOutcome
-from server.facts import run_facts
+from server.client_privacy import epsilon_client
+from server.coordination import Coordinator, RoundOutcome
+from server.facts import privacy_warnings, run_facts
 from server.faults import fault_rows_of, taken_values
 from server.federation_nodes import nodes_by_partition
 from server.guarded_strategy import GuardedStrategy
@@ -39,6 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     check_name(config)
     if config.run.tensorboard:
         check_tensorboard()
+    Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_federation(config)
     nodes = nodes_by_partition(grid, config.data.clients)
     directory = RunDirectory.open(
@@ -47,6 +49,8 @@ def main(grid: Grid, context: Context) -> None:
     notify(grid, f"run directory {directory.path}")
     for note in directory.notes:
         notify(grid, note)
+    for warning in privacy_warnings(config, federation):
+        notify(grid, f"warning: {warning}")
     try:
         with one_thread():
             _run(config, federation, nodes, grid, directory)
@@ -157,6 +161,8 @@ class _Recorder:
         if self._config.is_private:
             clients = self._config.data.clients
             round_row |= measurement.epsilon_values(self._spending.epsilons, clients)
+        if self._config.is_client_private:
+            round_row["epsilon_client"] = epsilon_client(self._config, server_round)
         now = time.perf_counter()
         round_row["seconds"] = now - self._round_started
         self._round_started = now

@@ -116,7 +116,7 @@ class GuardedStrategy(Strategy):
             required=_required(config),
             layers=self._layers,
             classes=self._classes,
-            private=config.privacy.mode == "record",
+            private=config.is_private,
             epsilons=self.spending.reported,
             max_update_norm=config.coordination.max_update_norm,
         )
@@ -136,18 +136,24 @@ class GuardedStrategy(Strategy):
         )
 
     def _with_spent_rounds(self, message: Message) -> Message:
-        spent = self.spending.rounds(self._partition_of[message.metadata.dst_node_id])
+        partition = self._partition_of[message.metadata.dst_node_id]
+        spent, bound = self.spending.rounds(partition), self.spending.clip_norm(partition)
         config = message.content[exchange.CONFIG]
         if not self._simulated or not spent or not isinstance(config, ConfigRecord):
             return message
         content = RecordDict(dict(message.content))
-        content[exchange.CONFIG] = ConfigRecord({**config, exchange.SPENT_ROUNDS: list(spent)})
+        told = ConfigRecord({**config, exchange.SPENT_ROUNDS: list(spent)})
+        if bound is not None:
+            told[exchange.CLIP_NORM] = bound
+        content[exchange.CONFIG] = told
         message.content = content  # candidates share one content, and these rounds are this one's
         return message
 
 
 def _required(config: Config) -> tuple[str, ...]:
     """Return the arrays that every answer must carry."""
+    if config.coordination.probe:  # the selected are asked for them later
+        return ()
     shadow = (exchange.SHADOW_ARRAYS,) if config.evaluation.shadow else ()
     floor = (exchange.FLOOR_ARRAYS,) if config.evaluation.floor else ()
     return (exchange.ARRAYS, *shadow, *floor)

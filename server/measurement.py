@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -47,9 +48,12 @@ def coordination_values(outcome: RoundOutcome) -> Row:
     before, after = aggregation.flatten(outcome.before), aggregation.flatten(outcome.after)
     values: Row = {
         "update_norm": float(np.linalg.norm(after - before)),
-        "effective_clients": aggregation.effective_clients(outcome.decision.weights),
-        "weight_entropy": aggregation.weight_entropy(outcome.decision.weights),
+        "bytes_down": outcome.bytes_down,
+        "bytes_up": outcome.bytes_up,
     }
+    if (shares := outcome.decision.weights) is not None:
+        values["effective_clients"] = aggregation.effective_clients(shares)
+        values["weight_entropy"] = aggregation.weight_entropy(shares)
     return values | shadow_values(outcome) | floor_values(outcome)
 
 
@@ -80,7 +84,9 @@ def epsilon_values(epsilons: Mapping[int, float], clients: int) -> Row:
 def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
     """Return a row a candidate."""
     decision, shadow, floor = outcome.decision, outcome.shadow_decision, outcome.floor_decision
-    weights = dict(zip(decision.selected.tolist(), decision.weights.tolist(), strict=True))
+    positions = decision.selected.tolist()
+    shares = [None] * len(positions) if decision.weights is None else decision.weights.tolist()
+    weights = dict(zip(positions, shares, strict=True))
     ranks = ranking.ranks(decision.scores)
     shadow_ranks = ranking.ranks(shadow.scores) if shadow else None
     floor_ranks = ranking.ranks(floor.scores) if floor else None
@@ -96,7 +102,7 @@ def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
             "score_floor": float(floor.scores[position]) if floor else None,
             "rank_floor": int(floor_ranks[position]) if floor_ranks is not None else None,
             "weight": weights.get(position),
-            "rate_released": False,
+            "rate_released": report.rate_released,
         }
         rows.append(row | _report_values(report) | client_shift(report))
     return rows
@@ -122,8 +128,17 @@ def _report_values(report: ClientReport) -> Row:
         "firing_rate_floor",
         "predicted_rate_shift",
         "predicted_rate_shift_sd",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
     )
-    return {name: getattr(report, name) for name in names}
+    return {name: _or_null(getattr(report, name)) for name in names}
+
+
+def _or_null(value: float | None) -> float | None:
+    """Return None for nan, which stands for a number that a client withholds."""
+    return None if value is None or math.isnan(value) else value
 
 
 def global_layer_rows(
@@ -172,8 +187,8 @@ def _layers(report: ClientReport) -> list[Row]:
     rows: list[Row] = []
     for layer, after in enumerate(report.layer_rates_after):
         row: Row = {"layer": layer}
-        row |= {name: values[layer] if values else None for name, values in lists.items()}
+        row |= {name: _or_null(values[layer]) if values else None for name, values in lists.items()}
         if report.layer_rates_shadow:
-            row["rate_shift"] = after - report.layer_rates_shadow[layer]
+            row["rate_shift"] = _or_null(after - report.layer_rates_shadow[layer])
         rows.append(row)
     return rows

@@ -19,13 +19,13 @@ class Answer:
 
     Attributes:
         report: its numbers.
-        weights: its trained weights, on the message's memory.
+        weights: its trained weights, on the message's memory; None while they wait on the client.
         shadow_weights: the same without privacy; None without shadows.
         floor_weights: the same without privacy and with other draws; None if none were sent.
     """
 
     report: ClientReport
-    weights: Weights
+    weights: Weights | None
     shadow_weights: Weights | None
     floor_weights: Weights | None = None
 
@@ -36,6 +36,7 @@ def answers(
     *,
     asked: int,
     partition_of: Mapping[int, int],
+    weights: bool = True,
     shadow: bool,
 ) -> list[Answer]:
     """Return the answers in partition order.
@@ -45,6 +46,7 @@ def answers(
         replies: what came back.
         asked: number of candidates; the answers of some may not have been taken.
         partition_of: node id -> partition.
+        weights: whether each must carry its weights.
         shadow: whether each must carry shadow weights.
 
     Raises:
@@ -55,22 +57,25 @@ def answers(
     parsed = []
     for reply in replies:
         try:
-            parsed.append(_parse(reply, shadow=shadow))
+            parsed.append(_parse(reply, weights=weights, shadow=shadow))
         except RunError as error:
             partition = partition_of.get(reply.metadata.src_node_id)
             raise RunError(f"round {server_round}, partition {partition}: {error}") from None
     return sorted(parsed, key=lambda answer: answer.report.partition)
 
 
-def _parse(reply: Message, *, shadow: bool) -> Answer:
+def _parse(reply: Message, *, weights: bool, shadow: bool) -> Answer:
     record = reply.content.get(exchange.METRICS)
     if not isinstance(record, MetricRecord):
         raise RunError("a candidate sent no report")
     report = ClientReport.from_record(record)
-    weights = _weights(reply, exchange.ARRAYS)
-    plain = _weights(reply, exchange.SHADOW_ARRAYS) if shadow else None
-    floor = exchange.FLOOR_ARRAYS in reply.content
-    return Answer(report, weights, plain, _weights(reply, exchange.FLOOR_ARRAYS) if floor else None)
+    floor = weights and exchange.FLOOR_ARRAYS in reply.content
+    return Answer(
+        report,
+        _weights(reply, exchange.ARRAYS) if weights else None,
+        _weights(reply, exchange.SHADOW_ARRAYS) if shadow else None,
+        _weights(reply, exchange.FLOOR_ARRAYS) if floor else None,
+    )
 
 
 def _weights(reply: Message, key: str) -> Weights:

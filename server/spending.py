@@ -20,7 +20,8 @@ class _State(BaseModel):
     rounds: list[tuple[int, list[int]]]
     reported: list[tuple[int, float]]
     assumed: list[tuple[int, float]]
-    steps: list[tuple[int, tuple[float, float, int]]]
+    steps: list[tuple[int, tuple[float, float, int, float]]]
+    clip_norms: list[tuple[int, float]]
 
 
 class Spending:
@@ -36,7 +37,8 @@ class Spending:
         self._rounds: dict[int, list[int]] = {}
         self._reported: dict[int, float] = {}
         self._assumed: dict[int, float] = {}
-        self._steps: dict[int, tuple[float, float, int]] = {}
+        self._steps: dict[int, tuple[float, float, int, float]] = {}
+        self._clip_norms: dict[int, float] = {}
 
     @property
     def reported(self) -> Mapping[int, float]:
@@ -52,6 +54,10 @@ class Spending:
         """Return the rounds that `partition` is taken to have trained in so far."""
         return self._rounds.get(partition, [])
 
+    def clip_norm(self, partition: int) -> float | None:
+        """Return where the adaptive bound of `partition` stood after its last answer, if it did."""
+        return self._clip_norms.get(partition)
+
     def answered(self, server_round: int, reports: Iterable[ClientReport]) -> None:
         """Book what candidates report of `server_round`."""
         for report in reports:
@@ -60,9 +66,11 @@ class Spending:
                 continue
             self._reported[report.partition] = report.epsilon
             self._assumed.pop(report.partition, None)
-            if report.noise_multiplier:
-                steps = (report.noise_multiplier, report.sample_rate, report.steps)
-                self._steps[report.partition] = steps
+            if report.noise_multiplier and report.delta:
+                sigma, rate = report.noise_multiplier, report.sample_rate
+                self._steps[report.partition] = (sigma, rate, report.steps, report.delta)
+            if report.clip_norm is not None and self._config.privacy.clipping == "adaptive":
+                self._clip_norms[report.partition] = report.clip_norm
 
     def lost(self, server_round: int, partition: int) -> float | None:
         """Book a candidate of `server_round` whose answer was not taken; it may have trained.
@@ -71,7 +79,7 @@ class Spending:
             The ε it is taken to have spent; infinite if nothing bounds it, None without privacy.
         """
         self._rounds.setdefault(partition, []).append(server_round)
-        if self._config.privacy.mode != "record":
+        if not self._config.is_private:
             return None
         self._assumed[partition] = self._bound(partition)
         return self._assumed[partition]
@@ -81,10 +89,10 @@ class Spending:
         privacy = self._config.privacy
         bound = privacy.epsilon if privacy.noise_multiplier == 0 else math.inf
         if privacy.rate_release == "none" and partition in self._steps:
-            noise_multiplier, sample_rate, steps = self._steps[partition]
+            noise_multiplier, sample_rate, steps, delta = self._steps[partition]
             total = steps * len(self.rounds(partition))
             spent = Ledger().spend(noise_multiplier, sample_rate, total)
-            bound = min(bound, spent.epsilon(privacy.delta, privacy.accountant))
+            bound = min(bound, spent.epsilon(delta, privacy.accountant))
         return max(bound, self._reported.get(partition, 0.0))
 
     def state(self) -> dict[str, JsonValue]:
@@ -94,6 +102,7 @@ class Spending:
             "reported": [[partition, value] for partition, value in self._reported.items()],
             "assumed": [[partition, value] for partition, value in self._assumed.items()],
             "steps": [[partition, list(value)] for partition, value in self._steps.items()],
+            "clip_norms": [[partition, value] for partition, value in self._clip_norms.items()],
         }
 
     def restore(self, state: object) -> None:
@@ -107,3 +116,4 @@ class Spending:
         self._reported = dict(parsed.reported)
         self._assumed = dict(parsed.assumed)
         self._steps = dict(parsed.steps)
+        self._clip_norms = dict(parsed.clip_norms)

@@ -74,12 +74,25 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("training.optimizer", "lbfgs"), ("training.learning-rate", 0.0),
         ("training.momentum", 1.0), ("training.momentum", -0.1), ("training.batch-size", 0),
         ("training.local-epochs", 0.0),
-        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", 0.0),
+        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", -0.1),
         ("privacy.delta", 1.0), ("privacy.noise-multiplier", -1.0), ("privacy.clip-norm", 0.0),
         ("privacy.accountant", "moments"), ("privacy.rate-release", "laplace"),
-        ("privacy.rate-epsilon", -1.0),
+        ("privacy.rate-epsilon", -1.0), ("privacy.rate-clip-norm", 0.0),
+        ("privacy.noise-allocation", "equal"), ("privacy.clip-quantile", 0.0),
+        ("privacy.clip-quantile", 1.0), ("privacy.clip-learning-rate", 0.0),
+        ("privacy.clipping", "global"), ("privacy.client-epsilon", 0.0),
+        ("privacy.client-delta", 1.0), ("privacy.client-noise-multiplier", -1.0),
+        ("privacy.client-clip-norm", 0.0),
         ("coordination.candidates", 0), ("coordination.selected", 0),
-        ("coordination.selection", "best"), ("coordination.aggregation", "median"),
+        ("coordination.selection", "best"), ("coordination.aggregation", "mean"),
+        ("coordination.selection", "mine:"), ("coordination.aggregation", ":mine"),
+        ("coordination.target-rate", 1.1), ("coordination.rate-band", -0.1),
+        ("coordination.rate-offset", 0.0), ("coordination.mixing", 0.0),
+        ("coordination.trim", 0.5), ("coordination.byzantine", -1),
+        ("coordination.krum-average", -1), ("coordination.server-optimizer", "adam"),
+        ("coordination.server-learning-rate", 0.0), ("coordination.server-momentum", 1.0),
+        ("coordination.server-beta2", 1.0), ("coordination.server-tau", 0.0),
+        ("training.proximal-mu", -0.1),
         ("evaluation.every", 0), ("evaluation.split", "train"),
     ],
 )  # fmt: skip
@@ -111,6 +124,65 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
             "evaluation.sensitivity",
             "training.optimizer = 'sgd'",
         ),
+        (
+            {"coordination.aggregation": "krum", "coordination.selected": 4},
+            "coordination.selected = 4",
+            "at least 5",
+        ),
+        (
+            {"coordination.aggregation": "bulyan", "coordination.byzantine": 2},
+            "coordination.selected = 8",
+            "at least 11",
+        ),
+        (
+            {"coordination.aggregation": "multi-krum", "coordination.krum-average": 8},
+            "coordination.krum-average = 8",
+            "average at most",
+        ),
+        (
+            {"coordination.aggregation": "trimmed-mean", "coordination.trim": 0.1},
+            "coordination.trim = 0.1",
+            "1 / selected",
+        ),
+        ({"privacy.rate-epsilon": 1.0}, "privacy.rate-epsilon", "gaussian"),
+        ({"privacy.rate-release": "gaussian"}, "privacy.rate-epsilon", "privacy.epsilon"),
+        (
+            {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 8.0},
+            "privacy.rate-epsilon",
+            "smaller",
+        ),
+        (
+            {
+                "privacy.rate-release": "gaussian",
+                "privacy.rate-epsilon": 1.0,
+                "privacy.mode": "none",
+            },
+            "privacy.rate-release",
+            "record",
+        ),
+        (
+            {"privacy.secure-noise": True, "evaluation.shadow": True},
+            "evaluation.shadow",
+            "privacy.secure-noise",
+        ),
+        ({"privacy.mode": "client"}, "coordination.selection", "random, round-robin"),
+        (
+            {"privacy.mode": "both", "coordination.selection": "random"},
+            "coordination.aggregation",
+            "fedavg",
+        ),
+        ({"run.strict-privacy": True}, "run.strict-privacy", "privacy.rate-release"),
+        ({"run.strict-privacy": True, "privacy.mode": "none"}, "run.strict-privacy", "record"),
+        (
+            {"run.strict-privacy": True, "evaluation.shadow": True},
+            "run.strict-privacy",
+            "evaluation.shadow",
+        ),
+        (
+            {"run.strict-privacy": True, "coordination.selection": "random"},
+            "run.strict-privacy",
+            "coordination.aggregation",
+        ),
     ],
 )
 def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
@@ -121,8 +193,17 @@ def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
 
 
 def test_combinations_on_the_edge_are_allowed():
+    public = {"coordination.selection": "random", "coordination.aggregation": "fedavg"}
+    for mode in ("client", "both"):
+        parse_config({**public, "privacy.mode": mode})
+    parse_config({**public, "run.strict-privacy": True})
+    released = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 1.0}
+    parse_config({**released, "run.strict-privacy": True})
+    parse_config({"privacy.delta": 0.0, "privacy.secure-noise": True})
     parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
     parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})
+    for rule, selected in (("krum", 5), ("multi-krum", 5), ("bulyan", 7), ("trimmed-mean", 5)):
+        parse_config({"coordination.aggregation": rule, "coordination.selected": selected})
     for hop in (5, 8, 10, 20, 25, 40, 50, 100):
         parse_config({"data.frame-hop-ms": hop})
 

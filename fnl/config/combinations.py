@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from fnl.config.groups import Config
+from fnl.config.privacy_combinations import check_privacy
 from fnl.errors import ConfigError
 
 
@@ -52,8 +51,8 @@ def check_combinations(config: Config) -> None:
         )
     _check_model(config)
     _check_measurements(config)
-    if not math.isclose(config.privacy.rate_epsilon, 0.0):
-        raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
+    _check_aggregation(config)
+    check_privacy(config)
 
 
 def _check_model(config: Config) -> None:
@@ -98,7 +97,7 @@ def _check_measurements(config: Config) -> None:
             )
     if not evaluation.sensitivity:
         return
-    if config.privacy.mode != "record":
+    if not config.is_private:
         raise ConfigError(
             "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
             f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
@@ -107,4 +106,30 @@ def _check_measurements(config: Config) -> None:
         raise ConfigError(
             f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
             f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
+        )
+
+
+def _check_aggregation(config: Config) -> None:
+    coordination = config.coordination
+    rule, count, byzantine = (
+        coordination.aggregation,
+        coordination.selected,
+        coordination.byzantine,
+    )
+    needed = {"krum": 2, "multi-krum": 2, "bulyan": 4}.get(rule, 0) * byzantine + 3
+    if rule in ("krum", "multi-krum", "bulyan") and count < needed:
+        raise ConfigError(
+            f"coordination.selected = {count} is too few for coordination.aggregation = {rule!r} "
+            f"with coordination.byzantine = {byzantine}: it needs at least {needed}"
+        )
+    if rule == "multi-krum" and coordination.krum_average > count - byzantine:
+        raise ConfigError(
+            f"coordination.krum-average = {coordination.krum_average} is more than "
+            f"coordination.selected - coordination.byzantine = {count - byzantine}: average at "
+            "most as many"
+        )
+    if rule == "trimmed-mean" and int(coordination.trim * count) < 1:
+        raise ConfigError(
+            f"coordination.trim = {coordination.trim} cuts off no one of coordination.selected = "
+            f"{count}: trim at least 1 / selected, or use another coordination.aggregation"
         )

@@ -23,3 +23,5 @@ class RunGroup(Group, frozen=True):
     """Seconds that a round waits for its candidates."""
     tensorboard: bool = False
     """Also write the rounds as TensorBoard events."""
+    strict_privacy: bool = False
+    """A client sends nothing that is not public or in its ledger."""

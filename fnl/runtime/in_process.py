@@ -143,6 +143,8 @@ class InProcessGrid(Grid):
     def _keep(self, message: Message, reply: Message, state: RecordDict) -> Message:
         if state:
             self._states[message.metadata.dst_node_id] = state
+        else:
+            self._states.pop(message.metadata.dst_node_id, None)
         self._on_reply(reply)
         return reply
 

@@ -59,6 +59,9 @@ ROUNDS = {
     "membrane_updates": pl.Float64,
     "state_bytes": pl.Int64,
     "gradient_bytes": pl.Int64,
+    "bytes_down": pl.Int64,
+    "bytes_up": pl.Int64,
+    "epsilon_client": pl.Float64,
     "answered": pl.Int64,
     "rejected": pl.Int64,
     "selected": pl.Int64,
@@ -66,10 +69,11 @@ ROUNDS = {
 """A row a round; round 0 is the global model before training.
 
 `epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
-asked counting as 0. `seconds` is wall time of the round. `answered` candidates gave a usable
-answer, `rejected` counts what was wrong (a row each in the faults), `selected` is how many were
-averaged: fewer than `coordination.selected` where fewer answered.
-docs/metrics.md defines every column.
+asked counting as 0; `epsilon_client` is the largest client-level ε of any client. `seconds` is wall
+time of the round. `effective_clients` and `weight_entropy` are null where a rule gives clients no
+shares. `answered` candidates gave a usable answer, `rejected` counts what was wrong (a row each in
+the faults), `selected` is how many were averaged: fewer than `coordination.selected` where fewer
+answered. docs/metrics.md defines every column.
 """
 
 CLIENTS = {
@@ -103,10 +107,15 @@ CLIENTS = {
     "rank_floor": pl.Int64,
     "predicted_rate_shift": pl.Float64,
     "predicted_rate_shift_sd": pl.Float64,
+    "rate_noise": pl.Float64,
+    "gradient_norm_q10": pl.Float64,
+    "gradient_norm_q90": pl.Float64,
+    "clip_norm": pl.Float64,
 }
 """A row a (round, candidate). `weight` is null for a candidate that was not selected.
 
-`rate_released` says whether the rates left the client through an accounted mechanism.
+`rate_released` says whether the rates left the client through an accounted mechanism, `rate_noise`
+the standard deviation of its noise. `clip_norm` is the bound after the client's last step.
 """
 
 LAYERS = {

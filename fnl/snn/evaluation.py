@@ -31,6 +31,7 @@ class Evaluation:
         activity: mean number of non-zero values that a clip sends into each linear map and into
             the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
             operations count. The first is of the encoded input, the others are of spikes.
+        clip_rates: firing rate of each spiking layer on each clip, float64 [n, L].
         membranes: statistics of the membranes of each spiking layer; None where they were not
             taken, and for a neuron of one's own that has no `observe`. Their spike counts are left
             out: `firing` has them.
@@ -40,6 +41,7 @@ class Evaluation:
     accuracy: float
     firing: FiringStatistics
     activity: tuple[NDArray[np.float64], ...]
+    clip_rates: NDArray[np.float64]
     membranes: tuple[SpikeStatistics | None, ...] = ()
 
     @property
@@ -78,6 +80,7 @@ def evaluate(
     loss, correct = 0.0, 0
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
+    clip_rates: list[Tensor] = []
     firing: FiringStatistics | None = None
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
@@ -96,13 +99,16 @@ def evaluate(
                 if recorded
                 else observed
             )
+            rates = [layer.double().mean(dim=1) / inputs.shape[1] for layer in trace.counts]
+            clip_rates.append(torch.stack(rates, dim=1))
             batch = _per_class(trace.counts, target, classes, steps=inputs.shape[1])
             firing = batch if firing is None else firing + batch
     if firing is None:  # unreachable: there is at least one batch
         raise ValueError("there are no clips to evaluate on")
     n = len(labels)
     activity = tuple((layer / n).numpy() for layer in active)
-    return Evaluation(loss / n, correct / n, firing, activity, tuple(recorded))
+    rates = torch.cat(clip_rates).numpy()
+    return Evaluation(loss / n, correct / n, firing, activity, rates, tuple(recorded))
 
 
 def _without_counts(layer: SpikeStatistics | None) -> SpikeStatistics | None:
