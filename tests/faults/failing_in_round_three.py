@@ -5,11 +5,12 @@ from __future__ import annotations
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.app import identify, train
+from clients.app import identify, train, upload
 from fnl import exchange
 
 app = ClientApp()
 app.query()(identify)
+app.query(exchange.UPLOAD)(upload)
 
 
 @app.train()

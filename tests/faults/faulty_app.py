@@ -14,7 +14,7 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.app import identify, train
+from clients.app import identify, train, upload
 from fnl import exchange
 from tests.faults.injection import corrupt
 
@@ -23,6 +23,7 @@ HANG_SECONDS = 3600.0
 
 app = ClientApp()
 app.query()(identify)
+app.query(exchange.UPLOAD)(upload)
 
 
 @app.train()

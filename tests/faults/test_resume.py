@@ -219,6 +219,25 @@ def test_a_failed_run_goes_on_from_the_round_it_failed_in(flat, whole):
     assert_same_run(_path(flat), whole[0])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"coordination.server-optimizer": "fedadam", "coordination.selection": "round-robin"},
+        {"privacy.clipping": "adaptive", "evaluation.floor": True},
+        {"coordination.aggregation": "afedsnn", "coordination.probe": True},
+    ],
+    ids=["server optimizer", "adaptive clipping", "information age"],
+)
+def test_what_is_remembered_between_rounds_is_restored(flat, changes):
+    flat = parse_config(flat | changes).flat()
+    whole = flat | {"run.name": "whole"}
+    _run(whole)
+    with pytest.raises(RunError, match="no clips today"):
+        _run(flat, "tests.faults.failing_in_round_three:app")
+    assert "resumed after round 2" in _run(flat)
+    assert_same_run(_path(flat), _path(whole))
+
+
 def test_a_directory_that_was_moved_goes_on_where_it_is(whole, stopped, tmp_path):
     moved = tmp_path / "elsewhere" / "renamed"
     moved.parent.mkdir()
