@@ -127,10 +127,10 @@ def lay_out(
             rect=(0, 0, 1, 1 - heading / height), h_pad=0.05, w_pad=0.05, hspace=0.04, wspace=0.04
         )
         figure = Figure(figsize=(width, height), layout=engine)
-        grid = figure.subplots(down, across, squeeze=False).flat
+        grid = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, panel in zip(grid, panels, strict=False):
             panel(axes)
-        for axes in list(grid)[len(panels) :]:
+        for axes in grid[len(panels) :]:
             axes.remove()
         left, top = _MARGIN_INCHES / width, 1 - _MARGIN_INCHES / height
         heading_style = {"ha": "left", "va": "top", "linespacing": _LINE_SPACING}

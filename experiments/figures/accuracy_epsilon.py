@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def _few(rows: pl.DataFrame, key: str) -> tuple[int, str]:
     return rows[key].n_unique(), key
 
 
-def _where(table: pl.DataFrame, values: dict[str, object]) -> pl.DataFrame:
+def _where(table: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
     """Return rows with these values; a twin, which has no privacy keys, matches any of them."""
     for key, value in values.items():
         same = pl.col(key).eq_missing(pl.lit(value))

@@ -52,7 +52,7 @@ def draw_all(entries: Iterable[Entry]) -> tuple[list[Drawn], list[Gap]]:
     gaps: list[Gap] = []
     for entry in entries:
         try:
-            figures = {columns: entry.draw(columns) for columns in COLUMNS}
+            figures: dict[Columns, Figure] = {width: entry.draw(width) for width in COLUMNS}
         except LeftOut as reason:
             gaps.append(Gap(entry.name, str(reason)))
         else:

@@ -26,6 +26,8 @@ def labels_held(config: Config, features: str) -> pl.DataFrame:
     Raises:
         LeftOut: if this machine no longer has the run's features.
     """
+    if not features:
+        raise LeftOut("the run does not say which features it used: who holds what is not known")
     path = cache_dir(config.data) / "features" / features
     try:
         store = FeatureStore.open(path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
+from matplotlib.figure import Figure
+
+from experiments.figure_style import Columns
 
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
@@ -14,7 +15,7 @@ from experiments.figures.heat_maps import heat_maps
 from experiments.figures.labels_held import labels_held
 from experiments.figures.left_out import LeftOut
 from experiments.figures.looks import WITHOUT_DP
-from experiments.figures.of_run import read_audit
+from experiments.figures.of_run import features_of, read_audit
 from experiments.figures.pareto import pareto_front
 from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.privacy_spent import privacy_spent
@@ -24,6 +25,7 @@ from experiments.figures.selection_shares import selection_shares
 from experiments.figures.sparsity_memory import INDICATORS, shift_against_indicators
 from experiments.run_tables import read_tables
 from fnl.errors import RunError
+from fnl.runtime.run_directory import read_run
 
 _MEMBRANES = ["membrane_variance", "membrane_autocorrelation"]
 
@@ -57,7 +59,7 @@ def of_grid(grid: GridTables) -> list[Entry]:
         Entry(
             "ranks",
             "The clients' ranks from round to round, at the smallest budget and in its twin.",
-            lambda c: rank_bump(**_rankings(grid), columns=c, about=about),
+            lambda c: rank_bump(_rankings(grid), selected=_selected(grid), columns=c, about=about),
         ),
         Entry(
             "selection-shares",
@@ -134,16 +136,13 @@ def _layer_rates(grid: GridTables) -> pl.DataFrame:
     return pl.concat([rows, shadow])
 
 
-def _strictest(grid: GridTables) -> dict[str, object]:
-    """Return the finished private cell of the smallest budget; the first of several."""
-    private = grid.finished.filter(pl.col("level") != WITHOUT_DP)
-    if not private.height:
-        raise LeftOut("no private cell has finished")
-    return private.sort("level_order", maintain_order=True).row(0, named=True)
+def strictest(grid: GridTables) -> dict[str, object]:
+    """Return the finished cell of the smallest budget; the first of several."""
+    return grid.finished.sort("level_order", maintain_order=True).row(0, named=True)
 
 
-def _rankings(grid: GridTables) -> dict[str, object]:
-    cell = _strictest(grid)
+def _rankings(grid: GridTables) -> dict[str, pl.DataFrame]:
+    cell = strictest(grid)
     chosen = [(str(cell["level"]), cell)]
     twins = grid.finished.filter(pl.col("cell") == cell["twin"])
     if twins.height:
@@ -154,22 +153,31 @@ def _rankings(grid: GridTables) -> dict[str, object]:
         rankings[f"{level}, seed {row['seed']}"] = grid.scan(
             "clients", ["round", "partition", "rank"], one
         )
-    config = json.loads((grid.directory / str(cell["run"]) / "run.json").read_text("utf-8"))
-    return {"rankings": rankings, "selected": config["config"]["coordination.selected"]}
+    return rankings
 
 
-def _selection(grid: GridTables, columns: int, about: tuple[str, ...]):
-    cell = _strictest(grid)
+def _selected(grid: GridTables) -> int:
+    """Return how many clients the strictest cell selected in its last round."""
+    rows = _last_round(_of_strictest(grid, ["round", "selected"]))
+    return int(rows["selected"].sum())
+
+
+def _selection(grid: GridTables, columns: Columns, about: tuple[str, ...]) -> Figure:
+    cell = strictest(grid)
     directory = grid.directory / str(cell["run"])
     try:
-        run = read_tables(directory)
-        features = json.loads((directory / "run.json").read_text("utf-8"))["corpus"]["features"]
-    except (RunError, KeyError, TypeError) as error:
+        run, features = read_tables(directory), features_of(read_run(directory))
+    except RunError as error:
         raise LeftOut(f"the cell's run cannot be read: {error}") from None
     note = f"Here: {cell['level']}, seed {cell['seed']}."
     return selection_shares(
         run.clients, labels_held(run.config, features), columns=columns, about=(*about, note)
     )
+
+
+def _of_strictest(grid: GridTables, columns: list[str]) -> pl.DataFrame:
+    one = grid.cells.filter(pl.col("cell") == strictest(grid)["cell"])
+    return grid.scan("clients", columns, one)
 
 
 def _predictions(grid: GridTables) -> pl.DataFrame:

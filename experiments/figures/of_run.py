@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -125,6 +126,12 @@ def of_clients(run: RunTables, directory: Path, features: str) -> list[Entry]:
             lambda c: audit_bounds(read_audit(directory), columns=c, about=about),
         ),
     ]
+
+
+def features_of(record: Mapping[str, object]) -> str:
+    """Return the entry `corpus.features` of a run's record, empty where there is none."""
+    corpus = record.get("corpus")
+    return str(corpus.get("features", "")) if isinstance(corpus, Mapping) else ""
 
 
 def read_audit(directory: Path) -> pl.DataFrame:

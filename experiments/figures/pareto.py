@@ -24,7 +24,8 @@ def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     no_worse = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
     better = (costs[:, None, :] < costs[None, :, :]).any(axis=2)
-    return ~(no_worse & better).any(axis=0)
+    beaten = np.asarray(no_worse & better).any(axis=0)
+    return np.logical_not(beaten)
 
 
 def objectives(summary: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,144 @@
+"""Tables of a report: which columns they show, and how their values read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from experiments.figures.grid_tables import GridTables
+from experiments.report.intervals import number
+from experiments.report.page import Cell, Column, Table
+from experiments.run_tables import RunTables
+
+MOST_ROWS = 400
+ABSENT = "\N{EN DASH}"
+_MEANINGS = {
+    "accuracy": "share of the evaluation split labelled correctly",
+    "loss": "cross-entropy in nats",
+    "firing_rate": "spikes a neuron and step",
+    "activation_sparsity": "share of zeros among the neurons' outputs",
+    "silent_fraction": "share of neurons that never fired",
+    "kendall_tau_shadow": "rank correlation with the ranking without DP",
+    "jaccard_shadow": "overlap of the selections with and without DP",
+    "flip_rate_shadow": "share of the selected that would not be without DP",
+    "attenuation": "norm of the update over that without DP",
+    "cosine_shadow": "cosine of the update and that without DP",
+    "effective_clients": "1 / sum of squared weights",
+    "epsilon_max": "privacy spent by the client that has spent most",
+    "epsilon_mean": "privacy spent by the mean client",
+    "energy_nj": "estimated energy of an inference, nanojoule",
+    "asked": "rounds as a candidate",
+    "selected": "rounds in which it was selected",
+    "epsilon": "privacy spent so far",
+    "difference": "paired difference from the twin without DP",
+    "p_adjusted": "p-value corrected for many comparisons",
+}
+
+
+def cell(value: object) -> Cell:
+    """Return a value as text, with the number by which it sorts."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Cell(ABSENT)
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    if isinstance(value, int):
+        return Cell(str(value), float(value))
+    if isinstance(value, float):
+        sort = value if math.isfinite(value) else None
+        whole = value.is_integer() and abs(value) < 1e6
+        return Cell(number(value, ".0f" if whole else ".4g"), sort)
+    return Cell(str(value))
+
+
+def table_of(
+    rows: pl.DataFrame, title: str, note: str, names: Mapping[str, str] | None = None
+) -> Table:
+    """Return all columns that have any value; of many rows, evenly spaced ones.
+
+    Args:
+        rows: of the table.
+        title: heading.
+        note: what the rows are.
+        names: of columns, where they differ from the frame's.
+    """
+    names = names or {}
+    shown = [column for column in rows.columns if rows[column].count()]
+    if rows.height > MOST_ROWS:
+        places = np.unique(np.linspace(0, rows.height - 1, MOST_ROWS).astype(int))
+        note += f" Of {rows.height} rows, {len(places)} evenly spaced ones are shown."
+        rows = rows[places]
+    return Table(
+        title=title,
+        note=note,
+        columns=[
+            Column(
+                names.get(column, column),
+                _MEANINGS.get(column, ""),
+                rows.schema[column].is_numeric(),
+            )
+            for column in shown
+        ],
+        rows=[[cell(value) for value in row] for row in rows.select(shown).iter_rows()],
+    )
+
+
+def tables_of_run(run: RunTables) -> list[Table]:
+    """Return the rounds, the clients over all rounds, and the layers after the last round."""
+    mean = [
+        column
+        for column in ("score", "rank", "rank_shadow", "firing_rate_before", "firing_rate_after")
+        if column in run.clients.columns
+    ]
+    clients = (
+        run.clients.group_by("partition")
+        .agg(
+            pl.len().alias("asked"),
+            pl.col("selected").sum(),
+            pl.col("num_examples").max().alias("clips"),
+            *(pl.col(name).mean() for name in (*mean, "firing_rate_shadow", "clip_fraction")),
+            pl.col("epsilon").max(),
+        )
+        .sort("partition")
+    )
+    layers = run.layers.filter(pl.col("partition").is_null()).drop("partition")
+    last = layers.filter(pl.col("round") == pl.col("round").max()).sort("layer")
+    tables = [
+        table_of(run.rounds.sort("round"), "Rounds", "A row a round; 0: the untrained model."),
+        table_of(
+            clients,
+            "Clients",
+            "A row a client that was ever a candidate; scores, ranks and rates are means over "
+            "those rounds.",
+        ),
+    ]
+    if last.height:
+        note = f"The global model on the {run.config.evaluation.split} split, last evaluation."
+        tables.append(table_of(last, "Layers", note))
+    return tables
+
+
+def tables_of_grid(grid: GridTables) -> list[Table]:
+    """Return the summary and the cells."""
+    order = [*grid.axes, "metric"]
+    summary = grid.summary.sort("level_order", *order, nulls_last=True)
+    summary = summary.drop("is_twin", "level_order")
+    keys = [key for key in grid.axes if key != "privacy.epsilon"]
+    summary = summary.select("level", *keys, pl.exclude("level", *keys, "privacy.epsilon"))
+    cells = grid.cells.drop("level_order", "is_twin", *_constant(grid))
+    return [
+        table_of(
+            summary,
+            "Summary",
+            "A row a configuration and metric: mean over seeds with standard error and 95 % "
+            "interval (low, high), and the paired difference from the twin without DP.",
+            {"level": "privacy"},
+        ),
+        table_of(cells, "Cells", "A row a cell; run: its run directory.", {"level": "privacy"}),
+    ]
+
+
+def _constant(grid: GridTables) -> list[str]:
+    return ["privacy.epsilon"] if "privacy.epsilon" in grid.axes else []
