@@ -52,7 +52,7 @@ def accuracy_against_epsilon(
         chosen = dict(zip(panel_keys, value, strict=True))
         title = ", ".join(f"{short(key)} = {show(v)}" for key, v in chosen.items())
         panels.append(_panel(_where(rows, chosen), _where(twins, chosen), lines, title, metric))
-    notes = [*about, f"{_seeds(rows)} Lines: mean; bars and bands: 95 % interval."]
+    notes = [*about, f"{_seeds(rows)} Lines: mean; bars and bands: 95 % interval over seeds."]
     if len(values) > MOST_PANELS:
         notes.append(f"{len(values) - MOST_PANELS} further combinations of axes are not drawn.")
     return lay_out(

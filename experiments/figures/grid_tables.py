@@ -117,6 +117,11 @@ def read_grid(directory: Path) -> GridTables:
     tables: dict[str, pl.DataFrame] = {}
     for name, needed in _NEEDED.items():
         path = directory / f"{name}.parquet"
+        if not path.is_file():
+            raise RunError(
+                f"the grid {directory} has no {path.name} yet: `fnl grid tables {directory}` "
+                "writes its tables"
+            )
         try:
             columns = pl.read_parquet_schema(path)
             tables[name] = pl.DataFrame() if name == "results" else pl.read_parquet(path)

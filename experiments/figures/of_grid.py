@@ -6,7 +6,6 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from experiments.figure_style import Columns
-
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry
@@ -144,7 +143,7 @@ def strictest(grid: GridTables) -> dict[str, object]:
 def _rankings(grid: GridTables) -> dict[str, pl.DataFrame]:
     cell = strictest(grid)
     chosen = [(str(cell["level"]), cell)]
-    twins = grid.finished.filter(pl.col("cell") == cell["twin"])
+    twins = grid.finished.filter(pl.col("cell").eq_missing(pl.lit(cell["twin"])))
     if twins.height:
         chosen.append((WITHOUT_DP, twins.row(0, named=True)))
     rankings = {}

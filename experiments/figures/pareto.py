@@ -107,6 +107,7 @@ def _panel(table: pl.DataFrame) -> Panel:
                 [], [], color=look.colour, linestyle=look.line, marker=look.marker, label=level
             )
         axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.ticklabel_format(axis="x", style="plain", useOffset=False)
         axes.yaxis.set_major_formatter(PERCENT)
         finish(axes, "", x="energy of an inference (nJ)", y="accuracy")
 

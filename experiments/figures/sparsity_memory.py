@@ -85,6 +85,7 @@ def _panel(rows: pl.DataFrame, column: str) -> Panel:
         name = INDICATORS[column]
         title = "ρ undefined" if rho is None else f"ρ = {rho:.2f}"
         axes.locator_params(axis="x", nbins=4)
+        axes.ticklabel_format(axis="x", useOffset=False)
         finish(axes, title, x=name, y="rate shift")
 
     return draw

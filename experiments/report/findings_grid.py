@@ -59,7 +59,7 @@ def _interval(row: dict[str, object], form: str, scale: float, prefix: str = "")
     if low is None or high is None:
         return "no interval: one seed or no spread"
     shown = [number(float(str(edge)) * scale, form) for edge in (low, high)]
-    return f"95 % interval {shown[0]} to {shown[1]}"
+    return f"95 % bootstrap interval {shown[0]} to {shown[1]}"
 
 
 def _best(grid: GridTables) -> list[Finding]:

@@ -8,12 +8,27 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from experiments.figures.grid_tables import GridTables
+from experiments.figures.grid_tables import SEED, GridTables
 from experiments.report.intervals import number
 from experiments.report.page import Cell, Column, Table
 from experiments.run_tables import RunTables
 
 MOST_ROWS = 400
+SUMMARISED = (
+    "accuracy",
+    "loss",
+    "firing_rate",
+    "rate_shift",
+    "activation_sparsity",
+    "kendall_tau_shadow",
+    "jaccard_shadow",
+    "flip_rate_shadow",
+    "attenuation",
+    "cosine_shadow",
+    "energy_nj",
+    "epsilon_max",
+)
+"""Metrics of a grid's summary that the page shows; the others are in its file."""
 ABSENT = "\N{EN DASH}"
 _MEANINGS = {
     "accuracy": "share of the evaluation split labelled correctly",
@@ -122,23 +137,26 @@ def tables_of_run(run: RunTables) -> list[Table]:
 
 def tables_of_grid(grid: GridTables) -> list[Table]:
     """Return the summary and the cells."""
-    order = [*grid.axes, "metric"]
-    summary = grid.summary.sort("level_order", *order, nulls_last=True)
+    order = {metric: place for place, metric in enumerate(SUMMARISED)}
+    summary = (
+        grid.summary.filter(pl.col("metric").is_in(SUMMARISED))
+        .with_columns(place=pl.col("metric").replace_strict(order, return_dtype=pl.Int64))
+        .sort("place", "level_order", *grid.axes, nulls_last=True)
+        .drop("place")
+    )
     summary = summary.drop("is_twin", "level_order")
     keys = [key for key in grid.axes if key != "privacy.epsilon"]
-    summary = summary.select("level", *keys, pl.exclude("level", *keys, "privacy.epsilon"))
-    cells = grid.cells.drop("level_order", "is_twin", *_constant(grid))
+    first = ["metric", "level", *keys]
+    summary = summary.select(*first, pl.exclude(*first, "privacy.epsilon"))
+    cells = grid.cells.drop("level_order", "is_twin", "privacy.epsilon", SEED, strict=False)
     return [
         table_of(
             summary,
             "Summary",
             "A row a configuration and metric: mean over seeds with standard error and 95 % "
-            "interval (low, high), and the paired difference from the twin without DP.",
+            "interval (low, high), and the paired difference from the twin without DP. Further "
+            "metrics are in summary.parquet.",
             {"level": "privacy"},
         ),
         table_of(cells, "Cells", "A row a cell; run: its run directory.", {"level": "privacy"}),
     ]
-
-
-def _constant(grid: GridTables) -> list[str]:
-    return ["privacy.epsilon"] if "privacy.epsilon" in grid.axes else []
