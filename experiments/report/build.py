@@ -32,10 +32,10 @@ def write_report(directory: Path, path: Path) -> Path:
     Raises:
         RunError: if `directory` is neither, has nothing to show, or `path` cannot be written.
     """
-    report = report_of_grid(directory) if is_grid(directory) else report_of_run(directory)
-    text = render(report)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        report = report_of_grid(directory) if is_grid(directory) else report_of_run(directory)
+        text = render(report)
         write_atomically(path, lambda temporary: _write(temporary, text))
     except OSError as error:
         raise RunError(f"cannot write the report {path}: {error.strerror}") from None

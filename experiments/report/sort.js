@@ -19,10 +19,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Numbers by value, texts by their order; what has no value is last either way.
+// Numbers by value, texts by their order; what has no value, a dash, is last either way.
 function compare(a, b, direction) {
+  const absent = (a.textContent === "\u2013") - (b.textContent === "\u2013");
+  if (absent !== 0) return absent;
   const left = a.dataset.value, right = b.dataset.value;
   if (left !== undefined && right !== undefined) return direction * (left - right);
-  if (left !== undefined || right !== undefined) return left === undefined ? 1 : -1;
   return direction * a.textContent.localeCompare(b.textContent, "en", { numeric: true });
 }

@@ -29,6 +29,51 @@ SUMMARISED = (
     "epsilon_max",
 )
 """Metrics of a grid's summary that the page shows; the others are in its file."""
+ROUND_TABLES = {
+    "Rounds: the global model": (
+        "accuracy",
+        "loss",
+        "firing_rate",
+        "activation_sparsity",
+        "silent_fraction",
+        "saturated_fraction",
+        "update_norm",
+        "effective_clients",
+        "weight_entropy",
+    ),
+    "Rounds: against no DP": (
+        "rate_shift",
+        "kendall_tau_shadow",
+        "spearman_rho_shadow",
+        "jaccard_shadow",
+        "rbo_shadow",
+        "flip_rate_shadow",
+        "attenuation",
+        "cosine_shadow",
+    ),
+    "Rounds: cost and privacy": (
+        "synops_effective_acs",
+        "synops_effective_macs",
+        "energy_nj",
+        "footprint_bytes",
+        "epsilon_max",
+        "epsilon_mean",
+        "seconds",
+    ),
+}
+"""Columns of `rounds.parquet` by table: one with all of them fits neither a screen nor paper."""
+WIDEST = 9
+_INTERVALS = {"interval": "", "difference_interval": "difference_"}
+_INTERVALS |= {"baseline_interval": "baseline_difference_"}
+_SUMMARY_NAMES = {
+    "level": "privacy",
+    "interval": "95 % interval",
+    "difference_interval": "its 95 % interval",
+    "p_adjusted": "p, adjusted",
+    "baseline_difference": "difference from baseline",
+    "baseline_interval": "its 95 % interval",
+    "baseline_p_adjusted": "its p, adjusted",
+}
 ABSENT = "\N{EN DASH}"
 _MEANINGS = {
     "accuracy": "share of the evaluation split labelled correctly",
@@ -65,7 +110,15 @@ def cell(value: object) -> Cell:
         sort = value if math.isfinite(value) else None
         whole = value.is_integer() and abs(value) < 1e6
         return Cell(number(value, ".0f" if whole else ".4g"), sort)
+    if isinstance(value, Mapping):
+        return _interval(value["low"], value["high"])
     return Cell(str(value))
+
+
+def _interval(low: float | None, high: float | None) -> Cell:
+    if low is None or high is None:
+        return Cell(ABSENT)
+    return Cell(f"{cell(low).text} to {cell(high).text}", low)
 
 
 def table_of(
@@ -92,7 +145,7 @@ def table_of(
             Column(
                 names.get(column, column),
                 _MEANINGS.get(column, ""),
-                rows.schema[column].is_numeric(),
+                rows.schema[column].is_numeric() or rows.schema[column] == pl.Struct,
             )
             for column in shown
         ],
@@ -120,19 +173,35 @@ def tables_of_run(run: RunTables) -> list[Table]:
     )
     layers = run.layers.filter(pl.col("partition").is_null()).drop("partition")
     last = layers.filter(pl.col("round") == pl.col("round").max()).sort("layer")
-    tables = [
-        table_of(run.rounds.sort("round"), "Rounds", "A row a round; 0: the untrained model."),
+    tables = _tables_of_rounds(run.rounds.sort("round"))
+    tables.append(
         table_of(
             clients,
             "Clients",
             "A row a client that was ever a candidate; scores, ranks and rates are means over "
             "those rounds.",
-        ),
-    ]
+        )
+    )
     if last.height:
         note = f"The global model on the {run.config.evaluation.split} split, last evaluation."
         tables.append(table_of(last, "Layers", note))
     return tables
+
+
+def _tables_of_rounds(rounds: pl.DataFrame) -> list[Table]:
+    """Return the columns that have values, in tables narrow enough to read."""
+    named = {column for columns in ROUND_TABLES.values() for column in columns}
+    others = [column for column in rounds.columns if column not in named | {"round"}]
+    others = [column for column in others if rounds[column].count()]
+    groups = dict(ROUND_TABLES)
+    for start in range(0, len(others), WIDEST):
+        part = f" ({start // WIDEST + 1})" if len(others) > WIDEST else ""
+        groups[f"Rounds: further measures{part}"] = tuple(others[start : start + WIDEST])
+    return [
+        table_of(rounds.select("round", *known), title, "A row a round; 0: the untrained model.")
+        for title, columns in groups.items()
+        if (known := [name for name in columns if name in rounds.columns and rounds[name].count()])
+    ]
 
 
 def tables_of_grid(grid: GridTables) -> list[Table]:
@@ -146,17 +215,39 @@ def tables_of_grid(grid: GridTables) -> list[Table]:
     )
     summary = summary.drop("is_twin", "level_order")
     keys = [key for key in grid.axes if key != "privacy.epsilon"]
-    first = ["metric", "level", *keys]
-    summary = summary.select(*first, pl.exclude(*first, "privacy.epsilon"))
+    measures = [name for name in ("n", "mean", "se", "difference", "p_adjusted") if name in summary]
+    against = [name for name in ("baseline_difference", "baseline_p_adjusted") if name in summary]
+    intervals = {
+        name: pl.when(pl.col(f"{prefix}low").is_not_null()).then(
+            pl.struct(low=f"{prefix}low", high=f"{prefix}high")
+        )
+        for name, prefix in _INTERVALS.items()
+        if f"{prefix}low" in summary
+    }
+    shown = summary.with_columns(**intervals).select(
+        "metric", "level", *keys, *_beside([*measures, *against], intervals)
+    )
     cells = grid.cells.drop("level_order", "is_twin", "privacy.epsilon", SEED, strict=False)
     return [
         table_of(
-            summary,
+            shown,
             "Summary",
             "A row a configuration and metric: mean over seeds with standard error and 95 % "
-            "interval (low, high), and the paired difference from the twin without DP. Further "
-            "metrics are in summary.parquet.",
-            {"level": "privacy"},
+            "interval, and the paired difference from the twin without DP. Further metrics are in "
+            "summary.parquet.",
+            _SUMMARY_NAMES,
         ),
         table_of(cells, "Cells", "A row a cell; run: its run directory.", {"level": "privacy"}),
     ]
+
+
+def _beside(columns: list[str], intervals: Mapping[str, object]) -> list[str]:
+    """Return the columns with each interval right of what it is of."""
+    after = {"se": "interval", "difference": "difference_interval"}
+    after |= {"baseline_difference": "baseline_interval"}
+    ordered = []
+    for column in columns:
+        ordered.append(column)
+        if after.get(column) in intervals:
+            ordered.append(after[column])
+    return ordered
