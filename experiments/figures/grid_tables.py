@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from experiments.figures.levels import with_levels
+from experiments.figures.looks import short
 from fnl.errors import RunError
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
@@ -60,7 +61,8 @@ class GridTables:
         """Return what every figure says about its grid."""
         finished, cells = self.finished.height, self.cells.height
         seeds = self.cells["seed"].n_unique()
-        axes = ", ".join(f"{self.cells[key].drop_nulls().n_unique()} {key}" for key in self.axes)
+        counts = {key: self.cells[key].drop_nulls().n_unique() for key in self.axes}
+        axes = ", ".join(f"{count} values of {short(key)}" for key, count in counts.items())
         of = f"{finished} of {cells}" if finished < cells else f"{cells}"
         many = "seed" if seeds == 1 else "seeds"
         return (f"Grid {self.directory.name}: {of} cells of {seeds} {many}, {axes or 'no axis'}.",)

@@ -83,7 +83,7 @@ def _panel(rows: pl.DataFrame, column: str) -> Panel:
         reference(axes, 0, "no shift")
         rho = rank_correlation(rows, column)
         name = INDICATORS[column]
-        title = "ρ undefined" if rho is None else f"ρ = {rho:.2f}"
+        title = "ρ undefined" if rho is None else f"ρ = {rho:.2f}".replace("-", "\N{MINUS SIGN}")
         axes.locator_params(axis="x", nbins=4)
         axes.ticklabel_format(axis="x", useOffset=False)
         finish(axes, title, x=name, y="rate shift")
