@@ -63,7 +63,7 @@ def report_of_run(directory: Path) -> Report:
         tables=tables_of_run(run),
         guarantee=guarantee_of(record),
         commands=[run_command(run.config, engine), f"fnl report {directory.name}"],
-        notes=_notes(record),
+        notes=_notes(run, record),
         configuration=configuration_of(run.config),
     )
 
@@ -148,8 +148,14 @@ def _grid_facts(grid: GridTables, run: RunTables, record: Mapping[str, object]) 
     }
 
 
-def _notes(record: Mapping[str, object]) -> list[str]:
-    notes = ["With the same versions this gives the same model, bit for bit, on every engine."]
+def _notes(run: RunTables, record: Mapping[str, object]) -> list[str]:
+    if run.config.is_private and run.config.privacy.secure_noise:
+        notes = ["Its noise is cryptographic and kept nowhere: the command gives another model."]
+    else:
+        notes = [
+            "With the same versions on the same kind of machine this gives the same model, bit for "
+            "bit, in process and in Flower's simulation."
+        ]
     if sha := record.get("model_sha256"):
         notes.append(f"Its SHA-256: {sha}.")
     return notes

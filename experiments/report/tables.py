@@ -109,7 +109,7 @@ def cell(value: object) -> Cell:
     if isinstance(value, float):
         sort = value if math.isfinite(value) else None
         whole = value.is_integer() and abs(value) < 1e6
-        return Cell(number(value, ".0f" if whole else ".4g"), sort)
+        return Cell(number(value, ".0f" if whole or 1e3 <= abs(value) < 1e9 else ".4g"), sort)
     if isinstance(value, Mapping):
         return _interval(value["low"], value["high"])
     return Cell(str(value))

@@ -20,9 +20,9 @@ from experiments.report.build import report_of_run, write_report
 from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
 from experiments.report.intervals import mean_over_rounds, number, wilson
-from experiments.report.page import Finding, Report, render
+from experiments.report.page import Cell, Finding, Report, render
 from experiments.report.record import run_command
-from experiments.report.tables import MOST_ROWS, table_of
+from experiments.report.tables import MOST_ROWS, cell, table_of
 from experiments.run_tables import read_tables
 from fnl.config import parse_config, parse_overrides
 from fnl.errors import RunError
@@ -204,6 +204,16 @@ def test_a_failed_run_is_marked(tmp_path: Path, reports: dict[str, Report]) -> N
     report = report_of_run(path)
     assert report.troubled
     assert report.status == f"failed, {LAST} of {LAST} rounds: client 3 failed"
+
+
+def test_values_read_as_people_write_them() -> None:
+    shown = {98712.4: "98712", 0.00012346: "0.0001235", 3.0: "3", -0.5: "\N{MINUS SIGN}0.5", 7: "7"}
+    assert {value: cell(value).text for value in shown} == shown
+    assert cell(98712.4).value == 98712.4
+    assert cell({"low": -1.5, "high": 2.0}) == Cell("\N{MINUS SIGN}1.5 to 2", -1.5)
+    for absent in (None, float("nan"), {"low": None, "high": None}):
+        assert cell(absent) == Cell("\N{EN DASH}")
+    assert cell(True).text == "yes"
 
 
 def test_long_tables_say_what_they_leave_out() -> None:
