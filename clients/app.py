@@ -64,4 +64,6 @@ def train(message: Message, context: Context) -> Message:
     )
     if outcome.shadow_weights is not None:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
+    if outcome.floor_weights is not None:
+        content[exchange.FLOOR_ARRAYS] = exchange.to_arrays(outcome.floor_weights)
     return Message(content, reply_to=message)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
+from clients.measurement import floor_fields, floor_seed, shadow_fields
+from clients.sensitivity import predict_rate_shift
 from fnl.config import Config
+from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
+from fnl.metrics.memory import peak_memory_bytes
+from fnl.metrics.sensitivity import RateShift
 from fnl.participation import planned_participations
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, TrainingSummary, train
+from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingPlan, TrainingSummary, train
 from fnl.privacy.ledger import Ledger, calibrate
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -28,6 +34,7 @@ class RoundOutcome:
     report: ClientReport
     ledger: Ledger
     shadow_weights: Weights | None
+    floor_weights: Weights | None = None
 
 
 def train_round(
@@ -78,18 +85,28 @@ def train_round(
             epsilon=ledger.epsilon(config.privacy.delta, config.privacy.accountant),
             delta=config.privacy.delta,
         )
-    shadow_weights = None
+    shadow_weights, floor_weights = None, None
     if config.evaluation.shadow:
         shadow_weights = client.train_from(weights, None)[0] if mechanism else trained
         shadow = client.measure(shadow_weights)
-        report = replace(
-            report,
-            firing_rate_shadow=shadow.firing.rate(),
-            layer_rates_shadow=shadow.firing.layer_rates().tolist(),
-            class_rates_shadow=shadow.firing.class_rates().tolist(),
-        )
-    report = replace(report, seconds=time.perf_counter() - started)
-    return RoundOutcome(trained, report, ledger, shadow_weights)
+        report = replace(report, **shadow_fields(after, shadow))
+        if config.evaluation.floor:
+            other = floor_seed(config.run.seed)
+            floor_weights = client.train_from(weights, None, seed=other)[0]
+            report = replace(report, **floor_fields(client.measure(floor_weights), shadow))
+        if config.evaluation.sensitivity and mechanism is not None:
+            shift = client.predict_shift(weights, mechanism)
+            report = replace(
+                report,
+                predicted_rate_shift=shift.mean,
+                predicted_rate_shift_sd=shift.standard_deviation,
+            )
+    report = replace(
+        report,
+        seconds=time.perf_counter() - started,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    return RoundOutcome(trained, report, ledger, shadow_weights, floor_weights)
 
 
 class _Client:
@@ -110,8 +127,10 @@ class _Client:
             batch_size=training.batch_size,
             local_epochs=training.local_epochs,
             optimizer=training.optimizer,
-            learning_rate=training.learning_rate,
+            learning_rate=training.learning_rate_of(server_round, config.run.rounds),
             momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            label_smoothing=training.label_smoothing,
         )
 
     def mechanism(self) -> GaussianMechanism | None:
@@ -153,24 +172,41 @@ class _Client:
 
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
-        return evaluate(self.network(weights), self.features, self.labels, self.classes)
+        network = self.network(weights)
+        return evaluate(network, self.features, self.labels, self.classes, membranes=False)
+
+    def predict_shift(self, weights: Weights, mechanism: GaussianMechanism) -> RateShift:
+        """Return the rate shift that first order expects of this round."""
+        clips = (self.features, self.labels)
+        stream = (self.config.run.seed, self.server_round, self.partition)
+        return predict_rate_shift(self.network(weights), clips, self.plan, mechanism, stream=stream)
 
     def train_from(
-        self, weights: Weights, mechanism: GaussianMechanism | None
+        self, weights: Weights, mechanism: GaussianMechanism | None, *, seed: int | None = None
     ) -> tuple[Weights, TrainingSummary]:
-        """Return the weights after this round's steps; all is drawn the same at every call."""
+        """Return the weights after this round's steps; all is drawn the same at every call.
+
+        With a `seed` everything is drawn as in a run of that seed instead of this one's.
+        """
         network = self.network(weights)
-        set_streams(network, self.config.run.seed, self.server_round, self.partition)
+        seed = self.config.run.seed if seed is None else seed
+        set_streams(network, seed, self.server_round, self.partition)
         summary = train(
             network,
             self.features,
             self.labels,
             self.plan,
-            batches=self._stream(Purpose.BATCHES),
+            batches=self._stream(Purpose.BATCHES, seed),
             mechanism=mechanism,
-            noise=self._stream(Purpose.PRIVACY_NOISE),
+            noise=self._stream(Purpose.PRIVACY_NOISE, seed),
+            augment=self._augment(seed),
         )
         return get_weights(network), summary
 
-    def _stream(self, purpose: Purpose) -> torch.Generator:
-        return torch_stream(self.config.run.seed, purpose, self.server_round, self.partition)
+    def _augment(self, seed: int) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        return partial(Augmentation(), stream=self._stream(Purpose.AUGMENTATION, seed))
+
+    def _stream(self, purpose: Purpose, seed: int) -> torch.Generator:
+        return torch_stream(seed, purpose, self.server_round, self.partition)

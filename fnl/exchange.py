@@ -20,6 +20,7 @@ from fnl.npy import to_array, view_array
 
 ARRAYS = "arrays"
 SHADOW_ARRAYS = "shadow-arrays"
+FLOOR_ARRAYS = "floor-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
@@ -31,6 +32,7 @@ OUTSIDE_GUARANTEE = (
     "gradient norms and clip fraction",
     "number of clips",
     "training time",
+    "peak memory",
 )
 """Computed on private data, sent in the clear, and not in any ledger."""
 
@@ -64,6 +66,15 @@ class ClientReport:
     firing_rate_shadow: float | None = None
     layer_rates_shadow: list[float] | None = None
     class_rates_shadow: list[float] | None = None
+    layer_rates_shadow_distance: list[float] | None = None
+    layer_rates_shadow_neurons: list[float] | None = None
+    firing_rate_floor: float | None = None
+    layer_rates_floor: list[float] | None = None
+    class_rates_floor: list[float] | None = None
+    layer_rates_floor_distance: list[float] | None = None
+    predicted_rate_shift: float | None = None
+    predicted_rate_shift_sd: float | None = None
+    peak_memory_bytes: int | None = None
 
     def to_record(self) -> MetricRecord:
         """Return the report as a Flower record; fields that are None are left out."""
@@ -97,14 +108,22 @@ class ClientReport:
 
     def as_shadow(self) -> ClientReport:
         """Return the report as it would have read without privacy; needs the shadow's rates."""
-        if self.firing_rate_shadow is None:
-            raise RunError(f"partition {self.partition} sent no shadow rates")
+        return self._with_rates_of("shadow")
+
+    def as_floor(self) -> ClientReport:
+        """Return the report as without privacy and with other draws; needs the floor's rates."""
+        return self._with_rates_of("floor")
+
+    def _with_rates_of(self, kind: str) -> ClientReport:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if values[f"firing_rate_{kind}"] is None:
+            raise RunError(f"partition {self.partition} sent no {kind} rates")
         for stem in ("firing_rate", "layer_rates", "class_rates"):
-            values[f"{stem}_after"] = values[f"{stem}_shadow"]
+            values[f"{stem}_after"] = values[f"{stem}_{kind}"]
         return ClientReport(**values)
 
 
+_SIGNED = ("predicted_rate_shift",)
 _RATES = ("firing_rate", "layer_rates", "class_rates", "sample_rate", "clip_fraction")
 
 
@@ -119,7 +138,7 @@ def _check(name: str, kind: str, value: object) -> None:
             raise RunError(f"a client's report has {name} = {number!r}: expected a whole number")
         if math.isnan(number) and name.startswith("class_rates"):
             continue
-        if not math.isfinite(number) or number < 0:
+        if not math.isfinite(number) or (number < 0 and name not in _SIGNED):
             hint = (
                 "; if training diverged, lower training.learning-rate"
                 if not math.isfinite(number)

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    FLOOR = 24
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -17,9 +17,11 @@ from fnl.runtime.run_directory import RunDirectory
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
-from server import measurement
+from server import comparison, measurement
+from server.coordination import RoundOutcome
 from server.facts import run_facts
 from server.federation_nodes import nodes_by_partition
+from server.history import History
 from server.strategy import RateStrategy
 
 REPLY_TIMEOUT_SECONDS = 24 * 3600.0
@@ -90,6 +92,7 @@ class _Recorder:
         self._classes = federation.classes
         self._features, self._labels = federation.split_clips(config.evaluation.split)
         self._epsilons: dict[int, float] = {}
+        self._history = History(config.data.clients)
         self._round_started = time.perf_counter()
 
     def __call__(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
@@ -101,12 +104,18 @@ class _Recorder:
         if evaluation is not None:
             cost = sparsity(self._network, evaluation)
             round_row |= measurement.evaluation_values(evaluation, cost)
-            layer_rows += measurement.global_layer_rows(server_round, evaluation)
+            round_row |= measurement.memory_values(self._network, evaluation)
+            plain = self._evaluate_shadow(outcome)
+            if plain is not None:
+                round_row |= comparison.global_shift_values(evaluation, plain)
+            layer_rows += measurement.global_layer_rows(server_round, evaluation, plain)
         if outcome is not None:
             for report in outcome.reports:
                 if report.epsilon is not None:
                     self._epsilons[report.partition] = report.epsilon
             round_row |= measurement.coordination_values(outcome)
+            round_row |= comparison.history_values(outcome, self._history)
+            self._directory.note(peak_memory_bytes=measurement.peak_memory(outcome))
             client_rows = measurement.client_rows(server_round, outcome)
             layer_rows += measurement.client_layer_rows(server_round, outcome)
         if self._config.is_private:
@@ -128,4 +137,11 @@ class _Recorder:
         if not due and server_round != self._config.run.rounds:
             return None
         set_weights(self._network, exchange.from_arrays(arrays))
+        return evaluate(self._network, self._features, self._labels, self._classes)
+
+    def _evaluate_shadow(self, outcome: RoundOutcome | None) -> Evaluation | None:
+        """Evaluate the model that the round would have ended with without privacy."""
+        if outcome is None or outcome.shadow_after is None:
+            return None
+        set_weights(self._network, outcome.shadow_after)
         return evaluate(self._network, self._features, self._labels, self._classes)

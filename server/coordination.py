@@ -42,6 +42,8 @@ class RoundOutcome:
         before: global weights the round started from.
         after: global weights it ended with.
         shadow_after: global weights the shadow's updates would have given; None without.
+        floor_decision: the same as `shadow_decision` with other draws; None without a floor.
+        floor_after: global weights the floor's updates would have given; None without.
     """
 
     reports: tuple[ClientReport, ...]
@@ -50,6 +52,8 @@ class RoundOutcome:
     before: Weights
     after: Weights
     shadow_after: Weights | None
+    floor_decision: Coordination | None = None
+    floor_after: Weights | None = None
 
 
 class Coordinator:

@@ -21,11 +21,13 @@ class Answer:
         report: its numbers.
         weights: its trained weights, on the message's memory.
         shadow_weights: the same without privacy; None without shadows.
+        floor_weights: the same without privacy and with other draws; None if none were sent.
     """
 
     report: ClientReport
     weights: Weights
     shadow_weights: Weights | None
+    floor_weights: Weights | None = None
 
 
 def answers(
@@ -75,7 +77,9 @@ def _parse(reply: Message, *, shadow: bool) -> Answer:
         raise RunError("a candidate sent no report")
     report = ClientReport.from_record(record)
     weights = _weights(reply, exchange.ARRAYS)
-    return Answer(report, weights, _weights(reply, exchange.SHADOW_ARRAYS) if shadow else None)
+    plain = _weights(reply, exchange.SHADOW_ARRAYS) if shadow else None
+    floor = exchange.FLOOR_ARRAYS in reply.content
+    return Answer(report, weights, plain, _weights(reply, exchange.FLOOR_ARRAYS) if floor else None)
 
 
 def _weights(reply: Message, key: str) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -83,7 +84,12 @@ class RateStrategy(FedAvg):
         if shadow:
             plain = [report.as_shadow() for report in reports]
             shadow_decision = self._coordinator.decide(server_round, plain)
-            shadow_after = _shadow_average(answered, shadow_decision)
+            shadow_after = _plain_average("shadow_weights", answered, shadow_decision)
+        floor_decision, floor_after = None, None
+        if self._config.evaluation.floor:
+            floor = [report.as_floor() for report in reports]
+            floor_decision = self._coordinator.decide(server_round, floor)
+            floor_after = _plain_average("floor_weights", answered, floor_decision)
         for reply in replies:
             reply.content.clear()  # Flower holds a round's replies until the next round's are there
         self.outcome = RoundOutcome(
@@ -93,6 +99,8 @@ class RateStrategy(FedAvg):
             before=self._global,
             after=after,
             shadow_after=shadow_after,
+            floor_decision=floor_decision,
+            floor_after=floor_after,
         )
         return exchange.to_arrays(after), None
 
@@ -109,11 +117,16 @@ def _average(answered: Sequence[Answer], decision: Coordination) -> Weights:
     return weighted_mean(models, decision.weights.tolist())
 
 
-def _shadow_average(answered: Sequence[Answer], decision: Coordination) -> Weights:
+def _plain_average(
+    kind: Literal["shadow_weights", "floor_weights"],
+    answered: Sequence[Answer],
+    decision: Coordination,
+) -> Weights:
+    """Average the updates that the candidates computed without privacy."""
     models = []
     for position in decision.selected:
-        weights = answered[position].shadow_weights
+        weights: Weights | None = getattr(answered[position], kind)
         if weights is None:
-            raise RunError("a candidate sent no shadow weights")
+            raise RunError(f"a candidate sent no {kind.replace('_', ' ')}")
         models.append(weights)
     return weighted_mean(models, decision.weights.tolist())

@@ -95,6 +95,18 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
         ({"data.corpus": "speech-commands"}, "data.root", "folder"),
         ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),
         ({"data.words": "twelve"}, "data.words", "data.corpus"),
+        ({"evaluation.floor": True}, "evaluation.floor", "evaluation.shadow=true"),
+        ({"evaluation.sensitivity": True}, "evaluation.sensitivity", "evaluation.shadow=true"),
+        (
+            {"evaluation.sensitivity": True, "evaluation.shadow": True, "privacy.mode": "none"},
+            "evaluation.sensitivity",
+            "privacy.mode = 'record'",
+        ),
+        (
+            {"evaluation.sensitivity": True, "evaluation.shadow": True},
+            "evaluation.sensitivity",
+            "training.optimizer = 'sgd'",
+        ),
     ],
 )
 def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):

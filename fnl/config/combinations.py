@@ -40,7 +40,13 @@ def check_combinations(config: Config) -> None:
             f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
             "only it has background noise and unknown words"
         )
+    if config.training.augmentation and data.features != "log-mel":
+        raise ConfigError(
+            f"training.augmentation works on log-mel features, not data.features = "
+            f"{data.features!r}: set one of the two"
+        )
     _check_model(config)
+    _check_measurements(config)
     if not math.isclose(config.privacy.rate_epsilon, 0.0):
         raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
 
@@ -74,4 +80,26 @@ def _check_model(config: Config) -> None:
         raise ConfigError(
             f"model.latency-steps = {model.latency_steps} does not divide the {steps} steps of "
             f"a clip (1000 / data.frame-hop-ms): choose a divisor"
+        )
+
+
+def _check_measurements(config: Config) -> None:
+    """Refuse measurements against a shadow that is not there, or of a step they do not know."""
+    evaluation = config.evaluation
+    for key, wanted in (("floor", evaluation.floor), ("sensitivity", evaluation.sensitivity)):
+        if wanted and not evaluation.shadow:
+            raise ConfigError(
+                f"evaluation.{key} needs the shadow it is compared with: set evaluation.shadow=true"
+            )
+    if not evaluation.sensitivity:
+        return
+    if config.privacy.mode != "record":
+        raise ConfigError(
+            "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
+            f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
+        )
+    if config.training.optimizer != "sgd":
+        raise ConfigError(
+            f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
+            f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
         )

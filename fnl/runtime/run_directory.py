@@ -115,6 +115,10 @@ class RunDirectory:
         folder.mkdir(exist_ok=True)
         _save_weights(folder / f"round-{server_round:06d}.safetensors", weights)
 
+    def note(self, **entries: object) -> None:
+        """Keep entries of `run.json`, to be written with the next change of its status."""
+        self._record |= entries
+
     def finish(self, weights: Weights) -> None:
         """Write the final model and tables and mark the run as finished."""
         self.flush()

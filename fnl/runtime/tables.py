@@ -29,11 +29,41 @@ ROUNDS = {
     "epsilon_max": pl.Float64,
     "epsilon_mean": pl.Float64,
     "seconds": pl.Float64,
+    "accuracy_shadow": pl.Float64,
+    "loss_shadow": pl.Float64,
+    "rate_shift_global": pl.Float64,
+    "rate_shift": pl.Float64,
+    "rate_shift_absolute": pl.Float64,
+    "rate_shift_distance": pl.Float64,
+    "rate_shift_classes": pl.Float64,
+    "score_margin": pl.Float64,
+    "kendall_tau_previous": pl.Float64,
+    "spearman_rho_previous": pl.Float64,
+    "jaccard_previous": pl.Float64,
+    "flip_rate_previous": pl.Float64,
+    "candidates_previous": pl.Int64,
+    "kendall_tau_floor": pl.Float64,
+    "spearman_rho_floor": pl.Float64,
+    "jaccard_floor": pl.Float64,
+    "rbo_floor": pl.Float64,
+    "flip_rate_floor": pl.Float64,
+    "rate_shift_floor": pl.Float64,
+    "rate_shift_absolute_floor": pl.Float64,
+    "rate_shift_distance_floor": pl.Float64,
+    "attenuation_floor": pl.Float64,
+    "cosine_floor": pl.Float64,
+    "selection_gini": pl.Float64,
+    "selected_share": pl.Float64,
+    "connection_sparsity": pl.Float64,
+    "synops_dense": pl.Float64,
+    "membrane_updates": pl.Float64,
+    "state_bytes": pl.Int64,
+    "gradient_bytes": pl.Int64,
 }
 """A row a round; round 0 is the global model before training.
 
 `epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
-asked counting as 0. `seconds` is wall time of the round.
+asked counting as 0. `seconds` is wall time of the round. docs/metrics.md defines every column.
 """
 
 CLIENTS = {
@@ -60,6 +90,13 @@ CLIENTS = {
     "update_norm": pl.Float64,
     "train_loss": pl.Float64,
     "seconds": pl.Float64,
+    "rate_shift": pl.Float64,
+    "rate_shift_classes": pl.Float64,
+    "firing_rate_floor": pl.Float64,
+    "score_floor": pl.Float64,
+    "rank_floor": pl.Int64,
+    "predicted_rate_shift": pl.Float64,
+    "predicted_rate_shift_sd": pl.Float64,
 }
 """A row a (round, candidate). `weight` is null for a candidate that was not selected.
 
@@ -75,6 +112,13 @@ LAYERS = {
     "firing_rate_shadow": pl.Float64,
     "silent_fraction": pl.Float64,
     "saturated_fraction": pl.Float64,
+    "rate_shift": pl.Float64,
+    "rate_shift_distance": pl.Float64,
+    "rate_shift_neurons": pl.Float64,
+    "firing_rate_floor": pl.Float64,
+    "membrane_mean": pl.Float64,
+    "membrane_variance": pl.Float64,
+    "membrane_autocorrelation": pl.Float64,
 }
 """A row a (round, layer, candidate); `partition` null: the global model on the evaluation split.
 
