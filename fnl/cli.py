@@ -78,7 +78,7 @@ def run(  # noqa: PLR0917 typer's options are parameters
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
     """Run a federation and write its run directory."""
-    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+    from fnl import commands, commands_report  # noqa: PLC0415 heavy imports only where they are used
 
     path = commands.run(
         assignments or [],
@@ -87,7 +87,7 @@ def run(  # noqa: PLR0917 typer's options are parameters
         federation_config=federation_config,
     )
     if figures:
-        commands.figures(path, None)
+        commands_report.figures(path, None)
 
 
 @app.command()
@@ -128,13 +128,24 @@ def runs(
 
 @app.command()
 def figures(
-    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    directory: Annotated[Path, typer.Argument(help="A run's or a grid's directory.")],
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/figures.")] = None,
 ) -> None:
-    """Draw accuracy, rates, ranking and privacy over the rounds of a run."""
-    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+    """Draw the figures of a run or a grid as PNG, SVG and PDF."""
+    from fnl import commands_report  # noqa: PLC0415 heavy imports only where they are used
 
-    commands.figures(directory, output)
+    commands_report.figures(directory, output)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="A run's or a grid's directory.")],
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/report.html.")] = None,
+) -> None:
+    """Write one HTML page about a run or a grid: findings, figures, tables, guarantee."""
+    from fnl import commands_report  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_report.report(directory, output)
 
 
 @app.command()

@@ -110,14 +110,6 @@ def _carry(
     return path
 
 
-def figures(directory: Path, output: Path | None) -> None:
-    """Draw the figures of a run and print where they are."""
-    from experiments.run_figures import draw_run  # noqa: PLC0415 seaborn takes a second
-
-    for path in draw_run(directory, output or directory / "figures"):
-        _out.print(f"figure {path}")
-
-
 def export(directory: Path, output: Path | None) -> None:
     """Write the global model of a finished run as NIR and print where."""
     from fnl.interchange.nir_export import export_nir  # noqa: PLC0415 rarely needed
