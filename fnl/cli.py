@@ -235,6 +235,23 @@ def grid_run(  # noqa: PLR0917 typer's options are parameters
     )
 
 
+@grid_app.command("tables")
+def grid_tables(
+    directory: Annotated[Path, typer.Argument(help="A grid's directory.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Also as CSV.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Also for LaTeX, with booktabs.")] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Of the LaTeX tables; default: accuracy, firing_rate.")
+    ] = None,
+) -> None:
+    """Write cells, results and summary of a grid, whose cells may still be running."""
+    from fnl import commands_grid  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_grid.tables(
+        directory, csv=csv, latex=latex, metrics=metric or ["accuracy", "firing_rate"]
+    )
+
+
 @grid_app.command("status")
 def grid_status(
     directory: Annotated[Path, typer.Argument(help="A grid's directory.")],

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from experiments.grid.directory import GridDirectory
 from experiments.grid.driver import check_grid, run_grid
+from experiments.grid.export import TABLES, write_csv, write_latex
+from experiments.grid.tables import write_tables
 from fnl.config import parse_overrides
 from fnl.errors import RunError
 
@@ -49,11 +51,29 @@ def run(
         _err.print("interrupted: the same command goes on where it stopped")
         raise
     path = result.directory.path
+    write_tables(result.directory)
     _out.print(f"{result.finished} cells finished, {len(result.failed)} failed")
     _out.print(f"grid directory {path}")
     if result.failed:
         listed = "; ".join(f"{cell}: {reason}" for cell, reason in sorted(result.failed.items()))
         raise RunError(f"{len(result.failed)} cells failed: {listed}")
+
+
+def tables(path: Path, *, csv: bool, latex: bool, metrics: Sequence[str]) -> None:
+    """Write a grid's tables and print where they are.
+
+    Raises:
+        FnlError: if `path` is not a grid's directory, or a table cannot be made.
+    """
+    directory = GridDirectory.open(path)
+    write_tables(directory)
+    written = [directory.path / f"{name}.parquet" for name in TABLES]
+    if csv:
+        written += write_csv(directory)
+    if latex:
+        written += write_latex(directory, metrics)
+    for file in written:
+        _out.print(f"table {file}")
 
 
 def status(path: Path) -> None:
@@ -69,16 +89,16 @@ def status(path: Path) -> None:
     table = Table("cell", *manifest.keys, "status", "seconds", "error", box=None)
     statuses: Counter[str] = Counter()
     for cell in manifest.cells:
-        standing = directory.status(cell.id, driven=driven)
+        record = directory.record(cell.id)
+        standing = directory.standing(record, driven=driven)
         statuses[standing] += 1
-        record = directory.record(cell.id) or {}
         taken = journal.get(cell.id)
         table.add_row(
             cell.id + (" (twin)" if cell.is_twin else ""),
             *("" if value is None else str(value) for value in map(cell.values.get, manifest.keys)),
             standing,
             f"{taken.seconds:.1f}" if taken else "",
-            str(record.get("error") or ""),
+            str((record or {}).get("error") or ""),
         )
     _out.print(table)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))

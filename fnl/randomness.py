@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    BOOTSTRAP = 30
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

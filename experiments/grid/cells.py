@@ -15,6 +15,7 @@ from fnl.errors import ConfigError
 LARGEST_GRID = 100_000
 """Cells of a product above which a grid is refused: a slip more likely than a wish."""
 
+AGAINST_THE_SHADOW = ("evaluation.shadow", "evaluation.floor", "evaluation.sensitivity")
 PATHS = ("data.root", "data.cache-dir")
 
 
@@ -75,12 +76,16 @@ def expand(file: GridFile, path: Path) -> Grid:
 
 
 def without_privacy(config: Config) -> Config:
-    """Return the non-private twin: every privacy key at its default, as none has an effect.
+    """Return the non-private twin: privacy keys are at their defaults, as none has an effect.
 
-    Its own updates are its shadow, so none is computed beside them.
+    What is measured against the shadow is left out: the twin's own updates are the shadow.
     """
-    flat = {key: value for key, value in config.flat().items() if not key.startswith("privacy.")}
-    return parse_config(flat | {"privacy.mode": "none", "evaluation.shadow": False})
+    flat = {
+        key: value
+        for key, value in config.flat().items()
+        if not key.startswith("privacy.") and key not in AGAINST_THE_SHADOW
+    }
+    return parse_config(flat | {"privacy.mode": "none"})
 
 
 def _points(file: GridFile) -> list[Partial]:

@@ -183,9 +183,14 @@ class GridDirectory:
         except RunError:
             return None
 
-    def status(self, cell: str, *, driven: bool) -> str:
-        """Return how a cell stands: pending, running, interrupted, finished or failed."""
-        record = self.record(cell)
+    @staticmethod
+    def standing(record: Mapping[str, object] | None, *, driven: bool) -> str:
+        """Return how a cell stands: pending, running, interrupted, finished or failed.
+
+        Args:
+            record: its `run.json`.
+            driven: whether a driver is at work: without one, nothing runs.
+        """
         if record is None:
             return PENDING
         if record["status"] == RUNNING and not driven:

@@ -224,12 +224,14 @@ class _Tasks:
 
     def _collect(self, cell: str, task: ObjectRef[Outcome]) -> bool:
         """Take a task's outcome; returns whether the cell is to be begun again."""
+        from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 only within a session
+
         try:
             outcome = self._ray.get(task)
-        except self._ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             self._fail(cell, " ".join(str(error).split())[-300:])
             return False
-        except self._ray.exceptions.RayError as error:
+        except RayError as error:
             if self._attempts[cell] < ATTEMPTS:
                 return True
             kind = type(error).__name__

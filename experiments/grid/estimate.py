@@ -75,13 +75,13 @@ def measure_run(path: Path, config: Config, peak_bytes: int) -> Measurement:
     trained = rounds.filter(pl.col("round") > 0)
     if clients.is_empty() or trained.is_empty():
         raise ValueError("no round was trained")
-    in_clients = float(clients["seconds"].sum())
-    server = (float(trained["seconds"].sum()) - in_clients) / trained.height
+    each = clients["seconds"].to_numpy()
+    server = (trained["seconds"].to_numpy().sum() - each.sum()) / trained.height
     # a process' first client also compiles kernels
-    client = float(clients["seconds"].min() if clients.height <= 2 else clients["seconds"].mean())
+    client = float(each.min() if len(each) <= 2 else each.mean())
     return Measurement(
         client_seconds=client / _work(config),
-        server_seconds=max(server, 0.0) * config.evaluation.every,
+        server_seconds=max(float(server), 0.0) * config.evaluation.every,
         peak_bytes=peak_bytes,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -71,7 +72,7 @@ def _session(arguments: Mapping[str, object], place: str) -> Iterator[int]:
         ray.init(
             **arguments,  # pyright: ignore[reportArgumentType] the tables above
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except Exception as error:  # Ray raises many kinds here, all of them meaning the same
         reason = " ".join(str(error).split())[:200]
