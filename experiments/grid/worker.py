@@ -147,7 +147,7 @@ def _start(config: Config) -> None:
 def _held(config: Config) -> filelock.BaseFileLock:
     """Return the cell's lock: a killed driver's workers live on for a moment."""
     folder = Path(config.run.results_dir).parent / ".locks"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder / f"{config.run.name}.lock", timeout=LOCK_SECONDS)
 
 
