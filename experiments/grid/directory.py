@@ -64,12 +64,14 @@ class Taken:
 
     Attributes:
         cell: its id.
+        started: when, in seconds since 1970.
         seconds: wall time, with everything around the run.
         cpu_seconds: time its worker computed.
         peak_bytes: the most memory its worker has ever held.
     """
 
     cell: str
+    started: float
     seconds: float
     cpu_seconds: float
     peak_bytes: int
@@ -147,9 +149,16 @@ class GridDirectory:
             KnownCell(cell.id, cell.config.run.seed, cell.values, cell.is_twin, cell.twin)
             for cell in grid.cells
         ]
-        manifest = Manifest(
-            grid.name, grid.keys, grid.baseline, tuple(cells), source, dict(overrides)
+        self.write(
+            Manifest(grid.name, grid.keys, grid.baseline, tuple(cells), source, dict(overrides))
         )
+
+    def write(self, manifest: Manifest) -> None:
+        """Put `manifest` in place of `grid.json`.
+
+        Raises:
+            RunError: if the disk does not take it.
+        """
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
         try:
             write_atomically(self.path / "grid.json", lambda path: _write_text(path, text))

@@ -253,7 +253,7 @@ class _Tasks:
             record_failure(self._configs[cell], reason)
         except FnlError as error:
             reason = f"{reason}; {error}"
-        self._end(cell, Taken(cell, 0.0, 0.0, 0), reason)
+        self._end(cell, Taken(cell, 0.0, 0.0, 0.0, 0), reason)
 
     def _end(self, cell: str, taken: Taken, error: str | None) -> None:
         if error is not None:

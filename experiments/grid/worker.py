@@ -50,7 +50,7 @@ def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
     A finished cell is left as it is. A cell that was begun is begun again.
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    started, cpu_started = time.perf_counter(), time.process_time()
+    at, started, cpu_started = time.time(), time.perf_counter(), time.process_time()
     config = parse_config(flat)
     error: BaseException | None = None
     try:
@@ -60,6 +60,7 @@ def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
         error = caught
     taken = Taken(
         cell=config.run.name,
+        started=at,
         seconds=time.perf_counter() - started,
         cpu_seconds=time.process_time() - cpu_started,
         peak_bytes=_peak_bytes(),
