@@ -217,9 +217,16 @@ class GridDirectory:
         return parse_config(cell.config.flat() | place)
 
     def note(self, taken: Taken) -> None:
-        """Append to the journal what a cell took."""
-        with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(asdict(taken)) + "\n")
+        """Append to the journal what a cell took.
+
+        Raises:
+            RunError: if the disk does not take it.
+        """
+        try:
+            with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(asdict(taken)) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
 
     def journal(self) -> dict[str, Taken]:
         """Return what cells took, the last time each was run."""

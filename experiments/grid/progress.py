@@ -112,6 +112,6 @@ class GridProgress:
         """Return the last round that a running cell has written."""
         try:
             table = pl.scan_parquet(self._directory.cells / cell / "rounds.parquet")
-            return int(table.select(pl.len()).collect().item()) - 1
+            return max(0, int(table.select(pl.len()).collect().item()) - 1)
         except (OSError, pl.exceptions.PolarsError):
             return 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.grid.cells import expand
-from experiments.grid.grid_file import GridFile
+from experiments.grid.grid_file import GridFile, read_grid_file
 from fnl.config import parse_config
 from fnl.errors import ConfigError
 
@@ -136,6 +136,15 @@ def test_a_cell_is_named_by_its_configuration_alone():
     ids = {cell.id for cell in small.cells}
     assert ids < {cell.id for cell in large.cells}  # 8 and 30 are the defaults
     assert all(cell.id.endswith(cell.config.identity()[:12]) for cell in large.cells)
+
+
+def test_the_file_of_the_documentation(tmp_path):
+    text = (Path(__file__).parents[3] / "docs" / "grids.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text.partition("```toml")[2].partition("```")[0])
+    cells = expand(read_grid_file(path), path).cells
+    # (3 budgets x 2 bounds x 2 pairs - 2 excluded + 1 included) x 3 seeds; twins a pair and seed
+    assert (len(cells), sum(cell.is_twin for cell in cells)) == ((12 - 2 + 1) * 3 + 2 * 3, 6)
 
 
 VALUES = {
