@@ -54,6 +54,7 @@ def train(message: Message, context: Context) -> Message:
             server_round=server_round,
             weights=exchange.from_arrays(weights),
             ledger=load_ledger(context.state),
+            spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
         )
     save_ledger(context.state, outcome.ledger)
     content = RecordDict(

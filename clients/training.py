@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -40,8 +41,12 @@ def train_round(
     server_round: int,
     weights: Weights,
     ledger: Ledger,
+    spent_rounds: Sequence[int] = (),
 ) -> RoundOutcome:
     """Train from `weights` on the clips of `partition` and report rates before and after.
+
+    In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
+    that kept it may have been killed.
 
     Raises:
         ConfigError: if no noise keeps the client's budget.
@@ -53,9 +58,7 @@ def train_round(
     trained, summary = client.train_from(weights, mechanism)
     after = client.measure(trained)
     if mechanism is not None:
-        ledger = ledger.spend(
-            mechanism.noise_multiplier, client.plan.sample_rate, client.plan.steps
-        )
+        ledger = client.book(client.at_least(ledger, spent_rounds, mechanism), mechanism)
     report = ClientReport(
         partition=partition,
         num_examples=len(client.labels),
@@ -148,6 +151,19 @@ class _Client:
             clipping=privacy.clipping,
             clipping_method=privacy.clipping_method,
         )
+
+    def book(self, ledger: Ledger, mechanism: GaussianMechanism) -> Ledger:
+        """Return `ledger` after this round."""
+        return ledger.spend(mechanism.noise_multiplier, self.plan.sample_rate, self.plan.steps)
+
+    def at_least(
+        self, ledger: Ledger, rounds: Sequence[int], mechanism: GaussianMechanism
+    ) -> Ledger:
+        """Return `ledger`, or what `rounds` cost if that is more."""
+        booked = Ledger()
+        for _ in rounds:
+            booked = self.book(booked, mechanism)
+        return booked if booked.steps > ledger.steps else ledger
 
     def network(self, weights: Weights) -> SpikingNetwork:
         """Return the configured network with `weights`."""

@@ -23,6 +23,8 @@ SHADOW_ARRAYS = "shadow-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
+SPENT_ROUNDS = "spent-rounds"
+"""In a simulation: rounds that a client has trained in, or may have, before this one."""
 
 OUTSIDE_GUARANTEE = (
     "firing rates",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
 
 from fnl import exchange
 from fnl.config import Config
@@ -95,6 +97,13 @@ class RateStrategy(FedAvg):
             shadow_after=shadow_after,
         )
         return exchange.to_arrays(after), None
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return what the rules remember between rounds, as arrays by name."""
+        return {}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what `state` returned."""
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

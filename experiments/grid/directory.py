@@ -25,6 +25,9 @@ from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
 PENDING, INTERRUPTED = "pending", "interrupted"
 """Statuses that only a grid knows: not begun, and begun by a process that is no more."""
 
+CHECKPOINTS = 10
+"""Checkpoints of a cell whose grid file does not say how many rounds lie between two."""
+
 
 @dataclass(frozen=True)
 class KnownCell:
@@ -212,8 +215,13 @@ class GridDirectory:
         return {cell for cell, record in records if record and record["status"] == FINISHED}
 
     def config_to_run(self, cell: Cell) -> Config:
-        """Return a cell's configuration with its place in this directory."""
-        place = {"run.name": cell.id, "run.results-dir": str(self.cells)}
+        """Return a cell's configuration with its place in this directory, and with checkpoints."""
+        run = cell.config.run
+        place = {
+            "run.name": cell.id,
+            "run.results-dir": str(self.cells),
+            "run.checkpoint-every": run.checkpoint_every or max(1, run.rounds // CHECKPOINTS),
+        }
         return parse_config(cell.config.flat() | place)
 
     def note(self, taken: Taken) -> None:

@@ -177,7 +177,7 @@ def _say_estimate(
 
 
 class _Tasks:
-    """The cells' tasks: started, collected, and begun again when a worker dies."""
+    """The cells' tasks: started, collected, and started again when a worker dies."""
 
     def __init__(
         self,
@@ -232,9 +232,10 @@ class _Tasks:
             self._fail(cell, " ".join(str(error).split())[-300:])
             return False
         except RayError as error:
-            if self._attempts[cell] < ATTEMPTS:
-                return True
             kind = type(error).__name__
+            if self._attempts[cell] < ATTEMPTS:
+                self._progress.say(f"{cell}: its worker died ({kind}), another goes on with it")
+                return True
             self._fail(cell, f"its worker died {ATTEMPTS} times ({kind}): killed, or out of memory")
             return False
         if outcome.stops_the_grid:

@@ -85,7 +85,11 @@ class GridProgress:
         self._bar.advance(self._task)
         if error is not None:
             self._failed.append(cell)
-            self._console.print(f"failed: {cell}: {error}", style="red", markup=False)
+            self.say(f"failed: {cell}: {error}")
+
+    def say(self, message: str) -> None:
+        """Print a line above the table."""
+        self._console.print(message, style="red", markup=False)
 
     def tell(self, running: Callable[[], list[str]]) -> None:
         """Bring what is shown up to date; `running` names the cells that workers are at."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ from experiments.grid.estimate import Measurement, measure_run
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import RunError
 from fnl.runtime.in_process import run_in_process
-from fnl.runtime.run_directory import FINISHED, RUNNING, RunDirectory, read_run
+from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory, read_run
+from fnl.runtime.run_record import timestamp, write_record
 
 SERVER_APP = "server.app:app"
 CLIENT_APP = "clients.app:app"
@@ -47,7 +47,7 @@ class Outcome:
 def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
     """Run the cell with this configuration; its run directory tells how it ended.
 
-    A finished cell is left as it is. A cell that was begun is begun again.
+    A finished cell is left as it is; one that was begun goes on from its last checkpoint.
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
     at, started, cpu_started = time.time(), time.perf_counter(), time.process_time()
@@ -76,12 +76,12 @@ def record_failure(config: Config, reason: str) -> None:
     """Mark a cell as failed whose run could not do so itself."""
     path = Path(config.run.results_dir) / config.run.name
     try:
-        if read_run(path)["status"] != RUNNING:
-            return
+        record = read_run(path)
     except RunError:
-        pass
-    shutil.rmtree(path, ignore_errors=True)
-    RunDirectory.create(config, engine="in-process", facts={}).fail(reason)
+        RunDirectory.create(config, engine="in-process", facts={}).fail(reason)
+        return
+    if record["status"] == RUNNING:
+        write_record(path, record | {"status": FAILED, "error": reason, "finished": timestamp()})
 
 
 def calibrate(flat: Mapping[str, Scalar]) -> Measurement:
@@ -118,20 +118,21 @@ def no_room(error: BaseException) -> bool:
 
 def _run(config: Config) -> None:
     path = Path(config.run.results_dir) / config.run.name
-    try:
-        status = read_run(path)["status"]
-    except RunError:
-        status = None
-    if status == FINISHED:
+    if _is_finished(path):
         return
-    if path.exists():
-        shutil.rmtree(path)
     try:
         _start(config)
     except Exception as error:
         if not no_room(error):
             record_failure(config, f"{type(error).__name__}: {error}")
         raise
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        return read_run(path)["status"] == FINISHED
+    except RunError:
+        return False
 
 
 def _start(config: Config) -> None:

@@ -10,6 +10,8 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 ENGINES = {"InMemoryGrid": "flower-simulation", "InProcessGrid": "in-process"}
+SIMULATIONS = frozenset(ENGINES.values())
+"""Engines whose clients are no real devices: what they keep is lost with the process."""
 
 
 @runtime_checkable

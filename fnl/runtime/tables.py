@@ -80,3 +80,16 @@ LAYERS = {
 
 For a candidate `firing_rate` is after its training, on its own clips.
 """
+
+FAULTS = {
+    "round": pl.Int64,
+    "partition": pl.Int64,
+    "kind": pl.String,
+    "reason": pl.String,
+    "epsilon_assumed": pl.Float64,
+}
+"""A row a reply that was not taken, or that never came. `kind`: `fnl/runtime/faults.py`.
+
+`epsilon_assumed`: what the client is taken to have spent so far, as it may have trained; infinite
+where nothing bounds it, null without privacy.
+"""

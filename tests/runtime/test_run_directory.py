@@ -31,7 +31,7 @@ def test_unnamed_runs_get_names_of_their_own(tmp_path):
 
 def test_a_taken_name_is_refused(tmp_path):
     _create(tmp_path, **{"run.name": "mine"})
-    with pytest.raises(RunError, match="mine exists already"):
+    with pytest.raises(RunError, match="mine is still running"):
         _create(tmp_path, **{"run.name": "mine"})
 
 

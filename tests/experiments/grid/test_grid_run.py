@@ -19,6 +19,7 @@ from experiments.grid.directory import GridDirectory
 from experiments.grid.grid_file import read_grid_file
 from fnl.config import parse_config
 from fnl.errors import RunError
+from fnl.runtime import run_directory
 from fnl.runtime.run_directory import RunDirectory, read_run
 from tests.conftest import SMALL
 
@@ -185,13 +186,22 @@ def test_a_cell_is_run_once(cell):
     assert (path / "run.json").stat().st_mtime_ns == before
 
 
-def test_a_cell_that_was_begun_ends_as_if_it_had_not_been(cell, tmp_path):
+def test_a_cell_that_was_begun_goes_on_as_if_it_had_not_been_stopped(cell, tmp_path, monkeypatch):
     path = Path(cell.run.results_dir) / cell.run.name
-    half = RunDirectory.create(cell, engine="in-process", facts={})
-    half.add({"round": 0, "accuracy": 0.123}, [], [])
-    half.flush()
-    del half
+    add = RunDirectory.add
+
+    def add_or_stop(self, round_row, *rows):
+        if round_row["round"] == 2:
+            raise KeyboardInterrupt
+        add(self, round_row, *rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "add", add_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            worker.run_cell(cell.flat())
     assert worker.run_cell(cell.flat()).error is None
+    (resumed,) = read_run(path)["resumed"]
+    assert resumed["after_round"] == 1
     elsewhere = parse_config(cell.flat() | {"run.results-dir": str(tmp_path / "other" / "cells")})
     assert worker.run_cell(elsewhere.flat()).error is None
     undisturbed = tmp_path / "other" / "cells" / cell.run.name
@@ -216,7 +226,7 @@ def test_a_full_disk_stops_the_grid(cell, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(RunDirectory, "flush", full)
+    monkeypatch.setattr(run_directory, "write_record", full)
     outcome = worker.run_cell(cell.flat())
     assert outcome.stops_the_grid
     assert "No space left on device" in str(outcome.error)
