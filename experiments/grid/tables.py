@@ -80,10 +80,12 @@ def result_table(directory: GridDirectory, cells: pl.DataFrame) -> pl.LazyFrame:
     owners = finished.select("cell", "seed", path=pl.Series(files)).lazy()
     rounds = pl.scan_parquet(
         files,
+        glob=False,
         schema=_SCHEMA,
         include_file_paths="path",
         missing_columns="insert",
         extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
     )
     return (
         rounds.with_columns(pl.col(METRICS).cast(pl.Float64))
