@@ -240,7 +240,7 @@ class _Tasks:
             return False
         if outcome.stops_the_grid:
             raise RunError(
-                f"{outcome.error}: no room for results in {self._directory.path}; make room and "
+                f"no room for results in {self._directory.path} ({outcome.error}): make room and "
                 "give the same command again, finished cells are kept"
             )
         self._directory.note(outcome.taken)
