@@ -86,21 +86,25 @@ def status(path: Path) -> None:
     manifest = directory.manifest()
     driven = directory.is_driven
     journal = directory.journal()
-    table = Table("cell", *manifest.keys, "status", "seconds", "error", box=None)
+    table = Table("cell", *manifest.keys, "status", "seconds", box=None)
     statuses: Counter[str] = Counter()
+    errors = []
     for cell in manifest.cells:
         record = directory.record(cell.id)
         standing = directory.standing(record, driven=driven)
         statuses[standing] += 1
+        if record and record.get("error"):
+            errors.append(f"{standing}: {cell.id}: {record['error']}")
         taken = journal.get(cell.id)
         table.add_row(
             cell.id + (" (twin)" if cell.is_twin else ""),
             *("" if value is None else str(value) for value in map(cell.values.get, manifest.keys)),
             standing,
             f"{taken.seconds:.1f}" if taken else "",
-            str((record or {}).get("error") or ""),
         )
     _out.print(table)
+    for error in errors:
+        _out.print(error, markup=False)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
     work = "a driver is at work" if driven else "no driver is at work"
     _out.print(f"grid {manifest.name}: {counted}; {work}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from experiments.grid.directory import GridDirectory
 from experiments.grid.export import latex, write_csv, write_latex
 from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
+from fnl import commands_grid
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.run_directory import RunDirectory
 
@@ -144,6 +147,16 @@ def test_a_grid_with_nothing_finished_has_empty_tables(directory):
     write_tables(directory)
     assert pl.read_parquet(directory.path / "summary.parquet").is_empty()
     assert pl.read_parquet(directory.path / "results.parquet").is_empty()
+
+
+def test_the_status_counts_cells_and_names_errors(directory, capsys):
+    broken = directory.cells / directory.manifest().cells[0].id / "run.json"
+    record = json.loads(broken.read_text()) | {"status": "failed", "error": "no clips today"}
+    broken.write_text(json.dumps(record))
+    commands_grid.status(directory.path)
+    output = capsys.readouterr().out
+    assert "grid g: 1 failed, 17 finished; no driver is at work" in output
+    assert f"failed: {directory.manifest().cells[0].id}: no clips today" in output
 
 
 def test_csv_and_latex(directory):
