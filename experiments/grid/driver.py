@@ -110,13 +110,23 @@ def run_grid(
 
 
 def _prepare(cells: Sequence[Cell], console: Console) -> None:
-    """Compute features and partitionings that cells share, once, before any worker wants them."""
+    """Compute features and partitionings that cells share, once, before any worker wants them.
+
+    Raises:
+        FnlError: if no cell has data; where only some have none, those will fail and say so.
+    """
     kinds = {
         (cell.config.data, cell.config.run.seed, cell.config.evaluation.split): cell
         for cell in cells
     }
+    errors = []
     for cell in kinds.values():
-        prepare(cell.config, progress=console.is_terminal)
+        try:
+            prepare(cell.config, progress=console.is_terminal)
+        except FnlError as error:
+            errors.append(error)
+    if len(errors) == len(kinds):
+        raise errors[0]
 
 
 def _run(
