@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 15
     CLIENT_NOISE = 20
     FLOOR = 24
+    BOOTSTRAP = 30
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:
