@@ -32,6 +32,9 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    CANARIES = 30
+    INCLUSION = 31
+    SHADOW_MODELS = 32
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

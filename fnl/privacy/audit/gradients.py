@@ -1,0 +1,65 @@
+"""What one clip contributes to a step of DP-SGD: its gradient, clipped as the mechanism clips."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fnl.privacy.dp_sgd import GaussianMechanism
+from fnl.privacy.per_clip import PerClipGradientModule
+
+_BATCH = 128
+
+
+def clip_gradients(
+    network: nn.Module, features: Tensor, labels: Tensor, mechanism: GaussianMechanism | None
+) -> NDArray[np.float64]:
+    """Return the gradient of each clip, clipped by `mechanism`, float64 [n, D].
+
+    D counts all trained parameters, in the network's order. The network is left as it was.
+
+    Args:
+        network: maps [B, T, F] to logits [B, C].
+        features: [n, T, F].
+        labels: int64 [n].
+        mechanism: flat or per-layer clipping at C; None: gradients as they are.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    batches = range(0, len(labels), _BATCH)
+    parts = [_written_out(network, features[i : i + _BATCH], labels[i : i + _BATCH]) for i in batches]
+    gradients = np.concatenate(parts) if parts else np.zeros((0, sum(p.numel() for p in parameters)))
+    if mechanism is None:
+        return gradients
+    if mechanism.clipping == "flat":
+        return _clipped(gradients, mechanism.clip_norm)
+    ends = np.cumsum([p.numel() for p in parameters])[:-1]
+    bound = mechanism.layer_bound(len(parameters))
+    layers = np.split(gradients, ends, axis=1)
+    return np.concatenate([_clipped(layer, bound) for layer in layers], axis=1)
+
+
+def _written_out(network: nn.Module, features: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    training = network.training
+    network.train()
+    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    try:
+        with warnings.catch_warnings():
+            # inputs need no gradient, and Opacus' hooks do not mind
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            F.cross_entropy(module(features), labels, reduction="sum").backward()
+        samples = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
+        return torch.cat([s.reshape(len(labels), -1) for s in samples], dim=1).double().numpy()
+    finally:
+        module.zero_grad()
+        module.remove_hooks()
+        network.train(training)
+
+
+def _clipped(gradients: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    return gradients * np.minimum(1.0, bound / (norms + 1e-6))  # 1e-6: Opacus' guard
