@@ -12,6 +12,7 @@ from clients.training import train_round
 from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
+from fnl.errors import BudgetError
 from fnl.runtime.determinism import one_thread
 
 app = ClientApp()
@@ -46,15 +47,19 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
-    with one_thread():
-        outcome = train_round(
-            config,
-            open_federation(config),
-            partition=int(context.node_config["partition-id"]),
-            server_round=server_round,
-            weights=exchange.from_arrays(weights),
-            ledger=load_ledger(context.state),
-        )
+    try:
+        with one_thread():
+            outcome = train_round(
+                config,
+                open_federation(config),
+                partition=int(context.node_config["partition-id"]),
+                server_round=server_round,
+                weights=exchange.from_arrays(weights),
+                ledger=load_ledger(context.state),
+            )
+    except BudgetError as refusal:
+        reason = ConfigRecord({"reason": str(refusal)})
+        return Message(RecordDict({exchange.REFUSAL: reason}), reply_to=message)
     save_ledger(context.state, outcome.ledger)
     content = RecordDict(
         {

@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from clients.rates import Fields, clear_rates, comparable_rates, released_rates
+from clients.spending import noise_of, plan_of, refuse_overdraft, workload_of
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
-from fnl.participation import planned_participations
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, TrainingSummary, train
-from fnl.privacy.ledger import Ledger, calibrate
-from fnl.randomness import Purpose, torch_stream
+from fnl.privacy.budget import Noise
+from fnl.privacy.dp_sgd import GaussianMechanism, TrainingSummary, train
+from fnl.privacy.ledger import Ledger
+from fnl.privacy.noise import NoiseSource
+from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, set_streams
 from fnl.weights import Weights, get_weights, set_weights
@@ -42,52 +45,43 @@ def train_round(
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
     Raises:
+        BudgetError: if the round would cost more than is left of the budget; nothing was
+            computed on the clips then.
         ConfigError: if no noise keeps the client's budget.
     """
     started = time.perf_counter()
     client = _Client(config, federation, partition, server_round)
+    noise = client.noise()
+    if noise is not None:
+        refuse_overdraft(config, ledger, noise, client.work)
+        ledger = ledger.with_entries(noise.round_of(client.work))
     before = client.measure(weights)
-    mechanism = client.mechanism()
-    trained, summary = client.train_from(weights, mechanism)
+    trained, summary = client.train_from(weights, noise)
     after = client.measure(trained)
-    if mechanism is not None:
-        ledger = ledger.spend(
-            mechanism.noise_multiplier, client.plan.sample_rate, client.plan.steps
-        )
     report = ClientReport(
         partition=partition,
         num_examples=len(client.labels),
         steps=client.plan.steps,
         sample_rate=client.plan.sample_rate,
         seconds=0.0,
-        firing_rate_before=before.firing.rate(),
-        firing_rate_after=after.firing.rate(),
-        layer_rates_before=before.firing.layer_rates().tolist(),
-        layer_rates_after=after.firing.layer_rates().tolist(),
-        class_rates_before=before.firing.class_rates().tolist(),
-        class_rates_after=after.firing.class_rates().tolist(),
         update_norm=update_norm(weights, trained),
         train_loss=summary.loss,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
+        **client.rates(before, after, noise),
     )
-    if mechanism is not None:
+    if noise is not None:
         report = replace(
             report,
-            noise_multiplier=mechanism.noise_multiplier,
-            epsilon=ledger.epsilon(config.privacy.delta, config.privacy.accountant),
-            delta=config.privacy.delta,
+            noise_multiplier=noise.gradients,
+            epsilon=ledger.epsilon(client.work.delta, config.privacy.accountant),
+            delta=client.work.delta,
         )
     shadow_weights = None
     if config.evaluation.shadow:
-        shadow_weights = client.train_from(weights, None)[0] if mechanism else trained
+        shadow_weights = client.train_from(weights, None)[0] if noise else trained
         shadow = client.measure(shadow_weights)
-        report = replace(
-            report,
-            firing_rate_shadow=shadow.firing.rate(),
-            layer_rates_shadow=shadow.firing.layer_rates().tolist(),
-            class_rates_shadow=shadow.firing.class_rates().tolist(),
-        )
+        report = replace(report, **client.shadow_rates(before, shadow, noise))
     report = replace(report, seconds=time.perf_counter() - started)
     return RoundOutcome(trained, report, ledger, shadow_weights)
 
@@ -104,37 +98,34 @@ class _Client:
         self.classes = federation.classes
         self.inputs = federation.inputs
         self.features, self.labels = federation.client_clips(partition)
-        training = config.training
-        self.plan = TrainingPlan.for_clips(
-            len(self.labels),
-            batch_size=training.batch_size,
-            local_epochs=training.local_epochs,
-            optimizer=training.optimizer,
-            learning_rate=training.learning_rate,
-            momentum=training.momentum,
+        self.plan = plan_of(config, len(self.labels))
+        self.work = workload_of(config, partition, len(self.labels))
+
+    def noise(self) -> Noise | None:
+        """Return how much noise this client adds; None without record-level privacy."""
+        return noise_of(self.config, self.work) if self.config.is_private else None
+
+    def rates(self, before: Evaluation, after: Evaluation, noise: Noise | None) -> Fields:
+        """Return the report's rates: released privately where so configured, else in the clear."""
+        if noise is None or noise.rates is None:
+            return clear_rates(before, "before") | clear_rates(after, "after")
+        return released_rates(
+            before,
+            after,
+            self.labels.numpy(),
+            clip_norm=self.config.privacy.rate_clip_norm,
+            noise_multiplier=noise.rates,
+            generator=self._rate_noise(),
         )
 
-    def mechanism(self) -> GaussianMechanism | None:
-        """Return clipping and noise of this client: σ given, or from ε and its planned rounds."""
-        privacy = self.config.privacy
-        if not self.config.is_private:
-            return None
-        if privacy.noise_multiplier > 0:
-            return self._mechanism(privacy.noise_multiplier)
-        rounds = planned_participations(
-            self.config.run.seed,
-            self.config.run.rounds,
-            self.config.data.clients,
-            self.config.coordination.candidates,
-        )[self.partition]
-        sigma = calibrate(
-            epsilon=privacy.epsilon,
-            delta=privacy.delta,
-            sample_rate=self.plan.sample_rate,
-            steps=self.plan.steps * int(rounds),
-            accountant=privacy.accountant,
+    def shadow_rates(self, before: Evaluation, shadow: Evaluation, noise: Noise | None) -> Fields:
+        """Return the shadow's rates, in the clear, comparable with what `rates` gives."""
+        if noise is None or noise.rates is None:
+            return clear_rates(shadow, "shadow")
+        labels = self.labels.numpy()
+        return comparable_rates(before, labels, "before_shadow") | comparable_rates(
+            shadow, labels, "shadow"
         )
-        return self._mechanism(sigma)
 
     def _mechanism(self, noise_multiplier: float) -> GaussianMechanism:
         privacy = self.config.privacy
@@ -155,9 +146,7 @@ class _Client:
         """Return loss and firing rates of `weights` on all clips of this client."""
         return evaluate(self.network(weights), self.features, self.labels, self.classes)
 
-    def train_from(
-        self, weights: Weights, mechanism: GaussianMechanism | None
-    ) -> tuple[Weights, TrainingSummary]:
+    def train_from(self, weights: Weights, noise: Noise | None) -> tuple[Weights, TrainingSummary]:
         """Return the weights after this round's steps; all is drawn the same at every call."""
         network = self.network(weights)
         set_streams(network, self.config.run.seed, self.server_round, self.partition)
@@ -167,10 +156,14 @@ class _Client:
             self.labels,
             self.plan,
             batches=self._stream(Purpose.BATCHES),
-            mechanism=mechanism,
+            mechanism=self._mechanism(noise.gradients) if noise else None,
             noise=self._stream(Purpose.PRIVACY_NOISE),
         )
         return get_weights(network), summary
+
+    def _rate_noise(self) -> NoiseSource:
+        path = (self.server_round, self.partition)
+        return stream(self.config.run.seed, Purpose.RATE_NOISE, *path)
 
     def _stream(self, purpose: Purpose) -> torch.Generator:
         return torch_stream(self.config.run.seed, purpose, self.server_round, self.partition)

@@ -89,7 +89,7 @@ def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
             "score_shadow": float(shadow.scores[position]) if shadow else None,
             "rank_shadow": int(shadow_ranks[position]) if shadow_ranks is not None else None,
             "weight": weights.get(position),
-            "rate_released": False,
+            "rate_released": report.rate_released,
         }
         rows.append(row | _report_values(report))
     return rows
