@@ -25,14 +25,18 @@ def clip_gradients(
 
     Args:
         network: maps [B, T, F] to logits [B, C].
-        features: [n, T, F].
+        features: [n, T, F], n at least 1.
         labels: int64 [n].
         mechanism: flat or per-layer clipping at C; None: gradients as they are.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     batches = range(0, len(labels), _BATCH)
-    parts = [_written_out(network, features[i : i + _BATCH], labels[i : i + _BATCH]) for i in batches]
-    gradients = np.concatenate(parts) if parts else np.zeros((0, sum(p.numel() for p in parameters)))
+    parts = [
+        _written_out(network, features[i : i + _BATCH], labels[i : i + _BATCH]) for i in batches
+    ]
+    gradients = (
+        np.concatenate(parts) if parts else np.zeros((0, sum(p.numel() for p in parameters)))
+    )
     if mechanism is None:
         return gradients
     if mechanism.clipping == "flat":
