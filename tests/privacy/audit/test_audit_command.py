@@ -109,7 +109,7 @@ def test_a_refuted_claim_of_the_right_mechanism_fails_the_command():
     broken = result(mechanism="noise a tenth", lower_bound=2.0)
     estimate = result(attack="membership", lower_bound=2.0)
     _refuse_refuted([result(), broken, estimate])
-    with pytest.raises(RunError, match="the claim ε = 1.00 of weights is refuted"):
+    with pytest.raises(RunError, match=r"the claim ε = 1\.00 of weights is refuted"):
         _refuse_refuted([result(), result(lower_bound=1.01)])
 
 

@@ -8,7 +8,7 @@ from fnl.privacy.audit.decoder import CoinDecoder
 from fnl.privacy.audit.membership import auc
 
 
-def rounds(seed: int, canaries: int, size: int, common: float, noise: float, count: int):
+def rounds(seed: int, canaries: int, size: int, *, common: float, noise: float, count: int):
     """Return the coins and, of each round, contributions [m, D], what is known [D], release [D]."""
     generator = np.random.default_rng(seed)
     included = generator.random(canaries) < 0.5

@@ -39,14 +39,8 @@ def test_the_cost_of_delta_is_the_theorems_maximum(canaries, guesses, correct, d
     # written out term by term, with the distribution function instead of sums of masses
     for epsilon in (0.0, 1.0, 4.0):
         accuracy = 1 / (1 + np.exp(-epsilon))
-        below = [
-            (
-                binom.cdf(correct - 1, guesses, accuracy)
-                - binom.cdf(correct - i - 1, guesses, accuracy)
-            )
-            / i
-            for i in range(1, correct + 1)
-        ]
+        at_most = binom.cdf(np.arange(-1, correct), guesses, accuracy)
+        below = [(at_most[correct] - at_most[correct - i]) / i for i in range(1, correct + 1)]
         expected = binom.sf(correct - 1, guesses, accuracy) + 2 * canaries * delta * max(below)
         p = p_value(
             canaries=canaries, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
