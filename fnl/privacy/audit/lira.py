@@ -20,13 +20,17 @@ from scipy.stats import norm
 
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.privacy.audit.claims import Mechanism, Work, claim
+from fnl.errors import ConfigError
+from fnl.privacy.audit.claims import Claim, Mechanism, Work, claim
 from fnl.privacy.audit.membership import auc, epsilon_of_rates, true_positive_rate
 from fnl.privacy.audit.result import AuditResult
 from fnl.privacy.audit.weights import Notify, gaussian, plan
 from fnl.privacy.dp_sgd import train
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.network import build_network, initialise, set_streams
+
+LEAST_CLIPS = 10
+"""Of a client whose clips are inferred."""
 
 LEAST_POSITIVES = 20
 """Clips above a threshold, of the shadows, for it to be considered."""
@@ -71,9 +75,17 @@ def membership_inference(
         confidence: of the bound.
         partition: the client.
         notify: called after every model.
+
+    Raises:
+        ConfigError: if the client has fewer than `LEAST_CLIPS` clips, or no noise keeps the budget.
     """
-    features, labels = federation.client_clips(partition)
-    steps = plan(config, len(labels))
+    clips = len(federation.partitioning.rows(partition))
+    if clips < LEAST_CLIPS:
+        raise ConfigError(
+            f"client {partition} has {clips} clips: membership inference needs {LEAST_CLIPS}, "
+            "use fewer data.clients or --target weights --target rates"
+        )
+    steps = plan(config, clips)
     claimed = claim(
         mechanism,
         Work(steps.sample_rate, steps.steps, config.run.rounds),
@@ -81,26 +93,10 @@ def membership_inference(
         delta=config.privacy.delta,
         accountant=config.privacy.accountant,
     )
-    network = build_network(config.model, federation.inputs, federation.classes)
-    seed = config.run.seed
-    member = stream(seed, Purpose.SHADOW_MODELS, partition).random((models, len(labels))) < 0.5
-    observed = np.empty((models, len(labels)))
-    for model in range(models):
-        rows = torch.from_numpy(member[model])
-        initialise(network, seed)
-        for server_round in range(1, config.run.rounds + 1):
-            path = (server_round, partition, model)
-            set_streams(network, seed, *path)
-            train(
-                network, features[rows], labels[rows], steps,
-                batches=torch_stream(seed, Purpose.BATCHES, *path),
-                mechanism=gaussian(config, claimed),
-                noise=torch_stream(seed, Purpose.PRIVACY_NOISE, *path),
-            )  # fmt: skip
-        observed[model] = log_odds(network, features, labels)
-        notify()
-    shadows = ShadowModels(observed[: models // 2], member[: models // 2])
-    attacked = ShadowModels(observed[models // 2 :], member[models // 2 :])
+    trained = train_models(config, federation, claimed, models, partition=partition, notify=notify)
+    half = models // 2
+    shadows = ShadowModels(trained.confidence[:half], trained.member[:half])
+    attacked = ShadowModels(trained.confidence[half:], trained.member[half:])
     threshold = _threshold(shadows, claimed.delta, confidence)
     scores = likelihood_ratios(attacked.confidence, shadows)
     inside, outside = scores[attacked.member], scores[~attacked.member]
@@ -121,6 +117,42 @@ def membership_inference(
         attack="membership",
         tpr=true_positive_rate(inside, outside, 0.01),
     )
+
+
+def train_models(
+    config: Config,
+    federation: Federation,
+    claimed: Claim,
+    models: int,
+    *,
+    partition: int,
+    notify: Notify = lambda: None,
+) -> ShadowModels:
+    """Train models on random halves of a client's clips, with the noise of `claimed`.
+
+    All start from the same weights; batches and noise are each model's own.
+    """
+    features, labels = federation.client_clips(partition)
+    steps = plan(config, len(labels))  # of all clips: what is public does not tell who is in
+    network = build_network(config.model, federation.inputs, federation.classes)
+    seed = config.run.seed
+    member = stream(seed, Purpose.SHADOW_MODELS, partition).random((models, len(labels))) < 0.5
+    observed = np.empty((models, len(labels)))
+    for model in range(models):
+        rows = torch.from_numpy(member[model])
+        initialise(network, seed)
+        for server_round in range(1, config.run.rounds + 1):
+            path = (server_round, partition, model)
+            set_streams(network, seed, *path)
+            train(
+                network, features[rows], labels[rows], steps,
+                batches=torch_stream(seed, Purpose.BATCHES, *path),
+                mechanism=gaussian(config, claimed),
+                noise=torch_stream(seed, Purpose.PRIVACY_NOISE, *path),
+            )  # fmt: skip
+        observed[model] = log_odds(network, features, labels)
+        notify()
+    return ShadowModels(observed, member)
 
 
 @torch.no_grad()

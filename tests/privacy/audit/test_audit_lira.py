@@ -6,6 +6,8 @@ import torch
 from scipy.stats import norm
 
 from fnl.config import parse_config
+from fnl.data.federated import prepare
+from fnl.errors import ConfigError
 from fnl.privacy.audit.claims import Mechanism
 from fnl.privacy.audit.lira import (
     ShadowModels,
@@ -60,8 +62,6 @@ def test_an_overfitted_client_leaks_and_a_private_one_does_not(audited, epsilon,
             "coordination.selected": 1,
         }
     )
-    from fnl.data.federated import prepare
-
     result = membership_inference(
         config,
         prepare(config),
@@ -76,3 +76,17 @@ def test_an_overfitted_client_leaks_and_a_private_one_does_not(audited, epsilon,
     assert federation.classes == 10
     if np.isinf(epsilon):
         assert result.lower_bound > 0.1
+
+
+def test_a_client_with_a_handful_of_clips_is_refused(audited):
+    config, _ = audited
+    config = parse_config({**config.flat(), "data.clients": 40, "data.partitioner": "iid"})
+    with pytest.raises(ConfigError, match="client 0 has 2 clips: membership inference needs 10"):
+        membership_inference(
+            config,
+            prepare(config),
+            mechanism=Mechanism.CORRECT,
+            epsilon=1.0,
+            models=4,
+            confidence=0.95,
+        )

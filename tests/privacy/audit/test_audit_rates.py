@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from fnl.config import parse_config
+from fnl.data.federated import prepare
 from fnl.privacy.audit.claims import Mechanism
 from fnl.privacy.audit.rates import attack_private_rates, attack_raw_rates, public_models
 from fnl.privacy.audit.result import one_run_result
@@ -98,8 +99,6 @@ def test_a_class_without_a_clip_is_no_obstacle(rates):
     # two clips a client at most: most classes have a rate only where a canary is
     config, federation, _ = rates
     config = parse_config({**config.flat(), "data.clients": 40, "data.partitioner": "iid"})
-    from fnl.data.federated import prepare
-
     small = prepare(config)
     attack = attack_raw_rates(config, small, public_models(config, small), canaries=8)
     assert np.isfinite(attack.scores).all()
