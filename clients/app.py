@@ -7,7 +7,7 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from clients.ledger_state import load_ledger, save_ledger
+from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
 from clients.training import train_round
 from fnl import exchange
 from fnl.config import Config, parse_config
@@ -56,11 +56,13 @@ def train(message: Message, context: Context) -> Message:
                 server_round=server_round,
                 weights=exchange.from_arrays(weights),
                 ledger=load_ledger(context.state),
+                clip_norm=load_clip_norm(context.state),
             )
     except BudgetError as refusal:
         reason = ConfigRecord({"reason": str(refusal)})
         return Message(RecordDict({exchange.REFUSAL: reason}), reply_to=message)
     save_ledger(context.state, outcome.ledger)
+    save_clip_norm(context.state, outcome.clip_norm)
     content = RecordDict(
         {
             exchange.ARRAYS: exchange.to_arrays(outcome.weights),

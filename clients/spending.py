@@ -13,16 +13,18 @@ from fnl.privacy.dp_sgd import TrainingPlan
 from fnl.privacy.ledger import Ledger
 
 
-def plan_of(config: Config, clips: int) -> TrainingPlan:
-    """Return the steps in a round of a client with `clips` clips."""
+def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
+    """Return the steps in `server_round` of a client with `clips` clips."""
     training = config.training
     return TrainingPlan.for_clips(
         clips,
         batch_size=training.batch_size,
         local_epochs=training.local_epochs,
         optimizer=training.optimizer,
-        learning_rate=training.learning_rate,
+        learning_rate=training.learning_rate_of(server_round, config.run.rounds),
         momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        label_smoothing=training.label_smoothing,
     )
 
 
@@ -34,7 +36,7 @@ def workload_of(config: Config, partition: int, clips: int) -> Workload:
         config.data.clients,
         config.coordination.candidates,
     )[partition]
-    plan = plan_of(config, clips)
+    plan = plan_of(config, clips, server_round=1)  # every round has the same steps
     delta = delta_of(config.privacy.delta, clips)
     return Workload(plan.sample_rate, plan.steps, int(rounds), delta)
 

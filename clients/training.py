@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from clients.rates import Fields, clear_rates, comparable_rates, released_rates
 from clients.spending import noise_of, plan_of, refuse_overdraft, workload_of
 from fnl.config import Config
+from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
 from fnl.privacy.budget import Noise
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingSummary, train
+from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
 from fnl.privacy.ledger import Ledger
-from fnl.privacy.noise import NoiseSource
+from fnl.privacy.noise import NoiseSource, SecureNoise
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, set_streams
@@ -25,12 +27,16 @@ from fnl.weights import Weights, get_weights, set_weights
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What one client produced in one round. Only `weights` and `report` leave a real device."""
+    """What one client produced in one round. Only `weights` and `report` leave a real device.
+
+    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from.
+    """
 
     weights: Weights
     report: ClientReport
     ledger: Ledger
     shadow_weights: Weights | None
+    clip_norm: float | None = None
 
 
 def train_round(
@@ -41,6 +47,7 @@ def train_round(
     server_round: int,
     weights: Weights,
     ledger: Ledger,
+    clip_norm: float | None = None,
 ) -> RoundOutcome:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
@@ -50,7 +57,7 @@ def train_round(
         ConfigError: if no noise keeps the client's budget.
     """
     started = time.perf_counter()
-    client = _Client(config, federation, partition, server_round)
+    client = _Client(config, federation, partition, server_round, clip_norm)
     noise = client.noise()
     if noise is not None:
         refuse_overdraft(config, ledger, noise, client.work)
@@ -68,6 +75,9 @@ def train_round(
         train_loss=summary.loss,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
+        gradient_norm_q10=summary.gradient_norm_q10,
+        gradient_norm_q90=summary.gradient_norm_q90,
+        clip_norm=summary.clip_norm,
         **client.rates(before, after, noise),
     )
     if noise is not None:
@@ -83,14 +93,21 @@ def train_round(
         shadow = client.measure(shadow_weights)
         report = replace(report, **client.shadow_rates(before, shadow, noise))
     report = replace(report, seconds=time.perf_counter() - started)
-    return RoundOutcome(trained, report, ledger, shadow_weights)
+    if config.run.strict_privacy:
+        report = report.accounted_only()
+    return RoundOutcome(trained, report, ledger, shadow_weights, summary.clip_norm)
 
 
 class _Client:
     """One client in one round: its clips, its plan, and its named streams."""
 
     def __init__(
-        self, config: Config, federation: Federation, partition: int, server_round: int
+        self,
+        config: Config,
+        federation: Federation,
+        partition: int,
+        server_round: int,
+        clip_norm: float | None,
     ) -> None:
         self.config = config
         self.partition = partition
@@ -98,8 +115,10 @@ class _Client:
         self.classes = federation.classes
         self.inputs = federation.inputs
         self.features, self.labels = federation.client_clips(partition)
-        self.plan = plan_of(config, len(self.labels))
+        self.plan = plan_of(config, len(self.labels), server_round)
         self.work = workload_of(config, partition, len(self.labels))
+        adaptive = config.privacy.clipping == "adaptive"
+        self.clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
 
     def noise(self) -> Noise | None:
         """Return how much noise this client adds; None without record-level privacy."""
@@ -131,9 +150,11 @@ class _Client:
         privacy = self.config.privacy
         return GaussianMechanism(
             noise_multiplier,
-            privacy.clip_norm,
+            self.clip_norm,
             clipping=privacy.clipping,
             clipping_method=privacy.clipping_method,
+            clip_quantile=privacy.clip_quantile,
+            clip_learning_rate=privacy.clip_learning_rate,
         )
 
     def network(self, weights: Weights) -> SpikingNetwork:
@@ -147,7 +168,7 @@ class _Client:
         return evaluate(self.network(weights), self.features, self.labels, self.classes)
 
     def train_from(self, weights: Weights, noise: Noise | None) -> tuple[Weights, TrainingSummary]:
-        """Return the weights after this round's steps; all is drawn the same at every call."""
+        """Return the weights after this round's steps; seeded, all is drawn the same every time."""
         network = self.network(weights)
         set_streams(network, self.config.run.seed, self.server_round, self.partition)
         summary = train(
@@ -158,12 +179,25 @@ class _Client:
             batches=self._stream(Purpose.BATCHES),
             mechanism=self._mechanism(noise.gradients) if noise else None,
             noise=self._stream(Purpose.PRIVACY_NOISE),
+            augment=self._augment(),
         )
         return get_weights(network), summary
 
+    def _augment(self) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        path = (self.server_round, self.partition)
+        # what is drawn here looks at no data and hides nothing: never secure
+        generator = torch_stream(self.config.run.seed, Purpose.AUGMENTATION, *path)
+        return partial(Augmentation(), stream=generator)
+
     def _rate_noise(self) -> NoiseSource:
+        if self.config.privacy.secure_noise:
+            return SecureNoise()
         path = (self.server_round, self.partition)
         return stream(self.config.run.seed, Purpose.RATE_NOISE, *path)
 
-    def _stream(self, purpose: Purpose) -> torch.Generator:
+    def _stream(self, purpose: Purpose) -> torch.Generator | SecureNoise:
+        if self.config.is_private and self.config.privacy.secure_noise:
+            return SecureNoise()
         return torch_stream(self.config.run.seed, purpose, self.server_round, self.partition)

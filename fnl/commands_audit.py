@@ -218,8 +218,11 @@ def _amount(config: Config, plan: AuditPlan) -> int:
 
 def _check(config: Config) -> None:
     privacy = config.privacy
-    if privacy.mode == "none":
-        raise ConfigError("privacy.mode = 'none' claims nothing to audit: use --epsilon inf")
+    if privacy.mode != "record":
+        raise ConfigError(
+            f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, "
+            "use privacy.mode = 'record' (and --epsilon inf for none)"
+        )
     if privacy.noise_multiplier > 0:
         raise ConfigError(
             f"privacy.noise-multiplier = {privacy.noise_multiplier} fixes the noise: an audit "

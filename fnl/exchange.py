@@ -49,11 +49,15 @@ class ClientReport:
     network's rate instead, so that it does not tell which labels a client has; and released rates
     carry noise: they may be negative or above 1.
 
+    Under `run.strict-privacy` what is neither public nor accounted is withheld: rates and seconds
+    are then nan.
+
     Attributes:
         rate_noise: standard deviation of the noise on each released layer and class rate; None
             where rates are sent in the clear.
         firing_rate_before_shadow: the rate before training as it would have read in the clear, for
             the shadow of a run that releases rates privately; likewise of layers and classes.
+        clip_norm: C after the last step; it moves under adaptive clipping only.
     """
 
     partition: int
@@ -81,6 +85,9 @@ class ClientReport:
     firing_rate_before_shadow: float | None = None
     layer_rates_before_shadow: list[float] | None = None
     class_rates_before_shadow: list[float] | None = None
+    gradient_norm_q10: float | None = None
+    gradient_norm_q90: float | None = None
+    clip_norm: float | None = None
 
     @property
     def rate_released(self) -> bool:
@@ -106,6 +113,7 @@ class ClientReport:
             twice = next(key for key in record if "_" in key)
             raise RunError(f"a client's report has {twice!r} in two spellings")
         hints = get_type_hints(cls)
+        withheld = _all_nan(values.get("seconds"))  # a clock never says so
         for name in values.keys() - hints.keys():
             raise RunError(f"a client's report has the unknown field {name!r}")
         for field in fields(cls):
@@ -113,6 +121,8 @@ class ClientReport:
                 if "None" in str(field.type):
                     continue
                 raise RunError(f"a client's report lacks {field.name!r}")
+            if withheld and field.name in ("seconds", *_RELEASED) and _all_nan(values[field.name]):
+                continue
             noisy = "rate_noise" in values and field.name in _RELEASED
             _check(field.name, str(field.type), values[field.name], noisy=noisy)
         _check_lengths(values)
@@ -128,6 +138,25 @@ class ClientReport:
             if values[f"{stem}_before_shadow"] is not None:
                 values[f"{stem}_before"] = values[f"{stem}_before_shadow"]
         return ClientReport(**{**values, "rate_noise": None})
+
+    def accounted_only(self) -> ClientReport:
+        """Return the report without what is neither public nor in the ledger.
+
+        Whatever is not known to be one of the two is withheld: optional fields are left out, rates
+        and seconds become nan.
+        """
+        sent = _ACCOUNTED + (_RELEASED if self.rate_released else ())
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for field in fields(self):
+            if field.name in sent:
+                continue
+            if field.default is None:
+                values[field.name] = None
+            elif isinstance(values[field.name], list):
+                values[field.name] = [math.nan] * len(values[field.name])
+            else:
+                values[field.name] = math.nan
+        return ClientReport(**values)
 
     def in_range(self) -> ClientReport:
         """Return the report with released rates put back into (0, 1], as rules expect them.
@@ -149,7 +178,26 @@ RATE_FLOOR = 1e-6
 
 _STEMS = ("firing_rate", "layer_rates", "class_rates")
 _RELEASED = tuple(f"{stem}_{when}" for stem in _STEMS for when in ("before", "after"))
+_ACCOUNTED = (
+    "partition",
+    "num_examples",
+    "steps",
+    "sample_rate",
+    "noise_multiplier",
+    "epsilon",
+    "delta",
+    "rate_noise",
+    "update_norm",
+    "clip_norm",
+)
+"""Public, or computed from what the ledger covers: the weights and an adaptive bound."""
+
 _RATES = (*_STEMS, "sample_rate", "clip_fraction")
+
+
+def _all_nan(value: object) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return bool(numbers) and all(isinstance(n, float) and math.isnan(n) for n in numbers)
 
 
 def _check(name: str, kind: str, value: object, *, noisy: bool = False) -> None:

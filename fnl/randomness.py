@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    CLIENT_NOISE = 20
     CANARIES = 30
     INCLUSION = 31
     SHADOW_MODELS = 32

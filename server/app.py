@@ -18,7 +18,8 @@ from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
 from server import measurement
-from server.facts import run_facts
+from server.client_privacy import epsilon_client
+from server.facts import privacy_warnings, run_facts
 from server.federation_nodes import nodes_by_partition
 from server.strategy import RateStrategy
 
@@ -37,6 +38,8 @@ def main(grid: Grid, context: Context) -> None:
         config, engine=engine_name(grid), facts=run_facts(config, federation)
     )
     notify(grid, f"run directory {directory.path}")
+    for warning in privacy_warnings(config, federation):
+        notify(grid, f"warning: {warning}")
     try:
         with one_thread():
             _run(config, federation, nodes, grid, directory)
@@ -112,6 +115,8 @@ class _Recorder:
         if self._config.is_private:
             clients = self._config.data.clients
             round_row |= measurement.epsilon_values(self._epsilons, clients)
+        if self._config.is_client_private:
+            round_row["epsilon_client"] = epsilon_client(self._config, server_round)
         now = time.perf_counter()
         round_row["seconds"] = now - self._round_started
         self._round_started = now

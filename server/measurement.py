@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -112,8 +113,17 @@ def _report_values(report: ClientReport) -> Row:
         "update_norm",
         "train_loss",
         "seconds",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
     )
-    return {name: getattr(report, name) for name in names}
+    return {name: _or_null(getattr(report, name)) for name in names}
+
+
+def _or_null(value: float | None) -> float | None:
+    """Return None for nan, which stands for a number that a client withholds."""
+    return None if value is None or math.isnan(value) else value
 
 
 def global_layer_rows(server_round: int, evaluation: Evaluation) -> list[Row]:
@@ -144,8 +154,8 @@ def client_layer_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
                     "round": server_round,
                     "layer": layer,
                     "partition": report.partition,
-                    "firing_rate": after,
-                    "firing_rate_before": before,
+                    "firing_rate": _or_null(after),
+                    "firing_rate_before": _or_null(before),
                     "firing_rate_shadow": shadow,
                 }
             )

@@ -13,6 +13,7 @@ from fnl.config import Config
 from fnl.errors import RunError
 from fnl.participation import candidates
 from fnl.weights import Weights, weighted_mean
+from server.client_privacy import privatise
 from server.coordination import Coordination, Coordinator, RoundOutcome
 from server.replies import Answer, answers
 
@@ -79,6 +80,9 @@ class RateStrategy(FedAvg):
         reports = tuple(answer.report for answer in answered)
         decision = self._coordinator.decide(server_round, reports)
         after = _average(answered, decision)
+        if self._config.is_client_private:
+            models = [answered[position].weights for position in decision.selected]
+            after = privatise(self._config, server_round, self._global, models, decision.weights)
         shadow_decision, shadow_after = None, None
         if shadow:
             plain = [report.as_shadow() for report in reports]

@@ -75,7 +75,11 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("privacy.delta", 1.0), ("privacy.noise-multiplier", -1.0), ("privacy.clip-norm", 0.0),
         ("privacy.accountant", "moments"), ("privacy.rate-release", "laplace"),
         ("privacy.rate-epsilon", -1.0), ("privacy.rate-clip-norm", 0.0),
-        ("privacy.noise-allocation", "equal"),
+        ("privacy.noise-allocation", "equal"), ("privacy.clip-quantile", 0.0),
+        ("privacy.clip-quantile", 1.0), ("privacy.clip-learning-rate", 0.0),
+        ("privacy.clipping", "global"), ("privacy.client-epsilon", 0.0),
+        ("privacy.client-delta", 1.0), ("privacy.client-noise-multiplier", -1.0),
+        ("privacy.client-clip-norm", 0.0),
         ("coordination.candidates", 0), ("coordination.selected", 0),
         ("coordination.selection", "best"), ("coordination.aggregation", "median"),
         ("evaluation.every", 0), ("evaluation.split", "train"),
@@ -112,6 +116,29 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
             "privacy.rate-release",
             "record",
         ),
+        (
+            {"privacy.secure-noise": True, "evaluation.shadow": True},
+            "evaluation.shadow",
+            "privacy.secure-noise",
+        ),
+        ({"privacy.mode": "client"}, "coordination.selection", "random, round-robin"),
+        (
+            {"privacy.mode": "both", "coordination.selection": "random"},
+            "coordination.aggregation",
+            "fedavg",
+        ),
+        ({"run.strict-privacy": True}, "run.strict-privacy", "privacy.rate-release"),
+        ({"run.strict-privacy": True, "privacy.mode": "none"}, "run.strict-privacy", "record"),
+        (
+            {"run.strict-privacy": True, "evaluation.shadow": True},
+            "run.strict-privacy",
+            "evaluation.shadow",
+        ),
+        (
+            {"run.strict-privacy": True, "coordination.selection": "random"},
+            "run.strict-privacy",
+            "coordination.aggregation",
+        ),
     ],
 )
 def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
@@ -122,6 +149,13 @@ def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
 
 
 def test_combinations_on_the_edge_are_allowed():
+    public = {"coordination.selection": "random", "coordination.aggregation": "fedavg"}
+    for mode in ("client", "both"):
+        parse_config({**public, "privacy.mode": mode})
+    parse_config({**public, "run.strict-privacy": True})
+    released = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 1.0}
+    parse_config({**released, "run.strict-privacy": True})
+    parse_config({"privacy.delta": 0.0, "privacy.secure-noise": True})
     parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
     parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})
     for hop in (5, 8, 10, 20, 25, 40, 50, 100):

@@ -23,6 +23,7 @@ FULL = ClientReport(
     layer_rates_shadow=[0.3, 0.3], class_rates_shadow=[0.3, 0.2, 0.1],
     firing_rate_before_shadow=0.05, layer_rates_before_shadow=[0.05, 0.05],
     class_rates_before_shadow=[0.1, 0.1, 0.9],
+    gradient_norm_q10=0.2, gradient_norm_q90=1.9, clip_norm=4.0,
 )  # fmt: skip
 RELEASED = replace(
     FULL, rate_noise=0.4, firing_rate_before=-0.2, firing_rate_after=1.3,
@@ -102,7 +103,7 @@ def test_an_unknown_field_is_named():
 
 def wrong_values(name: str) -> st.SearchStrategy[object]:
     wrong = [st.just(math.inf), st.just(-math.inf), st.floats(max_value=-1e-300), st.just(-1)]
-    if not name.startswith("class_rates"):
+    if not name.startswith("class_rates") and name != "seconds":
         wrong.append(st.just(math.nan))
     if name in SHARES:
         wrong.append(st.floats(min_value=1, exclude_min=True))
@@ -154,6 +155,39 @@ def test_the_shadow_reads_as_if_there_had_been_no_privacy():
     assert (shadow.firing_rate_before, shadow.partition) == (0.1, 3)
     with pytest.raises(RunError, match="partition 3 sent no shadow"):
         MINIMAL.as_shadow()
+
+
+PUBLIC = {"partition", "num_examples", "steps", "sample_rate", "delta"}
+COVERED = {"noise_multiplier", "epsilon", "rate_noise", "update_norm", "clip_norm"}
+"""The ledger's own numbers, and what is computed from weights that noise covers."""
+
+
+@pytest.mark.parametrize("report", [FULL, RELEASED], ids=["clear", "released"])
+def test_a_strict_report_says_nothing_but_what_is_public_or_accounted(report):
+    received = ClientReport.from_record(over_the_wire(report.accounted_only().to_record()))
+    rates = {f"{s}_{w}" for s in ("firing_rate", "layer_rates", "class_rates")
+             for w in ("before", "after")}  # fmt: skip
+    told = {
+        field.name
+        for field in fields(received)
+        if (value := getattr(received, field.name)) is not None
+        and not np.isnan(np.array(value, dtype=float)).all()
+    }
+    assert told <= PUBLIC | COVERED | (rates if report.rate_released else set())
+    assert told >= (PUBLIC | COVERED) - {"rate_noise"}
+    assert (rates <= told) == report.rate_released
+    assert len(received.class_rates_after) == 3
+
+
+def test_a_number_that_is_missing_by_mistake_is_not_taken_for_withheld():
+    record = FULL.accounted_only().to_record()
+    record["seconds"] = 1.0
+    with pytest.raises(RunError, match="has firing_rate_before = nan"):
+        ClientReport.from_record(record)
+    record = FULL.accounted_only().to_record()
+    record["update-norm"] = math.nan
+    with pytest.raises(RunError, match="has update_norm = nan"):
+        ClientReport.from_record(record)
 
 
 def test_the_shadow_of_released_rates_starts_from_rates_in_the_clear():

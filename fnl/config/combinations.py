@@ -39,6 +39,11 @@ def check_combinations(config: Config) -> None:
             f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
             "only it has background noise and unknown words"
         )
+    if config.training.augmentation and data.features != "log-mel":
+        raise ConfigError(
+            f"training.augmentation works on log-mel features, not data.features = "
+            f"{data.features!r}: set one of the two"
+        )
     _check_model(config)
     check_privacy(config)
 

@@ -40,5 +40,10 @@ class Config(Group, frozen=True):
 
     @property
     def is_private(self) -> bool:
-        """Whether clients clip and add noise."""
-        return self.privacy.mode != "none"
+        """Whether clients clip and add noise: record-level privacy."""
+        return self.privacy.mode in ("record", "both")
+
+    @property
+    def is_client_private(self) -> bool:
+        """Whether the server clips updates and adds noise: client-level privacy."""
+        return self.privacy.mode in ("client", "both")

@@ -19,3 +19,5 @@ class RunGroup(Group, frozen=True):
     results_dir: Annotated[str, Field(min_length=1)] = "results"
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
     """Rounds between checkpoints of the global model; 0: none."""
+    strict_privacy: bool = False
+    """A client sends nothing that is not public or in its ledger."""

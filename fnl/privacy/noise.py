@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from opacus.optimizers import DPOptimizer
 from scipy.special import ndtri
 
 
@@ -46,3 +48,32 @@ class SecureNoise:
         bits = np.frombuffer(os.urandom(8 * math.prod(size)), dtype=np.uint64) >> np.uint64(12)
         # the middle of each of 2^52 equal parts: neither 0 nor 1, where the quantile is infinite
         return ((bits.astype(np.float64) + 0.5) * 2.0**-52).reshape(size)
+
+
+def normal_tensor(
+    source: torch.Generator | SecureNoise, std: float, size: tuple[int, ...]
+) -> torch.Tensor:
+    """Return independent normal numbers of mean 0, float64 of shape `size`."""
+    if isinstance(source, torch.Generator):
+        return torch.randn(size, generator=source, dtype=torch.float64) * std
+    return torch.from_numpy(source.normal(0.0, std, size))
+
+
+def use_secure_noise(optimizer: DPOptimizer, source: SecureNoise) -> None:
+    """Have `optimizer` add noise from `source`.
+
+    Opacus' optimizers draw from torch's generators alone, which cannot be the operating system;
+    this replaces their method `add_noise`. Sums are in double precision and rounded afterwards,
+    which is post-processing.
+    """
+
+    def add_noise() -> None:
+        for parameter in optimizer.params:
+            p: Any = parameter  # Opacus keeps its state in attributes of the parameters
+            std = optimizer.noise_multiplier * optimizer.max_grad_norm
+            noise = normal_tensor(source, std, tuple(p.summed_grad.shape))
+            p.grad = (p.summed_grad.double() + noise).to(p.dtype).view_as(p)
+            # so that a second step on the same sums is refused, as Opacus refuses it
+            p.summed_grad._processed = True
+
+    optimizer.add_noise = add_noise

@@ -175,6 +175,9 @@ def _new_directory(results: Path, config: Config) -> Path:
 
 def _automatic_name(config: Config) -> str:
     privacy = f"eps{config.privacy.epsilon:g}" if config.is_private else "nonprivate"
+    if config.is_client_private:
+        budget = f"client-eps{config.privacy.client_epsilon:g}"
+        privacy = f"{privacy}-{budget}" if config.is_private else budget
     return f"{config.data.corpus}-{privacy}-seed{config.run.seed}-{config.identity()[:6]}"
 
 

@@ -29,11 +29,13 @@ ROUNDS = {
     "epsilon_max": pl.Float64,
     "epsilon_mean": pl.Float64,
     "seconds": pl.Float64,
+    "epsilon_client": pl.Float64,
 }
 """A row a round; round 0 is the global model before training.
 
 `epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
-asked counting as 0. `seconds` is wall time of the round.
+asked counting as 0; `epsilon_client` is the largest client-level ε of any client. `seconds` is wall
+time of the round.
 """
 
 CLIENTS = {
@@ -60,10 +62,15 @@ CLIENTS = {
     "update_norm": pl.Float64,
     "train_loss": pl.Float64,
     "seconds": pl.Float64,
+    "rate_noise": pl.Float64,
+    "gradient_norm_q10": pl.Float64,
+    "gradient_norm_q90": pl.Float64,
+    "clip_norm": pl.Float64,
 }
 """A row a (round, candidate). `weight` is null for a candidate that was not selected.
 
-`rate_released` says whether the rates left the client through an accounted mechanism.
+`rate_released` says whether the rates left the client through an accounted mechanism, `rate_noise`
+the standard deviation of its noise. `clip_norm` is the bound after the client's last step.
 """
 
 LAYERS = {

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fnl.privacy.dp_sgd import GaussianMechanism
+from fnl.privacy.ghost import AUTOMATIC_STABILITY
 from fnl.privacy.per_clip import PerClipGradientModule
 
 _BATCH = 128
 
 
 def clip_gradients(
-    network: nn.Module, features: Tensor, labels: Tensor, mechanism: GaussianMechanism | None
+    network: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    mechanism: GaussianMechanism | None,
+    *,
+    label_smoothing: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the gradient of each clip, clipped by `mechanism`, float64 [n, D].
 
@@ -27,7 +33,8 @@ def clip_gradients(
         network: maps [B, T, F] to logits [B, C].
         features: [n, T, F], n at least 1.
         labels: int64 [n].
-        mechanism: flat or per-layer clipping at C; None: gradients as they are.
+        mechanism: clipping at C (adaptive: at its first C); None: gradients as they are.
+        label_smoothing: of the loss.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     batches = range(0, len(labels), _BATCH)
@@ -39,15 +46,19 @@ def clip_gradients(
     )
     if mechanism is None:
         return gradients
-    if mechanism.clipping == "flat":
+    if mechanism.clipping == "automatic":
+        return _clipped(gradients, mechanism.clip_norm, always=True)
+    if mechanism.clipping != "per-layer":
         return _clipped(gradients, mechanism.clip_norm)
     ends = np.cumsum([p.numel() for p in parameters])[:-1]
-    bound = mechanism.layer_bound(len(parameters))
+    bound = mechanism.clip_norm / len(parameters) ** 0.5
     layers = np.split(gradients, ends, axis=1)
     return np.concatenate([_clipped(layer, bound) for layer in layers], axis=1)
 
 
-def _written_out(network: nn.Module, features: Tensor, labels: Tensor) -> NDArray[np.float64]:
+def _written_out(
+    network: nn.Module, features: Tensor, labels: Tensor, label_smoothing: float
+) -> NDArray[np.float64]:
     training = network.training
     network.train()
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
@@ -55,7 +66,10 @@ def _written_out(network: nn.Module, features: Tensor, labels: Tensor) -> NDArra
         with warnings.catch_warnings():
             # inputs need no gradient, and Opacus' hooks do not mind
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            F.cross_entropy(module(features), labels, reduction="sum").backward()
+            logits = module(features)
+            F.cross_entropy(
+                logits, labels, reduction="sum", label_smoothing=label_smoothing
+            ).backward()
         samples = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
         return torch.cat([s.reshape(len(labels), -1) for s in samples], dim=1).double().numpy()
     finally:
@@ -64,6 +78,10 @@ def _written_out(network: nn.Module, features: Tensor, labels: Tensor) -> NDArra
         network.train(training)
 
 
-def _clipped(gradients: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+def _clipped(
+    gradients: NDArray[np.float64], bound: float, *, always: bool = False
+) -> NDArray[np.float64]:
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    if always:
+        return gradients * (bound / (norms + AUTOMATIC_STABILITY))
     return gradients * np.minimum(1.0, bound / (norms + 1e-6))  # 1e-6: Opacus' guard

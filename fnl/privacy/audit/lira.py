@@ -22,12 +22,12 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.privacy.audit.claims import Claim, Mechanism, Work, claim
+from fnl.privacy.audit.local_training import gaussian, plan, train_locally
 from fnl.privacy.audit.membership import auc, epsilon_of_rates, true_positive_rate
 from fnl.privacy.audit.result import AuditResult
-from fnl.privacy.audit.weights import Notify, gaussian, plan
-from fnl.privacy.dp_sgd import train
-from fnl.randomness import Purpose, stream, torch_stream
-from fnl.snn.network import build_network, initialise, set_streams
+from fnl.privacy.audit.weights import Notify
+from fnl.randomness import Purpose, stream
+from fnl.snn.network import build_network, initialise
 
 LEAST_CLIPS = 10
 """Of a client whose clips are inferred."""
@@ -143,13 +143,14 @@ def train_models(
         initialise(network, seed)
         for server_round in range(1, config.run.rounds + 1):
             path = (server_round, partition, model)
-            set_streams(network, seed, *path)
-            train(
-                network, features[rows], labels[rows], steps,
-                batches=torch_stream(seed, Purpose.BATCHES, *path),
+            train_locally(
+                network,
+                (features[rows], labels[rows]),
+                config,
+                steps,
                 mechanism=gaussian(config, claimed),
-                noise=torch_stream(seed, Purpose.PRIVACY_NOISE, *path),
-            )  # fmt: skip
+                path=path,
+            )
         observed[model] = log_odds(network, features, labels)
         notify()
     return ShadowModels(observed, member)

@@ -25,12 +25,11 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.audit.canaries import Canaries, coins, draw_canaries
 from fnl.privacy.audit.claims import Claim, Mechanism, Work, claim
-from fnl.privacy.audit.weights import plan
-from fnl.privacy.dp_sgd import train
+from fnl.privacy.audit.local_training import plan, train_locally
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
-from fnl.randomness import Purpose, stream, torch_stream
+from fnl.randomness import Purpose, stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 RAW_CANARIES = 20
@@ -60,16 +59,13 @@ def public_models(config: Config, federation: Federation) -> list[Weights]:
     for server_round in range(1, config.run.rounds + 1):
         trained, sizes = [], []
         for partition in range(config.data.clients):
-            features, labels = federation.client_clips(partition)
-            path = (server_round, partition)
+            clips = federation.client_clips(partition)
+            steps = plan(config, len(clips[1]))
             set_weights(network, models[-1])
-            set_streams(network, config.run.seed, *path)
-            train(
-                network, features, labels, plan(config, len(labels)),
-                batches=torch_stream(config.run.seed, Purpose.BATCHES, *path),
-            )  # fmt: skip
+            path = (server_round, partition)
+            train_locally(network, clips, config, steps, mechanism=None, path=path)
             trained.append(get_weights(network))
-            sizes.append(float(len(labels)))
+            sizes.append(float(len(clips[1])))
         models.append(weighted_mean(trained, sizes))
     return models
 

@@ -14,7 +14,7 @@ rate, which are planned for all canaries, included or not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ from fnl.privacy.audit.canaries import Canaries, draw_canaries
 from fnl.privacy.audit.claims import Claim, Mechanism, Work, claim
 from fnl.privacy.audit.decoder import CoinDecoder
 from fnl.privacy.audit.gradients import clip_gradients
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
-from fnl.randomness import Purpose, torch_stream
+from fnl.privacy.audit.local_training import gaussian, plan, train_locally
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
@@ -134,15 +133,13 @@ class _Client:
     def train(self, weights: Weights, server_round: int) -> Weights:
         """Return the weights that the client releases in this round."""
         set_weights(self._network, weights)
-        path = (server_round, self._partition)
-        set_streams(self._network, self._config.run.seed, *path)
-        train(
+        train_locally(
             self._network,
-            *self.canaries.joined(*self._own),
+            self.canaries.joined(*self._own),
+            self._config,
             self._plan,
-            batches=torch_stream(self._config.run.seed, Purpose.BATCHES, *path),
             mechanism=self._mechanism,
-            noise=torch_stream(self._config.run.seed, Purpose.PRIVACY_NOISE, *path),
+            path=(server_round, self._partition),
         )
         return get_weights(self._network)
 
@@ -150,9 +147,14 @@ class _Client:
         """Let the auditor note a released update."""
         set_weights(self._network, before)
         set_streams(self._network, self._config.run.seed, server_round, self._partition)
-        own = clip_gradients(self._network, *self._own, self._mechanism)
+        smoothing = self._plan.label_smoothing
+        own = clip_gradients(self._network, *self._own, self._mechanism, label_smoothing=smoothing)
         canaries = clip_gradients(
-            self._network, self.canaries.features, self.canaries.labels, self._mechanism
+            self._network,
+            self.canaries.features,
+            self.canaries.labels,
+            self._mechanism,
+            label_smoothing=smoothing,
         )
         update = np.concatenate([(before[name] - after[name]).ravel() for name in before])
         release = update.astype(np.float64)
@@ -169,25 +171,3 @@ class _Client:
         logits = self._network(self.canaries.features)
         losses = F.cross_entropy(logits, self.canaries.labels, reduction="none")
         return losses.double().numpy()
-
-
-def plan(config: Config, clips: int) -> TrainingPlan:
-    """Return the steps of a client whose public number of clips is `clips`."""
-    training = config.training
-    return TrainingPlan.for_clips(
-        clips,
-        batch_size=training.batch_size,
-        local_epochs=training.local_epochs,
-        optimizer=training.optimizer,
-        learning_rate=training.learning_rate,
-        momentum=training.momentum,
-    )
-
-
-def gaussian(config: Config, claimed: Claim) -> GaussianMechanism | None:
-    """Return clipping and noise as a client of `config` has them, with the noise really added."""
-    if claimed.noise_multiplier is None:
-        return None
-    privacy = config.privacy
-    mechanism = GaussianMechanism(claimed.noise_multiplier, privacy.clip_norm)
-    return replace(mechanism, clipping=privacy.clipping, clipping_method=privacy.clipping_method)

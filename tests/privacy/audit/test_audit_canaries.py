@@ -59,34 +59,43 @@ def test_gradients_are_above_the_usual_bound_and_close_to_orthogonal():
     assert np.sqrt(np.diag(np.linalg.inv(unit @ unit.T))).max() < 2.0
 
 
-def one_at_a_time(net, features, labels) -> list[list[torch.Tensor]]:
+def one_at_a_time(net, features, labels, smoothing: float) -> list[list[torch.Tensor]]:
     parameters = [p for p in net.parameters() if p.requires_grad]
-    return [
-        list(torch.autograd.grad(F.cross_entropy(net(x[None]), y[None]), parameters))
+    losses = [
+        F.cross_entropy(net(x[None]), y[None], label_smoothing=smoothing)
         for x, y in zip(features, labels, strict=True)
     ]
+    return [list(torch.autograd.grad(loss, parameters)) for loss in losses]
 
 
-@pytest.mark.parametrize("clipping", [None, "flat", "per-layer"])
-def test_gradients_are_those_of_clips_alone_clipped_as_the_mechanism_clips(clipping):
+def shortened(gradient: list[torch.Tensor], clipping: str | None, bound: float) -> torch.Tensor:
+    """The formulas of clipping, written out for one clip."""
+    if clipping == "per-layer":
+        each = bound / len(gradient) ** 0.5
+        gradient = [g * min(1.0, each / float(g.norm())) for g in gradient]
+    whole = torch.cat([g.reshape(-1) for g in gradient])
+    if clipping in ("flat", "adaptive"):
+        whole = whole * min(1.0, bound / float(whole.norm()))
+    if clipping == "automatic":
+        whole = whole * bound / (float(whole.norm()) + 0.01)
+    return whole
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("clipping", [None, "flat", "per-layer", "adaptive", "automatic"])
+def test_gradients_are_those_of_clips_alone_clipped_as_the_mechanism_clips(clipping, smoothing):
     net, canaries = network("12,9"), draw_canaries(0, 0, 140, SHAPE)
-    mechanism = None if clipping is None else GaussianMechanism(1.0, 15.0, clipping=clipping)
-    found = clip_gradients(net, canaries.features, canaries.labels, mechanism)
-    shares = []
-    for row, gradient in zip(
-        found, one_at_a_time(net, canaries.features, canaries.labels), strict=True
-    ):
-        whole = torch.cat([g.reshape(-1) for g in gradient])
-        if clipping == "flat":
-            shares.append(min(1.0, 15.0 / float(whole.norm())))
-            whole *= shares[-1]
-        if clipping == "per-layer":
-            bound = 15.0 / len(gradient) ** 0.5
-            parts = [g * min(1.0, bound / float(g.norm())) for g in gradient]
-            whole = torch.cat([g.reshape(-1) for g in parts])
-        np.testing.assert_allclose(row, whole.double().numpy(), rtol=1e-4, atol=1e-5)
-    if clipping == "flat":
-        assert np.mean(np.array(shares) < 1) > 0
+    bound = 15.0
+    mechanism = None if clipping is None else GaussianMechanism(1.0, bound, clipping=clipping)
+    found = clip_gradients(
+        net, canaries.features, canaries.labels, mechanism, label_smoothing=smoothing
+    )
+    alone = one_at_a_time(net, canaries.features, canaries.labels, smoothing)
+    for row, gradient in zip(found, alone, strict=True):
+        expected = shortened(gradient, clipping, bound).double().numpy()
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
+    norms = [float(torch.cat([g.reshape(-1) for g in gradient]).norm()) for gradient in alone]
+    assert min(norms) < bound < max(norms)  # some are clipped, some are not
 
 
 def test_the_network_is_left_as_it_was():

@@ -64,6 +64,8 @@ def test_other_optimizers_and_sampled_batches_do_not_hide_the_coins(audited):
         {"training__batch_size": 60, "training__local_epochs": 2.0},
         {"training__momentum": 0.9, "training__local_epochs": 2.0},
         {"privacy__clipping": "per-layer", "privacy__clipping_method": "ghost"},
+        {"privacy__clipping": "adaptive", "training__label_smoothing": 0.1},
+        {"privacy__clipping": "automatic", "training__weight_decay": 0.01},
     ):
         attack = attacked(audited, Mechanism.NOISE_TENTH, 8.0, 100, **changes)
         assert white_box(attack).auc > 0.9, changes
