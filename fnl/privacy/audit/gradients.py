@@ -37,12 +37,9 @@ def clip_gradients(
         label_smoothing: of the loss.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
-    batches = range(0, len(labels), _BATCH)
-    parts = [
-        _written_out(network, features[i : i + _BATCH], labels[i : i + _BATCH]) for i in batches
-    ]
-    gradients = (
-        np.concatenate(parts) if parts else np.zeros((0, sum(p.numel() for p in parameters)))
+    batches = zip(features.split(_BATCH), labels.split(_BATCH), strict=True)
+    gradients = np.concatenate(
+        [_written_out(network, *batch, label_smoothing) for batch in batches]
     )
     if mechanism is None:
         return gradients
