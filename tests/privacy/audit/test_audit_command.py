@@ -84,7 +84,15 @@ def test_the_table_names_what_is_refuted(cli, tmp_path):
         (["--epsilon=nan"], {}, "--epsilon nan is not above 0"),
         (["--target=rate"], {}, "--target 'rate' is unknown: choose weights, membership, rates"),
         ([], {"privacy__mode": "none"}, "privacy.mode = 'none': an audit is of record-level"),
-        ([], {"privacy__mode": "client"}, "privacy.mode = 'client': an audit is of record-level"),
+        (
+            [],
+            {
+                "privacy__mode": "both",
+                "coordination__selection": "random",
+                "coordination__aggregation": "fedavg",
+            },
+            "privacy.mode = 'both': an audit is of record-level",
+        ),
         ([], {"privacy__noise-multiplier": 1.0}, "privacy.noise-multiplier = 1.0 fixes the noise"),
         ([], {"privacy__delta": 0.0}, "privacy.delta = 0 differs from client to client"),
         (["--output=/proc/nowhere"], {}, "cannot write to /proc/nowhere"),
