@@ -163,6 +163,40 @@ def export(
     commands.export(directory, output)
 
 
+@app.command()
+def audit(  # noqa: PLR0917 typer's options are parameters
+    assignments: Assignments = None,
+    epsilons: Annotated[
+        list[float] | None,
+        typer.Option("--epsilon", help="Budget to claim; repeatable; inf: no privacy."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="weights, membership or rates; repeatable; default: all."),
+    ] = None,
+    canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
+    models: Annotated[int, typer.Option(min=4, help="Models of the membership inference.")] = 16,
+    broken: Annotated[
+        bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
+    ] = False,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    output: Annotated[Path | None, typer.Option(help="Default: RESULTS/audit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Attack what a configuration releases, and prove from below how much privacy is lost."""
+    from fnl import commands_audit  # noqa: PLC0415 heavy imports only where they are used
+
+    plan = commands_audit.AuditPlan(
+        epsilons=tuple(epsilons or (1.0, 4.0, 8.0, float("inf"))),
+        targets=tuple(targets or commands_audit.TARGETS),
+        canaries=canaries,
+        models=models,
+        broken=broken,
+        confidence=confidence,
+    )
+    commands_audit.audit(assignments or [], plan, output=output, as_json=as_json)
+
+
 @data_app.command("prepare")
 def data_prepare(
     assignments: Assignments = None,

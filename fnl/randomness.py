@@ -35,6 +35,9 @@ class Purpose(IntEnum):
     CLIENT_NOISE = 20
     FLOOR = 24
     BOOTSTRAP = 30
+    CANARIES = 30
+    INCLUSION = 31
+    SHADOW_MODELS = 32
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:
