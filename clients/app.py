@@ -7,11 +7,13 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.device import Device, identity
 from clients.ledger_state import load_ledger, save_ledger
-from clients.training import train_round
+from clients.training import RoundOutcome, train_round
 from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
+from fnl.runtime.deployment import DEVICE, IDENTITY
 from fnl.runtime.determinism import one_thread
 
 app = ClientApp()
@@ -19,14 +21,18 @@ app = ClientApp()
 
 @app.query()
 def identify(message: Message, context: Context) -> Message:
-    """Reply with the partition this node holds and how many the engine was started with."""
-    identity = MetricRecord(
+    """Reply with the partition this node holds and how many the engine was started with.
+
+    A device, which knows of itself only, says 0 for how many.
+    """
+    who = identity(context.node_config, message)
+    numbers = MetricRecord(
         {
             "partition-id": int(context.node_config["partition-id"]),
-            "num-partitions": int(context.node_config["num-partitions"]),
+            "num-partitions": int(context.node_config.get("num-partitions", 0)),
         }
     )
-    return Message(RecordDict({exchange.METRICS: identity}), reply_to=message)
+    return Message(RecordDict({exchange.METRICS: numbers, IDENTITY: who}), reply_to=message)
 
 
 @lru_cache(maxsize=2)
@@ -46,16 +52,36 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
-    with one_thread():
+    arrays = exchange.from_arrays(weights)
+    device = Device.of(context.node_config)
+    if device is None:
+        with one_thread():
+            outcome = train_round(
+                config,
+                open_federation(config),
+                partition=int(context.node_config["partition-id"]),
+                server_round=server_round,
+                weights=arrays,
+                ledger=load_ledger(context.state),
+            )
+        save_ledger(context.state, outcome.ledger)
+        return Message(_content(outcome), reply_to=message)
+    with device.session(config, message, server_round) as session, one_thread():
         outcome = train_round(
             config,
-            open_federation(config),
-            partition=int(context.node_config["partition-id"]),
+            session.federation,
+            partition=device.partition,
             server_round=server_round,
-            weights=exchange.from_arrays(weights),
-            ledger=load_ledger(context.state),
+            weights=arrays,
+            ledger=session.ledger,
         )
-    save_ledger(context.state, outcome.ledger)
+        content = _content(outcome)
+        content[DEVICE] = session.commit(outcome.ledger)  # on disk before anything leaves
+    return Message(content, reply_to=message)
+
+
+def _content(outcome: RoundOutcome) -> RecordDict:
+    """Return what a client sends of a round."""
     content = RecordDict(
         {
             exchange.ARRAYS: exchange.to_arrays(outcome.weights),
@@ -64,4 +90,4 @@ def train(message: Message, context: Context) -> Message:
     )
     if outcome.shadow_weights is not None:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
-    return Message(content, reply_to=message)
+    return content

@@ -9,8 +9,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fnl import exchange
 from fnl.config import Config, parse_config
-from fnl.data.federated import Federation, open_federation
+from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
+from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import engine_name, notify
 from fnl.runtime.run_directory import RunDirectory
@@ -18,6 +19,7 @@ from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, set_weights
 from server import measurement
+from server.devices import DeviceGrid, open_server_data
 from server.facts import run_facts
 from server.federation_nodes import nodes_by_partition
 from server.strategy import RateStrategy
@@ -31,15 +33,17 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; leaves nothing behind if it cannot start."""
     config = parse_config(context.run_config)
-    federation = open_federation(config)
-    nodes = nodes_by_partition(grid, config.data.clients)
+    federation = open_server_data(config, grid)
+    deployed = engine_name(grid) == DEPLOYMENT
+    nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
+    carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.create(
         config, engine=engine_name(grid), facts=run_facts(config, federation)
     )
     notify(grid, f"run directory {directory.path}")
     try:
         with one_thread():
-            _run(config, federation, nodes, grid, directory)
+            _run(config, federation, nodes, carrier, directory)
     except BaseException as error:
         directory.fail(f"{type(error).__name__}: {error}")
         raise
@@ -126,6 +130,8 @@ class _Recorder:
     def _evaluate(self, server_round: int, arrays: ArrayRecord) -> Evaluation | None:
         due = server_round % self._config.evaluation.every == 0
         if not due and server_round != self._config.run.rounds:
+            return None
+        if not len(self._labels):  # the server of a deployment may have no clips
             return None
         set_weights(self._network, exchange.from_arrays(arrays))
         return evaluate(self._network, self._features, self._labels, self._classes)

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Start a device (Flower's SuperNode) that holds the clips of one client.
+#
+#   deploy/device.sh SERVER CA KEY DATA STATE PARTITION [PORT]
+#
+# SERVER: host:port of the server; CA: its ca.crt; KEY: this device's private key; DATA: folder of
+# its clips, <label>/<speaker>_<anything>.wav; STATE: folder for features and the privacy ledger, to
+# be kept as long as the clips are; PARTITION: this client's number, 0 to data.clients - 1; PORT: a
+# free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost.
+set -euo pipefail
+server=${1:?host:port of the server}
+certificate=$(realpath "${2:?the server's ca.crt}")
+key=$(realpath "${3:?private key of this device}")
+data=$(realpath "${4:?folder of the clips}")
+mkdir -p "${5:?folder of the state}"
+state=$(realpath "$5")
+chmod 700 "$state"
+node="data-root=\"$data\" state-dir=\"$state\" partition-id=${6:?number of this client}"
+if [ -n "${FNL_EPSILON_BUDGET:-}" ]; then
+    node="$node epsilon-budget=$FNL_EPSILON_BUDGET"
+fi
+mkdir -p "$state/work"
+cd "$state/work" # an empty folder: code that lies in the working directory would be imported
+export FLWR_HOME="$state/flower" FLWR_DISABLE_UPDATE_CHECK=1 FLWR_TELEMETRY_ENABLED=0
+exec flower-supernode \
+    --superlink "$server" \
+    --root-certificates "$certificate" \
+    --auth-supernode-private-key "$key" \
+    --disable-runtime-dependency-installation \
+    --port "${7:-9094}" \
+    --node-config "$node"
