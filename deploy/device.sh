@@ -9,7 +9,7 @@
 # free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost.
 set -euo pipefail
 server=${1:?host:port of the server}
-certificate=$(realpath "${2:?the server's ca.crt}")
+certificate=$(realpath "${2:?ca.crt of the server}")
 key=$(realpath "${3:?private key of this device}")
 data=$(realpath "${4:?folder of the clips}")
 mkdir -p "${5:?folder of the state}"
@@ -19,13 +19,16 @@ node="data-root=\"$data\" state-dir=\"$state\" partition-id=${6:?number of this 
 if [ -n "${FNL_EPSILON_BUDGET:-}" ]; then
     node="$node epsilon-budget=$FNL_EPSILON_BUDGET"
 fi
+here=$(dirname "$(realpath "$0")")
+python "$here/check_server.py" "$server" "$certificate"
 mkdir -p "$state/work"
 cd "$state/work" # an empty folder: code that lies in the working directory would be imported
 export FLWR_HOME="$state/flower" FLWR_DISABLE_UPDATE_CHECK=1 FLWR_TELEMETRY_ENABLED=0
+unknown="this device's key is not registered: flwr supernode register its .pub on the server"
 exec flower-supernode \
     --superlink "$server" \
     --root-certificates "$certificate" \
     --auth-supernode-private-key "$key" \
-    --disable-runtime-dependency-installation \
     --port "${7:-9094}" \
-    --node-config "$node"
+    --node-config "$node" \
+    > >(exec sed -u "/code: 2004/s/\$/ ($unknown)/") 2>&1
