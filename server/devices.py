@@ -70,7 +70,7 @@ class DeviceGrid(Grid):
         self._grid = grid
         self._partitions = {node: partition for partition, node in nodes.items()}
         self._path = Path(results).expanduser().absolute() / DEVICES_FILE
-        self._seen = _load(self._path)
+        self._seen = load_devices(self._path)
 
     def set_run(self, run: Run) -> None:
         """See `Grid`."""
@@ -162,7 +162,12 @@ def _parse(record: ConfigRecord | MetricRecord | ArrayRecord | None) -> Seen | N
     return Seen(device, releases, tip)
 
 
-def _load(path: Path) -> dict[int, Seen]:
+def load_devices(path: Path) -> dict[int, Seen]:
+    """Return partition -> what was last seen of its ledger; empty at first.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {int(partition): Seen(**seen) for partition, seen in content.items()}

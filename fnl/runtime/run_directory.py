@@ -144,7 +144,7 @@ def read_run(path: Path) -> dict[str, object]:
     """
     try:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is not a run directory: run.json: {error}") from None
     if not isinstance(record, dict) or "status" not in record:
         raise RunError(f"{path} is not a run directory: run.json has no status")

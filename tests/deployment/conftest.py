@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fnl.data.synthetic import SyntheticCorpus
 LABELS = ("yes", "no", "up")
 
 
-def write_clips(root: Path, *, speakers: int = 20, clips_per_word: int = 2) -> Path:
+def _write_clips(root: Path, *, speakers: int = 20, clips_per_word: int = 2) -> Path:
     """Write `data-0`, `data-1` (which has no "up"), `data-2` and `evaluation` below `root`."""
     corpus = SyntheticCorpus.create(
         LABELS, speakers=speakers, clips_per_word=clips_per_word, seed=0, difficulty=1.0
@@ -30,5 +31,10 @@ def write_clips(root: Path, *, speakers: int = 20, clips_per_word: int = 2) -> P
 
 
 @pytest.fixture(scope="session")
+def write_clips() -> Callable[..., Path]:
+    return _write_clips
+
+
+@pytest.fixture(scope="session")
 def device_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("clips"), speakers=12, clips_per_word=1)
+    return _write_clips(tmp_path_factory.mktemp("clips"), speakers=12, clips_per_word=1)
