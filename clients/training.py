@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from fnl.config import Config
+from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
 from fnl.participation import planned_participations
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, TrainingSummary, train
+from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingPlan, TrainingSummary, train
 from fnl.privacy.ledger import Ledger, calibrate
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -110,8 +112,10 @@ class _Client:
             batch_size=training.batch_size,
             local_epochs=training.local_epochs,
             optimizer=training.optimizer,
-            learning_rate=training.learning_rate,
+            learning_rate=training.learning_rate_of(server_round, config.run.rounds),
             momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            label_smoothing=training.label_smoothing,
         )
 
     def mechanism(self) -> GaussianMechanism | None:
@@ -169,8 +173,14 @@ class _Client:
             batches=self._stream(Purpose.BATCHES),
             mechanism=mechanism,
             noise=self._stream(Purpose.PRIVACY_NOISE),
+            augment=self._augment(),
         )
         return get_weights(network), summary
+
+    def _augment(self) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        return partial(Augmentation(), stream=self._stream(Purpose.AUGMENTATION))
 
     def _stream(self, purpose: Purpose) -> torch.Generator:
         return torch_stream(self.config.run.seed, purpose, self.server_round, self.partition)

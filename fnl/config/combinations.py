@@ -45,6 +45,11 @@ def check_combinations(config: Config) -> None:
             "data.words = 'all' does not go with data.corpus = 'device': list the labels, "
             "so that all devices have the same ones in the same order"
         )
+    if config.training.augmentation and data.features != "log-mel":
+        raise ConfigError(
+            f"training.augmentation works on log-mel features, not data.features = "
+            f"{data.features!r}: set one of the two"
+        )
     _check_model(config)
     if not math.isclose(config.privacy.rate_epsilon, 0.0):
         raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")

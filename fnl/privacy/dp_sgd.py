@@ -8,6 +8,7 @@ the same samples, so a run and its non-private twin differ in clipping and noise
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.privacy.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
+
+Augment = Callable[[Tensor], Tensor]
+"""Features [B, T, F] to other features of the same words."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class TrainingPlan:
         optimizer: "sgd" or "adam".
         learning_rate: of the optimizer.
         momentum: of SGD.
+        weight_decay: decoupled, of parameters with more than one axis; it looks at no data.
+        label_smoothing: share of every target that is spread over all classes.
     """
 
     steps: int
@@ -36,6 +42,8 @@ class TrainingPlan:
     optimizer: str
     learning_rate: float
     momentum: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
 
     @classmethod
     def for_clips(
@@ -46,15 +54,16 @@ class TrainingPlan:
         local_epochs: float,
         optimizer: str,
         learning_rate: float,
-        momentum: float = 0.0,
+        **options: float,
     ) -> TrainingPlan:
         """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
 
-        `local_epochs` is the expected number of passes, at least one step.
+        `local_epochs` is the expected number of passes, at least one step; `options` are the
+        further attributes of a plan.
         """
         sample_rate = min(1.0, batch_size / clips)
         steps = max(1, round(local_epochs / sample_rate))
-        return cls(steps, sample_rate, optimizer, learning_rate, momentum)
+        return cls(steps, sample_rate, optimizer, learning_rate, **options)
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ def train(
     batches: torch.Generator,
     mechanism: GaussianMechanism | None = None,
     noise: torch.Generator | None = None,
+    augment: Augment | None = None,
 ) -> TrainingSummary:
     """Train `network` in place.
 
@@ -127,6 +137,8 @@ def train(
         batches: stream of the Poisson samples.
         mechanism: clipping and noise; None trains without.
         noise: stream of the Gaussian noise; required with a mechanism.
+        augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
+            still enters a step through its own gradient alone.
 
     Raises:
         ValueError: if a mechanism comes without a noise stream.
@@ -137,10 +149,11 @@ def train(
         num_samples=len(labels), sample_rate=plan.sample_rate, generator=batches, steps=plan.steps
     )
     expected_batch = plan.sample_rate * len(labels)
+    clips = _Clips(features, labels, plan.label_smoothing, augment)
     network.train()
     if mechanism is None:
         optimizer = _optimizer(network, plan)
-        return _train_plain(network, optimizer, (features, labels), sampler, expected_batch)
+        return _train_plain(network, optimizer, clips, sampler, expected_batch)
     training = METHODS[mechanism.clipping_method](
         network,
         _optimizer(network, plan),
@@ -155,24 +168,41 @@ def train(
         # inputs need no gradient, and Opacus' hooks do not mind
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         try:
-            return _train_private(training, mechanism, (features, labels), sampler)
+            return _train_private(training, mechanism, clips, sampler)
         finally:
             training.module.remove_hooks()
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """A client's clips and the loss they are trained on."""
+
+    features: Tensor
+    labels: Tensor
+    label_smoothing: float
+    augment: Augment | None
+
+    def loss(self, module: nn.Module, rows: list[int]) -> Tensor:
+        """Return the cross-entropy summed over the clips `rows`."""
+        inputs = self.features[rows]
+        logits = module(inputs if self.augment is None else self.augment(inputs))
+        return F.cross_entropy(
+            logits, self.labels[rows], reduction="sum", label_smoothing=self.label_smoothing
+        )
 
 
 def _train_plain(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    clips: tuple[Tensor, Tensor],
+    clips: _Clips,
     sampler: UniformWithReplacementSampler,
     expected_batch: float,
 ) -> TrainingSummary:
-    features, labels = clips
     total_loss, drawn = 0.0, 0
     for rows in sampler:
         optimizer.zero_grad()
         if rows:
-            loss = F.cross_entropy(network(features[rows]), labels[rows], reduction="sum")
+            loss = clips.loss(network, rows)
             (loss / expected_batch).backward()
             total_loss += loss.item()
             drawn += len(rows)
@@ -187,17 +217,15 @@ def _train_plain(
 def _train_private(
     training: ClippedTraining,
     mechanism: GaussianMechanism,
-    clips: tuple[Tensor, Tensor],
+    clips: _Clips,
     sampler: UniformWithReplacementSampler,
 ) -> TrainingSummary:
-    features, labels = clips
     total_loss = 0.0
     norms: list[Tensor] = []
     for rows in sampler:
         training.optimizer.zero_grad()
         if rows:
-            logits = training.module(features[rows])
-            loss = F.cross_entropy(logits, labels[rows], reduction="sum")
+            loss = clips.loss(training.module, rows)
             loss.backward()
             total_loss += loss.item()
             norms.append(training.clip())
@@ -219,6 +247,24 @@ def _train_private(
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if plan.optimizer == "adam":
-        return torch.optim.Adam(trainable, lr=plan.learning_rate)
-    return torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
+    if plan.optimizer == "sgd":
+        optimizer = torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
+    else:
+        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate)
+    if plan.weight_decay:
+        _decay_before_steps(optimizer, plan)
+    return optimizer
+
+
+def _decay_before_steps(optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
+    """Shrink matrices and kernels before each step, as AdamW does (arXiv 1711.05101)."""
+    shrink = 1 - plan.learning_rate * plan.weight_decay
+
+    def decay(*_: object) -> None:
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.ndim > 1:
+                        parameter.mul_(shrink)
+
+    optimizer.register_step_pre_hook(decay)
