@@ -7,6 +7,7 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+<<<<<<< HEAD
 from clients.device import Device, identity
 from clients.ledger_state import load_ledger, save_ledger
 from clients.training import RoundOutcome, train_round
@@ -14,6 +15,14 @@ from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.runtime.deployment import DEVICE, IDENTITY
+=======
+from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
+from clients.training import train_round
+from fnl import exchange
+from fnl.config import Config, parse_config
+from fnl.data.federated import open_federation
+from fnl.errors import BudgetError
+>>>>>>> privacy
 from fnl.runtime.determinism import one_thread
 
 app = ClientApp()
@@ -52,15 +61,20 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
+<<<<<<< HEAD
     arrays = exchange.from_arrays(weights)
     device = Device.of(context.node_config)
     if device is None:
+=======
+    try:
+>>>>>>> privacy
         with one_thread():
             outcome = train_round(
                 config,
                 open_federation(config),
                 partition=int(context.node_config["partition-id"]),
                 server_round=server_round,
+<<<<<<< HEAD
                 weights=arrays,
                 ledger=load_ledger(context.state),
             )
@@ -82,6 +96,17 @@ def train(message: Message, context: Context) -> Message:
 
 def _content(outcome: RoundOutcome) -> RecordDict:
     """Return what a client sends of a round."""
+=======
+                weights=exchange.from_arrays(weights),
+                ledger=load_ledger(context.state),
+                clip_norm=load_clip_norm(context.state),
+            )
+    except BudgetError as refusal:
+        reason = ConfigRecord({"reason": str(refusal)})
+        return Message(RecordDict({exchange.REFUSAL: reason}), reply_to=message)
+    save_ledger(context.state, outcome.ledger)
+    save_clip_norm(context.state, outcome.clip_norm)
+>>>>>>> privacy
     content = RecordDict(
         {
             exchange.ARRAYS: exchange.to_arrays(outcome.weights),

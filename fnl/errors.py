@@ -27,5 +27,9 @@ class DeviceError(FnlError):
     """A device that refuses a run, or cannot take part: safe to send, it says nothing of clips."""
 
 
+class BudgetError(FnlError):
+    """A round that would cost a client more than its privacy budget: the client refuses it."""
+
+
 class RunError(FnlError):
     """A run that had to stop: clients failed, a rule misbehaved, a directory is not writable."""

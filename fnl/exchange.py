@@ -23,16 +23,20 @@ SHADOW_ARRAYS = "shadow-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
+REFUSAL = "refusal"
+"""The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
+
+RATES_OUTSIDE = ("firing rates", "which labels a client has (per-class rates)")
+"""What is said by rates in the clear; `privacy.rate-release` brings it into the ledger."""
 
 OUTSIDE_GUARANTEE = (
-    "firing rates",
-    "which labels a client has (per-class rates)",
+    *RATES_OUTSIDE,
     "training loss",
     "gradient norms and clip fraction",
     "number of clips",
     "training time",
 )
-"""Computed on private data, sent in the clear, and not in any ledger."""
+"""Computed on private data, sent in the clear, and not in any ledger, unless released privately."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,17 @@ class ClientReport:
     """The numbers a candidate sends beside its weights.
 
     Optional fields do not apply to every run (no privacy, no shadow) and are then not sent.
-    Per-class rates are nan for a class of which the client has no clip.
+    Per-class rates are means over the clips of a class, nan for a class of which the client has
+    none. Where rates are released privately (`rate_noise`), a class' rate is its part of the
+    network's rate instead, so that it does not tell which labels a client has; and released rates
+    carry noise: they may be negative or above 1.
+
+    Attributes:
+        rate_noise: standard deviation of the noise on each released layer and class rate; None
+            where rates are sent in the clear.
+        firing_rate_before_shadow: the rate before training as it would have read in the clear, for
+            the shadow of a run that releases rates privately; likewise of layers and classes.
+        clip_norm: C after the last step; it moves under adaptive clipping only.
     """
 
     partition: int
@@ -64,6 +78,18 @@ class ClientReport:
     firing_rate_shadow: float | None = None
     layer_rates_shadow: list[float] | None = None
     class_rates_shadow: list[float] | None = None
+    rate_noise: float | None = None
+    firing_rate_before_shadow: float | None = None
+    layer_rates_before_shadow: list[float] | None = None
+    class_rates_before_shadow: list[float] | None = None
+    gradient_norm_q10: float | None = None
+    gradient_norm_q90: float | None = None
+    clip_norm: float | None = None
+
+    @property
+    def rate_released(self) -> bool:
+        """Whether the rates left the client through an accounted mechanism."""
+        return self.rate_noise is not None
 
     def to_record(self) -> MetricRecord:
         """Return the report as a Flower record; fields that are None are left out."""
@@ -91,7 +117,8 @@ class ClientReport:
                 if "None" in str(field.type):
                     continue
                 raise RunError(f"a client's report lacks {field.name!r}")
-            _check(field.name, str(field.type), values[field.name])
+            noisy = "rate_noise" in values and field.name in _RELEASED
+            _check(field.name, str(field.type), values[field.name], noisy=noisy)
         _check_lengths(values)
         return cls(**values)  # type: ignore[arg-type]  # every value was checked just above
 
@@ -100,15 +127,36 @@ class ClientReport:
         if self.firing_rate_shadow is None:
             raise RunError(f"partition {self.partition} sent no shadow rates")
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for stem in ("firing_rate", "layer_rates", "class_rates"):
+        for stem in _STEMS:
             values[f"{stem}_after"] = values[f"{stem}_shadow"]
+            if values[f"{stem}_before_shadow"] is not None:
+                values[f"{stem}_before"] = values[f"{stem}_before_shadow"]
+        return ClientReport(**{**values, "rate_noise": None})
+
+    def in_range(self) -> ClientReport:
+        """Return the report with released rates put back into (0, 1], as rules expect them.
+
+        This is post-processing and costs no privacy. The floor is above zero so that noise alone
+        does not take all weight from a client, or from all of them.
+        """
+        if not self.rate_released:
+            return self
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in _RELEASED:
+            bounded = np.clip(np.array(values[name]), RATE_FLOOR, 1.0)
+            values[name] = bounded.tolist()
         return ClientReport(**values)
 
 
-_RATES = ("firing_rate", "layer_rates", "class_rates", "sample_rate", "clip_fraction")
+RATE_FLOOR = 1e-6
+"""The least rate a rule is given of a client that releases its rates privately."""
+
+_STEMS = ("firing_rate", "layer_rates", "class_rates")
+_RELEASED = tuple(f"{stem}_{when}" for stem in _STEMS for when in ("before", "after"))
+_RATES = (*_STEMS, "sample_rate", "clip_fraction")
 
 
-def _check(name: str, kind: str, value: object) -> None:
+def _check(name: str, kind: str, value: object, *, noisy: bool = False) -> None:
     numbers = value if isinstance(value, list) else [value]
     if isinstance(value, list) != kind.startswith("list"):
         raise RunError(f"a client's report has {name} = {value!r}: expected {kind}")
@@ -118,6 +166,8 @@ def _check(name: str, kind: str, value: object) -> None:
         if kind.startswith("int") and not isinstance(number, int):
             raise RunError(f"a client's report has {name} = {number!r}: expected a whole number")
         if math.isnan(number) and name.startswith("class_rates"):
+            continue
+        if noisy and math.isfinite(number):
             continue
         if not math.isfinite(number) or number < 0:
             hint = (
@@ -134,7 +184,7 @@ def _check(name: str, kind: str, value: object) -> None:
 
 def _check_lengths(values: dict[str, object]) -> None:
     """Refuse rates of unequal numbers of layers or classes: one would broadcast against many."""
-    for stem in ("layer_rates", "class_rates"):
+    for stem in _STEMS[1:]:
         lengths = {
             name: len(value)
             for name, value in values.items()

@@ -68,6 +68,7 @@ class Coordinator:
         Raises:
             RunError: if a rule returns what it must not.
         """
+        reports = [report.in_range() for report in reports]
         draw = stream(self._seed, Purpose.SELECTION, server_round)
         scores, selected = select(reports, self._selection, self._count, draw)
         chosen = [reports[position] for position in selected]

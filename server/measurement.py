@@ -89,7 +89,7 @@ def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
             "score_shadow": float(shadow.scores[position]) if shadow else None,
             "rank_shadow": int(shadow_ranks[position]) if shadow_ranks is not None else None,
             "weight": weights.get(position),
-            "rate_released": False,
+            "rate_released": report.rate_released,
         }
         rows.append(row | _report_values(report))
     return rows
@@ -112,6 +112,10 @@ def _report_values(report: ClientReport) -> Row:
         "update_norm",
         "train_loss",
         "seconds",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
     )
     return {name: getattr(report, name) for name in names}
 

@@ -71,10 +71,13 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("training.optimizer", "lbfgs"), ("training.learning-rate", 0.0),
         ("training.momentum", 1.0), ("training.momentum", -0.1), ("training.batch-size", 0),
         ("training.local-epochs", 0.0),
-        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", 0.0),
+        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", -0.1),
         ("privacy.delta", 1.0), ("privacy.noise-multiplier", -1.0), ("privacy.clip-norm", 0.0),
         ("privacy.accountant", "moments"), ("privacy.rate-release", "laplace"),
-        ("privacy.rate-epsilon", -1.0),
+        ("privacy.rate-epsilon", -1.0), ("privacy.rate-clip-norm", 0.0),
+        ("privacy.noise-allocation", "equal"), ("privacy.clip-quantile", 0.0),
+        ("privacy.clip-quantile", 1.0), ("privacy.clip-learning-rate", 0.0),
+        ("privacy.clipping", "global"),
         ("coordination.candidates", 0), ("coordination.selected", 0),
         ("coordination.selection", "best"), ("coordination.aggregation", "median"),
         ("evaluation.every", 0), ("evaluation.split", "train"),
@@ -95,6 +98,22 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
         ({"data.corpus": "speech-commands"}, "data.root", "folder"),
         ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),
         ({"data.words": "twelve"}, "data.words", "data.corpus"),
+        ({"privacy.rate-epsilon": 1.0}, "privacy.rate-epsilon", "gaussian"),
+        ({"privacy.rate-release": "gaussian"}, "privacy.rate-epsilon", "privacy.epsilon"),
+        (
+            {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 8.0},
+            "privacy.rate-epsilon",
+            "smaller",
+        ),
+        (
+            {
+                "privacy.rate-release": "gaussian",
+                "privacy.rate-epsilon": 1.0,
+                "privacy.mode": "none",
+            },
+            "privacy.rate-release",
+            "record",
+        ),
     ],
 )
 def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):

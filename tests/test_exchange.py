@@ -21,13 +21,22 @@ FULL = ClientReport(
     update_norm=1.5, train_loss=2.3, clip_fraction=1.0, gradient_norm_median=0.7,
     noise_multiplier=1.1, epsilon=3.0, delta=1e-3, firing_rate_shadow=0.3,
     layer_rates_shadow=[0.3, 0.3], class_rates_shadow=[0.3, 0.2, 0.1],
+    firing_rate_before_shadow=0.05, layer_rates_before_shadow=[0.05, 0.05],
+    class_rates_before_shadow=[0.1, 0.1, 0.9],
+)  # fmt: skip
+RELEASED = replace(
+    FULL, rate_noise=0.4, firing_rate_before=-0.2, firing_rate_after=1.3,
+    layer_rates_before=[-0.3, 0.1], layer_rates_after=[0.2, 1.7],
+    class_rates_before=[-0.1, 0.0, 1.1], class_rates_after=[0.2, 0.1, -0.5],
 )  # fmt: skip
 OPTIONAL = {field.name for field in fields(ClientReport) if field.default is None}
 MINIMAL = replace(FULL, **dict.fromkeys(OPTIONAL))
 WHOLE = {"partition", "num_examples", "steps"}
 LISTS = {field.name for field in fields(ClientReport) if "list" in str(field.type)}
 SHARES = {"sample_rate", "clip_fraction"} | {
-    f.name for f in fields(ClientReport) if "rate" in f.name and f.name != "sample_rate"
+    f.name
+    for f in fields(ClientReport)
+    if "rate" in f.name and f.name not in ("sample_rate", "rate_noise")
 }
 
 
@@ -41,7 +50,7 @@ def record_with(name: str, value: object, report: ClientReport = FULL) -> Metric
     return record
 
 
-@pytest.mark.parametrize("report", [FULL, MINIMAL], ids=["full", "minimal"])
+@pytest.mark.parametrize("report", [FULL, MINIMAL, RELEASED], ids=["full", "minimal", "released"])
 def test_a_report_survives_flowers_wire_format(report):
     assert ClientReport.from_record(over_the_wire(report.to_record())) == report
 
@@ -57,6 +66,7 @@ def test_any_report_in_range_survives_to_the_last_bit(layers, classes, size):
         FULL,
         layer_rates_before=layers, layer_rates_after=layers, layer_rates_shadow=layers[::-1],
         class_rates_before=classes, class_rates_after=classes, class_rates_shadow=classes,
+        layer_rates_before_shadow=layers, class_rates_before_shadow=classes,
         update_norm=size, train_loss=size, epsilon=size,
     )  # fmt: skip
     assert ClientReport.from_record(over_the_wire(report.to_record())) == report
@@ -138,12 +148,39 @@ def test_the_same_field_in_both_spellings_is_refused():
 
 
 def test_the_shadow_reads_as_if_there_had_been_no_privacy():
-    shadow = FULL.as_shadow()
+    shadow = replace(FULL, firing_rate_before_shadow=None).as_shadow()
     assert (shadow.firing_rate_after, shadow.layer_rates_after) == (0.3, [0.3, 0.3])
     assert shadow.class_rates_after == [0.3, 0.2, 0.1]
     assert (shadow.firing_rate_before, shadow.partition) == (0.1, 3)
     with pytest.raises(RunError, match="partition 3 sent no shadow"):
         MINIMAL.as_shadow()
+
+
+def test_the_shadow_of_released_rates_starts_from_rates_in_the_clear():
+    shadow = RELEASED.as_shadow()
+    assert (shadow.firing_rate_before, shadow.layer_rates_before) == (0.05, [0.05, 0.05])
+    assert shadow.class_rates_before == [0.1, 0.1, 0.9]
+    assert shadow.class_rates_after == [0.3, 0.2, 0.1]
+    assert not shadow.rate_released
+
+
+def test_released_rates_may_be_out_of_range_but_must_be_numbers_and_nothing_else_may():
+    for name in ("firing_rate_after", "layer_rates_before", "class_rates_after"):
+        wrong = math.inf if name.startswith("firing") else [math.inf] * len(getattr(FULL, name))
+        with pytest.raises(RunError, match=f"has {name} = "):
+            ClientReport.from_record(record_with(name, wrong, RELEASED))
+    for name in ("firing_rate_shadow", "clip_fraction"):
+        with pytest.raises(RunError, match=f"has {name} = "):
+            ClientReport.from_record(record_with(name, 1.1, RELEASED))
+
+
+def test_rules_are_given_released_rates_in_range_and_others_as_they_are():
+    assert FULL.in_range() is FULL
+    bounded = RELEASED.in_range()
+    assert bounded.firing_rate_before == pytest.approx(1e-6)
+    assert (bounded.firing_rate_after, bounded.layer_rates_after) == (1.0, [0.2, 1.0])
+    assert bounded.class_rates_before == pytest.approx([1e-6, 1e-6, 1.0])
+    assert (bounded.update_norm, bounded.rate_noise) == (FULL.update_norm, 0.4)
 
 
 def test_weights_survive_bit_by_bit_and_do_not_share_memory():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from fnl.config.groups import Config
+from fnl.config.privacy_combinations import check_privacy
 from fnl.errors import ConfigError
 
 
@@ -51,8 +50,7 @@ def check_combinations(config: Config) -> None:
             f"{data.features!r}: set one of the two"
         )
     _check_model(config)
-    if not math.isclose(config.privacy.rate_epsilon, 0.0):
-        raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
+    check_privacy(config)
 
 
 def _check_model(config: Config) -> None:

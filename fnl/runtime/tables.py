@@ -60,10 +60,15 @@ CLIENTS = {
     "update_norm": pl.Float64,
     "train_loss": pl.Float64,
     "seconds": pl.Float64,
+    "rate_noise": pl.Float64,
+    "gradient_norm_q10": pl.Float64,
+    "gradient_norm_q90": pl.Float64,
+    "clip_norm": pl.Float64,
 }
 """A row a (round, candidate). `weight` is null for a candidate that was not selected.
 
-`rate_released` says whether the rates left the client through an accounted mechanism.
+`rate_released` says whether the rates left the client through an accounted mechanism, `rate_noise`
+the standard deviation of its noise. `clip_norm` is the bound after the client's last step.
 """
 
 LAYERS = {

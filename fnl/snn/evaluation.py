@@ -30,12 +30,14 @@ class Evaluation:
         activity: mean number of non-zero values that a clip sends into each linear map and into
             the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
             operations count. The first is of the encoded input, the others are of spikes.
+        clip_rates: firing rate of each spiking layer on each clip, float64 [n, L].
     """
 
     loss: float
     accuracy: float
     firing: FiringStatistics
     activity: tuple[NDArray[np.float64], ...]
+    clip_rates: NDArray[np.float64]
 
     @property
     def active_inputs(self) -> NDArray[np.float64]:
@@ -64,6 +66,7 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
     set_streams(network, EVALUATION_SEED)
     loss, correct = 0.0, 0
     active: list[Tensor] = []
+    clip_rates: list[Tensor] = []
     firing: FiringStatistics | None = None
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
@@ -75,13 +78,15 @@ def evaluate(network: SpikingNetwork, features: Tensor, labels: Tensor, classes:
             correct += int((logits.argmax(dim=1) == target).sum())
             sums = [torch.count_nonzero(signal, dim=0).double() for signal in trace.signals]
             active = [a + b for a, b in zip(active, sums, strict=True)] if active else sums
+            rates = [layer.double().mean(dim=1) / inputs.shape[1] for layer in trace.counts]
+            clip_rates.append(torch.stack(rates, dim=1))
             batch = _per_class(trace.counts, target, classes, steps=inputs.shape[1])
             firing = batch if firing is None else firing + batch
     if firing is None:  # unreachable: there is at least one batch
         raise ValueError("there are no clips to evaluate on")
     n = len(labels)
     activity = tuple((layer / n).numpy() for layer in active)
-    return Evaluation(loss / n, correct / n, firing, activity)
+    return Evaluation(loss / n, correct / n, firing, activity, torch.cat(clip_rates).numpy())
 
 
 def _per_class(counts: list[Tensor], labels: Tensor, classes: int, steps: int) -> FiringStatistics:
