@@ -7,23 +7,16 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-<<<<<<< HEAD
 from clients.device import Device, identity
-from clients.ledger_state import load_ledger, save_ledger
+from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
 from clients.training import RoundOutcome, train_round
 from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
-from fnl.runtime.deployment import DEVICE, IDENTITY
-=======
-from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
-from clients.training import train_round
-from fnl import exchange
-from fnl.config import Config, parse_config
-from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
->>>>>>> privacy
+from fnl.runtime.deployment import DEVICE, IDENTITY
 from fnl.runtime.determinism import one_thread
+from fnl.weights import Weights
 
 app = ClientApp()
 
@@ -61,52 +54,52 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
-<<<<<<< HEAD
     arrays = exchange.from_arrays(weights)
-    device = Device.of(context.node_config)
-    if device is None:
-=======
     try:
->>>>>>> privacy
+        content = _train_round(config, server_round, arrays, message, context)
+    except BudgetError as refusal:
+        content = RecordDict({exchange.REFUSAL: ConfigRecord({"reason": str(refusal)})})
+    return Message(content, reply_to=message)
+
+
+def _train_round(
+    config: Config, server_round: int, weights: Weights, message: Message, context: Context
+) -> RecordDict:
+    """Return what this client answers: of its partition in a simulation, of its own on a device."""
+    device = Device.of(context.node_config)
+    clip_norm = load_clip_norm(context.state)
+    if device is None:
         with one_thread():
             outcome = train_round(
                 config,
                 open_federation(config),
                 partition=int(context.node_config["partition-id"]),
                 server_round=server_round,
-<<<<<<< HEAD
-                weights=arrays,
+                weights=weights,
                 ledger=load_ledger(context.state),
+                clip_norm=clip_norm,
             )
         save_ledger(context.state, outcome.ledger)
-        return Message(_content(outcome), reply_to=message)
+        save_clip_norm(context.state, outcome.clip_norm)
+        return _content(outcome)
     with device.session(config, message, server_round) as session, one_thread():
         outcome = train_round(
             config,
             session.federation,
             partition=device.partition,
             server_round=server_round,
-            weights=arrays,
+            weights=weights,
             ledger=session.ledger,
+            clip_norm=clip_norm,
         )
+        save_clip_norm(context.state, outcome.clip_norm)
         content = _content(outcome)
         content[DEVICE] = session.commit(outcome.ledger)  # on disk before anything leaves
-    return Message(content, reply_to=message)
+    return content
 
 
 def _content(outcome: RoundOutcome) -> RecordDict:
     """Return what a client sends of a round."""
-=======
-                weights=exchange.from_arrays(weights),
-                ledger=load_ledger(context.state),
-                clip_norm=load_clip_norm(context.state),
-            )
-    except BudgetError as refusal:
-        reason = ConfigRecord({"reason": str(refusal)})
-        return Message(RecordDict({exchange.REFUSAL: reason}), reply_to=message)
-    save_ledger(context.state, outcome.ledger)
-    save_clip_norm(context.state, outcome.clip_norm)
->>>>>>> privacy
     content = RecordDict(
         {
             exchange.ARRAYS: exchange.to_arrays(outcome.weights),

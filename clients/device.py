@@ -22,7 +22,8 @@ from clients.ledger_file import LedgerFile
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
-from fnl.errors import ConfigError, CorpusError, DeviceError
+from fnl.errors import BudgetError, ConfigError, CorpusError, DeviceError
+from fnl.privacy.budget import delta_of
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.deployment import (
     DEVICE,
@@ -123,7 +124,7 @@ class Device:
                 f"privacy.mode = {privacy.mode!r} would undo what this device's ledger has "
                 "accounted for: it takes part under privacy.mode = 'record' only"
             )
-        delta = privacy.delta or min(clips**-1.1, 0.5)
+        delta = delta_of(privacy.delta, clips)
         run_budget = math.inf if privacy.noise_multiplier > 0 else privacy.epsilon
         limits = (
             (delta, run_budget, "privacy.epsilon"),
@@ -215,7 +216,7 @@ def reviewed(partition: int) -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, DeviceError):
+    except (ConfigError, DeviceError, BudgetError):
         raise
     except CorpusError as error:
         raise DeviceError(

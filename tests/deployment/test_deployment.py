@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import polars as pl
 import pytest
 
 from clients.ledger_file import LedgerFile
+from fnl.config import known_keys
 from fnl.runtime.flower import _free_ports
 from fnl.runtime.run_directory import read_run
 
@@ -28,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
 COMMANDS = dict(re.findall(r"```bash\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
 """The guide's commands by the name in their first line."""
+
+SURVIVES = "coordination.minimum" in known_keys()
+"""Whether a round goes on without a client that is away."""
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +67,8 @@ class Deployment:
             text = text.rstrip() + " 9094\n"
         for port, free in self.ports.items():
             text = re.sub(rf"\b{port}\b", str(free), text)
+        if SURVIVES and name == "run":
+            text = text.replace("<<TOML\n", "<<TOML\ncoordination.minimum = 2\n")
         return "set -euo pipefail\n" + text
 
     def do(self, name: str, *, extra: str = "", check: bool = True) -> str:
@@ -135,9 +142,17 @@ def ledger(deployment: Deployment, device: int) -> LedgerFile:
     return LedgerFile.open(deployment.state / f"device-{device}")
 
 
+def restart(deployment: Deployment, name: str) -> None:
+    """Kill a device and start it again; the SuperLink lets it in once it has missed it."""
+    deployment.kill(name)
+    times = deployment.said(name).count("SuperNode ID")
+    deployment.start(name)
+    deployment.wait(name, lambda said: said.count("SuperNode ID") == times + 1)
+
+
 @pytest.fixture(scope="module")
 def finished(deployment: Deployment) -> tuple[Deployment, Path]:
-    """A run with device 1 killed and started again in the middle; and its run directory."""
+    """A run, with device 1 killed and started again in the middle, and its run directory."""
     devices = ("device-0", "device-1", "device-2")
     for name in devices:
         deployment.start(name)
@@ -151,98 +166,120 @@ def finished(deployment: Deployment) -> tuple[Deployment, Path]:
             stdout=log,
             stderr=log,
         )
-    # after its reply to the query and to the first round
-    deployment.wait("device-1", lambda said: said.count("Sent successfully") == 2)
-    deployment.kill("device-1")
-    before = ledger(deployment, 1).releases
-    deployment.start("device-1")
     try:
-        assert run.wait(timeout=420) == 0, deployment.said("run")
+        if SURVIVES:  # after its reply to the query and to the first round
+            deployment.wait("device-1", lambda said: said.count("Sent successfully") == 2)
+            restart(deployment, "device-1")
+        assert run.wait(timeout=600) == 0, deployment.said("run")
     finally:
         run.kill()
     said = deployment.said("run")
-    assert before == 1
-    assert deployment.said("device-1").count("SuperNode ID") == 2
     directory = re.search(r"fnl: finished: (\S+)", said)
     assert directory, said
     return deployment, Path(directory[1])
 
 
-def test_a_run_goes_on_when_a_device_is_killed_and_comes_back(finished):
+def test_a_run_finishes_though_a_device_is_killed_and_comes_back(finished):
     _, path = finished
     record = read_run(path)
     assert (record["status"], record["engine"]) == ("finished", "flower-deployment")
     rounds = pl.read_parquet(path / "rounds.parquet")
     assert rounds["round"].to_list() == [0, 1, 2, 3, 4]
     assert rounds["accuracy"].null_count() == 0
-    clients = pl.read_parquet(path / "clients.parquet")
-    assert clients.group_by("partition").len().sort("partition").rows() == [(0, 4), (1, 4), (2, 4)]
+    clients = pl.read_parquet(path / "clients.parquet").drop_nulls("epsilon")
+    took_part = clients["partition"].value_counts().sort("partition")["count"].to_list()
+    assert (took_part[0], took_part[2]) == (4, 4)
+    assert 1 <= took_part[1] <= 4
+    assert SURVIVES or took_part[1] == 4
 
 
 def test_every_ledger_is_what_the_run_reported(finished):
     deployment, path = finished
-    clients = pl.read_parquet(path / "clients.parquet")
+    clients = pl.read_parquet(path / "clients.parquet").drop_nulls("epsilon")
     seen = json.loads((deployment.state / "results" / "devices.json").read_text())
     for device in range(3):
         rows = clients.filter(partition=device).sort("round")
         file = ledger(deployment, device)
-        assert file.releases == 4
-        assert file.ledger.steps == rows["steps"].sum()
-        assert file.ledger.epsilon(1e-3) == rows["epsilon"][-1] <= 8.0
-        assert seen[str(device)] == {"device": file.device, "releases": 4, "tip": file.tip}
+        assert file.ledger.epsilon(1e-3) <= 8.0
+        assert seen[str(device)]["device"] == file.device
         clips = (deployment.folder / "clips" / f"data-{device}").rglob("*.wav")
         assert rows["num_examples"].unique().to_list() == [len(list(clips))]
+        if device == 1 and SURVIVES:  # what was under way when it was killed is spent, not reported
+            assert file.ledger.steps >= rows["steps"].sum()
+            continue
+        assert file.releases == rows.height == 4
+        assert file.ledger.steps == rows["steps"].sum()
+        assert file.ledger.epsilon(1e-3) == rows["epsilon"][-1]
+        assert seen[str(device)] == {"device": file.device, "releases": 4, "tip": file.tip}
+
+
+def again(deployment: Deployment, **changes: object) -> str:
+    """Run the guide's command with other values and return what was said; it need not finish."""
+    lines = "".join(f"{key.replace('__', '.')} = {value}\n" for key, value in changes.items())
+    text = (ROOT / "deploy" / "run.toml").read_text()
+    kept = [line for line in text.splitlines() if line.partition(" ")[0] not in lines]
+    path = deployment.folder / "run.toml"
+    path.write_text("\n".join(kept) + "\n" + lines)
+    command = deployment.command("run").replace("deploy/run.toml", str(path))
+    completed = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=deployment.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=420,
+        check=False,
+    )
+    return completed.stdout
 
 
 def test_a_second_run_over_the_same_budget_is_refused(finished):
     deployment, _ = finished
-    said = deployment.do("run", check=False)
-    assert re.search(r"epsilon = [\d.]+ over all runs|budget", said), said
-    assert "finished:" not in said
-    assert ledger(deployment, 0).releases == 4
+    before = [ledger(deployment, device) for device in range(3)]
+    assert "fnl: finished" not in again(deployment)
+    assert [ledger(deployment, device) for device in (0, 2)] == [before[0], before[2]]
+
+
+def test_a_killed_device_spends_from_the_same_ledger_in_the_next_run(finished):
+    deployment, _ = finished
+    before = ledger(deployment, 0)
+    restart(deployment, "device-0")
+    said = again(deployment, privacy__epsilon=40.0, run__rounds=1)
+    assert "fnl: finished" in said, said
+    after = ledger(deployment, 0)
+    assert (after.device, after.releases) == (before.device, before.releases + 1)
+    assert after.ledger.steps > before.ledger.steps
+    features = deployment.state / "device-0" / "cache" / "features"
+    assert len([path for path in features.iterdir() if path.is_dir()]) == 1  # none made anew
 
 
 def test_a_ledger_that_was_deleted_or_edited_is_refused(finished):
     deployment, _ = finished
-    more = f"sed -i 's/privacy.epsilon = .*/privacy.epsilon = 40.0/' {deployment.folder}/run.toml\n"
-    copy = (ROOT / "deploy" / "run.toml").read_text()
-    (deployment.folder / "run.toml").write_text(copy)
-    deployment.environment["RUN"] = str(deployment.folder / "run.toml")
-    text = deployment.command("run").replace("deploy/run.toml", "$RUN")
+    more = {"privacy__epsilon": 400.0, "run__rounds": 1}
     folder = deployment.state / "device-2" / "ledger"
-    folder.rename(folder.with_name("kept"))
-
-    def run() -> str:
-        return subprocess.run(
-            ["bash", "-c", more + text],
-            cwd=ROOT,
-            env=deployment.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        ).stdout
-
-    assert "the server has seen 4 releases of this client" in run()
-    (folder / "ledger.json").unlink()
-    (folder / "device.key").unlink()
-    folder.rmdir()
-    folder.with_name("kept").rename(folder)
-    kept = (folder / "ledger.json").read_text()
-    (folder / "ledger.json").write_text(kept.replace('"releases": 4', '"releases": 5'))
-    assert "was changed by somebody else" in run()
-    (folder / "ledger.json").write_text(kept)
-    assert ledger(deployment, 2).releases == 4
+    releases = ledger(deployment, 2).releases
+    kept = folder.with_name("kept")
+    folder.rename(kept)
+    assert f"the server has seen {releases} releases of this client" in again(deployment, **more)
+    shutil.rmtree(folder)
+    kept.rename(folder)
+    text = (folder / "ledger.json").read_text()
+    (folder / "ledger.json").write_text(text.replace('"releases": ', '"releases": 1'))
+    assert "was changed by somebody else" in again(deployment, **more)
+    (folder / "ledger.json").write_text(text)
+    assert ledger(deployment, 2).releases == releases
 
 
 def test_a_device_of_another_version_is_refused(finished):
     deployment, _ = finished
-    deployment.kill("device-0")
     other = deployment.folder / "other" / "fnl-9.9.9.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: fnl\nVersion: 9.9.9\n")
-    deployment.start("device-0", PYTHONPATH=str(other.parent))
-    said = deployment.do("run", check=False)
+    deployment.environment["PYTHONPATH"] = str(other.parent)
+    restart(deployment, "device-0")
+    del deployment.environment["PYTHONPATH"]
+    said = again(deployment, privacy__epsilon=400.0)
     deployment.kill("device-0")
     assert re.search(r"the server runs fnl '0\.\d+\.\d+', not '9\.9\.9' as here", said), said
     assert "ServerApp raised an exception" in said
