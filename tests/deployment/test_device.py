@@ -40,6 +40,7 @@ ONE_CLIENT = {
     "coordination__candidates": 1,
     "coordination__selected": 1,
 }
+SHADOWS = {"evaluation__shadow": True, "privacy__mode": "none", "privacy__secure_noise": False}
 NOTHING_SEEN = {"fnl-version": fnl.__version__, "device-id": "", "releases": 0, "ledger-tip": ""}
 
 
@@ -143,7 +144,7 @@ def test_a_deleted_ledger_is_refused_at_the_next_request(node):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evaluation__shadow": True}, "evaluation.shadow sends what no privacy covers"),
+        (SHADOWS, "evaluation.shadow sends what no privacy covers"),
         ({"privacy__secure_noise": False}, "privacy.secure-noise = false"),
         ({"data__corpus": "synthetic"}, "data.corpus = 'synthetic' is for simulations"),
         ({"model__network": "os:system"}, "would import code by the server's word"),
@@ -250,6 +251,8 @@ def test_devices_are_no_corpus_of_a_simulation():
 def test_the_server_refuses_what_devices_refuse():
     check_deployable(parse_config(RUN))
     check_deployable(parse_config(RUN | {"privacy.mode": "none", "privacy.secure-noise": False}))
-    for change in ({"evaluation.shadow": True}, {"privacy.secure-noise": False}):
-        with pytest.raises(ConfigError):
-            check_deployable(parse_config(RUN | change))
+    shadows = RUN | {key.replace("__", ".").replace("_", "-"): v for key, v in SHADOWS.items()}
+    for refused in (shadows, RUN | {"privacy.secure-noise": False}):
+        config = parse_config(refused)
+        with pytest.raises(ConfigError, match=r"simulations only|secure-noise"):
+            check_deployable(config)
