@@ -6,7 +6,8 @@
 # SERVER: host:port of the server; CA: its ca.crt; KEY: this device's private key; DATA: folder of
 # its clips, <label>/<speaker>_<anything>.wav; STATE: folder for features and the privacy ledger, to
 # be kept as long as the clips are; PARTITION: this client's number, 0 to data.clients - 1; PORT: a
-# free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost.
+# free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost. FNL_TRIES:
+# how often it asks to be let in, default 12, about two minutes.
 set -euo pipefail
 server=${1:?host:port of the server}
 certificate=$(realpath "${2:?ca.crt of the server}")
@@ -24,11 +25,31 @@ python "$here/check_server.py" "$server" "$certificate"
 mkdir -p "$state/work"
 cd "$state/work" # an empty folder: code that lies in the working directory would be imported
 export FLWR_HOME="$state/flower" FLWR_DISABLE_UPDATE_CHECK=1 FLWR_TELEMETRY_ENABLED=0
-unknown="this device's key is not registered: flwr supernode register its .pub on the server"
-exec flower-supernode \
-    --superlink "$server" \
-    --root-certificates "$certificate" \
-    --auth-supernode-private-key "$key" \
-    --port "${7:-9094}" \
-    --node-config "$node" \
-    > >(exec sed -u "/code: 2004/s/\$/ ($unknown)/") 2>&1
+hint="not let in: this device's key is not registered, or the server has not yet missed it"
+stop() {
+    trap - TERM INT
+    kill -TERM "$child" 2>/dev/null || true
+    wait "$child" || true
+    exit 143
+}
+# after a crash the server takes a device back only once it has missed it, which takes a minute
+for ((tries = ${FNL_TRIES:-12}; tries > 0; tries--)); do
+    flower-supernode \
+        --superlink "$server" \
+        --root-certificates "$certificate" \
+        --auth-supernode-private-key "$key" \
+        --port "${7:-9094}" \
+        --node-config "$node" \
+        > >(exec sed -u "/code: 2004/s/\$/ ($hint)/") 2>&1 &
+    child=$!
+    trap stop TERM INT
+    status=0
+    wait "$child" || status=$?
+    if [ "$status" -eq 0 ]; then
+        exit 0
+    fi
+    if [ "$tries" -gt 1 ]; then
+        sleep 8
+    fi
+done
+exit "$status"

@@ -310,7 +310,7 @@ def device(deployment: Deployment, address: str, *, certificate: str, key: str) 
     completed = subprocess.run(
         command,
         cwd=ROOT,
-        env=deployment.environment,
+        env=deployment.environment | {"FNL_TRIES": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
