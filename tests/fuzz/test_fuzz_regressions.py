@@ -128,6 +128,13 @@ def test_an_archive_with_links_devices_or_ways_out_is_refused(tmp_path, member):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz"]
 
 
+@pytest.mark.parametrize("name", ["a\nb_1.wav", "a\u2028_1.wav", "\x1b[31m_1.wav"])
+def test_names_with_control_characters_are_refused_in_one_line(tmp_path, name):
+    with pytest.raises(CorpusError, match="control character") as caught:
+        parsers.folder_corpus(("", [("yes", name)]), tmp_path)
+    assert str(caught.value).isprintable()
+
+
 def test_every_valid_file_is_accepted(tmp_path):
     """Without damage the parsers under test take what they are given: refusals mean something."""
     folders = iter([tmp_path / str(number) for number in range(9)])
