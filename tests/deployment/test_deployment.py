@@ -34,6 +34,9 @@ COMMANDS = dict(re.findall(r"```bash\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
 SURVIVES = "coordination.minimum" in known_keys()
 """Whether a round goes on without a client that is away."""
 
+FURTHER = {"privacy__noise_multiplier": 2.0, "run__rounds": 1}
+"""A run that devices take part in after their `privacy.epsilon` is spent."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -245,7 +248,7 @@ def test_a_killed_device_spends_from_the_same_ledger_in_the_next_run(finished):
     deployment, _ = finished
     before = ledger(deployment, 0)
     restart(deployment, "device-0")
-    said = again(deployment, privacy__epsilon=40.0, run__rounds=1)
+    said = again(deployment, **FURTHER)
     assert "fnl: finished" in said, said
     after = ledger(deployment, 0)
     assert (after.device, after.releases) == (before.device, before.releases + 1)
@@ -256,17 +259,16 @@ def test_a_killed_device_spends_from_the_same_ledger_in_the_next_run(finished):
 
 def test_a_ledger_that_was_deleted_or_edited_is_refused(finished):
     deployment, _ = finished
-    more = {"privacy__epsilon": 400.0, "run__rounds": 1}
     folder = deployment.state / "device-2" / "ledger"
     releases = ledger(deployment, 2).releases
     kept = folder.with_name("kept")
     folder.rename(kept)
-    assert f"the server has seen {releases} releases of this client" in again(deployment, **more)
+    assert f"the server has seen {releases} releases of this client" in again(deployment, **FURTHER)
     shutil.rmtree(folder)
     kept.rename(folder)
     text = (folder / "ledger.json").read_text()
     (folder / "ledger.json").write_text(text.replace('"releases": ', '"releases": 1'))
-    assert "was changed by somebody else" in again(deployment, **more)
+    assert "was changed by somebody else" in again(deployment, **FURTHER)
     (folder / "ledger.json").write_text(text)
     assert ledger(deployment, 2).releases == releases
 
@@ -279,7 +281,7 @@ def test_a_device_of_another_version_is_refused(finished):
     deployment.environment["PYTHONPATH"] = str(other.parent)
     restart(deployment, "device-0")
     del deployment.environment["PYTHONPATH"]
-    said = again(deployment, privacy__epsilon=400.0)
+    said = again(deployment, **FURTHER)
     deployment.kill("device-0")
     assert re.search(r"the server runs fnl '0\.\d+\.\d+', not '9\.9\.9' as here", said), said
     assert "ServerApp raised an exception" in said

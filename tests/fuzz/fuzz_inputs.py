@@ -143,14 +143,17 @@ def json_files(valid: Mapping[str, object]) -> st.SearchStrategy[bytes]:
     return st.one_of(mutated(text), replaced, anything, deep)
 
 
-_NAMES = st.text(
-    st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12
-).filter(lambda name: name not in {".", ".."})
+def _names(*excluded: str) -> st.SearchStrategy[str]:
+    characters = st.characters(exclude_characters="/\0", exclude_categories=("Cs", *excluded))  # type: ignore[arg-type]  # categories
+    return st.text(characters, min_size=1, max_size=12).filter(lambda name: name not in {".", ".."})
+
+
+_NAMES = st.one_of(_names("Cc", "Zl", "Zp"), st.sampled_from(["a\nb", "é", "名", " "]))
 
 
 def folder_trees() -> st.SearchStrategy[tuple[str, list[tuple[str, str]]]]:
     """Return `data.words` and names (folder, file) in a corpus."""
-    folders = st.one_of(st.sampled_from(["yes", "no", "_noise", ".hidden"]), _NAMES)
+    folders = st.one_of(st.sampled_from(["yes", "no", "_noise", ".hidden"]), _NAMES, _names())
     suffixes = st.sampled_from([".wav", ".WAV", ".flac", ".txt", ""])
     stems = st.one_of(st.sampled_from(["a_1", "b_1", "c_1", "_", "d"]), _NAMES)
     files = st.tuples(stems, suffixes).map("".join)
