@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -34,7 +34,7 @@ COMMANDS = dict(re.findall(r"```bash\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
 SURVIVES = "coordination.minimum" in known_keys()
 """Whether a round goes on without a client that is away."""
 
-FURTHER = {"privacy__noise_multiplier": 2.0, "run__rounds": 1}
+FURTHER = {"privacy.noise-multiplier": 2.0, "run.rounds": 1}
 """A run that devices take part in after their `privacy.epsilon` is spent."""
 
 pytestmark = pytest.mark.slow
@@ -216,9 +216,9 @@ def test_every_ledger_is_what_the_run_reported(finished):
         assert seen[str(device)] == {"device": file.device, "releases": 4, "tip": file.tip}
 
 
-def again(deployment: Deployment, **changes: object) -> str:
+def again(deployment: Deployment, changes: Mapping[str, object]) -> str:
     """Run the guide's command with other values and return what was said; it need not finish."""
-    lines = "".join(f"{key.replace('__', '.')} = {value}\n" for key, value in changes.items())
+    lines = "".join(f"{key} = {value}\n" for key, value in changes.items())
     text = (ROOT / "deploy" / "run.toml").read_text()
     kept = [line for line in text.splitlines() if line.partition(" ")[0] not in lines]
     path = deployment.folder / "run.toml"
@@ -240,7 +240,7 @@ def again(deployment: Deployment, **changes: object) -> str:
 def test_a_second_run_over_the_same_budget_is_refused(finished):
     deployment, _ = finished
     before = [ledger(deployment, device) for device in range(3)]
-    assert "fnl: finished" not in again(deployment)
+    assert "fnl: finished" not in again(deployment, {})
     assert [ledger(deployment, device) for device in (0, 2)] == [before[0], before[2]]
 
 
@@ -248,7 +248,7 @@ def test_a_killed_device_spends_from_the_same_ledger_in_the_next_run(finished):
     deployment, _ = finished
     before = ledger(deployment, 0)
     restart(deployment, "device-0")
-    said = again(deployment, **FURTHER)
+    said = again(deployment, FURTHER)
     assert "fnl: finished" in said, said
     after = ledger(deployment, 0)
     assert (after.device, after.releases) == (before.device, before.releases + 1)
@@ -263,12 +263,12 @@ def test_a_ledger_that_was_deleted_or_edited_is_refused(finished):
     releases = ledger(deployment, 2).releases
     kept = folder.with_name("kept")
     folder.rename(kept)
-    assert f"the server has seen {releases} releases of this client" in again(deployment, **FURTHER)
+    assert f"the server has seen {releases} releases of this client" in again(deployment, FURTHER)
     shutil.rmtree(folder)
     kept.rename(folder)
     text = (folder / "ledger.json").read_text()
     (folder / "ledger.json").write_text(text.replace('"releases": ', '"releases": 1'))
-    assert "was changed by somebody else" in again(deployment, **FURTHER)
+    assert "was changed by somebody else" in again(deployment, FURTHER)
     (folder / "ledger.json").write_text(text)
     assert ledger(deployment, 2).releases == releases
 
@@ -281,7 +281,7 @@ def test_a_device_of_another_version_is_refused(finished):
     deployment.environment["PYTHONPATH"] = str(other.parent)
     restart(deployment, "device-0")
     del deployment.environment["PYTHONPATH"]
-    said = again(deployment, **FURTHER)
+    said = again(deployment, FURTHER)
     deployment.kill("device-0")
     assert re.search(r"the server runs fnl '0\.\d+\.\d+', not '9\.9\.9' as here", said), said
     assert "ServerApp raised an exception" in said
