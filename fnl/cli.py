@@ -91,6 +91,42 @@ def run(  # noqa: PLR0917 typer's options are parameters
 
 
 @app.command()
+def resume(
+    directory: Annotated[Path, typer.Argument(help="A run directory that is not finished.")],
+    workers: Workers = 0,
+    engine: Annotated[
+        Engine, typer.Option(help="Any engine goes on with any run: they give the same bits.")
+    ] = Engine.IN_PROCESS,
+    federation_config: Annotated[
+        str, typer.Option(help="Flower's own, with --engine flower; default: one core a client.")
+    ] = "",
+    app_dir: Annotated[
+        Path, typer.Option("--app", help="Folder of the Flower app, with --engine flower.")
+    ] = Path(),
+) -> None:
+    """Go on with a run that was stopped or killed, from its last checkpoint."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    commands.resume(
+        directory,
+        workers=workers or (os.cpu_count() or 1),
+        flower_app=app_dir.absolute() if engine is Engine.FLOWER else None,
+        federation_config=federation_config,
+    )
+
+
+@app.command()
+def runs(
+    directory: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder side by side; an interrupted one can be resumed."""
+    from fnl import commands_runs  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_runs.runs(directory, as_json=as_json)
+
+
+@app.command()
 def figures(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/figures.")] = None,

@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     RATE_NOISE = 14
     AUGMENTATION = 15
     CLIENT_NOISE = 20
+    FLOOR = 24
     CANARIES = 30
     INCLUSION = 31
     SHADOW_MODELS = 32
