@@ -7,6 +7,7 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
 from clients.training import train_round
 from fnl import exchange
@@ -36,6 +37,12 @@ def _config(items: tuple[tuple[str, object], ...]) -> Config:
     return parse_config(dict(items))
 
 
+def _clip_norm(instructions: ConfigRecord, context: Context) -> float | None:
+    """Return where the adaptive bound stands: in a simulation the server remembers it as well."""
+    told = instructions.get(exchange.CLIP_NORM)
+    return told if isinstance(told, float) else load_clip_norm(context.state)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received global model on this client's clips and reply with weights and report."""
@@ -56,7 +63,8 @@ def train(message: Message, context: Context) -> Message:
                 server_round=server_round,
                 weights=exchange.from_arrays(weights),
                 ledger=load_ledger(context.state),
-                clip_norm=load_clip_norm(context.state),
+                clip_norm=_clip_norm(instructions, context),
+                spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
             )
     except BudgetError as refusal:
         reason = ConfigRecord({"reason": str(refusal)})
@@ -71,4 +79,21 @@ def train(message: Message, context: Context) -> Message:
     )
     if outcome.shadow_weights is not None:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
+    if outcome.floor_weights is not None:
+        content[exchange.FLOOR_ARRAYS] = exchange.to_arrays(outcome.floor_weights)
+    if config.coordination.probe:
+        keep_update(context.state, server_round, content)
+    return Message(content, reply_to=message)
+
+
+@app.query(exchange.UPLOAD)
+def upload(message: Message, context: Context) -> Message:
+    """Reply with the arrays of an update that this client kept when it trained."""
+    request = message.content[exchange.CONFIG]
+    if not isinstance(request, ConfigRecord):
+        raise TypeError("the server's message does not say what it wants")
+    server_round, keys = request[exchange.ROUND], request[exchange.WANTED]
+    if not isinstance(server_round, int) or not isinstance(keys, list):
+        raise TypeError(f"the server wants {keys!r} of round {server_round!r}")
+    content = take_update(context.state, server_round, [str(key) for key in keys])
     return Message(content, reply_to=message)

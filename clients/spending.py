@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from fnl.config import Config
@@ -25,6 +26,7 @@ def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         label_smoothing=training.label_smoothing,
+        proximal_mu=training.proximal_mu,
     )
 
 
@@ -56,6 +58,18 @@ def noise_of(config: Config, work: Workload) -> Noise:
     if privacy.noise_allocation == "uniform-noise":
         return _noise_of_all(config)
     return _budget(config).noise_of(work)
+
+
+def at_least(ledger: Ledger, rounds: Sequence[int], noise: Noise, work: Workload) -> Ledger:
+    """Return `ledger`, or what `rounds` cost if that is more.
+
+    In a simulation the server says which rounds count as spent: a ledger is lost with the process
+    that kept it, and an answer that was lost is taken to have cost its round.
+    """
+    booked = Ledger()
+    for _ in rounds:
+        booked = booked.with_entries(noise.round_of(work))
+    return booked if booked.steps > ledger.steps else ledger
 
 
 def refuse_overdraft(config: Config, ledger: Ledger, noise: Noise, work: Workload) -> None:

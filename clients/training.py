@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
+from clients.measurement import floor_seed, shift_fields
 from clients.rates import Fields, clear_rates, comparable_rates, released_rates
-from clients.spending import noise_of, plan_of, refuse_overdraft, workload_of
+from clients.sensitivity import predict_rate_shift
+from clients.spending import at_least, noise_of, plan_of, refuse_overdraft, workload_of
 from fnl.config import Config
 from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
+from fnl.metrics.memory import peak_memory_bytes
+from fnl.metrics.sensitivity import RateShift
 from fnl.privacy.budget import Noise
 from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
 from fnl.privacy.ledger import Ledger
@@ -36,6 +41,7 @@ class RoundOutcome:
     report: ClientReport
     ledger: Ledger
     shadow_weights: Weights | None
+    floor_weights: Weights | None = None
     clip_norm: float | None = None
 
 
@@ -48,8 +54,12 @@ def train_round(
     weights: Weights,
     ledger: Ledger,
     clip_norm: float | None = None,
+    spent_rounds: Sequence[int] = (),
 ) -> RoundOutcome:
     """Train from `weights` on the clips of `partition` and report rates before and after.
+
+    In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
+    that kept it may have been killed.
 
     Raises:
         BudgetError: if the round would cost more than is left of the budget; nothing was
@@ -60,6 +70,7 @@ def train_round(
     client = _Client(config, federation, partition, server_round, clip_norm)
     noise = client.noise()
     if noise is not None:
+        ledger = at_least(ledger, spent_rounds, noise, client.work)
         refuse_overdraft(config, ledger, noise, client.work)
         ledger = ledger.with_entries(noise.round_of(client.work))
     before = client.measure(weights)
@@ -75,6 +86,7 @@ def train_round(
         train_loss=summary.loss,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
+        loss_before=before.loss,
         gradient_norm_q10=summary.gradient_norm_q10,
         gradient_norm_q90=summary.gradient_norm_q90,
         clip_norm=summary.clip_norm,
@@ -87,15 +99,43 @@ def train_round(
             epsilon=ledger.epsilon(client.work.delta, config.privacy.accountant),
             delta=client.work.delta,
         )
-    shadow_weights = None
+    shadow_weights, floor_weights = None, None
     if config.evaluation.shadow:
         shadow_weights = client.train_from(weights, None)[0] if noise else trained
         shadow = client.measure(shadow_weights)
-        report = replace(report, **client.shadow_rates(before, shadow, noise))
-    report = replace(report, seconds=time.perf_counter() - started)
+        report = replace(
+            report,
+            **client.shadow_rates(before, shadow, noise),
+            **shift_fields(after, shadow, "shadow"),
+            update_norm_shadow=update_norm(weights, shadow_weights),
+        )
+        if config.evaluation.floor:
+            other = floor_seed(config.run.seed)
+            floor_weights = client.train_from(weights, None, seed=other)[0]
+            floor = client.measure(floor_weights)
+            report = replace(
+                report,
+                **client.plain_rates(floor, "floor", noise),
+                **shift_fields(floor, shadow, "floor"),
+                update_norm_floor=update_norm(weights, floor_weights),
+            )
+        if config.evaluation.sensitivity and noise is not None:
+            shift = client.predict_shift(weights, noise)
+            report = replace(
+                report,
+                predicted_rate_shift=shift.mean,
+                predicted_rate_shift_sd=shift.standard_deviation,
+            )
+    report = replace(
+        report,
+        seconds=time.perf_counter() - started,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
     if config.run.strict_privacy:
         report = report.accounted_only()
-    return RoundOutcome(trained, report, ledger, shadow_weights, summary.clip_norm)
+    return RoundOutcome(
+        trained, report, ledger, shadow_weights, floor_weights, clip_norm=summary.clip_norm
+    )
 
 
 class _Client:
@@ -139,12 +179,16 @@ class _Client:
 
     def shadow_rates(self, before: Evaluation, shadow: Evaluation, noise: Noise | None) -> Fields:
         """Return the shadow's rates, in the clear, comparable with what `rates` gives."""
+        rates = self.plain_rates(shadow, "shadow", noise)
         if noise is None or noise.rates is None:
-            return clear_rates(shadow, "shadow")
-        labels = self.labels.numpy()
-        return comparable_rates(before, labels, "before_shadow") | comparable_rates(
-            shadow, labels, "shadow"
-        )
+            return rates
+        return rates | self.plain_rates(before, "before_shadow", noise)
+
+    def plain_rates(self, evaluation: Evaluation, when: str, noise: Noise | None) -> Fields:
+        """Return rates in the clear, comparable with what `rates` gives."""
+        if noise is None or noise.rates is None:
+            return clear_rates(evaluation, when)
+        return comparable_rates(evaluation, self.labels.numpy(), when)
 
     def _mechanism(self, noise_multiplier: float) -> GaussianMechanism:
         privacy = self.config.privacy
@@ -165,30 +209,43 @@ class _Client:
 
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
-        return evaluate(self.network(weights), self.features, self.labels, self.classes)
-
-    def train_from(self, weights: Weights, noise: Noise | None) -> tuple[Weights, TrainingSummary]:
-        """Return the weights after this round's steps; seeded, all is drawn the same every time."""
         network = self.network(weights)
-        set_streams(network, self.config.run.seed, self.server_round, self.partition)
+        return evaluate(network, self.features, self.labels, self.classes, membranes=False)
+
+    def predict_shift(self, weights: Weights, noise: Noise) -> RateShift:
+        """Return the rate shift that first order expects of this round."""
+        mechanism = self._mechanism(noise.gradients)
+        clips = (self.features, self.labels)
+        stream = (self.config.run.seed, self.server_round, self.partition)
+        return predict_rate_shift(self.network(weights), clips, self.plan, mechanism, stream=stream)
+
+    def train_from(
+        self, weights: Weights, noise: Noise | None, *, seed: int | None = None
+    ) -> tuple[Weights, TrainingSummary]:
+        """Return the weights after this round's steps; seeded, all is drawn the same every time.
+
+        With a `seed` everything is drawn as in a run of that seed instead of this one's.
+        """
+        network = self.network(weights)
+        seed = self.config.run.seed if seed is None else seed
+        set_streams(network, seed, self.server_round, self.partition)
         summary = train(
             network,
             self.features,
             self.labels,
             self.plan,
-            batches=self._stream(Purpose.BATCHES),
+            batches=self._stream(Purpose.BATCHES, seed),
             mechanism=self._mechanism(noise.gradients) if noise else None,
-            noise=self._stream(Purpose.PRIVACY_NOISE),
-            augment=self._augment(),
+            noise=self._stream(Purpose.PRIVACY_NOISE, seed),
+            augment=self._augment(seed),
         )
         return get_weights(network), summary
 
-    def _augment(self) -> Augment | None:
+    def _augment(self, seed: int) -> Augment | None:
         if not self.config.training.augmentation:
             return None
-        path = (self.server_round, self.partition)
         # what is drawn here looks at no data and hides nothing: never secure
-        generator = torch_stream(self.config.run.seed, Purpose.AUGMENTATION, *path)
+        generator = torch_stream(seed, Purpose.AUGMENTATION, self.server_round, self.partition)
         return partial(Augmentation(), stream=generator)
 
     def _rate_noise(self) -> NoiseSource:
@@ -197,7 +254,7 @@ class _Client:
         path = (self.server_round, self.partition)
         return stream(self.config.run.seed, Purpose.RATE_NOISE, *path)
 
-    def _stream(self, purpose: Purpose) -> torch.Generator | SecureNoise:
+    def _stream(self, purpose: Purpose, seed: int) -> torch.Generator | SecureNoise:
         if self.config.is_private and self.config.privacy.secure_noise:
             return SecureNoise()
-        return torch_stream(self.config.run.seed, purpose, self.server_round, self.partition)
+        return torch_stream(seed, purpose, self.server_round, self.partition)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, MessageType, MetricRecord
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
@@ -20,9 +20,18 @@ from fnl.npy import to_array, view_array
 
 ARRAYS = "arrays"
 SHADOW_ARRAYS = "shadow-arrays"
+FLOOR_ARRAYS = "floor-arrays"
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
+WANTED = "wanted"
+UPLOAD = "upload"
+UPLOAD_TYPE = f"{MessageType.QUERY}.{UPLOAD}"
+"""Asks a client for the update it kept."""
+SPENT_ROUNDS = "spent-rounds"
+"""In a simulation: rounds that a client has trained in, or may have, before this one."""
+CLIP_NORM = "clip-norm"
+"""In a simulation: where a client's adaptive bound stood after its last answer."""
 REFUSAL = "refusal"
 """The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
 
@@ -32,9 +41,11 @@ RATES_OUTSIDE = ("firing rates", "which labels a client has (per-class rates)")
 OUTSIDE_GUARANTEE = (
     *RATES_OUTSIDE,
     "training loss",
+    "loss of the global model on the client's clips",
     "gradient norms and clip fraction",
     "number of clips",
     "training time",
+    "peak memory",
 )
 """Computed on private data, sent in the clear, and not in any ledger, unless released privately."""
 
@@ -81,6 +92,18 @@ class ClientReport:
     firing_rate_shadow: float | None = None
     layer_rates_shadow: list[float] | None = None
     class_rates_shadow: list[float] | None = None
+    layer_rates_shadow_distance: list[float] | None = None
+    layer_rates_shadow_neurons: list[float] | None = None
+    firing_rate_floor: float | None = None
+    layer_rates_floor: list[float] | None = None
+    class_rates_floor: list[float] | None = None
+    layer_rates_floor_distance: list[float] | None = None
+    predicted_rate_shift: float | None = None
+    predicted_rate_shift_sd: float | None = None
+    peak_memory_bytes: int | None = None
+    loss_before: float | None = None
+    update_norm_shadow: float | None = None
+    update_norm_floor: float | None = None
     rate_noise: float | None = None
     firing_rate_before_shadow: float | None = None
     layer_rates_before_shadow: list[float] | None = None
@@ -130,13 +153,22 @@ class ClientReport:
 
     def as_shadow(self) -> ClientReport:
         """Return the report as it would have read without privacy; needs the shadow's rates."""
-        if self.firing_rate_shadow is None:
-            raise RunError(f"partition {self.partition} sent no shadow rates")
+        return self._with_rates_of("shadow")
+
+    def as_floor(self) -> ClientReport:
+        """Return the report as without privacy and with other draws; needs the floor's rates."""
+        return self._with_rates_of("floor")
+
+    def _with_rates_of(self, kind: str) -> ClientReport:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if values[f"firing_rate_{kind}"] is None:
+            raise RunError(f"partition {self.partition} sent no {kind} rates")
         for stem in _STEMS:
-            values[f"{stem}_after"] = values[f"{stem}_shadow"]
+            values[f"{stem}_after"] = values[f"{stem}_{kind}"]
             if values[f"{stem}_before_shadow"] is not None:
                 values[f"{stem}_before"] = values[f"{stem}_before_shadow"]
+        if values[f"update_norm_{kind}"] is not None:
+            values["update_norm"] = values[f"update_norm_{kind}"]
         return ClientReport(**{**values, "rate_noise": None})
 
     def accounted_only(self) -> ClientReport:
@@ -176,6 +208,7 @@ class ClientReport:
 RATE_FLOOR = 1e-6
 """The least rate a rule is given of a client that releases its rates privately."""
 
+_SIGNED = ("predicted_rate_shift",)
 _STEMS = ("firing_rate", "layer_rates", "class_rates")
 _RELEASED = tuple(f"{stem}_{when}" for stem in _STEMS for when in ("before", "after"))
 _ACCOUNTED = (
@@ -213,7 +246,7 @@ def _check(name: str, kind: str, value: object, *, noisy: bool = False) -> None:
             continue
         if noisy and math.isfinite(number):
             continue
-        if not math.isfinite(number) or number < 0:
+        if not math.isfinite(number) or (number < 0 and name not in _SIGNED):
             hint = (
                 "; if training diverged, lower training.learning-rate"
                 if not math.isfinite(number)

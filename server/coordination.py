@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.exchange import ClientReport
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
-from server.aggregation import AGGREGATION_RULES, normalised_weights
-from server.selection import SELECTION_RULES, Scores, select
+from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, shares_of
+from server.context import History, RoundContext
+from server.selection import Scores, select, selection_rule
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,15 @@ class Coordination:
     Attributes:
         scores: float64 [d].
         selected: positions of the selected candidates, best first, int64 [m].
-        weights: share of each selected candidate, float64 [m].
+        weights: share of each selected candidate, float64 [m]; None where the rule gives no
+            shares but combines the models coordinate by coordinate.
+        kept: share of the global model the round started from; not 0 only for a mixing.
     """
 
     scores: Scores
     selected: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    weights: NDArray[np.float64] | None
+    kept: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class RoundOutcome:
         before: global weights the round started from.
         after: global weights it ended with.
         shadow_after: global weights the shadow's updates would have given; None without.
+        floor_decision: the same as `shadow_decision` with other draws; None without a floor.
+        floor_after: global weights the floor's updates would have given; None without.
+        bytes_down: bytes of all records sent to clients.
+        bytes_up: bytes of all records that came back, but for those of shadows.
     """
 
     reports: tuple[ClientReport, ...]
@@ -50,26 +59,69 @@ class RoundOutcome:
     before: Weights
     after: Weights
     shadow_after: Weights | None
+    floor_decision: Coordination | None = None
+    floor_after: Weights | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
 
 
 class Coordinator:
-    """The configured selection and aggregation rules."""
+    """The configured selection and aggregation rules. It keeps nothing between rounds.
+
+    Raises:
+        ConfigError: if a rule of the user's own cannot be imported.
+    """
 
     def __init__(self, config: Config) -> None:
-        coordination = config.coordination
         self._seed = config.run.seed
-        self._count = coordination.selected
-        self._selection = SELECTION_RULES[coordination.selection]
-        self._aggregation = AGGREGATION_RULES[coordination.aggregation]
+        self._settings = config.coordination
+        self._selection = selection_rule(self._settings.selection)
+        name = self._settings.aggregation
+        self._weighting = None if name in ROBUST_RULES else aggregation_rule(name)
 
-    def decide(self, server_round: int, reports: Sequence[ClientReport]) -> Coordination:
+    def decide(
+        self, server_round: int, reports: Sequence[ClientReport], history: History
+    ) -> Coordination:
         """Return whom the rules select and with what weight; `reports` in partition order.
 
         Raises:
             RunError: if a rule returns what it must not.
         """
+        settings = self._settings
         reports = [report.in_range() for report in reports]
-        draw = stream(self._seed, Purpose.SELECTION, server_round)
-        scores, selected = select(reports, self._selection, self._count, draw)
-        chosen = [reports[position] for position in selected]
-        return Coordination(scores, selected, normalised_weights(chosen, self._aggregation))
+        context = RoundContext(
+            server_round=server_round,
+            candidates=tuple(reports),
+            count=settings.selected,
+            stream=stream(self._seed, Purpose.SELECTION, server_round),
+            history=history,
+            settings=settings,
+        )
+        choice = select(reports, self._selection, context, name=settings.selection)
+        if self._weighting is None:
+            return Coordination(choice.scores, choice.selected, None)
+        chosen = [reports[position] for position in choice.selected]
+        shares = shares_of(chosen, self._weighting, context, name=settings.aggregation)
+        return Coordination(choice.scores, choice.selected, shares.clients, shares.kept)
+
+    def combine(
+        self,
+        server_round: int,
+        reports: Sequence[ClientReport],
+        models: Sequence[Weights],
+        decision: Coordination,
+        *,
+        before: Weights,
+    ) -> Weights:
+        """Return the aggregate of the selected `models`, best first; `reports` of all candidates.
+
+        Raises:
+            RunError: if the rule refuses the models.
+        """
+        rule: Shares | FedAvg
+        if decision.weights is None:
+            rule = ROBUST_RULES[self._settings.aggregation](self._settings)
+        else:
+            rule = Shares(decision.weights, decision.kept)
+        chosen = [reports[position] for position in decision.selected]
+        return combine(server_round, chosen, models, rule, before=before)

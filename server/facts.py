@@ -8,7 +8,9 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.exchange import OUTSIDE_GUARANTEE, RATES_OUTSIDE
 from fnl.privacy.budget import delta_of
+from server.aggregation import PUBLIC_AGGREGATIONS
 from server.client_privacy import client_delta, noise_multiplier
+from server.selection import PUBLIC_SELECTIONS
 
 
 def run_facts(config: Config, federation: Federation) -> dict[str, object]:
@@ -68,13 +70,15 @@ def _feedback(config: Config) -> str:
     """Say which statistics outside the guarantee steer the global model or the noise."""
     public = "the number of clips sets sampling rate, noise and weights and is taken as public"
     coordination = config.coordination
-    if (coordination.selection, coordination.aggregation) == ("random", "fedavg"):
+    selects_in_public = coordination.selection in PUBLIC_SELECTIONS
+    if selects_in_public and coordination.aggregation in PUBLIC_AGGREGATIONS:
         return public
     if config.privacy.rate_release == "gaussian":
         return f"{public}; selection or weights follow firing rates, whose release is accounted"
     return (
-        f"{public}; selection or weights follow firing rates, which are outside the guarantee and "
-        "so reach the global models that later steps start from: ε does not cover that path"
+        f"{public}; selection or weights follow firing rates or losses, which are outside the "
+        "guarantee and so reach the global models that later steps start from: ε does not cover "
+        "that path"
     )
 
 

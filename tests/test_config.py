@@ -11,7 +11,9 @@ from fnl.config import Config, known_keys, parse_config, parse_overrides
 from fnl.errors import ConfigError
 
 DEFAULTS = Config().flat()
-WITHOUT_EFFECT = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+WITHOUT_EFFECT = {
+    "run.name", "run.results-dir", "run.checkpoint-every", "run.tensorboard", "data.cache-dir"
+}  # fmt: skip
 """Where a run writes and what it is called: the only keys that cannot change a result."""
 
 
@@ -56,7 +58,8 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
     [
         ("run.name", "../up"), ("run.name", "two\nlines"), ("run.name", ".hidden"),
         ("run.seed", -1), ("run.seed", 2**63), ("run.rounds", 0), ("run.results-dir", ""),
-        ("run.checkpoint-every", -1),
+        ("run.checkpoint-every", -1), ("run.reply-timeout", 0.0),
+        ("coordination.minimum", -1), ("coordination.max-update-norm", -1.0),
         ("data.corpus", "librispeech"), ("data.words", ""), ("data.clients", 0),
         ("data.partitioner", "random"), ("data.alpha", 0.0), ("data.labels-per-client", 0),
         ("data.quantity-alpha", -0.1), ("data.min-clips", 0), ("data.speakers", 9),
@@ -81,7 +84,15 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("privacy.client-delta", 1.0), ("privacy.client-noise-multiplier", -1.0),
         ("privacy.client-clip-norm", 0.0),
         ("coordination.candidates", 0), ("coordination.selected", 0),
-        ("coordination.selection", "best"), ("coordination.aggregation", "median"),
+        ("coordination.selection", "best"), ("coordination.aggregation", "mean"),
+        ("coordination.selection", "mine:"), ("coordination.aggregation", ":mine"),
+        ("coordination.target-rate", 1.1), ("coordination.rate-band", -0.1),
+        ("coordination.rate-offset", 0.0), ("coordination.mixing", 0.0),
+        ("coordination.trim", 0.5), ("coordination.byzantine", -1),
+        ("coordination.krum-average", -1), ("coordination.server-optimizer", "adam"),
+        ("coordination.server-learning-rate", 0.0), ("coordination.server-momentum", 1.0),
+        ("coordination.server-beta2", 1.0), ("coordination.server-tau", 0.0),
+        ("training.proximal-mu", -0.1),
         ("evaluation.every", 0), ("evaluation.split", "train"),
     ],
 )  # fmt: skip
@@ -96,10 +107,43 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
     [
         ({"coordination.candidates": 21}, "coordination.candidates", "data.clients"),
         ({"coordination.selected": 13}, "coordination.selected", "coordination.candidates"),
+        ({"coordination.minimum": 13}, "coordination.minimum", "coordination.candidates"),
         ({"data.corpus": "folder"}, "data.root", "folder"),
         ({"data.corpus": "speech-commands"}, "data.root", "folder"),
         ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),
         ({"data.words": "twelve"}, "data.words", "data.corpus"),
+        ({"evaluation.floor": True}, "evaluation.floor", "evaluation.shadow=true"),
+        ({"evaluation.sensitivity": True}, "evaluation.sensitivity", "evaluation.shadow=true"),
+        (
+            {"evaluation.sensitivity": True, "evaluation.shadow": True, "privacy.mode": "none"},
+            "evaluation.sensitivity",
+            "privacy.mode = 'record'",
+        ),
+        (
+            {"evaluation.sensitivity": True, "evaluation.shadow": True},
+            "evaluation.sensitivity",
+            "training.optimizer = 'sgd'",
+        ),
+        (
+            {"coordination.aggregation": "krum", "coordination.selected": 4},
+            "coordination.selected = 4",
+            "at least 5",
+        ),
+        (
+            {"coordination.aggregation": "bulyan", "coordination.byzantine": 2},
+            "coordination.selected = 8",
+            "at least 11",
+        ),
+        (
+            {"coordination.aggregation": "multi-krum", "coordination.krum-average": 8},
+            "coordination.krum-average = 8",
+            "average at most",
+        ),
+        (
+            {"coordination.aggregation": "trimmed-mean", "coordination.trim": 0.1},
+            "coordination.trim = 0.1",
+            "1 / selected",
+        ),
         ({"privacy.rate-epsilon": 1.0}, "privacy.rate-epsilon", "gaussian"),
         ({"privacy.rate-release": "gaussian"}, "privacy.rate-epsilon", "privacy.epsilon"),
         (
@@ -158,6 +202,8 @@ def test_combinations_on_the_edge_are_allowed():
     parse_config({"privacy.delta": 0.0, "privacy.secure-noise": True})
     parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
     parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})
+    for rule, selected in (("krum", 5), ("multi-krum", 5), ("bulyan", 7), ("trimmed-mean", 5)):
+        parse_config({"coordination.aggregation": rule, "coordination.selected": selected})
     for hop in (5, 8, 10, 20, 25, 40, 50, 100):
         parse_config({"data.frame-hop-ms": hop})
 

@@ -21,6 +21,11 @@ FULL = ClientReport(
     update_norm=1.5, train_loss=2.3, clip_fraction=1.0, gradient_norm_median=0.7,
     noise_multiplier=1.1, epsilon=3.0, delta=1e-3, firing_rate_shadow=0.3,
     layer_rates_shadow=[0.3, 0.3], class_rates_shadow=[0.3, 0.2, 0.1],
+    layer_rates_shadow_distance=[0.1, 0.2], layer_rates_shadow_neurons=[0.2, 0.2],
+    firing_rate_floor=0.25, layer_rates_floor=[0.2, 0.3], class_rates_floor=[0.2, 0.2, 0.2],
+    layer_rates_floor_distance=[0.05, 0.0],
+    predicted_rate_shift=-0.01, predicted_rate_shift_sd=0.02, peak_memory_bytes=1 << 29,
+    loss_before=2.5, update_norm_shadow=1.2, update_norm_floor=1.1,
     firing_rate_before_shadow=0.05, layer_rates_before_shadow=[0.05, 0.05],
     class_rates_before_shadow=[0.1, 0.1, 0.9],
     gradient_norm_q10=0.2, gradient_norm_q90=1.9, clip_norm=4.0,
@@ -32,12 +37,15 @@ RELEASED = replace(
 )  # fmt: skip
 OPTIONAL = {field.name for field in fields(ClientReport) if field.default is None}
 MINIMAL = replace(FULL, **dict.fromkeys(OPTIONAL))
-WHOLE = {"partition", "num_examples", "steps"}
+WHOLE = {"partition", "num_examples", "steps", "peak_memory_bytes"}
+SIGNED = {"predicted_rate_shift"}
 LISTS = {field.name for field in fields(ClientReport) if "list" in str(field.type)}
 SHARES = {"sample_rate", "clip_fraction"} | {
     f.name
     for f in fields(ClientReport)
-    if "rate" in f.name and f.name not in ("sample_rate", "rate_noise")
+    if "rate" in f.name
+    and f.name not in ("sample_rate", "rate_noise")
+    and not f.name.startswith("predicted")
 }
 
 
@@ -65,9 +73,8 @@ sizes = st.floats(0, 1e300)
 def test_any_report_in_range_survives_to_the_last_bit(layers, classes, size):
     report = replace(
         FULL,
-        layer_rates_before=layers, layer_rates_after=layers, layer_rates_shadow=layers[::-1],
-        class_rates_before=classes, class_rates_after=classes, class_rates_shadow=classes,
-        layer_rates_before_shadow=layers, class_rates_before_shadow=classes,
+        **{name: layers[::-1] for name in LISTS if name.startswith("layer_rates")},
+        **{name: classes for name in LISTS if name.startswith("class_rates")},
         update_norm=size, train_loss=size, epsilon=size,
     )  # fmt: skip
     assert ClientReport.from_record(over_the_wire(report.to_record())) == report
@@ -102,7 +109,9 @@ def test_an_unknown_field_is_named():
 
 
 def wrong_values(name: str) -> st.SearchStrategy[object]:
-    wrong = [st.just(math.inf), st.just(-math.inf), st.floats(max_value=-1e-300), st.just(-1)]
+    wrong = [st.just(math.inf), st.just(-math.inf)]
+    if name not in SIGNED:
+        wrong += [st.floats(max_value=-1e-300), st.just(-1)]
     if not name.startswith("class_rates") and name != "seconds":
         wrong.append(st.just(math.nan))
     if name in SHARES:
@@ -133,7 +142,7 @@ def test_a_list_for_a_number_and_a_number_for_a_list_are_refused(name):
 
 
 @pytest.mark.parametrize("stem", ["layer_rates", "class_rates"])
-@pytest.mark.parametrize("suffix", ["before", "after", "shadow"])
+@pytest.mark.parametrize("suffix", ["before", "after", "shadow", "floor"])
 @pytest.mark.parametrize("wrong", [[], [0.5], [0.5] * 4])
 def test_rates_of_unequal_numbers_of_layers_or_classes_are_refused(stem, suffix, wrong):
     # one rate against three would silently broadcast in a selection rule
@@ -153,8 +162,18 @@ def test_the_shadow_reads_as_if_there_had_been_no_privacy():
     assert (shadow.firing_rate_after, shadow.layer_rates_after) == (0.3, [0.3, 0.3])
     assert shadow.class_rates_after == [0.3, 0.2, 0.1]
     assert (shadow.firing_rate_before, shadow.partition) == (0.1, 3)
+    assert (shadow.update_norm, shadow.loss_before) == (1.2, 2.5)
     with pytest.raises(RunError, match="partition 3 sent no shadow"):
         MINIMAL.as_shadow()
+
+
+def test_the_floor_reads_as_if_there_had_been_no_privacy_and_other_draws():
+    floor = FULL.as_floor()
+    assert (floor.firing_rate_after, floor.layer_rates_after) == (0.25, [0.2, 0.3])
+    assert floor.class_rates_after == [0.2, 0.2, 0.2]
+    assert floor.firing_rate_before == 0.05  # in the clear, though it may have been released
+    with pytest.raises(RunError, match="partition 3 sent no floor"):
+        MINIMAL.as_floor()
 
 
 PUBLIC = {"partition", "num_examples", "steps", "sample_rate", "delta"}

@@ -24,6 +24,11 @@ def check_combinations(config: Config) -> None:
             f"coordination.selected = {coordination.selected} is more than "
             f"coordination.candidates = {coordination.candidates}: select at most the candidates"
         )
+    if coordination.minimum > coordination.candidates:
+        raise ConfigError(
+            f"coordination.minimum = {coordination.minimum} is more than "
+            f"coordination.candidates = {coordination.candidates}: no more than these can answer"
+        )
     if data.corpus != "synthetic" and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
@@ -45,6 +50,8 @@ def check_combinations(config: Config) -> None:
             f"{data.features!r}: set one of the two"
         )
     _check_model(config)
+    _check_measurements(config)
+    _check_aggregation(config)
     check_privacy(config)
 
 
@@ -77,4 +84,52 @@ def _check_model(config: Config) -> None:
         raise ConfigError(
             f"model.latency-steps = {model.latency_steps} does not divide the {steps} steps of "
             f"a clip (1000 / data.frame-hop-ms): choose a divisor"
+        )
+
+
+def _check_measurements(config: Config) -> None:
+    """Refuse measurements against a shadow that is not there, or of a step they do not know."""
+    evaluation = config.evaluation
+    for key, wanted in (("floor", evaluation.floor), ("sensitivity", evaluation.sensitivity)):
+        if wanted and not evaluation.shadow:
+            raise ConfigError(
+                f"evaluation.{key} needs the shadow it is compared with: set evaluation.shadow=true"
+            )
+    if not evaluation.sensitivity:
+        return
+    if not config.is_private:
+        raise ConfigError(
+            "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
+            f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
+        )
+    if config.training.optimizer != "sgd":
+        raise ConfigError(
+            f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
+            f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
+        )
+
+
+def _check_aggregation(config: Config) -> None:
+    coordination = config.coordination
+    rule, count, byzantine = (
+        coordination.aggregation,
+        coordination.selected,
+        coordination.byzantine,
+    )
+    needed = {"krum": 2, "multi-krum": 2, "bulyan": 4}.get(rule, 0) * byzantine + 3
+    if rule in ("krum", "multi-krum", "bulyan") and count < needed:
+        raise ConfigError(
+            f"coordination.selected = {count} is too few for coordination.aggregation = {rule!r} "
+            f"with coordination.byzantine = {byzantine}: it needs at least {needed}"
+        )
+    if rule == "multi-krum" and coordination.krum_average > count - byzantine:
+        raise ConfigError(
+            f"coordination.krum-average = {coordination.krum_average} is more than "
+            f"coordination.selected - coordination.byzantine = {count - byzantine}: average at "
+            "most as many"
+        )
+    if rule == "trimmed-mean" and int(coordination.trim * count) < 1:
+        raise ConfigError(
+            f"coordination.trim = {coordination.trim} cuts off no one of coordination.selected = "
+            f"{count}: trim at least 1 / selected, or use another coordination.aggregation"
         )

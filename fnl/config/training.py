@@ -33,3 +33,6 @@ class TrainingGroup(Group, frozen=True):
         if self.schedule == "constant":
             return self.learning_rate
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (server_round - 1) / rounds))
+
+    proximal_mu: NonNegative = 0.0
+    """μ of FedProx: the pull of every step towards the global model; 0: none."""

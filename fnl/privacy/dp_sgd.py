@@ -38,6 +38,7 @@ class TrainingPlan:
         momentum: of SGD.
         weight_decay: decoupled, of parameters with more than one axis; it looks at no data.
         label_smoothing: share of every target that is spread over all classes.
+        proximal_mu: μ of FedProx, 0 for none.
     """
 
     steps: int
@@ -47,6 +48,7 @@ class TrainingPlan:
     momentum: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    proximal_mu: float = 0.0
 
     @classmethod
     def for_clips(
@@ -302,12 +304,15 @@ def _train_private(
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer: torch.optim.Optimizer
     if plan.optimizer == "sgd":
         optimizer = torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
     else:
         optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate)
     if plan.weight_decay:
         _decay_before_steps(optimizer, plan)
+    if plan.proximal_mu:
+        _pull_to_start(optimizer, trainable, plan.proximal_mu)
     return optimizer
 
 
@@ -323,3 +328,22 @@ def _decay_before_steps(optimizer: torch.optim.Optimizer, plan: TrainingPlan) ->
                         parameter.mul_(shrink)
 
     optimizer.register_step_pre_hook(decay)
+
+
+def _pull_to_start(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], proximal_mu: float
+) -> None:
+    """Add μ(w − w₀) to the gradients of every step (FedProx, Li et al. 2018, arXiv 1812.06127).
+
+    Opacus' optimizers step this one after clipping and noise: the term does not depend on the
+    clips, so it is neither clipped nor does it cost privacy.
+    """
+    starts = [parameter.detach().clone() for parameter in parameters]
+
+    def pull(*_: object) -> None:
+        with torch.no_grad():
+            for parameter, start in zip(parameters, starts, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - start, alpha=proximal_mu)
+
+    optimizer.register_step_pre_hook(pull)

@@ -25,6 +25,10 @@ def guarantee(**flat: Scalar) -> dict[str, object]:
         ("random", "fedavg", False),
         ("rate-difference", "fedavg", True),
         ("random", "rate-weighted", True),
+        ("round-robin", "median", False),
+        ("update-norm", "fedavg", False),
+        ("loss", "krum", True),
+        ("own:rule", "fedavg", True),
     ],
 )
 def test_rates_that_steer_the_model_are_said_to(selection, aggregation, feeds_back):

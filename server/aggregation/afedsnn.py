@@ -1,0 +1,51 @@
+"""AFedSNN: un-normalised mixing by information age and firing rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fnl.exchange import ClientReport
+from server.aggregation.interface import Mixing
+from server.context import RoundContext
+
+
+def mixing_coefficients(
+    reports: Sequence[ClientReport], context: RoundContext
+) -> NDArray[np.float64]:
+    """Return α_k of the selected clients, float64 [m] in [0, 1].
+
+    α_k = min(1, κ · 1/(1 + e^{age_k}) · n_k/n · exp(−(r_k − μ)²/2σ²)), with n, μ and σ over the
+    round's candidates (Wang, Duan & Chen 2023, doi 10.1016/j.neucom.2023.126686). Theirs is
+    asynchronous; here every candidate starts from the current model, and a client's age is the
+    number of rounds that passed since its update last entered the global model: 0 for the round
+    before, and all rounds so far if it never did.
+    """
+    candidates = np.array([report.firing_rate_after for report in context.candidates])
+    clips = sum(report.num_examples for report in context.candidates)
+    mean, deviation = candidates.mean(), candidates.std()
+    rates = np.array([report.firing_rate_after for report in reports])
+    ages = np.array([context.rounds_since_selected(report.partition) - 1 for report in reports])
+    parts = np.array([report.num_examples for report in reports]) / clips
+    # of equal rates the deviation is 0 only up to rounding
+    offsets = (rates - mean) / deviation if np.ptp(candidates) > 0 else np.zeros_like(rates)
+    likeness = np.exp(-(offsets**2) / 2)
+    return np.minimum(1.0, context.settings.mixing * expit(-ages) * parts * likeness)
+
+
+def afedsnn(reports: Sequence[ClientReport], context: RoundContext) -> Mixing:
+    """Mix the clients in one after the other, in partition order: θ ← (1 − α_k)θ + α_k θ_k.
+
+    Unrolled, θ_k has the share α_k Π_{j after k} (1 − α_j).
+    """
+    alphas = mixing_coefficients(reports, context)
+    in_turn = np.argsort([report.partition for report in reports])
+    shares = np.empty_like(alphas)
+    left = 1.0
+    for position in in_turn[::-1]:
+        shares[position] = alphas[position] * left
+        left *= 1.0 - alphas[position]
+    return Mixing(shares)

@@ -1,0 +1,20 @@
+"""Selection rules: whose update is taken.
+
+A rule is a function of the candidates' reports, in partition order, and of a `RoundContext`. It
+returns one score a candidate, and the largest are selected, or a `Selection` where scores alone do
+not say whom. A rule of one's own is named `module:function` in `coordination.selection`.
+"""
+
+from server.selection.choice import select
+from server.selection.interface import Scores, Selection, SelectionRule
+from server.selection.registry import PUBLIC_SELECTIONS, SELECTION_RULES, selection_rule
+
+__all__ = [
+    "PUBLIC_SELECTIONS",
+    "SELECTION_RULES",
+    "Scores",
+    "Selection",
+    "SelectionRule",
+    "select",
+    "selection_rule",
+]

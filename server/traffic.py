@@ -1,0 +1,24 @@
+"""How many bytes a round moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flwr.app import Message
+
+from fnl import exchange
+
+
+def content_bytes(messages: Iterable[Message]) -> int:
+    """Return the bytes of the messages' records as Flower counts them (`count_bytes`).
+
+    That is what Flower's own `message_size_mod` reports: serialised arrays (NumPy's format), eight
+    bytes a number and the keys, without the few of the envelope. The weights of shadows and
+    floors, which no real device sends, are left out.
+    """
+    return sum(
+        record.count_bytes()
+        for message in messages
+        for key, record in message.content.items()
+        if key not in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
+    )
