@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install run test test-all lint figures clean
+.PHONY: install run study test test-all lint figures clean
 
 install: $(STAMP)
 
@@ -17,6 +17,11 @@ $(STAMP): pyproject.toml constraints.txt .ci/install
 
 run: install
 	$(BIN)/fnl run --engine flower --figures --set evaluation.shadow=true
+
+# A few minutes: a small grid of budgets and clipping bounds, then its report.
+study: install
+	$(BIN)/fnl grid run experiments/grids/quick.toml
+	$(BIN)/fnl report results/quick
 
 test: install
 	$(BIN)/python -m pytest -q -n auto -m "not slow"

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from fnl import exchange
 
 _KEPT = "kept-"
-_KEYS = (exchange.ARRAYS, exchange.SHADOW_ARRAYS)
+_KEYS = (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
 
 
 def keep_update(state: RecordDict, server_round: int, content: RecordDict) -> None:

@@ -1,12 +1,18 @@
-"""The ledger in the Flower context: it stays on the client and outlives the round."""
+"""What a client keeps in the Flower context: its ledger, and its adaptive clipping bound.
+
+It stays on the client and outlives the round.
+"""
 
 from __future__ import annotations
+
+import math
 
 from flwr.app import MetricRecord, RecordDict
 
 from fnl.privacy.ledger import Ledger
 
 LEDGER = "ledger"
+CLIPPING = "clipping"
 
 
 def load_ledger(state: RecordDict) -> Ledger:
@@ -41,3 +47,24 @@ def save_ledger(state: RecordDict, ledger: Ledger) -> None:
             "steps": [entry.steps for entry in ledger.entries],
         }
     )
+
+
+def load_clip_norm(state: RecordDict) -> float | None:
+    """Return where the adaptive bound stood after the client's last round; None before it.
+
+    Raises:
+        ValueError: if the record is none that `save_clip_norm` writes.
+    """
+    if CLIPPING not in state:
+        return None
+    record = state[CLIPPING]
+    value = record.get("clip-norm") if isinstance(record, MetricRecord) else None
+    if not isinstance(value, float) or not 0 < value < math.inf:
+        raise ValueError(f"the client's state has the clipping bound {value!r}")
+    return value
+
+
+def save_clip_norm(state: RecordDict, clip_norm: float | None) -> None:
+    """Keep the bound in `state`, in place."""
+    if clip_norm is not None:
+        state[CLIPPING] = MetricRecord({"clip-norm": clip_norm})

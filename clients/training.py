@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
+from clients.measurement import floor_seed, shift_fields
+from clients.rates import Fields, clear_rates, comparable_rates, released_rates
+from clients.sensitivity import predict_rate_shift
+from clients.spending import at_least, noise_of, plan_of, refuse_overdraft, workload_of
 from fnl.config import Config
+from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
-from fnl.participation import planned_participations
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, TrainingSummary, train
-from fnl.privacy.ledger import Ledger, calibrate
-from fnl.randomness import Purpose, torch_stream
+from fnl.metrics.memory import peak_memory_bytes
+from fnl.metrics.sensitivity import RateShift
+from fnl.privacy.budget import Noise
+from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
+from fnl.privacy.ledger import Ledger
+from fnl.privacy.noise import NoiseSource, SecureNoise
+from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, set_streams
 from fnl.weights import Weights, get_weights, set_weights
@@ -22,12 +32,17 @@ from fnl.weights import Weights, get_weights, set_weights
 
 @dataclass(frozen=True)
 class RoundOutcome:
-    """What one client produced in one round. Only `weights` and `report` leave a real device."""
+    """What one client produced in one round. Only `weights` and `report` leave a real device.
+
+    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from.
+    """
 
     weights: Weights
     report: ClientReport
     ledger: Ledger
     shadow_weights: Weights | None
+    floor_weights: Weights | None = None
+    clip_norm: float | None = None
 
 
 def train_round(
@@ -38,67 +53,101 @@ def train_round(
     server_round: int,
     weights: Weights,
     ledger: Ledger,
+    clip_norm: float | None = None,
+    spent_rounds: Sequence[int] = (),
 ) -> RoundOutcome:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
+    In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
+    that kept it may have been killed.
+
     Raises:
+        BudgetError: if the round would cost more than is left of the budget; nothing was
+            computed on the clips then.
         ConfigError: if no noise keeps the client's budget.
     """
     started = time.perf_counter()
-    client = _Client(config, federation, partition, server_round)
+    client = _Client(config, federation, partition, server_round, clip_norm)
+    noise = client.noise()
+    if noise is not None:
+        ledger = at_least(ledger, spent_rounds, noise, client.work)
+        refuse_overdraft(config, ledger, noise, client.work)
+        ledger = ledger.with_entries(noise.round_of(client.work))
     before = client.measure(weights)
-    mechanism = client.mechanism()
-    trained, summary = client.train_from(weights, mechanism)
+    trained, summary = client.train_from(weights, noise)
     after = client.measure(trained)
-    if mechanism is not None:
-        ledger = ledger.spend(
-            mechanism.noise_multiplier, client.plan.sample_rate, client.plan.steps
-        )
     report = ClientReport(
         partition=partition,
         num_examples=len(client.labels),
         steps=client.plan.steps,
         sample_rate=client.plan.sample_rate,
         seconds=0.0,
-        firing_rate_before=before.firing.rate(),
-        firing_rate_after=after.firing.rate(),
-        layer_rates_before=before.firing.layer_rates().tolist(),
-        layer_rates_after=after.firing.layer_rates().tolist(),
-        class_rates_before=before.firing.class_rates().tolist(),
-        class_rates_after=after.firing.class_rates().tolist(),
         update_norm=update_norm(weights, trained),
         train_loss=summary.loss,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
         loss_before=before.loss,
+        gradient_norm_q10=summary.gradient_norm_q10,
+        gradient_norm_q90=summary.gradient_norm_q90,
+        clip_norm=summary.clip_norm,
+        **client.rates(before, after, noise),
     )
-    if mechanism is not None:
+    if noise is not None:
         report = replace(
             report,
-            noise_multiplier=mechanism.noise_multiplier,
-            epsilon=ledger.epsilon(config.privacy.delta, config.privacy.accountant),
-            delta=config.privacy.delta,
+            noise_multiplier=noise.gradients,
+            epsilon=ledger.epsilon(client.work.delta, config.privacy.accountant),
+            delta=client.work.delta,
         )
-    shadow_weights = None
+    shadow_weights, floor_weights = None, None
     if config.evaluation.shadow:
-        shadow_weights = client.train_from(weights, None)[0] if mechanism else trained
+        shadow_weights = client.train_from(weights, None)[0] if noise else trained
         shadow = client.measure(shadow_weights)
         report = replace(
             report,
-            firing_rate_shadow=shadow.firing.rate(),
-            layer_rates_shadow=shadow.firing.layer_rates().tolist(),
-            class_rates_shadow=shadow.firing.class_rates().tolist(),
+            **client.shadow_rates(before, shadow, noise),
+            **shift_fields(after, shadow, "shadow"),
             update_norm_shadow=update_norm(weights, shadow_weights),
         )
-    report = replace(report, seconds=time.perf_counter() - started)
-    return RoundOutcome(trained, report, ledger, shadow_weights)
+        if config.evaluation.floor:
+            other = floor_seed(config.run.seed)
+            floor_weights = client.train_from(weights, None, seed=other)[0]
+            floor = client.measure(floor_weights)
+            report = replace(
+                report,
+                **client.plain_rates(floor, "floor", noise),
+                **shift_fields(floor, shadow, "floor"),
+                update_norm_floor=update_norm(weights, floor_weights),
+            )
+        if config.evaluation.sensitivity and noise is not None:
+            shift = client.predict_shift(weights, noise)
+            report = replace(
+                report,
+                predicted_rate_shift=shift.mean,
+                predicted_rate_shift_sd=shift.standard_deviation,
+            )
+    report = replace(
+        report,
+        seconds=time.perf_counter() - started,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    if config.run.strict_privacy:
+        report = report.accounted_only()
+    return RoundOutcome(
+        trained, report, ledger, shadow_weights, floor_weights, clip_norm=summary.clip_norm
+    )
 
 
 class _Client:
     """One client in one round: its clips, its plan, and its named streams."""
 
     def __init__(
-        self, config: Config, federation: Federation, partition: int, server_round: int
+        self,
+        config: Config,
+        federation: Federation,
+        partition: int,
+        server_round: int,
+        clip_norm: float | None,
     ) -> None:
         self.config = config
         self.partition = partition
@@ -106,46 +155,50 @@ class _Client:
         self.classes = federation.classes
         self.inputs = federation.inputs
         self.features, self.labels = federation.client_clips(partition)
-        training = config.training
-        self.plan = TrainingPlan.for_clips(
-            len(self.labels),
-            batch_size=training.batch_size,
-            local_epochs=training.local_epochs,
-            optimizer=training.optimizer,
-            learning_rate=training.learning_rate,
-            momentum=training.momentum,
-            proximal_mu=training.proximal_mu,
+        self.plan = plan_of(config, len(self.labels), server_round)
+        self.work = workload_of(config, partition, len(self.labels))
+        adaptive = config.privacy.clipping == "adaptive"
+        self.clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
+
+    def noise(self) -> Noise | None:
+        """Return how much noise this client adds; None without record-level privacy."""
+        return noise_of(self.config, self.work) if self.config.is_private else None
+
+    def rates(self, before: Evaluation, after: Evaluation, noise: Noise | None) -> Fields:
+        """Return the report's rates: released privately where so configured, else in the clear."""
+        if noise is None or noise.rates is None:
+            return clear_rates(before, "before") | clear_rates(after, "after")
+        return released_rates(
+            before,
+            after,
+            self.labels.numpy(),
+            clip_norm=self.config.privacy.rate_clip_norm,
+            noise_multiplier=noise.rates,
+            generator=self._rate_noise(),
         )
 
-    def mechanism(self) -> GaussianMechanism | None:
-        """Return clipping and noise of this client: σ given, or from ε and its planned rounds."""
-        privacy = self.config.privacy
-        if not self.config.is_private:
-            return None
-        if privacy.noise_multiplier > 0:
-            return self._mechanism(privacy.noise_multiplier)
-        rounds = planned_participations(
-            self.config.run.seed,
-            self.config.run.rounds,
-            self.config.data.clients,
-            self.config.coordination.candidates,
-        )[self.partition]
-        sigma = calibrate(
-            epsilon=privacy.epsilon,
-            delta=privacy.delta,
-            sample_rate=self.plan.sample_rate,
-            steps=self.plan.steps * int(rounds),
-            accountant=privacy.accountant,
-        )
-        return self._mechanism(sigma)
+    def shadow_rates(self, before: Evaluation, shadow: Evaluation, noise: Noise | None) -> Fields:
+        """Return the shadow's rates, in the clear, comparable with what `rates` gives."""
+        rates = self.plain_rates(shadow, "shadow", noise)
+        if noise is None or noise.rates is None:
+            return rates
+        return rates | self.plain_rates(before, "before_shadow", noise)
+
+    def plain_rates(self, evaluation: Evaluation, when: str, noise: Noise | None) -> Fields:
+        """Return rates in the clear, comparable with what `rates` gives."""
+        if noise is None or noise.rates is None:
+            return clear_rates(evaluation, when)
+        return comparable_rates(evaluation, self.labels.numpy(), when)
 
     def _mechanism(self, noise_multiplier: float) -> GaussianMechanism:
         privacy = self.config.privacy
         return GaussianMechanism(
             noise_multiplier,
-            privacy.clip_norm,
+            self.clip_norm,
             clipping=privacy.clipping,
             clipping_method=privacy.clipping_method,
+            clip_quantile=privacy.clip_quantile,
+            clip_learning_rate=privacy.clip_learning_rate,
         )
 
     def network(self, weights: Weights) -> SpikingNetwork:
@@ -156,24 +209,52 @@ class _Client:
 
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
-        return evaluate(self.network(weights), self.features, self.labels, self.classes)
+        network = self.network(weights)
+        return evaluate(network, self.features, self.labels, self.classes, membranes=False)
+
+    def predict_shift(self, weights: Weights, noise: Noise) -> RateShift:
+        """Return the rate shift that first order expects of this round."""
+        mechanism = self._mechanism(noise.gradients)
+        clips = (self.features, self.labels)
+        stream = (self.config.run.seed, self.server_round, self.partition)
+        return predict_rate_shift(self.network(weights), clips, self.plan, mechanism, stream=stream)
 
     def train_from(
-        self, weights: Weights, mechanism: GaussianMechanism | None
+        self, weights: Weights, noise: Noise | None, *, seed: int | None = None
     ) -> tuple[Weights, TrainingSummary]:
-        """Return the weights after this round's steps; all is drawn the same at every call."""
+        """Return the weights after this round's steps; seeded, all is drawn the same every time.
+
+        With a `seed` everything is drawn as in a run of that seed instead of this one's.
+        """
         network = self.network(weights)
-        set_streams(network, self.config.run.seed, self.server_round, self.partition)
+        seed = self.config.run.seed if seed is None else seed
+        set_streams(network, seed, self.server_round, self.partition)
         summary = train(
             network,
             self.features,
             self.labels,
             self.plan,
-            batches=self._stream(Purpose.BATCHES),
-            mechanism=mechanism,
-            noise=self._stream(Purpose.PRIVACY_NOISE),
+            batches=self._stream(Purpose.BATCHES, seed),
+            mechanism=self._mechanism(noise.gradients) if noise else None,
+            noise=self._stream(Purpose.PRIVACY_NOISE, seed),
+            augment=self._augment(seed),
         )
         return get_weights(network), summary
 
-    def _stream(self, purpose: Purpose) -> torch.Generator:
-        return torch_stream(self.config.run.seed, purpose, self.server_round, self.partition)
+    def _augment(self, seed: int) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        # what is drawn here looks at no data and hides nothing: never secure
+        generator = torch_stream(seed, Purpose.AUGMENTATION, self.server_round, self.partition)
+        return partial(Augmentation(), stream=generator)
+
+    def _rate_noise(self) -> NoiseSource:
+        if self.config.privacy.secure_noise:
+            return SecureNoise()
+        path = (self.server_round, self.partition)
+        return stream(self.config.run.seed, Purpose.RATE_NOISE, *path)
+
+    def _stream(self, purpose: Purpose, seed: int) -> torch.Generator | SecureNoise:
+        if self.config.is_private and self.config.privacy.secure_noise:
+            return SecureNoise()
+        return torch_stream(seed, purpose, self.server_round, self.partition)

@@ -94,7 +94,12 @@ def style() -> Iterator[None]:
 
 
 def lay_out(
-    panels: Sequence[Panel], *, columns: Columns, title: str, subtitle: Sequence[str]
+    panels: Sequence[Panel],
+    *,
+    columns: Columns,
+    title: str,
+    subtitle: Sequence[str],
+    panel_inches: float = _PANEL_INCHES,
 ) -> Figure:
     """Draw `panels` under a heading: in one column below each other, in two side by side.
 
@@ -103,6 +108,7 @@ def lay_out(
         columns: width of the figure in columns of a paper.
         title: first line of the heading.
         subtitle: sentences below it, each starting a line; long ones are wrapped.
+        panel_inches: height of a row of panels.
 
     Returns:
         The figure, without a display; save it with `save`, which keeps the style.
@@ -115,16 +121,16 @@ def lay_out(
     down = -(-len(panels) // across)
     title_inches = len(titles) * _TITLE_POINTS * _LINE_SPACING / 72
     heading = 2 * _MARGIN_INCHES + title_inches + len(lines) * _SMALL_POINTS * _LINE_SPACING / 72
-    height = heading + down * _PANEL_INCHES
+    height = heading + down * panel_inches
     with style():
         engine = ConstrainedLayoutEngine(
             rect=(0, 0, 1, 1 - heading / height), h_pad=0.05, w_pad=0.05, hspace=0.04, wspace=0.04
         )
         figure = Figure(figsize=(width, height), layout=engine)
-        grid = figure.subplots(down, across, squeeze=False).flat
+        grid = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, panel in zip(grid, panels, strict=False):
             panel(axes)
-        for axes in list(grid)[len(panels) :]:
+        for axes in grid[len(panels) :]:
             axes.remove()
         left, top = _MARGIN_INCHES / width, 1 - _MARGIN_INCHES / height
         heading_style = {"ha": "left", "va": "top", "linespacing": _LINE_SPACING}

@@ -30,6 +30,8 @@ bench_app = typer.Typer(
     help="Time this machine, against peers on the same work.", no_args_is_help=True
 )
 app.add_typer(bench_app, name="bench")
+grid_app = typer.Typer(help="Run many runs from one grid file.", no_args_is_help=True)
+app.add_typer(grid_app, name="grid")
 
 Assignments = Annotated[
     list[str] | None,
@@ -78,7 +80,7 @@ def run(  # noqa: PLR0917 typer's options are parameters
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
     """Run a federation and write its run directory."""
-    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+    from fnl import commands, commands_report  # noqa: PLC0415 heavy imports only where they are used
 
     path = commands.run(
         assignments or [],
@@ -87,18 +89,65 @@ def run(  # noqa: PLR0917 typer's options are parameters
         federation_config=federation_config,
     )
     if figures:
-        commands.figures(path, None)
+        commands_report.figures(path, None)
+
+
+@app.command()
+def resume(
+    directory: Annotated[Path, typer.Argument(help="A run directory that is not finished.")],
+    workers: Workers = 0,
+    engine: Annotated[
+        Engine, typer.Option(help="Any engine goes on with any run: they give the same bits.")
+    ] = Engine.IN_PROCESS,
+    federation_config: Annotated[
+        str, typer.Option(help="Flower's own, with --engine flower; default: one core a client.")
+    ] = "",
+    app_dir: Annotated[
+        Path, typer.Option("--app", help="Folder of the Flower app, with --engine flower.")
+    ] = Path(),
+) -> None:
+    """Go on with a run that was stopped or killed, from its last checkpoint."""
+    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+
+    commands.resume(
+        directory,
+        workers=workers or (os.cpu_count() or 1),
+        flower_app=app_dir.absolute() if engine is Engine.FLOWER else None,
+        federation_config=federation_config,
+    )
+
+
+@app.command()
+def runs(
+    directory: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder side by side; an interrupted one can be resumed."""
+    from fnl import commands_runs  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_runs.runs(directory, as_json=as_json)
 
 
 @app.command()
 def figures(
-    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    directory: Annotated[Path, typer.Argument(help="A run's or a grid's directory.")],
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/figures.")] = None,
 ) -> None:
-    """Draw accuracy, rates, ranking and privacy over the rounds of a run."""
-    from fnl import commands  # noqa: PLC0415 heavy imports only where they are used
+    """Draw the figures of a run or a grid as PNG, SVG and PDF."""
+    from fnl import commands_report  # noqa: PLC0415 heavy imports only where they are used
 
-    commands.figures(directory, output)
+    commands_report.figures(directory, output)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="A run's or a grid's directory.")],
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/report.html.")] = None,
+) -> None:
+    """Write one HTML page about a run or a grid: findings, figures, tables, guarantee."""
+    from fnl import commands_report  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_report.report(directory, output)
 
 
 @app.command()
@@ -112,6 +161,40 @@ def export(
 
     del file_format  # there is one
     commands.export(directory, output)
+
+
+@app.command()
+def audit(  # noqa: PLR0917 typer's options are parameters
+    assignments: Assignments = None,
+    epsilons: Annotated[
+        list[float] | None,
+        typer.Option("--epsilon", help="Budget to claim; repeatable; inf: no privacy."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="weights, membership or rates; repeatable; default: all."),
+    ] = None,
+    canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
+    models: Annotated[int, typer.Option(min=4, help="Models of the membership inference.")] = 16,
+    broken: Annotated[
+        bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
+    ] = False,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    output: Annotated[Path | None, typer.Option(help="Default: RESULTS/audit.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Attack what a configuration releases, and prove from below how much privacy is lost."""
+    from fnl import commands_audit  # noqa: PLC0415 heavy imports only where they are used
+
+    plan = commands_audit.AuditPlan(
+        epsilons=tuple(epsilons or (1.0, 4.0, 8.0, float("inf"))),
+        targets=tuple(targets or commands_audit.TARGETS),
+        canaries=canaries,
+        models=models,
+        broken=broken,
+        confidence=confidence,
+    )
+    commands_audit.audit(assignments or [], plan, output=output, as_json=as_json)
 
 
 @data_app.command("prepare")
@@ -203,6 +286,61 @@ def bench_run(
         flower=flower,
         as_json=as_json,
     )
+
+
+@grid_app.command("run")
+def grid_run(  # noqa: PLR0917 typer's options are parameters
+    file: Annotated[Path, typer.Argument(help="A grid file (TOML), see docs/grids.md.")],
+    results_dir: Annotated[Path, typer.Option(help="The grid's directory is made in here.")] = Path(
+        "results"
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Cells side by side; 0: one a core.")] = 0,
+    ray_address: Annotated[
+        str, typer.Option(help="A running Ray cluster, host:port; default: this machine.")
+    ] = "",
+    assignments: Assignments = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file and count its cells, run nothing.")
+    ] = False,
+) -> None:
+    """Run the cells of a grid file that are not finished; the same command goes on."""
+    from fnl import commands_grid  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_grid.run(
+        file,
+        results=results_dir,
+        workers=workers or (os.cpu_count() or 1),
+        ray_address=ray_address,
+        assignments=assignments or [],
+        dry_run=dry_run,
+    )
+
+
+@grid_app.command("tables")
+def grid_tables(
+    directory: Annotated[Path, typer.Argument(help="A grid's directory.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Also as CSV.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Also for LaTeX, with booktabs.")] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Of the LaTeX tables; default: accuracy, firing_rate.")
+    ] = None,
+) -> None:
+    """Write cells, results and summary of a grid, whose cells may still be running."""
+    from fnl import commands_grid  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_grid.tables(
+        directory, csv=csv, latex=latex, metrics=metric or ["accuracy", "firing_rate"]
+    )
+
+
+@grid_app.command("status")
+def grid_status(
+    directory: Annotated[Path, typer.Argument(help="A grid's directory.")],
+) -> None:
+    """Print how every cell of a grid stands."""
+    from fnl import commands_grid  # noqa: PLC0415 heavy imports only where they are used
+
+    commands_grid.status(directory)
 
 
 def main() -> None:

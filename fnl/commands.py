@@ -14,14 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import prepare
 from fnl.errors import ConfigError
+from fnl.runtime.event_files import check_tensorboard
 from fnl.runtime.flower import check_app, run_with_flower
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
+from fnl.runtime.run_place import check_name, config_of
 from fnl.runtime.saved_model import load_model
 
 SERVER_APP = "server.app:app"
 CLIENT_APP = "clients.app:app"
 RUN_DIRECTORY = "run directory "
+RESUMED = "resumed after round "
 
 _out = Console(soft_wrap=True, highlight=False)
 _err = Console(stderr=True)
@@ -36,6 +39,8 @@ def run(
 ) -> Path:
     """Run a federation to its end and return its run directory.
 
+    A `run.name` that was stopped before its end goes on from its last checkpoint.
+
     Args:
         assignments: "group.key=value" over the defaults.
         workers: processes of the in-process engine.
@@ -46,10 +51,38 @@ def run(
         FnlError: whatever stopped the run.
     """
     config = parse_config(_absolute_paths(parse_overrides(assignments)))
+    return _carry(
+        config, workers=workers, flower_app=flower_app, federation_config=federation_config
+    )
+
+
+def resume(
+    directory: Path, *, workers: int, flower_app: Path | None, federation_config: str
+) -> Path:
+    """Go on with the run in `directory` from its last checkpoint; as `run`.
+
+    Raises:
+        FnlError: if it is finished or still running, or whatever stopped it again.
+    """
+    return _carry(
+        config_of(directory),
+        workers=workers,
+        flower_app=flower_app,
+        federation_config=federation_config,
+    )
+
+
+def _carry(
+    config: Config, *, workers: int, flower_app: Path | None, federation_config: str
+) -> Path:
+    """Let an engine carry the run that `config` describes, and show how it goes."""
     if flower_app is None and federation_config:
         raise ConfigError("--federation-config needs --engine flower")
     if flower_app is not None:
         check_app(flower_app)
+    check_name(config)
+    if config.run.tensorboard:
+        check_tensorboard()
     prepare(config, progress=True)
     with _RunProgress(config) as progress:
         if flower_app is None:
@@ -60,6 +93,7 @@ def run(
                 clients=config.data.clients,
                 run_config=config.flat(),
                 workers=workers,
+                interruptible=config.run.reply_timeout != Config().run.reply_timeout,
                 on_reply=progress.on_reply,
                 notify=progress.say,
             )
@@ -74,14 +108,6 @@ def run(
     path = progress.directory
     _print_outcome(path)
     return path
-
-
-def figures(directory: Path, output: Path | None) -> None:
-    """Draw the figures of a run and print where they are."""
-    from experiments.run_figures import draw_run  # noqa: PLC0415 seaborn takes a second
-
-    for path in draw_run(directory, output or directory / "figures"):
-        _out.print(f"figure {path}")
 
 
 def export(directory: Path, output: Path | None) -> None:
@@ -165,8 +191,11 @@ class _RunProgress:
 
     config: Config
     directory: Path = field(default_factory=Path)
+    done: int = 0
+    """Rounds that were done before a run was resumed."""
 
     def __post_init__(self) -> None:
+        self._said: set[str] = set()
         self._bar = Progress(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),
@@ -191,6 +220,17 @@ class _RunProgress:
             if directory != self.directory:  # Flower repeats the end of its log
                 _out.print(message)
             self.directory = directory
+        elif message.startswith(RESUMED):
+            self.done = int(message.removeprefix(RESUMED))
+            self._bar.update(self._task, completed=self.done)
+            self._say_once(message)
+        elif not message.startswith("finished"):
+            self._say_once(message)
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            _err.print(message)
 
     def on_reply(self, reply: Message) -> None:
         """Count a client's reply of the in-process engine."""
@@ -204,5 +244,5 @@ class _RunProgress:
             self.say(message.strip())
         elif "[ROUND " in line:
             current = line.partition("[ROUND ")[2].partition("/")[0]
-            self._bar.update(self._task, completed=int(current) - 1)
+            self._bar.update(self._task, completed=self.done + int(current) - 1)
         logging.getLogger("fnl.flower").debug(line)

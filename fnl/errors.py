@@ -23,5 +23,13 @@ class PartitionError(FnlError):
     """A partitioning of a corpus over clients that is impossible."""
 
 
+class DeviceError(FnlError):
+    """A device that refuses a run, or cannot take part: safe to send, it says nothing of clips."""
+
+
+class BudgetError(FnlError):
+    """A round that would cost a client more than its privacy budget: the client refuses it."""
+
+
 class RunError(FnlError):
     """A run that had to stop: clients failed, a rule misbehaved, a directory is not writable."""

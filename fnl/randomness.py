@@ -7,13 +7,14 @@ any number of workers, in any order of execution, and in a run that differs only
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, unique
 from hashlib import blake2b
 
 import numpy as np
 import torch
 
 
+@unique
 class Purpose(IntEnum):
     """What a stream is for. The numbers are part of every run's identity: never reuse one."""
 
@@ -32,6 +33,12 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    CLIENT_NOISE = 20
+    FLOOR = 24
+    CANARIES = 30
+    INCLUSION = 31
+    SHADOW_MODELS = 32
+    BOOTSTRAP = 40
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

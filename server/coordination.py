@@ -47,6 +47,8 @@ class RoundOutcome:
         before: global weights the round started from.
         after: global weights it ended with.
         shadow_after: global weights the shadow's updates would have given; None without.
+        floor_decision: the same as `shadow_decision` with other draws; None without a floor.
+        floor_after: global weights the floor's updates would have given; None without.
         bytes_down: bytes of all records sent to clients.
         bytes_up: bytes of all records that came back, but for those of shadows.
     """
@@ -57,6 +59,8 @@ class RoundOutcome:
     before: Weights
     after: Weights
     shadow_after: Weights | None
+    floor_decision: Coordination | None = None
+    floor_after: Weights | None = None
     bytes_down: int = 0
     bytes_up: int = 0
 
@@ -84,6 +88,7 @@ class Coordinator:
             RunError: if a rule returns what it must not.
         """
         settings = self._settings
+        reports = [report.in_range() for report in reports]
         context = RoundContext(
             server_round=server_round,
             candidates=tuple(reports),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from fnl.exchange import ClientReport
 from fnl.metrics import aggregation, ranking
+from fnl.metrics.memory import gradient_bytes, membrane_summary, peak_memory_bytes, state_bytes
 from fnl.metrics.sparsity import Sparsity
 from fnl.snn.evaluation import Evaluation
-from server.coordination import Coordination, RoundOutcome
-
-Row = dict[str, object]
+from fnl.snn.network import SpikingNetwork
+from server.comparison import (
+    Row,
+    client_shift,
+    floor_values,
+    global_layer_shifts,
+    shadow_values,
+)
+from server.coordination import RoundOutcome
 
 
 def evaluation_values(evaluation: Evaluation, cost: Sparsity) -> Row:
@@ -29,11 +37,14 @@ def evaluation_values(evaluation: Evaluation, cost: Sparsity) -> Row:
         "synops_effective_macs": cost.effective_macs,
         "energy_nj": cost.energy_nj,
         "footprint_bytes": cost.footprint_bytes,
+        "connection_sparsity": cost.connection_sparsity,
+        "synops_dense": cost.dense_operations,
+        "membrane_updates": cost.membrane_updates,
     }
 
 
 def coordination_values(outcome: RoundOutcome) -> Row:
-    """Return the columns of a round about selection and aggregation, shadows included."""
+    """Return the columns of a round about selection and aggregation, shadow and floor included."""
     before, after = aggregation.flatten(outcome.before), aggregation.flatten(outcome.after)
     values: Row = {
         "update_norm": float(np.linalg.norm(after - before)),
@@ -43,26 +54,20 @@ def coordination_values(outcome: RoundOutcome) -> Row:
     if (shares := outcome.decision.weights) is not None:
         values["effective_clients"] = aggregation.effective_clients(shares)
         values["weight_entropy"] = aggregation.weight_entropy(shares)
-    shadow = outcome.shadow_decision
-    if shadow is None or outcome.shadow_after is None:
-        return values
-    update = after - before
-    shadow_update = aggregation.flatten(outcome.shadow_after) - before
-    return values | {
-        **_ranking_values(outcome.decision, shadow),
-        "attenuation": aggregation.attenuation(update, shadow_update),
-        "cosine_shadow": aggregation.cosine(update, shadow_update),
-    }
+    return values | shadow_values(outcome) | floor_values(outcome)
 
 
-def _ranking_values(decision: Coordination, shadow: Coordination) -> Row:
-    scores, plain, top = decision.scores, shadow.scores, len(decision.selected)
+def peak_memory(outcome: RoundOutcome) -> int:
+    """Return the largest resident memory of any one process so far, server's or candidate's."""
+    candidates = (report.peak_memory_bytes or 0 for report in outcome.reports)
+    return max(peak_memory_bytes(), *candidates)
+
+
+def memory_values(network: SpikingNetwork, evaluation: Evaluation) -> Row:
+    """Return the columns of a round about the bytes that a network takes."""
     return {
-        "kendall_tau_shadow": ranking.kendall_tau(scores, plain),
-        "spearman_rho_shadow": ranking.spearman_rho(scores, plain),
-        "jaccard_shadow": ranking.jaccard(scores, plain, top),
-        "rbo_shadow": ranking.rank_biased_overlap(scores, plain),
-        "flip_rate_shadow": ranking.flip_rate(plain, scores, top),
+        "state_bytes": state_bytes(network, evaluation),
+        "gradient_bytes": gradient_bytes(network),
     }
 
 
@@ -78,12 +83,13 @@ def epsilon_values(epsilons: Mapping[int, float], clients: int) -> Row:
 
 def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
     """Return a row a candidate."""
-    decision, shadow = outcome.decision, outcome.shadow_decision
+    decision, shadow, floor = outcome.decision, outcome.shadow_decision, outcome.floor_decision
     positions = decision.selected.tolist()
     shares = [None] * len(positions) if decision.weights is None else decision.weights.tolist()
     weights = dict(zip(positions, shares, strict=True))
     ranks = ranking.ranks(decision.scores)
     shadow_ranks = ranking.ranks(shadow.scores) if shadow else None
+    floor_ranks = ranking.ranks(floor.scores) if floor else None
     rows: list[Row] = []
     for position, report in enumerate(outcome.reports):
         row: Row = {
@@ -93,10 +99,12 @@ def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
             "rank": int(ranks[position]),
             "score_shadow": float(shadow.scores[position]) if shadow else None,
             "rank_shadow": int(shadow_ranks[position]) if shadow_ranks is not None else None,
+            "score_floor": float(floor.scores[position]) if floor else None,
+            "rank_floor": int(floor_ranks[position]) if floor_ranks is not None else None,
             "weight": weights.get(position),
-            "rate_released": False,
+            "rate_released": report.rate_released,
         }
-        rows.append(row | _report_values(report))
+        rows.append(row | _report_values(report) | client_shift(report))
     return rows
 
 
@@ -117,41 +125,70 @@ def _report_values(report: ClientReport) -> Row:
         "update_norm",
         "train_loss",
         "seconds",
+        "firing_rate_floor",
+        "predicted_rate_shift",
+        "predicted_rate_shift_sd",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
     )
-    return {name: getattr(report, name) for name in names}
+    return {name: _or_null(getattr(report, name)) for name in names}
 
 
-def global_layer_rows(server_round: int, evaluation: Evaluation) -> list[Row]:
+def _or_null(value: float | None) -> float | None:
+    """Return None for nan, which stands for a number that a client withholds."""
+    return None if value is None or math.isnan(value) else value
+
+
+def global_layer_rows(
+    server_round: int, evaluation: Evaluation, shadow: Evaluation | None = None
+) -> list[Row]:
     """Return a row a spiking layer of the global model on the evaluation split."""
     firing = evaluation.firing
     columns = (firing.layer_rates(), firing.silent_fractions(), firing.saturated_fractions())
-    return [
-        {
+    shifts = global_layer_shifts(evaluation, shadow)
+    rows: list[Row] = []
+    for layer, (rate, silent, saturated) in enumerate(zip(*columns, strict=True)):
+        membrane = membrane_summary(evaluation.membranes[layer])
+        row: Row = {
             "round": server_round,
             "layer": layer,
             "firing_rate": float(rate),
             "silent_fraction": float(silent),
             "saturated_fraction": float(saturated),
+            "membrane_mean": membrane.mean,
+            "membrane_variance": membrane.variance,
+            "membrane_autocorrelation": membrane.autocorrelation,
         }
-        for layer, (rate, silent, saturated) in enumerate(zip(*columns, strict=True))
-    ]
+        rows.append(row | shifts[layer])
+    return rows
 
 
 def client_layer_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
     """Return a row a (layer, candidate): rates on the candidate's own clips."""
+    return [
+        {"round": server_round, "partition": report.partition, **row}
+        for report in outcome.reports
+        for row in _layers(report)
+    ]
+
+
+def _layers(report: ClientReport) -> list[Row]:
+    """Return what a report says of each layer."""
+    lists = {
+        "firing_rate": report.layer_rates_after,
+        "firing_rate_before": report.layer_rates_before,
+        "firing_rate_shadow": report.layer_rates_shadow,
+        "rate_shift_distance": report.layer_rates_shadow_distance,
+        "rate_shift_neurons": report.layer_rates_shadow_neurons,
+        "firing_rate_floor": report.layer_rates_floor,
+    }
     rows: list[Row] = []
-    for report in outcome.reports:
-        shadows = report.layer_rates_shadow or [None] * len(report.layer_rates_after)
-        layers = zip(report.layer_rates_before, report.layer_rates_after, shadows, strict=True)
-        for layer, (before, after, shadow) in enumerate(layers):
-            rows.append(
-                {
-                    "round": server_round,
-                    "layer": layer,
-                    "partition": report.partition,
-                    "firing_rate": after,
-                    "firing_rate_before": before,
-                    "firing_rate_shadow": shadow,
-                }
-            )
+    for layer, after in enumerate(report.layer_rates_after):
+        row: Row = {"layer": layer}
+        row |= {name: _or_null(values[layer]) if values else None for name, values in lists.items()}
+        if report.layer_rates_shadow:
+            row["rate_shift"] = _or_null(after - report.layer_rates_shadow[layer])
+        rows.append(row)
     return rows

@@ -1,4 +1,4 @@
-"""The boundary where a client's reply becomes something the server computes with."""
+"""Replies that have passed the boundary (`server/vetting.py`), as what the server computes with."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ class Answer:
         report: its numbers.
         weights: its trained weights, on the message's memory; None while they wait on the client.
         shadow_weights: the same without privacy; None without shadows.
+        floor_weights: the same without privacy and with other draws; None if none were sent.
     """
 
     report: ClientReport
     weights: Weights | None
     shadow_weights: Weights | None
+    floor_weights: Weights | None = None
 
 
 def answers(
@@ -37,30 +39,21 @@ def answers(
     weights: bool = True,
     shadow: bool,
 ) -> list[Answer]:
-    """Return the answers of all `asked` candidates in partition order.
+    """Return the answers in partition order.
 
     Args:
         server_round: for messages.
         replies: what came back.
-        asked: number of candidates.
+        asked: number of candidates; the answers of some may not have been taken.
         partition_of: node id -> partition.
         weights: whether each must carry its weights.
         shadow: whether each must carry shadow weights.
 
     Raises:
-        RunError: if a candidate failed, did not answer, or answered with something else.
+        RunError: if a reply is none of a candidate's.
     """
-    failures = [reply for reply in replies if reply.has_error()]
-    if failures or len(replies) != asked:
-        reasons = [
-            f"partition {partition_of.get(reply.metadata.src_node_id)}: {reply.error.reason}"
-            for reply in failures
-        ]
-        raise RunError(
-            f"round {server_round}: {len(failures)} of {asked} candidates failed, "
-            f"{asked - len(replies)} did not answer"
-            + "".join(f"; {reason}" for reason in reasons[:3])
-        )
+    if len(replies) > asked:
+        raise RunError(f"round {server_round}: {len(replies)} answers of {asked} candidates")
     parsed = []
     for reply in replies:
         try:
@@ -76,10 +69,12 @@ def _parse(reply: Message, *, weights: bool, shadow: bool) -> Answer:
     if not isinstance(record, MetricRecord):
         raise RunError("a candidate sent no report")
     report = ClientReport.from_record(record)
+    floor = weights and exchange.FLOOR_ARRAYS in reply.content
     return Answer(
         report,
         _weights(reply, exchange.ARRAYS) if weights else None,
         _weights(reply, exchange.SHADOW_ARRAYS) if shadow else None,
+        _weights(reply, exchange.FLOOR_ARRAYS) if floor else None,
     )
 
 

@@ -17,6 +17,7 @@ from fnl.errors import RunError
 from fnl.participation import candidates
 from fnl.weights import Weights
 from server.aggregation import OptimizerState, server_step
+from server.client_privacy import privatise
 from server.context import History
 from server.coordination import Coordination, Coordinator, RoundOutcome
 from server.replies import Answer, answers
@@ -115,15 +116,26 @@ class RateStrategy(FedAvg):
         if shadow:
             plain = [report.as_shadow() for report in reports]
             shadow_decision = self._coordinator.decide(server_round, plain, self._history)
+        floor_decision = None
+        if self._config.evaluation.floor:
+            floor = [report.as_floor() for report in reports]
+            floor_decision = self._coordinator.decide(server_round, floor, self._history)
         if probe:
-            answered, down, up = self._upload(server_round, answered, decision, shadow_decision)
+            decisions = (decision, shadow_decision, floor_decision)
+            answered, down, up = self._upload(server_round, answered, decisions)
             bytes_down, bytes_up = bytes_down + down, bytes_up + up
-        shadow_after = None
+        shadow_after, floor_after = None, None
         if shadow_decision is not None:
             models = [answer.shadow_weights for answer in answered]
             shadow_after, _ = self._step(server_round, answered, models, shadow_decision)
+        if floor_decision is not None:
+            models = [answer.floor_weights for answer in answered]
+            floor_after, _ = self._step(server_round, answered, models, floor_decision)
         models = [answer.weights for answer in answered]
-        after, self._optimizer_state = self._step(server_round, answered, models, decision)
+        private = self._config.is_client_private
+        after, self._optimizer_state = self._step(
+            server_round, answered, models, decision, private=private
+        )
         taken = [reports[position].partition for position in decision.selected]
         self._history = self._history.after(server_round, taken)
         for reply in replies:
@@ -135,6 +147,8 @@ class RateStrategy(FedAvg):
             before=self._global,
             after=after,
             shadow_after=shadow_after,
+            floor_decision=floor_decision,
+            floor_after=floor_after,
             bytes_down=bytes_down,
             bytes_up=bytes_up,
         )
@@ -153,16 +167,26 @@ class RateStrategy(FedAvg):
         answered: Sequence[Answer],
         models: Sequence[Weights | None],
         decision: Coordination,
+        *,
+        private: bool = False,
     ) -> tuple[Weights, OptimizerState]:
-        """Return the next global weights and the optimizer's next state, and change nothing."""
+        """Return the next global weights and the optimizer's next state, and change nothing.
+
+        With `private` every client's part of the aggregate is bounded and hidden in noise.
+        """
         selected = [_there(models[position]) for position in decision.selected]
-        aggregate = self._coordinator.combine(
-            server_round,
-            [answer.report for answer in answered],
-            selected,
-            decision,
-            before=self._global,
-        )
+        if private and decision.weights is not None:
+            aggregate = privatise(
+                self._config, server_round, self._global, selected, decision.weights
+            )
+        else:
+            aggregate = self._coordinator.combine(
+                server_round,
+                [answer.report for answer in answered],
+                selected,
+                decision,
+                before=self._global,
+            )
         return server_step(
             self._config.coordination,
             self._asked_grid(),
@@ -176,21 +200,27 @@ class RateStrategy(FedAvg):
         self,
         server_round: int,
         answered: Sequence[Answer],
-        decision: Coordination,
-        shadow_decision: Coordination | None,
+        decisions: Sequence[Coordination | None],
     ) -> tuple[list[Answer], int, int]:
-        """Return the answers with the weights of the selected, and the bytes down and up."""
+        """Return the answers with the weights of the selected, and the bytes down and up.
+
+        `decisions` are that of the round, of its shadow and of its floor.
+        """
         partitions = [answer.report.partition for answer in answered]
-        wanted = {exchange.ARRAYS: [partitions[position] for position in decision.selected]}
-        if shadow_decision is not None:
-            shadows = [partitions[position] for position in shadow_decision.selected]
-            wanted[exchange.SHADOW_ARRAYS] = shadows
+        keys = (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
+        wanted = {
+            key: [partitions[position] for position in decision.selected]
+            for key, decision in zip(keys, decisions, strict=True)
+            if decision is not None
+        }
         uploads = request_uploads(self._asked_grid(), server_round, self._nodes, wanted)
+        weights, shadows, floors = (uploads.models.get(key, {}) for key in keys)
         complete = [
             replace(
                 answer,
-                weights=uploads.weights.get(partition),
-                shadow_weights=uploads.shadow_weights.get(partition),
+                weights=weights.get(partition),
+                shadow_weights=shadows.get(partition),
+                floor_weights=floors.get(partition),
             )
             for answer, partition in zip(answered, partitions, strict=True)
         ]

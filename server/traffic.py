@@ -13,12 +13,12 @@ def content_bytes(messages: Iterable[Message]) -> int:
     """Return the bytes of the messages' records as Flower counts them (`count_bytes`).
 
     That is what Flower's own `message_size_mod` reports: serialised arrays (NumPy's format), eight
-    bytes a number and the keys, without the few of the envelope. The weights of shadows, which no
-    real device sends, are left out.
+    bytes a number and the keys, without the few of the envelope. The weights of shadows and
+    floors, which no real device sends, are left out.
     """
     return sum(
         record.count_bytes()
         for message in messages
         for key, record in message.content.items()
-        if key != exchange.SHADOW_ARRAYS
+        if key not in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
     )

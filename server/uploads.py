@@ -21,14 +21,12 @@ class Uploads:
     """What the asked clients sent.
 
     Attributes:
-        weights: partition -> what it trained, for those that were asked for it.
-        shadow_weights: partition -> the same without privacy.
+        models: key of the arrays -> partition -> weights, for those that were asked for them.
         bytes_down: bytes of the requests.
         bytes_up: bytes of the replies.
     """
 
-    weights: Mapping[int, Weights]
-    shadow_weights: Mapping[int, Weights]
+    models: Mapping[str, Mapping[int, Weights]]
     bytes_down: int
     bytes_up: int
 
@@ -42,7 +40,7 @@ def request_uploads(
         grid: the engine.
         server_round: the round they were trained in.
         nodes: partition -> node id.
-        wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`) -> partitions.
+        wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`, `FLOOR_ARRAYS`) -> partitions.
 
     Raises:
         RunError: if a client failed, did not answer or sent something else.
@@ -66,12 +64,7 @@ def request_uploads(
         key: {p: _arrays(by_node[nodes[p]], key, server_round, p) for p in partitions}
         for key, partitions in wanted.items()
     }
-    return Uploads(
-        received.get(exchange.ARRAYS, {}),
-        received.get(exchange.SHADOW_ARRAYS, {}),
-        content_bytes(requests),
-        content_bytes(replies),
-    )
+    return Uploads(received, content_bytes(requests), content_bytes(replies))
 
 
 def _request(server_round: int, node: int, keys: list[str]) -> Message:

@@ -11,7 +11,9 @@ from fnl.config import Config, known_keys, parse_config, parse_overrides
 from fnl.errors import ConfigError
 
 DEFAULTS = Config().flat()
-WITHOUT_EFFECT = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+WITHOUT_EFFECT = {
+    "run.name", "run.results-dir", "run.checkpoint-every", "run.tensorboard", "data.cache-dir"
+}  # fmt: skip
 """Where a run writes and what it is called: the only keys that cannot change a result."""
 
 
@@ -56,7 +58,8 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
     [
         ("run.name", "../up"), ("run.name", "two\nlines"), ("run.name", ".hidden"),
         ("run.seed", -1), ("run.seed", 2**63), ("run.rounds", 0), ("run.results-dir", ""),
-        ("run.checkpoint-every", -1),
+        ("run.checkpoint-every", -1), ("run.reply-timeout", 0.0),
+        ("coordination.minimum", -1), ("coordination.max-update-norm", -1.0),
         ("data.corpus", "librispeech"), ("data.words", ""), ("data.clients", 0),
         ("data.partitioner", "random"), ("data.alpha", 0.0), ("data.labels-per-client", 0),
         ("data.quantity-alpha", -0.1), ("data.min-clips", 0), ("data.speakers", 9),
@@ -71,10 +74,15 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("training.optimizer", "lbfgs"), ("training.learning-rate", 0.0),
         ("training.momentum", 1.0), ("training.momentum", -0.1), ("training.batch-size", 0),
         ("training.local-epochs", 0.0),
-        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", 0.0),
+        ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", -0.1),
         ("privacy.delta", 1.0), ("privacy.noise-multiplier", -1.0), ("privacy.clip-norm", 0.0),
         ("privacy.accountant", "moments"), ("privacy.rate-release", "laplace"),
-        ("privacy.rate-epsilon", -1.0),
+        ("privacy.rate-epsilon", -1.0), ("privacy.rate-clip-norm", 0.0),
+        ("privacy.noise-allocation", "equal"), ("privacy.clip-quantile", 0.0),
+        ("privacy.clip-quantile", 1.0), ("privacy.clip-learning-rate", 0.0),
+        ("privacy.clipping", "global"), ("privacy.client-epsilon", 0.0),
+        ("privacy.client-delta", 1.0), ("privacy.client-noise-multiplier", -1.0),
+        ("privacy.client-clip-norm", 0.0),
         ("coordination.candidates", 0), ("coordination.selected", 0),
         ("coordination.selection", "best"), ("coordination.aggregation", "mean"),
         ("coordination.selection", "mine:"), ("coordination.aggregation", ":mine"),
@@ -99,10 +107,23 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
     [
         ({"coordination.candidates": 21}, "coordination.candidates", "data.clients"),
         ({"coordination.selected": 13}, "coordination.selected", "coordination.candidates"),
+        ({"coordination.minimum": 13}, "coordination.minimum", "coordination.candidates"),
         ({"data.corpus": "folder"}, "data.root", "folder"),
         ({"data.corpus": "speech-commands"}, "data.root", "folder"),
         ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),
         ({"data.words": "twelve"}, "data.words", "data.corpus"),
+        ({"evaluation.floor": True}, "evaluation.floor", "evaluation.shadow=true"),
+        ({"evaluation.sensitivity": True}, "evaluation.sensitivity", "evaluation.shadow=true"),
+        (
+            {"evaluation.sensitivity": True, "evaluation.shadow": True, "privacy.mode": "none"},
+            "evaluation.sensitivity",
+            "privacy.mode = 'record'",
+        ),
+        (
+            {"evaluation.sensitivity": True, "evaluation.shadow": True},
+            "evaluation.sensitivity",
+            "training.optimizer = 'sgd'",
+        ),
         (
             {"coordination.aggregation": "krum", "coordination.selected": 4},
             "coordination.selected = 4",
@@ -123,6 +144,45 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
             "coordination.trim = 0.1",
             "1 / selected",
         ),
+        ({"privacy.rate-epsilon": 1.0}, "privacy.rate-epsilon", "gaussian"),
+        ({"privacy.rate-release": "gaussian"}, "privacy.rate-epsilon", "privacy.epsilon"),
+        (
+            {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 8.0},
+            "privacy.rate-epsilon",
+            "smaller",
+        ),
+        (
+            {
+                "privacy.rate-release": "gaussian",
+                "privacy.rate-epsilon": 1.0,
+                "privacy.mode": "none",
+            },
+            "privacy.rate-release",
+            "record",
+        ),
+        (
+            {"privacy.secure-noise": True, "evaluation.shadow": True},
+            "evaluation.shadow",
+            "privacy.secure-noise",
+        ),
+        ({"privacy.mode": "client"}, "coordination.selection", "random, round-robin"),
+        (
+            {"privacy.mode": "both", "coordination.selection": "random"},
+            "coordination.aggregation",
+            "fedavg",
+        ),
+        ({"run.strict-privacy": True}, "run.strict-privacy", "privacy.rate-release"),
+        ({"run.strict-privacy": True, "privacy.mode": "none"}, "run.strict-privacy", "record"),
+        (
+            {"run.strict-privacy": True, "evaluation.shadow": True},
+            "run.strict-privacy",
+            "evaluation.shadow",
+        ),
+        (
+            {"run.strict-privacy": True, "coordination.selection": "random"},
+            "run.strict-privacy",
+            "coordination.aggregation",
+        ),
     ],
 )
 def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
@@ -133,6 +193,13 @@ def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
 
 
 def test_combinations_on_the_edge_are_allowed():
+    public = {"coordination.selection": "random", "coordination.aggregation": "fedavg"}
+    for mode in ("client", "both"):
+        parse_config({**public, "privacy.mode": mode})
+    parse_config({**public, "run.strict-privacy": True})
+    released = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 1.0}
+    parse_config({**released, "run.strict-privacy": True})
+    parse_config({"privacy.delta": 0.0, "privacy.secure-noise": True})
     parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
     parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})
     for rule, selected in (("krum", 5), ("multi-krum", 5), ("bulyan", 7), ("trimmed-mean", 5)):

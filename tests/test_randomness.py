@@ -33,7 +33,7 @@ def test_numbers_of_purposes_are_pinned_and_distinct():
         "PARTITION": 1, "INITIAL_WEIGHTS": 2, "CANDIDATES": 3, "SELECTION": 4, "BATCHES": 5,
         "PRIVACY_NOISE": 6, "ENCODING": 7, "DROPOUT": 8, "SYNTHETIC_SPEAKER": 9,
         "SYNTHETIC_CLIP": 10, "SPLIT": 11, "UNKNOWN_WORDS": 12, "SILENCE": 13,
-        "RATE_NOISE": 14, "AUGMENTATION": 15,
+        "RATE_NOISE": 14, "AUGMENTATION": 15, "CANARIES": 30, "INCLUSION": 31, "SHADOW_MODELS": 32,
     }  # fmt: skip
     assert pinned.items() <= {name: int(p) for name, p in Purpose.__members__.items()}.items()
     assert len(set(Purpose)) == len(Purpose.__members__)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from fnl.config.groups import Config
+from fnl.config.privacy_combinations import check_privacy
 from fnl.errors import ConfigError
 
 
@@ -25,7 +24,12 @@ def check_combinations(config: Config) -> None:
             f"coordination.selected = {coordination.selected} is more than "
             f"coordination.candidates = {coordination.candidates}: select at most the candidates"
         )
-    if data.corpus != "synthetic" and not data.root:
+    if coordination.minimum > coordination.candidates:
+        raise ConfigError(
+            f"coordination.minimum = {coordination.minimum} is more than "
+            f"coordination.candidates = {coordination.candidates}: no more than these can answer"
+        )
+    if data.corpus not in ("synthetic", "device") and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
         )
@@ -40,10 +44,20 @@ def check_combinations(config: Config) -> None:
             f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
             "only it has background noise and unknown words"
         )
+    if data.corpus == "device" and data.words == "all":
+        raise ConfigError(
+            "data.words = 'all' does not go with data.corpus = 'device': list the labels, "
+            "so that all devices have the same ones in the same order"
+        )
+    if config.training.augmentation and data.features != "log-mel":
+        raise ConfigError(
+            f"training.augmentation works on log-mel features, not data.features = "
+            f"{data.features!r}: set one of the two"
+        )
     _check_model(config)
+    _check_measurements(config)
     _check_aggregation(config)
-    if not math.isclose(config.privacy.rate_epsilon, 0.0):
-        raise ConfigError("privacy.rate-epsilon needs privacy.rate-release, which is 'none'")
+    check_privacy(config)
 
 
 def _check_model(config: Config) -> None:
@@ -75,6 +89,28 @@ def _check_model(config: Config) -> None:
         raise ConfigError(
             f"model.latency-steps = {model.latency_steps} does not divide the {steps} steps of "
             f"a clip (1000 / data.frame-hop-ms): choose a divisor"
+        )
+
+
+def _check_measurements(config: Config) -> None:
+    """Refuse measurements against a shadow that is not there, or of a step they do not know."""
+    evaluation = config.evaluation
+    for key, wanted in (("floor", evaluation.floor), ("sensitivity", evaluation.sensitivity)):
+        if wanted and not evaluation.shadow:
+            raise ConfigError(
+                f"evaluation.{key} needs the shadow it is compared with: set evaluation.shadow=true"
+            )
+    if not evaluation.sensitivity:
+        return
+    if not config.is_private:
+        raise ConfigError(
+            "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
+            f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
+        )
+    if config.training.optimizer != "sgd":
+        raise ConfigError(
+            f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
+            f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
         )
 
 

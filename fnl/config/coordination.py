@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from fnl.config.kinds import Count, Group, Positive, known_or_own
+from fnl.config.kinds import Count, Group, NonNegative, Positive, known_or_own
 
 SELECTIONS = (
     "random",
@@ -72,6 +72,11 @@ class CoordinationGroup(Group, frozen=True):
     """τ, the adaptivity of `fedadagrad`, `fedadam` and `fedyogi`."""
     probe: bool = False
     """Candidates send their reports first; only the selected are then asked for their weights."""
+
+    minimum: Annotated[int, Field(ge=0)] = 0
+    """Fewest usable answers with which a round goes on; 0: all candidates'."""
+    max_update_norm: NonNegative = 0.0
+    """Longest update that is taken, in L2 norm; 0: any that is finite."""
 
     @field_validator("selection")
     @classmethod

@@ -15,3 +15,7 @@ class EvaluationGroup(Group, frozen=True):
     split: Literal["test", "validation"] = "test"
     shadow: bool = False
     """Also compute each candidate's non-private update from the same start; simulation only."""
+    floor: bool = False
+    """Also compute a second non-private update with other draws: how far chance alone moves."""
+    sensitivity: bool = False
+    """Also predict each candidate's rate shift to first order (arXiv 2602.12009)."""

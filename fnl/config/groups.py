@@ -34,11 +34,29 @@ class Config(Group, frozen=True):
 
     def identity(self) -> str:
         """Return a digest of all but where results go: name, results, checkpoints and cache."""
-        without = {"run.name", "run.results-dir", "run.checkpoint-every", "data.cache-dir"}
+        without = self.without_effect()
         text = repr(sorted((k, v) for k, v in self.flat().items() if k not in without))
         return sha256(text.encode()).hexdigest()
 
+    @staticmethod
+    def without_effect() -> frozenset[str]:
+        """Return the keys that cannot change a result: where a run writes and what it is called."""
+        return frozenset(
+            {
+                "run.name",
+                "run.results-dir",
+                "run.checkpoint-every",
+                "run.tensorboard",
+                "data.cache-dir",
+            }
+        )
+
     @property
     def is_private(self) -> bool:
-        """Whether clients clip and add noise."""
-        return self.privacy.mode != "none"
+        """Whether clients clip and add noise: record-level privacy."""
+        return self.privacy.mode in ("record", "both")
+
+    @property
+    def is_client_private(self) -> bool:
+        """Whether the server clips updates and adds noise: client-level privacy."""
+        return self.privacy.mode in ("client", "both")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fnl.config.kinds import Count, Group
+from fnl.config.kinds import Count, Group, Positive
 
 
 class RunGroup(Group, frozen=True):
@@ -18,4 +18,10 @@ class RunGroup(Group, frozen=True):
     rounds: Count = 30
     results_dir: Annotated[str, Field(min_length=1)] = "results"
     checkpoint_every: Annotated[int, Field(ge=0)] = 0
-    """Rounds between checkpoints of the global model; 0: none."""
+    """Rounds between checkpoints; 0: only where a run fails."""
+    reply_timeout: Positive = 86400.0
+    """Seconds that a round waits for its candidates."""
+    tensorboard: bool = False
+    """Also write the rounds as TensorBoard events."""
+    strict_privacy: bool = False
+    """A client sends nothing that is not public or in its ledger."""

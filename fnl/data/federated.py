@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fnl.config import Config, DataGroup
+from fnl.config import Config, DataGroup, EvaluationGroup, RunGroup
 from fnl.data.corpus import TRAIN, Corpus
 from fnl.data.features import FeatureSpec
 from fnl.data.folder import FolderCorpus
@@ -87,6 +88,11 @@ def open_corpus(data: DataGroup) -> Corpus:
     if data.corpus == "speech-commands":
         return SpeechCommandsCorpus.create(
             Path(data.root).expanduser(), data.words, data.corpus_seed
+        )
+    if data.corpus == "device":
+        raise CorpusError(
+            "data.corpus = 'device' has its clips on SuperNodes, which docs/deployment.md starts: "
+            "a simulation needs another corpus"
         )
     if data.corpus == "folder":
         words = "" if data.words in ("core", "all") else data.words
@@ -168,7 +174,19 @@ def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) 
     return partitioning
 
 
-@lru_cache(maxsize=2)
 def open_federation(config: Config) -> Federation:
-    """Return the federation of `config`, once a process: see `prepare`."""
-    return prepare(config, workers=1)
+    """Return the federation of `config`, once a process: see `prepare`.
+
+    Runs of a process that hold the same data share it, however they differ otherwise.
+    """
+    return _open_once(config.data, config.run.seed, config.evaluation.split)
+
+
+@lru_cache(maxsize=4)
+def _open_once(data: DataGroup, seed: int, split: Literal["test", "validation"]) -> Federation:
+    decisive = {
+        "data": data,
+        "run": RunGroup(seed=seed),
+        "evaluation": EvaluationGroup(split=split),
+    }
+    return prepare(Config().model_copy(update=decisive), workers=1)

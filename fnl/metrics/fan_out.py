@@ -15,7 +15,7 @@ from fnl.snn.recurrent import RecurrentLIF
 
 
 def fan_outs(
-    network: SpikingNetwork, steps: int, features: Sequence[int]
+    network: SpikingNetwork, steps: int, features: Sequence[int], *, dense: bool = False
 ) -> list[NDArray[np.float64]]:
     """Return, for each signal of the network, the non-zero synapses each of its values meets.
 
@@ -26,34 +26,41 @@ def fan_outs(
         network: any network.
         steps: T.
         features: F_l of each signal.
+        dense: count all synapses, also those of weight zero.
 
     Returns:
         Counts [T, F_l], whole numbers.
     """
     maps = (*network.linear, network.readout.linear)
-    reached = [fan_out(layer, steps, size) for layer, size in zip(maps, features, strict=True)]
+    reached = [
+        fan_out(layer, steps, size, dense=dense) for layer, size in zip(maps, features, strict=True)
+    ]
     for spikes, neuron in zip(reached[1:], network.neuron, strict=True):
         if isinstance(neuron, RecurrentLIF):
-            spikes[:-1] += (neuron.weight != 0).sum(0).numpy()
+            there = torch.ones_like(neuron.weight) if dense else neuron.weight != 0
+            spikes[:-1] += there.sum(0).detach().numpy()
     return reached
 
 
-def fan_out(linear_map: nn.Module, steps: int, features: int) -> NDArray[np.float64]:
+def fan_out(
+    linear_map: nn.Module, steps: int, features: int, *, dense: bool = False
+) -> NDArray[np.float64]:
     """Return the non-zero synapses of a linear map that each of its inputs meets, [T, F].
 
     A synapse that a convolution shares over time or frequency counts at every place, and at the
     edges only as far as the output reaches. That is the map's transpose on ones, with each
-    non-zero weight replaced by 1 and biases left out, so it holds for any linear map.
+    non-zero weight (`dense`: every weight) replaced by 1 and biases left out, so it holds for any
+    linear map.
     """
     with torch.enable_grad():
         silence = torch.zeros(1, steps, features, dtype=torch.float64, requires_grad=True)
-        reached = functional_call(linear_map, _zeros_and_ones(linear_map), (silence,)).sum()
+        reached = functional_call(linear_map, _zeros_and_ones(linear_map, dense), (silence,)).sum()
         (gradient,) = torch.autograd.grad(reached, silence)
     return gradient[0].numpy()
 
 
-def _zeros_and_ones(linear_map: nn.Module) -> dict[str, Tensor]:
+def _zeros_and_ones(linear_map: nn.Module, dense: bool) -> dict[str, Tensor]:
     return {
-        name: (p.detach() != 0).double() if p.ndim > 1 else torch.zeros_like(p).double()
+        name: ((p.detach() != 0) | dense).double() if p.ndim > 1 else torch.zeros_like(p).double()
         for name, p in linear_map.named_parameters()
     }

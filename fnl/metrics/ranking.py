@@ -76,3 +76,14 @@ def rank_biased_overlap(a: Scores, b: Scores, persistence: float = 0.9) -> float
         agreement = len(seen_a & seen_b) / depth
         weighted += agreement * persistence**depth
     return agreement * persistence ** len(order_a) + (1 - persistence) / persistence * weighted
+
+
+def margin(scores: Scores, top: int) -> float | None:
+    """Return the score of rank `top` minus that of the next; None if there is no next.
+
+    How much a score may move before the selection of the `top` best changes: 0 is a tie.
+    """
+    if top >= len(scores):
+        return None
+    best = np.asarray(scores, dtype=np.float64)[order(scores)]
+    return float(best[top - 1] - best[top])

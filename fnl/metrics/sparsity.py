@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from fnl.metrics.fan_out import fan_outs
+from fnl.metrics.memory import membrane_updates
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
+from fnl.snn.recurrent import RecurrentLIF
 
 MAC_PICOJOULES = 4.6
 AC_PICOJOULES = 0.9
@@ -30,6 +32,9 @@ class Sparsity:
         effective_macs: multiply-accumulates per clip.
         energy_nj: energy per clip in nanojoules.
         footprint_bytes: bytes of parameters and buffers.
+        connection_sparsity: share of synapses whose weight is zero; biases are no synapses.
+        dense_operations: operations per clip if every activation and every weight counted.
+        membrane_updates: changes of a membrane per clip; None where they were not counted.
     """
 
     activation_sparsity: float
@@ -37,12 +42,23 @@ class Sparsity:
     effective_macs: float
     energy_nj: float
     footprint_bytes: int
+    connection_sparsity: float
+    dense_operations: float
+    membrane_updates: float | None
 
 
 def footprint_bytes(network: nn.Module) -> int:
     """Return the bytes of all parameters and buffers."""
     tensors = (*network.parameters(), *network.buffers())
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def connection_sparsity(network: SpikingNetwork) -> float:
+    """Return the share of zero weights among all synapses, recurrent ones included."""
+    weights = [*network.synapses()]
+    weights += [neuron.weight for neuron in network.neuron if isinstance(neuron, RecurrentLIF)]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    return zeros / sum(weight.numel() for weight in weights)
 
 
 def sparsity(
@@ -53,7 +69,9 @@ def sparsity(
 ) -> Sparsity:
     """Return the cost indicators of `network` on the clips of `evaluation`."""
     firing = evaluation.firing
-    reached = fan_outs(network, firing.steps, [layer.shape[1] for layer in evaluation.activity])
+    features = [layer.shape[1] for layer in evaluation.activity]
+    reached = fan_outs(network, firing.steps, features)
+    dense = fan_outs(network, firing.steps, features, dense=True)
     inputs, *spikes = (
         float((active * synapses).sum())
         for active, synapses in zip(evaluation.activity, reached, strict=True)
@@ -66,4 +84,7 @@ def sparsity(
         effective_macs=macs,
         energy_nj=(macs * mac_picojoules + acs * ac_picojoules) / 1000,
         footprint_bytes=footprint_bytes(network),
+        connection_sparsity=connection_sparsity(network),
+        dense_operations=float(sum(layer.sum() for layer in dense)),
+        membrane_updates=membrane_updates(evaluation),
     )

@@ -4,10 +4,14 @@
 |---|---|---|
 | flat | `DPOptimizer` | `DPOptimizerFastGradientClipping` |
 | per layer | `DPPerLayerOptimizer` | `DPOptimizerFastGradientClipping` |
+| adaptive | `DPOptimizer`, its bound moved | `DPOptimizerFastGradientClipping`, likewise |
+| automatic | `AutomaticOptimizer` | `DPOptimizerFastGradientClipping` |
 
 Flat clipping bounds the whole gradient of a clip by C. Per-layer clipping (McMahan et al. 2018)
 bounds its part for each of the P parameters by C/√P, and so the whole by C: the noise is the same.
-As in Opacus, a layer is here one parameter tensor.
+As in Opacus, a layer is here one parameter tensor. Adaptive clipping is flat clipping whose bound
+follows a quantile (`adaptive_clipping`). Automatic clipping (Bu, Wang, Zha & Karypis 2022, arXiv
+2206.07136) has no bound to tune: each gradient becomes C·g/(‖g‖ + γ), γ = 0.01, shorter than C.
 """
 
 from __future__ import annotations
@@ -18,11 +22,11 @@ import torch
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from torch import Tensor, nn
 
-from fnl.privacy.ghost import GhostClippingModule
+from fnl.privacy.ghost import AUTOMATIC_STABILITY, GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
 
-Clipping = Literal["flat", "per-layer"]
-"""What is bounded: the whole gradient of a clip, or its part for each parameter."""
+Clipping = Literal["flat", "per-layer", "adaptive", "automatic"]
+"""What is bounded: the whole gradient of a clip, or its part for each parameter; and by what."""
 
 ClippingMethod = Literal["per-clip", "ghost"]
 """Whether the gradients of the clips are written out. The result is the same."""
@@ -50,6 +54,20 @@ class ClippedTraining(Protocol):
         ...
 
 
+class AutomaticOptimizer(DPOptimizer):
+    """Opacus' `DPOptimizer` with automatic clipping: every gradient is scaled, none left alone."""
+
+    def clip_and_accumulate(self) -> None:
+        """Sum the scaled gradients of the clips."""
+        samples = self.grad_samples
+        norms = torch.stack([g.flatten(1).norm(2, dim=1) for g in samples], dim=1).norm(2, dim=1)
+        factors = self.max_grad_norm / (norms + AUTOMATIC_STABILITY)
+        for parameter, sample in zip(self.params, samples, strict=True):
+            p: Any = parameter  # Opacus keeps its state in attributes of the parameters
+            p.summed_grad = torch.einsum("i,i...", factors.to(sample.dtype), sample)
+            p.grad_sample._processed = True
+
+
 class WrittenOut:
     """Per-clip gradients written out, clipped by the optimizer."""
 
@@ -62,8 +80,9 @@ class WrittenOut:
         **options: Any,
     ) -> None:
         self.module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
-        if clipping == "flat":
-            self.optimizer = DPOptimizer(optimizer, max_grad_norm=clip_norm, **options)
+        if clipping != "per-layer":
+            kind = AutomaticOptimizer if clipping == "automatic" else DPOptimizer
+            self.optimizer = kind(optimizer, max_grad_norm=clip_norm, **options)
         else:
             layers = sum(len(group["params"]) for group in optimizer.param_groups)
             bounds = [clip_norm / layers**0.5] * layers
@@ -103,12 +122,17 @@ class Ghost:
         self.optimizer = DPOptimizerFastGradientClipping(
             optimizer, max_grad_norm=clip_norm, **options
         )
-        self._per_layer = clipping == "per-layer"
+        self._clipping: Clipping = clipping
 
     def clip(self) -> Tensor:
         """Write the clipped sums to the gradients; return the norms before, [B, P]."""
         bound = self.optimizer.max_grad_norm
-        return self.module.clip(self.optimizer.params, bound, per_layer=self._per_layer)
+        return self.module.clip(
+            self.optimizer.params,
+            bound,
+            per_layer=self._clipping == "per-layer",
+            automatic=self._clipping == "automatic",
+        )
 
     def skip(self) -> None:
         """Set the gradients to zero."""

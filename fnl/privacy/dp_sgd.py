@@ -8,15 +8,22 @@ the same samples, so a run and its non-private twin differ in clipping and noise
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
+from fnl.privacy.adaptive_clipping import AdaptiveBound, SplitNoise
 from fnl.privacy.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
+from fnl.privacy.noise import SecureNoise, use_secure_noise
+from fnl.privacy.sampling import poisson_samples
+
+Augment = Callable[[Tensor], Tensor]
+"""Features [B, T, F] to other features of the same words."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class TrainingPlan:
         optimizer: "sgd" or "adam".
         learning_rate: of the optimizer.
         momentum: of SGD.
+        weight_decay: decoupled, of parameters with more than one axis; it looks at no data.
+        label_smoothing: share of every target that is spread over all classes.
         proximal_mu: μ of FedProx, 0 for none.
     """
 
@@ -37,6 +46,8 @@ class TrainingPlan:
     optimizer: str
     learning_rate: float
     momentum: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
     proximal_mu: float = 0.0
 
     @classmethod
@@ -48,16 +59,16 @@ class TrainingPlan:
         local_epochs: float,
         optimizer: str,
         learning_rate: float,
-        momentum: float = 0.0,
-        proximal_mu: float = 0.0,
+        **options: float,
     ) -> TrainingPlan:
         """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
 
-        `local_epochs` is the expected number of passes, at least one step.
+        `local_epochs` is the expected number of passes, at least one step; `options` are the
+        further attributes of a plan.
         """
         sample_rate = min(1.0, batch_size / clips)
         steps = max(1, round(local_epochs / sample_rate))
-        return cls(steps, sample_rate, optimizer, learning_rate, momentum, proximal_mu)
+        return cls(steps, sample_rate, optimizer, learning_rate, **options)
 
 
 @dataclass(frozen=True)
@@ -65,12 +76,15 @@ class GaussianMechanism:
     """Clipping of each clip's gradient to `clip_norm`, noise of `noise_multiplier * clip_norm`.
 
     Attributes:
-        noise_multiplier: σ.
+        noise_multiplier: σ, as the ledger books it.
         clip_norm: C, the bound on the L2 norm of the gradient of a clip.
         clipping: "flat" bounds the whole gradient by C; "per-layer" each of its P parameters by
-            C/√P, which bounds the whole by C too.
+            C/√P, which bounds the whole by C too; "adaptive" the whole by a C that follows a
+            quantile of the norms; "automatic" scales every gradient to C·g/(‖g‖ + 0.01).
         clipping_method: "per-clip" writes the gradient of every clip out; "ghost" does not, which
             takes less memory for large batches. The steps are the same up to rounding.
+        clip_quantile: γ, the share of clips that an adaptive bound leaves unclipped.
+        clip_learning_rate: η of an adaptive bound.
 
     Raises:
         ConfigError: if `clipping` or `clipping_method` is unknown.
@@ -80,18 +94,48 @@ class GaussianMechanism:
     clip_norm: float
     clipping: Clipping = "flat"
     clipping_method: ClippingMethod = "per-clip"
+    clip_quantile: float = 0.5
+    clip_learning_rate: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.clipping not in ("flat", "per-layer"):
-            raise ConfigError(f"clipping {self.clipping!r} is unknown: choose flat or per-layer")
+        if self.clipping not in get_args(Clipping):
+            raise ConfigError(
+                f"clipping {self.clipping!r} is unknown: choose one of "
+                + ", ".join(get_args(Clipping))
+            )
         if self.clipping_method not in METHODS:
             raise ConfigError(
                 f"clipping method {self.clipping_method!r} is unknown: choose per-clip or ghost"
             )
 
-    def layer_bound(self, layers: int) -> float:
-        """Return what the norm of a clip's gradient is compared with, in each of `layers`."""
-        return self.clip_norm / layers**0.5 if self.clipping == "per-layer" else self.clip_norm
+    def gradient_noise(self, expected_batch: float) -> float:
+        """Return the noise multiplier of the gradients: above σ where a count shares the budget."""
+        if self.clipping != "adaptive":
+            return self.noise_multiplier
+        return SplitNoise.of(self.noise_multiplier, expected_batch).gradients
+
+    def adaptive_bound(self, expected_batch: float) -> AdaptiveBound | None:
+        """Return the bound that moves, from C; None where C is fixed."""
+        if self.clipping != "adaptive":
+            return None
+        return AdaptiveBound(
+            self.clip_norm,
+            quantile=self.clip_quantile,
+            learning_rate=self.clip_learning_rate,
+            count_noise=SplitNoise.of(self.noise_multiplier, expected_batch).count,
+            expected_batch=expected_batch,
+        )
+
+    def clipped(self, norms: Tensor, clip_norm: float) -> Tensor | None:
+        """Return which of the gradients of norms [B, P] are above their bound.
+
+        Bool [B], with per-layer clipping [B, P]; None where every gradient is scaled.
+        """
+        if self.clipping == "automatic":
+            return None
+        if self.clipping == "per-layer":
+            return norms > clip_norm / norms.shape[1] ** 0.5
+        return norms.norm(2, dim=1) > clip_norm
 
 
 @dataclass(frozen=True)
@@ -103,11 +147,17 @@ class TrainingSummary:
         clip_fraction: share of per-clip gradients above the clipping bound, with per-layer
             clipping of those of all layers; None without a bound.
         gradient_norm_median: median L2 norm of the per-clip gradients; None without a mechanism.
+        gradient_norm_q10: their lower decile.
+        gradient_norm_q90: their upper decile.
+        clip_norm: C after the last step; None without a mechanism.
     """
 
     loss: float | None
-    clip_fraction: float | None
-    gradient_norm_median: float | None
+    clip_fraction: float | None = None
+    gradient_norm_median: float | None = None
+    gradient_norm_q10: float | None = None
+    gradient_norm_q90: float | None = None
+    clip_norm: float | None = None
 
 
 def train(
@@ -116,9 +166,10 @@ def train(
     labels: Tensor,
     plan: TrainingPlan,
     *,
-    batches: torch.Generator,
+    batches: torch.Generator | SecureNoise,
     mechanism: GaussianMechanism | None = None,
-    noise: torch.Generator | None = None,
+    noise: torch.Generator | SecureNoise | None = None,
+    augment: Augment | None = None,
 ) -> TrainingSummary:
     """Train `network` in place.
 
@@ -127,55 +178,76 @@ def train(
         features: [n, T, F], the client's clips.
         labels: int64 [n].
         plan: steps, sampling rate and optimizer.
-        batches: stream of the Poisson samples.
+        batches: stream of the Poisson samples, or the operating system.
         mechanism: clipping and noise; None trains without.
-        noise: stream of the Gaussian noise; required with a mechanism.
+        noise: stream of the Gaussian noise, or the operating system; required with a mechanism.
+        augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
+            still enters a step through its own gradient alone.
 
     Raises:
         ValueError: if a mechanism comes without a noise stream.
     """
     if mechanism is not None and noise is None:
         raise ValueError("a Gaussian mechanism needs a noise stream")
-    sampler = UniformWithReplacementSampler(
-        num_samples=len(labels), sample_rate=plan.sample_rate, generator=batches, steps=plan.steps
-    )
+    sampler = poisson_samples(len(labels), plan.sample_rate, plan.steps, batches)
     expected_batch = plan.sample_rate * len(labels)
+    clips = _Clips(features, labels, plan.label_smoothing, augment)
     network.train()
-    if mechanism is None:
+    if mechanism is None or noise is None:
         optimizer = _optimizer(network, plan)
-        return _train_plain(network, optimizer, (features, labels), sampler, expected_batch)
+        return _train_plain(network, optimizer, clips, sampler, expected_batch)
     training = METHODS[mechanism.clipping_method](
         network,
         _optimizer(network, plan),
         mechanism.clip_norm,
         mechanism.clipping,
-        noise_multiplier=mechanism.noise_multiplier,
+        noise_multiplier=mechanism.gradient_noise(expected_batch),
         expected_batch_size=expected_batch,
         loss_reduction="mean",
-        generator=noise,
+        generator=noise if isinstance(noise, torch.Generator) else None,
     )
+    if isinstance(noise, SecureNoise):
+        use_secure_noise(training.optimizer, noise)
+    bound = mechanism.adaptive_bound(expected_batch)
     with warnings.catch_warnings():
         # inputs need no gradient, and Opacus' hooks do not mind
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         try:
-            return _train_private(training, mechanism, (features, labels), sampler)
+            return _train_private(training, mechanism, clips, sampler, bound=bound, noise=noise)
         finally:
             training.module.remove_hooks()
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """A client's clips and the loss they are trained on."""
+
+    features: Tensor
+    labels: Tensor
+    label_smoothing: float
+    augment: Augment | None
+
+    def loss(self, module: nn.Module, rows: list[int]) -> Tensor:
+        """Return the cross-entropy summed over the clips `rows`."""
+        inputs = self.features[rows]
+        logits = module(inputs if self.augment is None else self.augment(inputs))
+        return F.cross_entropy(
+            logits, self.labels[rows], reduction="sum", label_smoothing=self.label_smoothing
+        )
 
 
 def _train_plain(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    clips: tuple[Tensor, Tensor],
-    sampler: UniformWithReplacementSampler,
+    clips: _Clips,
+    sampler: Iterable[list[int]],
     expected_batch: float,
 ) -> TrainingSummary:
-    features, labels = clips
     total_loss, drawn = 0.0, 0
     for rows in sampler:
         optimizer.zero_grad()
         if rows:
-            loss = F.cross_entropy(network(features[rows]), labels[rows], reduction="sum")
+            loss = clips.loss(network, rows)
             (loss / expected_batch).backward()
             total_loss += loss.item()
             drawn += len(rows)
@@ -184,52 +256,78 @@ def _train_plain(
                 for parameter in group["params"]:
                     parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
-    return TrainingSummary(total_loss / drawn if drawn else None, None, None)
+    return TrainingSummary(total_loss / drawn if drawn else None)
 
 
 def _train_private(
     training: ClippedTraining,
     mechanism: GaussianMechanism,
-    clips: tuple[Tensor, Tensor],
-    sampler: UniformWithReplacementSampler,
+    clips: _Clips,
+    sampler: Iterable[list[int]],
+    *,
+    bound: AdaptiveBound | None,
+    noise: torch.Generator | SecureNoise,
 ) -> TrainingSummary:
-    features, labels = clips
+    clip_norm = mechanism.clip_norm
     total_loss = 0.0
     norms: list[Tensor] = []
+    clipped: list[Tensor] = []
     for rows in sampler:
         training.optimizer.zero_grad()
+        layer_norms = torch.zeros((0, 1))
         if rows:
-            logits = training.module(features[rows])
-            loss = F.cross_entropy(logits, labels[rows], reduction="sum")
+            loss = clips.loss(training.module, rows)
             loss.backward()
             total_loss += loss.item()
-            norms.append(training.clip())
+            layer_norms = training.clip()  # [clips, P]
+            norms.append(layer_norms.norm(2, dim=1))
+            above = mechanism.clipped(layer_norms, clip_norm)
+            clipped += [] if above is None else [above.reshape(-1)]
         else:  # an empty Poisson sample is a step of noise alone
             training.skip()
         training.optimizer.step()
+        if bound is not None:
+            clip_norm = bound.update(layer_norms.norm(2, dim=1), noise)
+            training.optimizer.max_grad_norm = clip_norm
     if not norms:
-        return TrainingSummary(None, None, None)
-    layer_norms = torch.cat(norms)  # [clips, P]
-    clip_norms = layer_norms.norm(2, dim=1)
-    bounded = layer_norms if mechanism.clipping == "per-layer" else clip_norms
-    bound = mechanism.layer_bound(layer_norms.shape[1])
+        return TrainingSummary(None, clip_norm=clip_norm)
+    all_norms = torch.cat(norms)
     return TrainingSummary(
-        loss=total_loss / len(clip_norms),
-        clip_fraction=(bounded > bound).float().mean().item(),
-        gradient_norm_median=clip_norms.quantile(0.5).item(),
+        loss=total_loss / len(all_norms),
+        clip_fraction=torch.cat(clipped).float().mean().item() if clipped else None,
+        gradient_norm_median=all_norms.quantile(0.5).item(),
+        gradient_norm_q10=all_norms.quantile(0.1).item(),
+        gradient_norm_q90=all_norms.quantile(0.9).item(),
+        clip_norm=clip_norm,
     )
 
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer: torch.optim.Optimizer
-    if plan.optimizer == "adam":
-        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate)
-    else:
+    if plan.optimizer == "sgd":
         optimizer = torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
-    if plan.proximal_mu > 0:
+    else:
+        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate)
+    if plan.weight_decay:
+        _decay_before_steps(optimizer, plan)
+    if plan.proximal_mu:
         _pull_to_start(optimizer, trainable, plan.proximal_mu)
     return optimizer
+
+
+def _decay_before_steps(optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
+    """Shrink matrices and kernels before each step, as AdamW does (arXiv 1711.05101)."""
+    shrink = 1 - plan.learning_rate * plan.weight_decay
+
+    def decay(*_: object) -> None:
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.ndim > 1:
+                        parameter.mul_(shrink)
+
+    optimizer.register_step_pre_hook(decay)
 
 
 def _pull_to_start(

@@ -21,6 +21,9 @@ from fnl.privacy.per_clip import PerClipGradientModule
 NORM_GUARD = 1e-6
 """Added to a norm before dividing by it, as everywhere in Opacus."""
 
+AUTOMATIC_STABILITY = 0.01
+"""γ of automatic clipping, as in its paper: gradients much shorter than it stay short."""
+
 
 class GhostClippingModule(PerClipGradientModule):
     """Opacus' `GradSampleModule`, whose `clip` writes clipped sums to `p.grad`.
@@ -41,7 +44,12 @@ class GhostClippingModule(PerClipGradientModule):
         self._complete: set[nn.Parameter] = set()
 
     def clip(
-        self, parameters: Sequence[nn.Parameter], clip_norm: float, *, per_layer: bool = False
+        self,
+        parameters: Sequence[nn.Parameter],
+        clip_norm: float,
+        *,
+        per_layer: bool = False,
+        automatic: bool = False,
     ) -> Tensor:
         """Write to each `p.grad` the sum over clips of their clipped gradients.
 
@@ -52,6 +60,7 @@ class GhostClippingModule(PerClipGradientModule):
             clip_norm: C, the bound on the gradient of a clip.
             per_layer: clip each of P parameters to C/√P alone, so that the squares of the bounds
                 add up to C²; else the whole gradient of a clip to C.
+            automatic: scale the whole gradient of every clip to C·g/(‖g‖ + γ).
 
         Returns:
             The L2 norm of the gradient of each clip and parameter before clipping, [B, P].
@@ -63,7 +72,10 @@ class GhostClippingModule(PerClipGradientModule):
         norms = torch.stack([one.squared_norms() for one in gradients], dim=1).sqrt()
         bound = clip_norm / len(parameters) ** 0.5 if per_layer else clip_norm
         compared = norms if per_layer else norms.norm(2, dim=1, keepdim=True)
-        scale = (bound / (compared + NORM_GUARD)).clamp(max=1.0).expand_as(norms)
+        if automatic:
+            scale = (bound / (compared + AUTOMATIC_STABILITY)).expand_as(norms)
+        else:
+            scale = (bound / (compared + NORM_GUARD)).clamp(max=1.0).expand_as(norms)
         for index, (parameter, one) in enumerate(zip(parameters, gradients, strict=True)):
             parameter.grad = one.weighted_sum(scale[:, index])
         return norms

@@ -1,7 +1,9 @@
 """A client's privacy ledger: one accountant, composed over every round that touched its data.
 
 The guarantee is record-level (ε, δ)-DP under add/remove of one clip: each entry is a number of
-steps of the Poisson-subsampled Gaussian mechanism (Abadi et al. 2016, arXiv 1607.00133). The
+steps of the Poisson-subsampled Gaussian mechanism (Abadi et al. 2016, arXiv 1607.00133). A step of
+DP-SGD is one at the sampling rate of its mini-batches; a release of rates, which looks at every
+clip, is one at sampling rate 1. Noise and sampling rate may change from entry to entry. The
 analysis is Opacus': Rényi DP (Mironov, Talwar & Zhang 2019, arXiv 1908.10530) or privacy loss
 distributions (PRV; Gopi, Lee & Wutschitz 2021, arXiv 2106.02848).
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,24 +72,44 @@ class Ledger:
 
     def epsilon(self, delta: float, accountant: str = "rdp") -> float:
         """Return ε at `delta` of everything spent; 0 for an empty ledger, inf without a bound."""
-        if not self.entries:
-            return 0.0
-        with _meant_by_opacus():
-            if accountant == "rdp":
-                rdp = np.zeros(len(RDP_ORDERS))
-                for entry in self.entries:
-                    rdp += entry.steps * _rdp_of_a_step(entry.sample_rate, entry.noise_multiplier)
-                epsilon, _ = get_privacy_spent(orders=RDP_ORDERS, rdp=rdp.tolist(), delta=delta)
-            else:
-                composed = create_accountant(mechanism=accountant)
-                composed.history = [
-                    (e.noise_multiplier, e.sample_rate, e.steps) for e in self.entries
-                ]
-                epsilon = composed.get_epsilon(delta=delta)
-        if math.isnan(epsilon):
-            return math.inf
-        # the bound from Rényi DP falls below zero where the loss is all but nothing
-        return max(float(epsilon), 0.0)
+        steps: dict[tuple[float, float], int] = {}
+        for entry in self.entries:  # composition has no order: equal mechanisms count together
+            mechanism = (entry.noise_multiplier, entry.sample_rate)
+            steps[mechanism] = steps.get(mechanism, 0) + entry.steps
+        composed = tuple((sigma, rate, count) for (sigma, rate), count in steps.items())
+        return _epsilon(composed, delta, accountant) if composed else 0.0
+
+    def with_entries(self, spends: Iterable[Spend]) -> Ledger:
+        """Return the ledger after all of `spends`."""
+        ledger = self
+        for entry in spends:
+            ledger = ledger.spend(entry.noise_multiplier, entry.sample_rate, entry.steps)
+        return ledger
+
+    def would_exceed(
+        self, budget: float, spends: Iterable[Spend], *, delta: float, accountant: str = "rdp"
+    ) -> bool:
+        """Return whether `spends` on top of everything spent would cost more than ε = `budget`."""
+        return self.with_entries(spends).epsilon(delta, accountant) > budget
+
+
+@lru_cache(maxsize=4096)
+def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
+    """Return ε of (noise multiplier, sampling rate, steps), composed."""
+    with _meant_by_opacus():
+        if accountant == "rdp":
+            rdp = np.zeros(len(RDP_ORDERS))
+            for noise_multiplier, sample_rate, steps in history:
+                rdp += steps * _rdp_of_a_step(sample_rate, noise_multiplier)
+            epsilon, _ = get_privacy_spent(orders=RDP_ORDERS, rdp=rdp.tolist(), delta=delta)
+        else:
+            composed = create_accountant(mechanism=accountant)
+            composed.history = list(history)
+            epsilon = composed.get_epsilon(delta=delta)
+    if math.isnan(epsilon):
+        return math.inf
+    # the bound from Rényi DP falls below zero where the loss is all but nothing
+    return max(float(epsilon), 0.0)
 
 
 @contextmanager
@@ -109,11 +131,17 @@ def _rdp_of_a_step(sample_rate: float, noise_multiplier: float) -> NDArray[np.fl
 
 @lru_cache(maxsize=4096)
 def calibrate(
-    *, epsilon: float, delta: float, sample_rate: float, steps: int, accountant: str = "rdp"
+    *,
+    epsilon: float,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    accountant: str = "rdp",
+    beside: tuple[Spend, ...] = (),
 ) -> float:
     """Return the smallest noise multiplier found whose `steps` steps cost at most `epsilon`.
 
-    The cost is within 1 % of `epsilon`, never above it.
+    The cost, that of the spends `beside` them included, is within 1 % of `epsilon`, never above it.
 
     Raises:
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
@@ -128,10 +156,11 @@ def calibrate(
                 f"privacy.epsilon = {epsilon} cannot be kept over {steps} steps at sampling rate "
                 f"{sample_rate:.3g} and privacy.delta = {delta}: raise it or train less"
             )
-        cost = Ledger((Spend(high, sample_rate, steps),)).epsilon(delta, accountant)
+        cost = Ledger((Spend(high, sample_rate, steps), *beside)).epsilon(delta, accountant)
     while epsilon - cost > 0.01 * epsilon:
         middle = (low + high) / 2
-        at_middle = Ledger((Spend(middle, sample_rate, steps),)).epsilon(delta, accountant)
+        tried = Ledger((Spend(middle, sample_rate, steps), *beside))
+        at_middle = tried.epsilon(delta, accountant)
         if at_middle < epsilon:
             high, cost = middle, at_middle
         else:

@@ -29,3 +29,23 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Put `text`, in UTF-8, in place of the file `path`."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def remove_temporary_files(folder: Path, names: str) -> None:
+    """Remove what a process that was killed while it wrote files called `names*` left behind.
+
+    Args:
+        folder: where it wrote.
+        names: how the final names begin, as a glob pattern; no other process may be writing them.
+    """
+    for left in folder.glob(f".{names}*"):
+        left.unlink(missing_ok=True)

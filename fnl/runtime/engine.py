@@ -10,6 +10,8 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 ENGINES = {"InMemoryGrid": "flower-simulation", "InProcessGrid": "in-process"}
+SIMULATIONS = frozenset(ENGINES.values())
+"""Engines whose clients are no real devices: what they keep is lost with the process."""
 
 
 @runtime_checkable
@@ -21,7 +23,8 @@ class Notifying(Protocol):
 
 def engine_name(grid: Grid) -> str:
     """Return the engine's name for `run.json`."""
-    return ENGINES.get(type(grid).__name__, "flower-deployment")
+    names = (ENGINES.get(kind.__name__) for kind in type(grid).__mro__)
+    return next((name for name in names if name), "flower-deployment")
 
 
 def notify(grid: Grid, message: str) -> None:

@@ -7,26 +7,20 @@ workers, as every random decision comes from a named stream and clients compute 
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
+from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
-from fnl.errors import RunError
-from fnl.runtime.memory import keep_freed_memory
-
-SERVER_NODE = 1
-RUN_ID = 1
+from fnl.runtime.worker_pool import (
+    RUN_ID,
+    SERVER_NODE,
+    WorkerPool,
+    compute,
+    load,
+    start_process,
+)
 
 
 class InProcessGrid(Grid):
@@ -40,6 +34,8 @@ class InProcessGrid(Grid):
         clients: number of clients.
         run_config: the flat run configuration that every client sees.
         workers: processes that compute; 1 computes here.
+        interruptible: compute in a process of its own even with one worker, as here a client that
+            hangs cannot be stopped.
         on_reply: called after every reply, for progress.
         notify: shows a message to the user.
     """
@@ -51,6 +47,7 @@ class InProcessGrid(Grid):
         clients: int,
         run_config: Mapping[str, bool | int | float | str],
         workers: int = 1,
+        interruptible: bool = False,
         on_reply: Callable[[Message], None] = lambda _: None,
         notify: Callable[[str], None] = print,
     ) -> None:
@@ -63,13 +60,13 @@ class InProcessGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._sent = 0
         self._run = Run.create_empty(run_id=RUN_ID)
-        self._pool = _start_pool(workers, client_app) if workers > 1 else None
-        _start_process()
+        self._pool = WorkerPool(workers, client_app) if workers > 1 or interruptible else None
+        start_process()
 
     def close(self) -> None:
         """Stop the workers; messages not yet computed are dropped."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
 
     def set_run(self, run: Run) -> None:
         """Set the run this grid operates in."""
@@ -98,7 +95,7 @@ class InProcessGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Compute the replies to `messages` and keep them; returns the messages' ids."""
         ids = []
-        for reply in self._exchange(list(messages)):
+        for reply in self._exchange(list(messages), None):
             identifier = reply.metadata.reply_to_message_id
             self._replies[identifier] = reply
             ids.append(identifier)
@@ -114,37 +111,23 @@ class InProcessGrid(Grid):
         """Yield the replies to `messages` in the messages' order, each as soon as it is there.
 
         With one worker a client computes when its reply is asked for, so that a strategy which
-        averages as it goes holds one model at a time.
+        averages as it goes holds one model at a time. With worker processes those that have not
+        answered in `timeout` seconds are given up.
         """
-        del timeout  # the clients are here: they answer or fail, they do not get lost
-        return self._exchange(list(messages))
+        return self._exchange(list(messages), timeout)
 
-    def _exchange(self, messages: list[Message]) -> Iterator[Message]:
+    def _exchange(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
         for message in messages:
             self._sent += 1
             message.metadata.__dict__["_message_id"] = str(self._sent)
         if self._pool is None:
             for message in messages:
-                yield self._keep(
-                    message, *_compute(self._client_app, message, self._context(message))
-                )
+                reply, state = compute(self._client_app, message, self._context(message))
+                yield self._keep(message, reply, state)
             return
-        yield from self._exchange_with_pool(self._pool, messages)
-
-    def _exchange_with_pool(
-        self, pool: ProcessPoolExecutor, messages: list[Message]
-    ) -> Iterator[Message]:
-        try:
-            futures = deque(
-                pool.submit(_compute, self._client_app, message, self._context(message))
-                for message in messages
-            )
-            for message in messages:
-                yield self._keep(message, *futures.popleft().result())
-        except BrokenProcessPool:
-            raise RunError(
-                "a worker process died (out of memory, or killed): use fewer workers"
-            ) from None
+        tasks = [(message, self._context(message)) for message in messages]
+        for message, (reply, state) in self._pool.compute(tasks, timeout):
+            yield self._keep(message, reply, state)
 
     def _context(self, message: Message) -> Context:
         node = message.metadata.dst_node_id
@@ -173,6 +156,7 @@ def run_in_process(
     clients: int,
     run_config: Mapping[str, bool | int | float | str],
     workers: int = 1,
+    interruptible: bool = False,
     on_reply: Callable[[Message], None] = lambda _: None,
     notify: Callable[[str], None] = print,
 ) -> None:
@@ -186,6 +170,7 @@ def run_in_process(
         clients=clients,
         run_config=run_config,
         workers=workers,
+        interruptible=interruptible,
         on_reply=on_reply,
         notify=notify,
     )
@@ -197,50 +182,9 @@ def run_in_process(
         run_config=dict(run_config),
     )
     try:
-        app = _load(server_app)
+        app = load(server_app)
         if not isinstance(app, ServerApp):
             raise TypeError(f"{server_app} is not a Flower ServerApp")
         app(grid, context)
     finally:
         grid.close()
-
-
-def _start_pool(workers: int, client_app: str) -> ProcessPoolExecutor:
-    # forkserver: workers never inherit this process' threads, and import the ClientApp once
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([client_app.partition(":")[0]])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_process)
-    for _ in range(workers):
-        pool.submit(_load, client_app)  # workers start now, beside the server's own imports
-    return pool
-
-
-def _start_process() -> None:
-    keep_freed_memory()
-    _identify_process()
-
-
-def _identify_process() -> None:
-    """Tell Flower who is sending: it refuses to build a message without."""
-    TaskIdentity.run_id = RUN_ID
-    TaskIdentity.node_id = SERVER_NODE
-    TaskIdentity.task_id = 1
-
-
-def _compute(client_app: str, message: Message, context: Context) -> tuple[Message, RecordDict]:
-    """Return the ClientApp's reply and the client's state; an exception becomes an error reply."""
-    app = _load(client_app)
-    if not isinstance(app, ClientApp):
-        raise TypeError(f"{client_app} is not a Flower ClientApp")
-    try:
-        return app(message, context), context.state
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-        return Message(failure, reply_to=message), context.state
-
-
-@lru_cache(maxsize=8)
-def _load(path: str) -> object:
-    module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)

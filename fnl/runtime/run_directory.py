@@ -1,50 +1,101 @@
-"""A run's directory: what was run, how it stands, its tables and its model.
+"""A run's directory: what was run, how it stands, its tables, its checkpoints and its model.
 
-Everything is written atomically, so a reader (and a resumed run) never sees half a file.
+Everything is written atomically or appended, so a reader never sees half a file and a run that was
+killed at any instant goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import platform
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import safetensors.numpy
+from filelock import FileLock
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
-import fnl
 from fnl.config import Config
 from fnl.errors import RunError
-from fnl.runtime.atomic import write_atomically
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.atomic import remove_temporary_files, write_atomically
+from fnl.runtime.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from fnl.runtime.event_files import EventFiles, RoundWriter
+from fnl.runtime.journal import Journal, Mark, Row, check, read
+from fnl.runtime.run_lock import lock_run
+from fnl.runtime.run_log import RunLog
+from fnl.runtime.run_place import check_resumable, new_directory, run_path
+from fnl.runtime.run_record import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    first_record,
+    read_run,
+    timestamp,
+    versions,
+    write_record,
+)
+from fnl.runtime.table_files import TABLES, TableFiles
 from fnl.weights import Weights, weights_hash
 
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
-FLUSH_SHARE = 0.05
-"""At most this share of a run's time goes into rewriting its tables."""
+__all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_run"]
 
-_TABLES = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS}
-_PACKAGES = ("torch", "snntorch", "flwr", "opacus", "torchaudio", "numpy", "polars", "numba")
+_CHECKPOINTS = "checkpoints"
+_JOURNAL = "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a checkpoint holds beside the tables.
+
+    Attributes:
+        server_round: the last round that is done.
+        weights: the global model.
+        strategy: arrays of the selection and aggregation rules.
+        server: what else the server remembers, as JSON.
+    """
+
+    server_round: int
+    weights: Weights
+    strategy: Mapping[str, NDArray[np.generic]]
+    server: Mapping[str, JsonValue]
 
 
 class RunDirectory:
-    """Writer of one run's directory. Readers use `read_run` and the parquet files."""
+    """Writer of one run's directory. Readers use `read_run` and the parquet files.
 
-    def __init__(self, path: Path, record: dict[str, object]) -> None:
+    Attributes:
+        path: the directory.
+        resumed_from: where the run goes on from; None: from its start.
+        notes: what a user should know of a resumed run, a line each.
+    """
+
+    def __init__(self, path: Path, record: dict[str, object], lock: FileLock) -> None:
         self.path = path
+        self.resumed_from: RunState | None = None
+        self.notes: list[str] = []
         self._record = record
+        self._identity = str(record["identity"])
+        self._lock = lock
         self._started = time.perf_counter()
-        self._rows: dict[str, list[Mapping[str, object]]] = {name: [] for name in _TABLES}
-        self._next_flush = 0.0
+        self._tables = TableFiles(path)
+        self._log = RunLog(path / "run.log")
+        self._events: RoundWriter | None = None
+        self._journal: Journal | None = None
+        self._latest: RunState | None = None
+        self._saved: int | None = None
 
     @classmethod
-    def create(cls, config: Config, *, engine: str, facts: Mapping[str, object]) -> RunDirectory:
-        """Make the directory `<results-dir>/<run name>` and write `run.json`.
+    def open(cls, config: Config, *, engine: str, facts: Mapping[str, object]) -> RunDirectory:
+        """Resume the run that `run.name` names if it was stopped, else make a new directory.
 
         Args:
             config: the resolved configuration.
@@ -52,149 +103,223 @@ class RunDirectory:
             facts: further entries of `run.json`, e.g. the corpus and the guarantee.
 
         Raises:
+            RunError: if the run is finished, still running or of another configuration, or the
+                place cannot be written.
+        """
+        path = run_path(config)
+        if path is not None and (path / "run.json").exists():
+            return cls._resume(path, config, engine)
+        return cls.create(config, engine=engine, facts=facts)
+
+    @classmethod
+    def create(cls, config: Config, *, engine: str, facts: Mapping[str, object]) -> RunDirectory:
+        """Make the directory `<results-dir>/<run name>` and write `run.json`; as `open`.
+
+        Raises:
             RunError: if the name is taken or the place cannot be written.
         """
-        results = Path(config.run.results_dir).expanduser().absolute()
-        path = _new_directory(results, config)
-        record: dict[str, object] = {
-            "name": path.name,
-            "status": RUNNING,
-            "error": None,
-            "engine": engine,
-            "started": _now(),
-            "finished": None,
-            "seconds": None,
-            "seed": config.run.seed,
-            "identity": config.identity(),
-            "versions": _versions(),
-            "source": str(Path(fnl.__file__).parent),
-            **facts,
-            "config": config.flat(),
-        }
-        directory = cls(path, record)
+        path = new_directory(config)
         try:
-            directory._write_record()
-            directory.flush()
+            lock = lock_run(path)
+            remove_temporary_files(path, "run.json.")
+            directory = cls(path, first_record(path.name, config, engine, facts), lock)
+            write_record(path, directory._record)
+            directory._tables.flush()
+            directory._log.write("started", engine=engine, identity=directory._identity)
+            directory._watch(config, done=0)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
-            raise RunError(f"cannot write to run.results-dir {results}: {error.strerror}") from None
+            raise RunError(
+                f"cannot write to run.results-dir {path.parent}: {error.strerror}"
+            ) from None
+        return directory
+
+    @classmethod
+    def _resume(cls, path: Path, config: Config, engine: str) -> RunDirectory:
+        lock = lock_run(path)
+        try:
+            record = check_resumable(path, config)
+            directory = cls(path, record, lock)
+            directory._remove_temporary_files()
+            directory._go_on_from(directory._last_good_checkpoint(), engine)
+            state = directory.resumed_from
+            directory._watch(config, done=state.server_round if state is not None else 0)
+        except BaseException:
+            lock.release()
+            raise
         return directory
 
     def add(
         self,
-        round_row: Mapping[str, object],
-        client_rows: Iterable[Mapping[str, object]],
-        layer_rows: Iterable[Mapping[str, object]],
+        round_row: Row,
+        client_rows: Iterable[Row],
+        layer_rows: Iterable[Row],
+        fault_rows: Iterable[Row] = (),
     ) -> None:
         """Add one round's rows; the tables are rewritten unless that would take too much time.
 
         Raises:
             ValueError: if a row has a column that its table has not.
         """
-        added = {"rounds": [round_row], "clients": list(client_rows), "layers": list(layer_rows)}
-        for name, rows in added.items():
-            for row in rows:
-                if unknown := row.keys() - _TABLES[name].keys():
-                    raise ValueError(f"{name} has no column {sorted(unknown)}")
-            self._rows[name].extend(rows)
-        if time.perf_counter() >= self._next_flush:
-            self.flush()
+        faults = list(fault_rows)
+        rows = {
+            "rounds": [round_row],
+            "clients": list(client_rows),
+            "layers": list(layer_rows),
+            "faults": faults,
+        }
+        self._tables.add(rows)
+        if self._journal is None:
+            self._journal = Journal(self._checkpoints / _JOURNAL)
+        self._journal.add(rows)
+        self._log.write_round(round_row, faults)
+        if self._events is not None:
+            self._events.add(round_row)
+        self._tables.flush_in_time()
 
-    def flush(self) -> None:
-        """Write all three tables."""
-        started = time.perf_counter()
-        for name, schema in _TABLES.items():
-            table = pl.DataFrame(self._rows[name], schema=schema)
-            write_atomically(self.path / f"{name}.parquet", table.write_parquet)
-        ended = time.perf_counter()
-        self._next_flush = ended + (ended - started) / FLUSH_SHARE
+    def table(self, name: str) -> pl.DataFrame:
+        """Return the rows so far of the table `name`: of a resumed run, those it goes on from."""
+        return self._tables.table(name)
 
-    def save_checkpoint(self, server_round: int, weights: Weights) -> None:
-        """Write the global model after `server_round`."""
-        folder = self.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        _save_weights(folder / f"round-{server_round:06d}.safetensors", weights)
+    def round_done(self, state: RunState, *, save: bool) -> None:
+        """Take note of how the run stands after a round whose rows were added.
+
+        Args:
+            state: all that is needed to go on; the caller does not change it any more.
+            save: whether to write a checkpoint now. A run that fails writes its latest anyway.
+        """
+        self._latest = state
+        if save:
+            self._save_latest()
+
+    def note(self, **entries: object) -> None:
+        """Keep entries of `run.json`, to be written with the next change of its status."""
+        self._record |= entries
 
     def finish(self, weights: Weights) -> None:
         """Write the final model and tables and mark the run as finished."""
-        self.flush()
-        _save_weights(self.path / "model.safetensors", weights)
-        self._end(FINISHED, model_sha256=weights_hash(weights))
+        self._tables.flush()
+        write_atomically(
+            self.path / "model.safetensors",
+            lambda path: safetensors.numpy.save_file(weights, path),
+        )
+        self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
+        if self._journal is not None:
+            self._journal.remove()
+        self._log.write(FINISHED, seconds=self._seconds)
+        self._release()
 
     def fail(self, reason: str) -> None:
-        """Keep what there is and mark the run as failed."""
-        self.flush()
-        self._end(FAILED, error=reason)
+        """Keep what there is, so that the run can be resumed, and mark it as failed."""
+        try:
+            self._tables.flush()
+            self._save_latest()
+            self._end(FAILED, error=reason)
+            self._log.write(FAILED, error=reason)
+        finally:
+            self._release()
+
+    def _watch(self, config: Config, *, done: int) -> None:
+        if config.run.tensorboard:
+            self._events = EventFiles(self.path, done)
+
+    def _release(self) -> None:
+        if self._events is not None:
+            self._events.close()
+        self._lock.release()
+
+    @property
+    def _checkpoints(self) -> Path:
+        folder = self.path / _CHECKPOINTS
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _save_latest(self) -> None:
+        state = self._latest
+        if state is None or state.server_round == self._saved:
+            return
+        mark = self._journal.mark() if self._journal is not None else Mark()
+        checkpoint = Checkpoint(
+            server_round=state.server_round,
+            identity=self._identity,
+            weights=state.weights,
+            strategy=state.strategy,
+            server=state.server,
+            mark=mark,
+            seconds=self._seconds,
+        )
+        save_checkpoint(self._checkpoints, checkpoint)
+        self._saved = state.server_round
+        self._log.write("checkpoint", round=state.server_round)
+
+    def _last_good_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint that holds; those that do not are set aside."""
+        for path in checkpoints(self._checkpoints):
+            try:
+                checkpoint = load_checkpoint(path, identity=self._identity)
+                check(self._checkpoints / _JOURNAL, checkpoint.mark)
+            except RunError as error:
+                self.notes.append(f"checkpoint refused: {error}")
+                path.replace(path.with_suffix(".refused"))
+            else:
+                return checkpoint
+        return None
+
+    def _go_on_from(self, checkpoint: Checkpoint | None, engine: str) -> None:
+        journal = self._checkpoints / _JOURNAL
+        mark = checkpoint.mark if checkpoint is not None else Mark()
+        for rows in read(journal, mark):
+            self._tables.add({name: rows.get(name, []) for name in TABLES})
+        self._journal = Journal(journal, mark)
+        done = 0
+        if checkpoint is not None:
+            done = self._saved = checkpoint.server_round
+            self._started -= checkpoint.seconds
+            self.resumed_from = self._latest = RunState(
+                checkpoint.server_round,
+                checkpoint.weights,
+                checkpoint.strategy,
+                checkpoint.server,
+            )
+        self.notes.append(f"resumed after round {done}")
+        self._record_resumption(done, engine)
+        self._tables.flush()
+
+    def _record_resumption(self, done: int, engine: str) -> None:
+        earlier = self._record.get("resumed")
+        entry: dict[str, object] = {"at": timestamp(), "after_round": done, "engine": engine}
+        if refused := [note for note in self.notes if note.startswith("checkpoint refused")]:
+            entry["refused"] = refused
+        if (present := versions()) != self._record.get("versions"):
+            entry["versions"] = present
+            self.notes.append(
+                "package versions are others than when the run began: its numbers may differ from "
+                "those of an uninterrupted run"
+            )
+        self._log.write("resumed", after_round=done, engine=engine, notes=self.notes)
+        self._record |= {
+            "status": RUNNING,
+            "error": None,
+            "finished": None,
+            "seconds": None,
+            "resumed": [*(earlier if isinstance(earlier, list) else []), entry],
+        }
+        write_record(self.path, self._record)
+
+    def _remove_temporary_files(self) -> None:
+        for name in ("run.json.", "model.safetensors.", *(f"{name}.parquet." for name in TABLES)):
+            remove_temporary_files(self.path, name)
+        remove_temporary_files(self._checkpoints, "round-")
 
     def _end(self, status: str, **entries: object) -> None:
-        seconds = time.perf_counter() - self._started
-        self._record |= {"status": status, "finished": _now(), "seconds": seconds, **entries}
-        self._write_record()
-
-    def _write_record(self) -> None:
-        text = json.dumps(self._record, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.path / "run.json", lambda path: _write_text(path, text))
-
-
-def read_run(path: Path) -> dict[str, object]:
-    """Return the content of a run directory's `run.json`.
-
-    Raises:
-        RunError: if it is missing or not a run record.
-    """
-    try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not a run directory: run.json: {error}") from None
-    if not isinstance(record, dict) or "status" not in record:
-        raise RunError(f"{path} is not a run directory: run.json has no status")
-    return record
-
-
-def _new_directory(results: Path, config: Config) -> Path:
-    base = config.run.name or _automatic_name(config)
-    path = results / base
-    attempt = 1
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                path.mkdir()
-            except FileExistsError:
-                if config.run.name:
-                    raise RunError(
-                        f"the run {path} exists already: choose another run.name or remove it"
-                    ) from None
-                attempt += 1
-                path = results / f"{base}-{attempt}"
-            else:
-                return path
-    except OSError as error:
-        raise RunError(f"cannot write to run.results-dir {results}: {error.strerror}") from None
-
-
-def _automatic_name(config: Config) -> str:
-    privacy = f"eps{config.privacy.epsilon:g}" if config.is_private else "nonprivate"
-    return f"{config.data.corpus}-{privacy}-seed{config.run.seed}-{config.identity()[:6]}"
-
-
-def _save_weights(path: Path, weights: Weights) -> None:
-    write_atomically(path, lambda temporary: safetensors.numpy.save_file(weights, temporary))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "fnl": fnl.__version__}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+        self._record |= {
+            "status": status,
+            "finished": timestamp(),
+            "seconds": self._seconds,
+            **entries,
+        }
+        write_record(self.path, self._record)

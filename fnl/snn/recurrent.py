@@ -65,14 +65,12 @@ class RecurrentLIF(LIF):
 
         return recurrent(current, *arguments, rows_sink)
 
-    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
-        """Return the spikes [B, T, F] and what the kernel recorded."""
+    def _record(self, current: Tensor) -> tuple[Tensor, Tensor | None, Recorded | None]:
+        """Return spikes and membrane, [B, T, F], and what the kernel recorded."""
         beta, threshold = (row.contiguous() for row in self._rows(current))
         weight, bias = (row.contiguous() for row in self._recurrent_rows(current))
-        spikes, _, recorded = recurrent_forward(
-            current.contiguous(), beta, threshold, weight, bias, self.dynamics, record=True
-        )
-        return spikes, recorded
+        rows = (beta, threshold, weight, bias)
+        return recurrent_forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
 
     def _recurrent_rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and c for this current, differentiable.

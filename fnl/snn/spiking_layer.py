@@ -97,10 +97,14 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
-        spikes, recorded = self._record(current)
-        if recorded is None:
+        spikes, membrane, recorded = self._record(current)
+        if recorded is None or membrane is None:
             raise RuntimeError("the kernel recorded nothing")
-        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1])
+        updates = None
+        if self.dynamics.reset_delay:  # the membrane of the comparison is the one a step leaves
+            changed = torch.count_nonzero(membrane[:, 1:] != membrane[:, :-1])
+            updates = int(changed) + membrane[:, 0].numel()
+        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1], updates)
 
     def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> PerClip:
         """Return dL/dp of each clip for each trained parameter p, [B, *p.shape].
@@ -123,13 +127,10 @@ class SpikingLayer(nn.Module):
             f"surrogate={dynamics.surrogate.kind.name.lower()}"
         )
 
-    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
-        """Return the spikes [B, T, F] and what the kernel recorded."""
+    def _record(self, current: Tensor) -> tuple[Tensor, Tensor | None, Recorded | None]:
+        """Return spikes and membrane, [B, T, F], and what the kernel recorded."""
         rows = (row.contiguous() for row in self._rows(current))
-        spikes, _, recorded = self.scan.forward(
-            current.contiguous(), *rows, self.dynamics, record=True
-        )
-        return spikes, recorded
+        return self.scan.forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
 
     def _per_clip(self, *gradients: Tensor) -> PerClip:
         """Turn the gradients of each clip and row, [B, F], into those of the parameters."""

@@ -1,4 +1,4 @@
-"""Dropout and drawn encodings: the same in a run, its twin and its shadow, whatever came before."""
+"""Dropout, drawn encodings, augmentation: the same in a run, its twin and its shadow, always."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ DRAWN: list[dict[str, Scalar]] = [
     {"model.dropout": 0.3},
     {"model.encoding": "rate"},
     {"model.dropout": 0.3, "model.network": "temporal-conv", "model.learn-beta": True},
+    {"training.augmentation": True},
 ]
 
 
@@ -50,7 +51,7 @@ def test_the_shadow_of_a_private_round_is_the_round_of_its_twin(drawn, small_con
     assert private.report.firing_rate_before == twin.report.firing_rate_before
 
 
-@pytest.mark.parametrize("drawn", DRAWN[:2], ids=str)
+@pytest.mark.parametrize("drawn", [*DRAWN[:2], DRAWN[3]], ids=str)
 def test_what_is_drawn_changes_what_is_learned(drawn, small_config):
     plain = {**small_config, "privacy.mode": "none"}
     without, with_it = one_round(plain), one_round({**plain, **drawn})

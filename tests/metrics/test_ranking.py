@@ -12,6 +12,7 @@ from fnl.metrics.ranking import (
     flip_rate,
     jaccard,
     kendall_tau,
+    margin,
     order,
     rank_biased_overlap,
     ranks,
@@ -158,3 +159,11 @@ def test_rank_biased_overlap_is_symmetric_and_weighs_the_top_more():
 def test_rank_biased_overlap_breaks_ties_by_position():
     assert rank_biased_overlap(np.zeros(5), np.arange(5.0)[::-1]) == pytest.approx(1)
     assert rank_biased_overlap(np.zeros(5), np.arange(5.0)) < 0.8
+
+
+def test_margin_is_how_much_a_score_may_move_before_the_selection_does():
+    values = np.array([0.2, 0.9, 0.5, 0.6])
+    assert margin(values, 2) == pytest.approx(0.6 - 0.5)
+    assert margin(values, 1) == pytest.approx(0.3)
+    assert margin(np.array([1.0, 0.5, 0.5]), 2) == 0
+    assert margin(values, 4) is None

@@ -210,7 +210,10 @@ def test_a_second_backward_pass_or_a_clip_without_one_is_refused():
 
 @pytest.mark.parametrize(
     ("clipping", "method", "message"),
-    [("layer", "ghost", "choose flat or per-layer"), ("flat", "fast", "choose per-clip or ghost")],
+    [
+        ("layer", "ghost", "choose one of flat, per-layer"),
+        ("flat", "fast", "choose per-clip or ghost"),
+    ],
 )
 def test_unknown_ways_of_clipping_are_refused(clipping, method, message):
     with pytest.raises(ConfigError, match=message):

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
 from dp_accounting.pld import PLDAccountant
 from opacus.accountants import PRVAccountant, RDPAccountant
@@ -103,6 +104,39 @@ def test_order_of_spending_does_not_matter():
     history = HISTORIES["noise changes"]
     forwards, backwards = ledger_of(history), ledger_of(history[::-1])
     assert forwards.epsilon(DELTA) == pytest.approx(backwards.epsilon(DELTA), rel=1e-12)
+
+
+def test_releases_between_rounds_compose_with_the_steps_as_in_one_opacus_accountant():
+    ledger, accountants = Ledger(), (RDPAccountant(), PRVAccountant())
+    for _ in range(5):  # a release looks at every clip: sampling rate 1
+        for noise_multiplier, sample_rate, steps in ((1.1, 0.2, 4), (9.0, 1.0, 1)):
+            ledger = ledger.spend(noise_multiplier, sample_rate, steps)
+            for accountant in accountants:
+                for _ in range(steps):
+                    accountant.step(noise_multiplier=noise_multiplier, sample_rate=sample_rate)
+    rdp, _ = accountants[0].get_privacy_spent(delta=DELTA, alphas=RDP_ORDERS)
+    assert ledger.epsilon(DELTA) == pytest.approx(rdp, rel=1e-9)
+    with np.errstate(divide="ignore"):  # Opacus takes log(1 - q) at q = 1
+        prv = accountants[1].get_epsilon(delta=DELTA)
+    # Opacus composes ten different entries on another grid than two of the same
+    assert ledger.epsilon(DELTA, "prv") == pytest.approx(prv, abs=0.02)
+    exact = pld_epsilon([(1.1, 0.2, 20), (9.0, 1.0, 5)])
+    assert exact - 1e-3 <= ledger.epsilon(DELTA, "prv") <= exact + 0.03
+    steps_alone = Ledger().spend(1.1, 0.2, 20)
+    assert ledger.epsilon(DELTA) > steps_alone.epsilon(DELTA) + 0.05
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+def test_asking_what_would_exceed_spends_nothing(accountant):
+    ledger, ahead = ledger_of([(1.2, 0.3, 12)]), (Spend(1.2, 0.3, 4), Spend(9.0, 1.0, 1))
+    before = ledger.epsilon(DELTA, accountant)
+    after = ledger.with_entries(ahead).epsilon(DELTA, accountant)
+    assert before < after
+    for budget, exceeded in ((after, False), (0.999 * after, True), (before, True)):
+        asked = ledger.would_exceed(budget, ahead, delta=DELTA, accountant=accountant)
+        assert asked == exceeded
+    assert not ledger.would_exceed(before, (), delta=DELTA, accountant=accountant)
+    assert ledger == ledger_of([(1.2, 0.3, 12)])
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "prv"])

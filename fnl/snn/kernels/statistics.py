@@ -23,6 +23,8 @@ class SpikeStatistics:
         membrane_lag_sum: Σu[t]u[t+1], [F].
         membrane_first_sum: Σu[0] over clips, [F].
         membrane_last_sum: Σu[T−1] over clips, [F].
+        membrane_updates: how often a membrane changed in a step, over clips, steps and neurons;
+            the first step always counts (NeuroBench). None if it was not counted.
     """
 
     steps: int
@@ -32,12 +34,15 @@ class SpikeStatistics:
     membrane_lag_sum: Tensor
     membrane_first_sum: Tensor
     membrane_last_sum: Tensor
+    membrane_updates: int | None = None
 
     @classmethod
-    def from_recorded(cls, recorded: Recorded, steps: int) -> SpikeStatistics:
+    def from_recorded(
+        cls, recorded: Recorded, steps: int, membrane_updates: int | None = None
+    ) -> SpikeStatistics:
         """Wrap what a forward kernel recorded over `steps` steps."""
         counts, moments = recorded
-        return cls(steps, counts, *moments)
+        return cls(steps, counts, *moments, membrane_updates=membrane_updates)
 
     def merge(self, other: SpikeStatistics) -> SpikeStatistics:
         """Return the statistics of both batches, this one's clips first.
@@ -50,6 +55,7 @@ class SpikeStatistics:
                 f"cannot merge {self.steps} steps of {len(self.membrane_sum)} neurons with "
                 f"{other.steps} steps of {len(other.membrane_sum)}"
             )
+        updates, others = self.membrane_updates, other.membrane_updates
         return SpikeStatistics(
             self.steps,
             torch.cat([self.spike_counts, other.spike_counts]),
@@ -58,6 +64,7 @@ class SpikeStatistics:
             self.membrane_lag_sum + other.membrane_lag_sum,
             self.membrane_first_sum + other.membrane_first_sum,
             self.membrane_last_sum + other.membrane_last_sum,
+            None if updates is None or others is None else updates + others,
         )
 
     @property

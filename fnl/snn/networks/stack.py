@@ -20,6 +20,7 @@ from fnl.config import ModelGroup
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
+from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.networks.neurons import build_neuron
 from fnl.snn.neurons import LeakyReadout
 from fnl.snn.normalisation import build_normalisation
@@ -34,11 +35,14 @@ class Trace:
         signals: what enters each linear map and the read-out: the encoded input, then the spikes
             of each spiking layer, [B, T, F_l].
         counts: spikes per clip and neuron of each spiking layer, [B, F_l].
+        statistics: of spikes and membranes of each spiking layer; None where they were not asked
+            for, and for a neuron of one's own that has no `observe`.
     """
 
     logits: Tensor
     signals: tuple[Tensor, ...]
     counts: list[Tensor]
+    statistics: tuple[SpikeStatistics | None, ...]
 
 
 class SpikingNetwork(nn.Module):
@@ -85,14 +89,18 @@ class SpikingNetwork(nn.Module):
         return self.readout(signal)
 
     @torch.no_grad()
-    def trace(self, inputs: Tensor) -> Trace:
-        """Return logits, signals and spike counts of inputs [B, T, F] out of one pass."""
-        signals, counts = [self.encoder(inputs)], []
+    def trace(self, inputs: Tensor, *, membranes: bool = True) -> Trace:
+        """Return logits, signals and spike counts of inputs [B, T, F] out of one pass.
+
+        Without `membranes` their statistics are left out, which takes a third less time.
+        """
+        signals, counts, statistics = [self.encoder(inputs)], [], []
         for linear, norm, neuron, dropout in self._layers():
-            spikes, count = _observe(neuron, norm(linear(signals[-1])))
+            spikes, count, observed = _observe(neuron, norm(linear(signals[-1])), membranes)
             signals.append(dropout(spikes))
             counts.append(count)
-        return Trace(self.readout(signals[-1]), tuple(signals), counts)
+            statistics.append(observed)
+        return Trace(self.readout(signals[-1]), tuple(signals), counts, tuple(statistics))
 
     def observe(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return logits [B, C] and, for each spiking layer, spikes per clip and neuron [B, F_l].
@@ -101,6 +109,14 @@ class SpikingNetwork(nn.Module):
         """
         trace = self.trace(inputs)
         return trace.logits, trace.counts
+
+    def spike_trains(self, inputs: Tensor) -> list[Tensor]:
+        """Return the spikes of each spiking layer [B, T, F_l], differentiable, no read-out."""
+        signal, trains = self.encoder(inputs), []
+        for linear, norm, neuron, dropout in self._layers():
+            trains.append(neuron(norm(linear(signal))))
+            signal = dropout(trains[-1])
+        return trains
 
     def synapses(self) -> list[Tensor]:
         """Return the weights of all linear maps from the inputs to the read-out.
@@ -135,10 +151,12 @@ def set_streams(network: nn.Module, seed: int, *path: int) -> None:
             module.stream = torch_stream(seed, Purpose.ENCODING, *path)
 
 
-def _observe(neuron: Any, current: Tensor) -> tuple[Tensor, Tensor]:
-    """Return spikes [B, T, F] and their counts [B, F]; a neuron of one's own may only spike."""
-    if hasattr(neuron, "observe"):
+def _observe(
+    neuron: Any, current: Tensor, membranes: bool
+) -> tuple[Tensor, Tensor, SpikeStatistics | None]:
+    """Return spikes [B, T, F], their counts [B, F] and, of a neuron that has them, statistics."""
+    if membranes and hasattr(neuron, "observe"):
         spikes, statistics = neuron.observe(current)
-        return spikes, statistics.spike_counts
+        return spikes, statistics.spike_counts, statistics
     spikes = neuron(current)
-    return spikes, spikes.sum(1)
+    return spikes, spikes.sum(1), None

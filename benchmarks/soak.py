@@ -1,0 +1,99 @@
+"""A long run in one process: does memory, open files or time a round grow?
+
+`python benchmarks/soak.py --rounds 1000`. The federation is small and its rounds quick, so that
+what is kept or rewritten from round to round shows against them. Printed: resident memory fitted
+over the second half of the rounds, open files at the start and the end, the median time of a round
+in the first and in the last hundred, and the bytes of the run directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from flwr.app import Message
+
+from fnl.config import parse_config
+from fnl.data.federated import prepare
+from fnl.runtime.in_process import run_in_process
+
+SMALL = {
+    "run.checkpoint-every": 10,
+    "run.name": "soak",
+    "data.speakers": 10,
+    "data.clips-per-word": 2,
+    "data.clients": 10,
+    "data.partitioner": "iid",
+    "data.mel-bins": 8,
+    "data.frame-hop-ms": 100,
+    "model.hidden": "6",
+    "training.batch-size": 8,
+    "training.local-epochs": 0.5,
+    "coordination.candidates": 4,
+    "coordination.selected": 2,
+}
+
+
+class _Watch:
+    """Notes memory and open files of this process at every reply of a training round."""
+
+    def __init__(self) -> None:
+        self.memory: list[int] = []
+        self.files: list[int] = []
+
+    def __call__(self, reply: Message) -> None:
+        if reply.metadata.message_type == "train":
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.memory.append(pages * os.sysconf("SC_PAGE_SIZE"))
+            self.files.append(len(os.listdir("/proc/self/fd")))
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description="Memory, open files and time over many rounds.")
+    parser.add_argument("--rounds", type=int, default=1000)
+    rounds = parser.parse_args().rounds
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="fnl-soak-") as results:
+        config = parse_config(SMALL | {"run.rounds": rounds, "run.results-dir": results})
+        prepare(config, workers=1)
+        watch = _Watch()
+        run_in_process(
+            "server.app:app",
+            "clients.app:app",
+            clients=config.data.clients,
+            run_config=config.flat(),
+            on_reply=watch,
+            notify=lambda _: None,
+        )
+        path = Path(results) / "soak"
+        seconds = pl.read_parquet(path / "rounds.parquet")["seconds"].to_numpy()[1:]
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    _print(rounds, watch, seconds, size)
+
+
+def _print(rounds: int, watch: _Watch, seconds: np.ndarray, size: int) -> None:
+    memory = np.array(watch.memory) / 1e6
+    half = len(memory) // 2
+    per_reply = np.polyfit(np.arange(len(memory) - half), memory[half:], 1)[0]
+    slope = per_reply * len(memory) / rounds
+    part = min(100, rounds // 2)
+    first, last = np.median(seconds[:part]), np.median(seconds[-part:])
+    print(f"rounds {rounds}, {seconds.sum():.0f} s, run directory {size / 1e6:.2f} MB")
+    print(f"memory {memory[half]:.1f} MB half-way, {memory[-1]:.1f} MB at the end")
+    print(f"memory grows by {slope * 1e3:.2f} kB a round over the second half")
+    print(
+        f"open files {watch.files[0]} at first, {watch.files[-1]} at last, most {max(watch.files)}"
+    )
+    print(
+        f"round {first * 1e3:.1f} ms in the first {part}, {last * 1e3:.1f} ms in the last (median)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The gradients behind the first-order prediction of a client's rate shift: simulation only.
+
+What is computed here looks at raw gradients without clipping or noise, and no guarantee covers it.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
+from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan
+from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.snn.evaluation import EVALUATION_SEED
+from fnl.snn.network import SpikingNetwork, set_streams
+
+GRADIENT_BATCH = 32
+"""Clips whose gradients are written out at a time."""
+
+
+def predict_rate_shift(
+    network: SpikingNetwork,
+    clips: tuple[Tensor, Tensor],
+    plan: TrainingPlan,
+    mechanism: GaussianMechanism,
+    *,
+    stream: tuple[int, ...],
+) -> RateShift:
+    """Return how far `mechanism` will move the network's rate on `clips`, to first order.
+
+    Args:
+        network: the round's global model; its gradients are overwritten.
+        clips: features [n, T, F] and labels int64 [n] of the client.
+        plan: the steps of the round, by SGD.
+        mechanism: clipping and noise.
+        stream: (seed, round, partition) of what encoder and dropout draw in training.
+
+    Raises:
+        ValueError: if the optimizer is not SGD.
+    """
+    if plan.optimizer != "sgd":
+        raise ValueError(f"the prediction is for sgd, not for {plan.optimizer}")
+    features, labels = clips
+    gradient = rate_gradient(network, features)
+    set_streams(network, *stream)
+    projections = project(network, features, labels, gradient, plan.label_smoothing)
+    return first_order_shift(
+        projections,
+        clip_norm=mechanism.clip_norm,
+        clipping=mechanism.clipping,
+        noise_multiplier=mechanism.noise_multiplier,
+        expected_batch=plan.sample_rate * len(labels),
+        learning_rate=plan.learning_rate,
+        steps=plan.steps,
+        momentum=plan.momentum,
+    )
+
+
+def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
+    """Return ∇r of each trained parameter, r the network rate on `features`, by the surrogate.
+
+    The rate is that of `fnl.snn.evaluation.evaluate`: without dropout, with its encoding.
+    """
+    network.eval()
+    set_streams(network, EVALUATION_SEED)
+    trained = _trained(network)
+    total = [torch.zeros_like(parameter) for parameter in trained]
+    for batch in features.split(GRADIENT_BATCH):
+        trains = network.spike_trains(batch.float())
+        possible = sum(train.shape[2] for train in trains) * batch.shape[1] * len(features)
+        rate = torch.stack([train.sum() for train in trains]).sum() / possible
+        gradients = torch.autograd.grad(rate, trained, allow_unused=True)
+        # the read-out fires nothing: it has no gradient
+        total = [a if b is None else a + b for a, b in zip(total, gradients, strict=True)]
+    return total
+
+
+def project(
+    network: SpikingNetwork,
+    features: Tensor,
+    labels: Tensor,
+    direction: list[Tensor],
+    label_smoothing: float = 0.0,
+) -> ClipProjections:
+    """Return norms of the clips' loss gradients, and how far each goes along `direction`."""
+    network.train()
+    trained = _trained(network)
+    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    norms, along = [], []
+    try:
+        for rows in torch.arange(len(labels)).split(GRADIENT_BATCH):
+            with warnings.catch_warnings():
+                # inputs need no gradient, and Opacus' hooks do not mind
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                logits = module(features[rows].float())
+                F.cross_entropy(
+                    logits, labels[rows], reduction="sum", label_smoothing=label_smoothing
+                ).backward()
+            samples = [_sample(parameter, len(rows)) for parameter in trained]
+            norms.append(torch.stack([sample.norm(2, dim=1) for sample in samples], dim=1))
+            along.append(
+                torch.stack([s @ d.flatten() for s, d in zip(samples, direction, strict=True)], 1)
+            )
+            module.zero_grad(set_to_none=True)
+    finally:
+        module.remove_hooks()
+    length = torch.stack([part.double().norm() for part in direction]).norm()
+    return ClipProjections(_double(norms), _double(along), float(length))
+
+
+def _trained(network: SpikingNetwork) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _sample(parameter: torch.nn.Parameter, clips: int) -> Tensor:
+    """Return Opacus' per-clip gradients of a parameter, [B, size]."""
+    sample: Tensor = getattr(parameter, "grad_sample")  # noqa: B009 Opacus' own attribute
+    return sample.reshape(clips, -1)
+
+
+def _double(parts: list[Tensor]) -> np.ndarray:
+    return torch.cat(parts).double().numpy()

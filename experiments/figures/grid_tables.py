@@ -1,0 +1,153 @@
+"""A grid's directory as figures and reports need it: its cells, tables and runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from experiments.figures.levels import with_levels
+from experiments.figures.looks import short
+from fnl.errors import RunError
+from fnl.runtime.run_directory import FINISHED
+from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+
+_MANIFEST = "grid.json"
+SEED = "run.seed"
+_NEEDED = {
+    "cells": ("cell", "seed", "is_twin", "twin", "status", "run", "seconds"),
+    "results": ("cell", "seed", "round", "metric", "value"),
+    "summary": ("is_twin", "metric", "n", "mean", "se", "low", "high"),
+}
+_SCHEMAS: Mapping[str, Mapping[str, type[pl.DataType]]] = {
+    "rounds": ROUNDS,
+    "clients": CLIENTS,
+    "layers": LAYERS,
+}
+
+
+@dataclass(frozen=True)
+class GridTables:
+    """A grid's tables.
+
+    Attributes:
+        directory: where the grid lies.
+        cells: a row a cell, with `level` and `level_order` (see `with_levels`).
+        results: a row a (cell, round, metric), read when asked.
+        summary: a row a (configuration, metric), with `level` and `level_order`.
+        file: text of the grid file, where the directory has it.
+    """
+
+    directory: Path
+    cells: pl.DataFrame
+    results: pl.LazyFrame
+    summary: pl.DataFrame
+    file: str | None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Keys that are varied, without the seed."""
+        return tuple(key for key in self.cells.columns if "." in key and key != SEED)
+
+    @property
+    def finished(self) -> pl.DataFrame:
+        """Cells that ran to their end."""
+        return self.cells.filter(pl.col("status") == FINISHED)
+
+    def describe(self) -> tuple[str, ...]:
+        """Return what every figure says about its grid."""
+        finished, cells = self.finished.height, self.cells.height
+        seeds = self.cells["seed"].n_unique()
+        counts = {key: self.cells[key].drop_nulls().n_unique() for key in self.axes}
+        axes = ", ".join(f"{count} values of {short(key)}" for key, count in counts.items())
+        of = f"{finished} of {cells}" if finished < cells else f"{cells}"
+        many = "seed" if seeds == 1 else "seeds"
+        return (f"Grid {self.directory.name}: {of} cells of {seeds} {many}, {axes or 'no axis'}.",)
+
+    def scan(
+        self, table: str, columns: Sequence[str], cells: pl.DataFrame | None = None
+    ) -> pl.DataFrame:
+        """Read columns of the finished cells' `rounds`, `clients` or `layers`, and only those.
+
+        Args:
+            table: which.
+            columns: null where a run's table does not have them.
+            cells: only of these; default: all that finished.
+
+        Returns:
+            The columns, and of each row's cell `cell`, `seed`, `is_twin`, the axes and levels.
+        """
+        cells = self.finished if cells is None else cells
+        paths = {
+            str(path): cell
+            for cell, run in cells.select("cell", "run").iter_rows()
+            if (path := self.directory / run / f"{table}.parquet").is_file()
+        }
+        schema = {column: _SCHEMAS[table].get(column, pl.Float64) for column in columns}
+        if not paths:
+            return pl.DataFrame(schema=schema).join(cells.clear(), how="cross")
+        rows = pl.scan_parquet(
+            list(paths),
+            glob=False,
+            schema=schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
+            include_file_paths="path",
+        )
+        owners = pl.DataFrame({"path": list(paths), "cell": list(paths.values())})
+        about = cells.select("cell", "seed", "is_twin", *self.axes, "level", "level_order")
+        return (
+            rows.join(owners.lazy(), on="path").drop("path").join(about.lazy(), on="cell").collect()
+        )
+
+
+def is_grid(directory: Path) -> bool:
+    """Return whether `directory` is a grid's rather than a run's."""
+    return any((directory / name).is_file() for name in (_MANIFEST, "cells.parquet"))
+
+
+def read_grid(directory: Path) -> GridTables:
+    """Read a grid's directory.
+
+    Raises:
+        RunError: if a table is missing or lacks a column, or no cell has finished.
+    """
+    tables: dict[str, pl.DataFrame] = {}
+    for name, needed in _NEEDED.items():
+        path = directory / f"{name}.parquet"
+        if not path.is_file():
+            raise RunError(
+                f"the grid {directory} has no {path.name} yet: `fnl grid tables {directory}` "
+                "writes its tables"
+            )
+        try:
+            columns = pl.read_parquet_schema(path)
+            tables[name] = pl.DataFrame() if name == "results" else pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"cannot read the grid's table {path}: {reason}") from None
+        if missing := [column for column in needed if column not in columns]:
+            raise RunError(f"the grid's table {path} has no column {missing[0]!r}")
+    cells = with_levels(tables["cells"])
+    if not cells.filter(pl.col("status") == FINISHED).height:
+        raise RunError(f"no cell of the grid {directory} has finished: there is nothing to show")
+    return GridTables(
+        directory=directory.absolute(),
+        cells=cells,
+        results=pl.scan_parquet(directory / "results.parquet"),
+        summary=with_levels(tables["summary"]),
+        file=_grid_file(directory),
+    )
+
+
+def _grid_file(directory: Path) -> str | None:
+    try:
+        manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    source = manifest.get("source") if isinstance(manifest, dict) else None
+    return source if isinstance(source, str) else None

@@ -1,0 +1,72 @@
+"""Looks of ordered series: darker to lighter, so that their order shows without colour too."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from experiments.figure_style import Look
+
+MOST_SERIES = 6
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+SEQUENTIAL = "viridis"
+"""Of heat maps: lightness rises evenly, so it reads in grey."""
+WITHOUT_DP = "no DP"
+
+_LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
+    "-",
+    (0, (4, 1.5)),
+    (0, (1, 1.2)),
+    (0, (5, 1.2, 1, 1.2)),
+    (0, (8, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LIGHTEST = 0.82
+"""Of the colour map: lighter ones vanish on white."""
+
+
+def graded_looks(count: int) -> tuple[Look, ...]:
+    """Return `count` looks, dark to light, each with its own line style and marker.
+
+    Raises:
+        ValueError: if `count` is more than can be told apart.
+    """
+    if count > MOST_SERIES:
+        raise ValueError(f"{count} series cannot be told apart: at most {MOST_SERIES}")
+    shades = colormaps[SEQUENTIAL](np.linspace(0, _LIGHTEST, max(count, 2)))
+    return tuple(
+        Look(to_hex(shade), line, marker)
+        for shade, line, marker in zip(shades[:count], _LINES, _MARKERS, strict=False)
+    )
+
+
+def spread(levels: list[str], most: int = MOST_SERIES) -> list[str]:
+    """Return at most `most` of the ordered `levels`: first, last, and evenly between."""
+    if len(levels) <= most:
+        return levels
+    picked = np.unique(np.linspace(0, len(levels) - 1, most).round().astype(int))
+    return [levels[index] for index in picked]
+
+
+def levels_of(table: pl.DataFrame) -> list[str]:
+    """Return the privacy levels of a table with `level` and `level_order`, strictest first."""
+    return table.select("level", "level_order").unique().sort("level_order")["level"].to_list()
+
+
+def short(key: str) -> str:
+    """Return how an axis of a grid is called in a figure: ε and C, else the key's last part."""
+    known = {
+        "privacy.epsilon": "ε",
+        "privacy.clip-norm": "C",
+        "privacy.noise-multiplier": "σ",
+        "data.alpha": "α",
+    }
+    return known.get(key, key.rpartition(".")[2])
+
+
+def show(value: object) -> str:
+    """Return a value of an axis as short text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

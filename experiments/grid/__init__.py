@@ -1,0 +1,1 @@
+"""Grids: many runs from one file, their tables and their statistics."""

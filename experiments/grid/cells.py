@@ -1,0 +1,208 @@
+"""The cells of a grid: which runs a grid file asks for, each of them once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from experiments.grid.grid_file import GridFile, Partial, describe, same
+from fnl.config import Config, Scalar, parse_config
+from fnl.errors import ConfigError
+
+LARGEST_GRID = 100_000
+"""Cells of a product above which a grid is refused: a slip more likely than a wish."""
+
+AGAINST_THE_SHADOW = ("evaluation.shadow", "evaluation.floor", "evaluation.sensitivity")
+PATHS = ("data.root", "data.cache-dir")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+        id: name of its run directory, made from its configuration alone.
+        config: its configuration.
+        values: what it has for every varied key; None: without privacy the key means nothing.
+        is_twin: whether it is the non-private twin of another cell.
+        twin: id of its own non-private twin.
+    """
+
+    id: str
+    config: Config
+    values: Mapping[str, Scalar | None]
+    is_twin: bool = False
+    twin: str | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid, expanded.
+
+    Attributes:
+        name: name of its directory.
+        keys: the varied keys.
+        cells: every run, each once.
+        baseline: what cells are compared with.
+        repeated: cells of the file that are the same run as another, being without privacy.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    baseline: Mapping[str, Scalar]
+    repeated: int
+
+
+def expand(file: GridFile, path: Path) -> Grid:
+    """Return the cells of `file`, every configuration checked.
+
+    Args:
+        file: the grid file.
+        path: where it was read, for messages.
+
+    Raises:
+        ConfigError: naming the file, and the key or the cell that cannot be.
+    """
+    try:
+        points = _points(file)
+        cells, repeated = _cells(points, file)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return Grid(file.name, file.keys, tuple(cells.values()), file.baseline, repeated)
+
+
+def without_privacy(config: Config) -> Config:
+    """Return the non-private twin: privacy keys are at their defaults, as none has an effect.
+
+    What is measured against the shadow is left out: the twin's own updates are the shadow.
+    """
+    flat = {
+        key: value
+        for key, value in config.flat().items()
+        if not key.startswith("privacy.") and key not in AGAINST_THE_SHADOW
+    }
+    return parse_config(flat | {"privacy.mode": "none"})
+
+
+def _points(file: GridFile) -> list[Partial]:
+    """Return what every cell of the file lays over the base."""
+    axes = file.varied
+    size = math.prod(len(axis) for axis in axes)
+    if size > LARGEST_GRID:
+        raise ConfigError(f"the axes make {size} cells, more than {LARGEST_GRID}: take some away")
+    product = _product(axes)
+    for place, partial in enumerate(file.exclude):
+        if not any(_agrees(point, partial) for point in product):
+            raise ConfigError(f"exclude[{place}] ({describe(partial)}) is no cell of the grid")
+    points = [p for p in product if not any(_agrees(p, partial) for partial in file.exclude)]
+    for place, partial in enumerate(file.include):
+        points += _included(place, partial, axes, file, points)
+    if not points:
+        raise ConfigError(f"exclude leaves none of the {size} cells: take a line of it away")
+    return points
+
+
+def _included(
+    place: int,
+    partial: Partial,
+    axes: Sequence[Sequence[Partial]],
+    file: GridFile,
+    points: Sequence[Partial],
+) -> list[Partial]:
+    named, free = [], []
+    for axis in axes:
+        (named if axis[0].keys() & partial.keys() else free).append(axis)
+    for axis in named:
+        if missing := sorted(axis[0].keys() - partial.keys()):
+            raise ConfigError(
+                f"include[{place}] lacks {missing[0]}, which is varied together with what it names"
+            )
+    added = [point | partial for point in _product(free)]
+    for point in added:
+        for other, excluded in enumerate(file.exclude):
+            if _agrees(point, excluded):
+                raise ConfigError(
+                    f"include[{place}] ({describe(partial)}) clashes with exclude[{other}] "
+                    f"({describe(excluded)}): take one of them away"
+                )
+        if any(point.keys() == known.keys() and _agrees(known, point) for known in points):
+            raise ConfigError(
+                f"include[{place}] ({describe(partial)}) is in the grid already: take it away"
+            )
+    return added
+
+
+def _cells(points: Iterable[Partial], file: GridFile) -> tuple[dict[str, Cell], int]:
+    """Return the cells by id, twins among them, and how many points were another's run."""
+    cells: dict[str, Cell] = {}
+    said: dict[str, Partial] = {}
+    repeated = 0
+    for point in points:
+        config = _config(file.base | point)
+        cell = _cell(config if config.is_private else without_privacy(config), file.keys)
+        if cell.id not in cells:
+            cells[cell.id], said[cell.id] = cell, point
+            continue
+        earlier = said[cell.id]
+        if config.is_private or not _differ_in_privacy(point, earlier):
+            raise ConfigError(
+                f"two cells are the same run: {describe(earlier)} and {describe(point)}"
+            )
+        repeated += 1
+    if file.twins:
+        for cell in [cell for cell in cells.values() if cell.config.is_private]:
+            twin = _cell(without_privacy(cell.config), file.keys)
+            known = cells.get(twin.id, twin)
+            cells[twin.id] = replace(known, is_twin=True)
+            cells[cell.id] = replace(cell, twin=twin.id)
+    return cells, repeated
+
+
+def _cell(config: Config, keys: Iterable[str]) -> Cell:
+    flat = config.flat()
+    values = {key: None if _means_nothing(config, key) else flat[key] for key in keys}
+    privacy = config.privacy
+    if not config.is_private:
+        kind = "nonprivate"
+    elif privacy.noise_multiplier > 0:
+        kind = f"sigma{privacy.noise_multiplier:g}"
+    else:
+        kind = f"eps{privacy.epsilon:g}"
+    return Cell(f"{kind}-seed{config.run.seed}-{config.identity()[:12]}", config, values)
+
+
+def _means_nothing(config: Config, key: str) -> bool:
+    return not config.is_private and key.startswith("privacy.") and key != "privacy.mode"
+
+
+def _differ_in_privacy(one: Partial, other: Partial) -> bool:
+    """Return whether two points differ, and in privacy keys only."""
+    keys = [key for key in one.keys() | other.keys() if not same(one.get(key), other.get(key))]
+    return bool(keys) and all(key.startswith("privacy.") for key in keys)
+
+
+def _config(flat: Partial) -> Config:
+    absolute = dict(flat)
+    for key in PATHS:
+        value = absolute.get(key)
+        if isinstance(value, str) and value:  # other processes may have another working directory
+            absolute[key] = str(Path(value).expanduser().absolute())
+    return parse_config(absolute)
+
+
+def _product(axes: Iterable[Sequence[Partial]]) -> list[Partial]:
+    merged: list[Partial] = []
+    for choice in itertools.product(*axes):
+        point: Partial = {}
+        for partial in choice:
+            point |= partial
+        merged.append(point)
+    return merged
+
+
+def _agrees(point: Partial, partial: Partial) -> bool:
+    return all(key in point and same(point[key], value) for key, value in partial.items())

@@ -1,0 +1,256 @@
+"""A grid's directory: which cells it has, how each stands, and who works on it.
+
+<results-dir>/<grid name>/grid.json          the cells of the last grid file that was run
+                          cells/<cell id>/   a run directory a cell
+                          journal.jsonl      what each cell took
+                          cells.parquet, results.parquet, summary.parquet
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+
+from experiments.grid.cells import Cell, Grid
+from fnl.config import Config, Scalar, parse_config
+from fnl.errors import RunError
+from fnl.runtime.atomic import write_atomically
+from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
+
+PENDING, INTERRUPTED = "pending", "interrupted"
+"""Statuses that only a grid knows: not begun, and begun by a process that is no more."""
+
+CHECKPOINTS = 10
+"""Checkpoints of a cell whose grid file does not say how many rounds lie between two."""
+
+
+@dataclass(frozen=True)
+class KnownCell:
+    """A cell as `grid.json` records it; see `experiments.grid.cells.Cell`."""
+
+    id: str
+    seed: int
+    values: Mapping[str, Scalar | None]
+    is_twin: bool
+    twin: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Content of `grid.json`.
+
+    Attributes:
+        name: the grid's name.
+        keys: the varied keys.
+        baseline: what cells are compared with.
+        cells: the cells, in the order of the file.
+        source: text of the grid file.
+        overrides: what `--set` laid over its base.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    baseline: Mapping[str, Scalar]
+    cells: tuple[KnownCell, ...]
+    source: str
+    overrides: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a cell took: a line of `journal.jsonl`.
+
+    Attributes:
+        cell: its id.
+        started: when, in seconds since 1970.
+        seconds: wall time, with everything around the run.
+        cpu_seconds: time its worker computed.
+        peak_bytes: the most memory its worker has ever held.
+    """
+
+    cell: str
+    started: float
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+class GridDirectory:
+    """One grid's files. Reading needs no lock; whoever runs cells holds `locked`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cells = path / "cells"
+
+    @classmethod
+    def open(cls, path: Path) -> GridDirectory:
+        """Return an existing grid's directory.
+
+        Raises:
+            RunError: if it holds no grid.
+        """
+        if not (path / "grid.json").is_file():
+            raise RunError(
+                f"{path} is not a grid's directory: it has no grid.json; "
+                "give <results-dir>/<grid name> of a `fnl grid run`"
+            )
+        return cls(path.absolute())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other drivers away from this directory, which is made if need be.
+
+        Raises:
+            RunError: if another one is at work, or the place cannot be written.
+        """
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.path / ".driver.lock")
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise RunError(
+                    f"another `fnl grid run` is at work in {self.path}: wait for its end, "
+                    "or give another --results-dir"
+                ) from None
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(f"cannot write to {self.path}: {reason}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether some `fnl grid run` holds the lock now."""
+        path = self.path / ".driver.lock"
+        if not path.exists():
+            return False
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        except OSError:  # a directory one may only read: somebody else's, as it stands
+            return False
+        lock.release()
+        return False
+
+    def write_manifest(self, grid: Grid, source: str, overrides: Mapping[str, Scalar]) -> None:
+        """Record the grid's cells.
+
+        Raises:
+            RunError: if the disk does not take it.
+        """
+        cells = [
+            KnownCell(cell.id, cell.config.run.seed, cell.values, cell.is_twin, cell.twin)
+            for cell in grid.cells
+        ]
+        self.write(
+            Manifest(grid.name, grid.keys, grid.baseline, tuple(cells), source, dict(overrides))
+        )
+
+    def write(self, manifest: Manifest) -> None:
+        """Put `manifest` in place of `grid.json`.
+
+        Raises:
+            RunError: if the disk does not take it.
+        """
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+        try:
+            write_atomically(self.path / "grid.json", lambda path: _write_text(path, text))
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+
+    def manifest(self) -> Manifest:
+        """Return what `grid.json` records.
+
+        Raises:
+            RunError: if it is not a grid's record.
+        """
+        path = self.path / "grid.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return Manifest(
+                name=content["name"],
+                keys=tuple(content["keys"]),
+                baseline=content["baseline"],
+                cells=tuple(KnownCell(**cell) for cell in content["cells"]),
+                source=content["source"],
+                overrides=content["overrides"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} is not a grid's record: {error}") from None
+
+    def record(self, cell: str) -> dict[str, object] | None:
+        """Return a cell's `run.json`; None if it has not begun."""
+        try:
+            return read_run(self.cells / cell)
+        except RunError:
+            return None
+
+    @staticmethod
+    def standing(record: Mapping[str, object] | None, *, driven: bool) -> str:
+        """Return how a cell stands: pending, running, interrupted, finished or failed.
+
+        Args:
+            record: its `run.json`.
+            driven: whether a driver is at work: without one, nothing runs.
+        """
+        if record is None:
+            return PENDING
+        if record["status"] == RUNNING and not driven:
+            return INTERRUPTED
+        return str(record["status"])
+
+    def finished(self, cells: Sequence[Cell]) -> set[str]:
+        """Return the ids of those cells that need not be run any more."""
+        records = ((cell.id, self.record(cell.id)) for cell in cells)
+        return {cell for cell, record in records if record and record["status"] == FINISHED}
+
+    def config_to_run(self, cell: Cell) -> Config:
+        """Return a cell's configuration with its place in this directory, and with checkpoints."""
+        run = cell.config.run
+        place = {
+            "run.name": cell.id,
+            "run.results-dir": str(self.cells),
+            "run.checkpoint-every": run.checkpoint_every or max(1, run.rounds // CHECKPOINTS),
+        }
+        return parse_config(cell.config.flat() | place)
+
+    def note(self, taken: Taken) -> None:
+        """Append to the journal what a cell took.
+
+        Raises:
+            RunError: if the disk does not take it.
+        """
+        try:
+            with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(asdict(taken)) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+
+    def journal(self) -> dict[str, Taken]:
+        """Return what cells took, the last time each was run."""
+        try:
+            lines = (self.path / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return {}
+        taken = {}
+        for line in lines:
+            try:
+                one = Taken(**json.loads(line))
+            except (ValueError, TypeError):  # the line that a killed driver was writing
+                continue
+            taken[one.cell] = one
+        return taken
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

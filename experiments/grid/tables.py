@@ -1,0 +1,107 @@
+"""A grid's tables: `cells.parquet`, `results.parquet`, `summary.parquet`.
+
+| table | a row is | columns |
+|---|---|---|
+| cells | a run | cell, seed, a column a varied key, is_twin, twin, status, run, seconds |
+| results | a metric in a round of a finished cell | cell, seed, round, metric, value |
+| summary | a metric of a setting | see `experiments.grid.summary` |
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from experiments.grid.directory import GridDirectory, Manifest
+from experiments.grid.summary import summarise
+from fnl.errors import RunError
+from fnl.runtime.atomic import write_atomically
+from fnl.runtime.run_directory import FINISHED
+from fnl.runtime.tables import ROUNDS
+
+_SCHEMA = pl.Schema(ROUNDS)
+METRICS = tuple(name for name, dtype in _SCHEMA.items() if name != "round" and dtype.is_numeric())
+"""Columns of `rounds.parquet` that are numbers."""
+
+
+def write_tables(directory: GridDirectory) -> None:
+    """Write all three tables from what the cells' directories hold now.
+
+    Raises:
+        RunError: if a cell's table cannot be read, or the disk does not take the grid's.
+    """
+    manifest = directory.manifest()
+    cells = cell_table(directory, manifest)
+    results = directory.path / "results.parquet"
+    try:
+        write_atomically(directory.path / "cells.parquet", cells.write_parquet)
+        lazy = result_table(directory, cells)
+        write_atomically(results, lazy.sink_parquet)
+        summary = summarise(cells, last_values(pl.scan_parquet(results)), manifest)
+        write_atomically(directory.path / "summary.parquet", summary.write_parquet)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunError(f"cannot write the tables of {directory.path}: {reason}") from error
+
+
+def cell_table(directory: GridDirectory, manifest: Manifest) -> pl.DataFrame:
+    """Return a row a cell, in the order of the grid file."""
+    driven = directory.is_driven
+    journal = directory.journal()
+    rows = []
+    for cell in manifest.cells:
+        record = directory.record(cell.id)
+        taken = journal.get(cell.id)
+        rows.append(
+            {
+                "cell": cell.id,
+                "seed": cell.seed,
+                **{key: cell.values[key] for key in manifest.keys},
+                "is_twin": cell.is_twin,
+                "twin": cell.twin,
+                "status": directory.standing(record, driven=driven),
+                "run": f"cells/{cell.id}",
+                "seconds": taken.seconds if taken else (record or {}).get("seconds"),
+            }
+        )
+    fixed = {"twin": pl.String, "seconds": pl.Float64}
+    return pl.DataFrame(rows, schema_overrides=fixed, infer_schema_length=None)
+
+
+def result_table(directory: GridDirectory, cells: pl.DataFrame) -> pl.LazyFrame:
+    """Return cell, seed, round, metric and value of all finished cells, nothing read yet.
+
+    Values that do not apply have no row. Cells of an earlier version may lack columns.
+    """
+    finished = cells.filter(status=FINISHED).select("cell", "seed", "run")
+    if finished.is_empty():
+        schema = {"cell": pl.String, "seed": pl.Int64, "round": pl.Int64}
+        return pl.LazyFrame(schema=schema | {"metric": pl.String, "value": pl.Float64})
+    files = [str(directory.path / run / "rounds.parquet") for run in finished["run"]]
+    owners = finished.select("cell", "seed", path=pl.Series(files)).lazy()
+    rounds = pl.scan_parquet(
+        files,
+        glob=False,
+        schema=_SCHEMA,
+        include_file_paths="path",
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
+    )
+    return (
+        rounds.with_columns(pl.col(METRICS).cast(pl.Float64))
+        .unpivot(METRICS, index=["path", "round"], variable_name="metric")
+        .drop_nulls("value")
+        .join(owners, on="path")
+        .select("cell", "seed", "round", "metric", "value")
+    )
+
+
+def last_values(results: pl.LazyFrame) -> pl.DataFrame:
+    """Return cell, metric and value after each cell's last round."""
+    last = results.group_by("cell").agg(pl.col("round").max())
+    return (
+        results.join(last, on=["cell", "round"])
+        .select("cell", "metric", "value")
+        .sort("cell", "metric")
+        .collect(engine="streaming")
+    )

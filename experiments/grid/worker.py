@@ -1,0 +1,170 @@
+"""What a Ray worker does: run one cell from wherever it stands to its end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from experiments.grid.directory import Taken
+from experiments.grid.estimate import Measurement, measure_run
+from fnl.config import Config, Scalar, parse_config
+from fnl.errors import RunError
+from fnl.runtime.in_process import run_in_process
+from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory, read_run
+from fnl.runtime.run_record import timestamp, write_record
+
+SERVER_APP = "server.app:app"
+CLIENT_APP = "clients.app:app"
+LOCK_SECONDS = 120.0
+"""How long a cell waits for a worker of a killed driver to let go of it."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes:
+        taken: what it took.
+        error: why it failed; None: it is finished.
+        stops_the_grid: whether every other cell would fail for the same reason: no room on disk.
+    """
+
+    taken: Taken
+    error: str | None = None
+    stops_the_grid: bool = False
+
+
+def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
+    """Run the cell with this configuration; its run directory tells how it ended.
+
+    A finished cell is left as it is; one that was begun goes on from its last checkpoint.
+    """
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    at, started, cpu_started = time.time(), time.perf_counter(), time.process_time()
+    config = parse_config(flat)
+    error: BaseException | None = None
+    try:
+        with _held(config):
+            _run(config)
+    except Exception as caught:
+        error = caught
+    taken = Taken(
+        cell=config.run.name,
+        started=at,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=time.process_time() - cpu_started,
+        peak_bytes=_peak_bytes(),
+    )
+    if error is None:
+        return Outcome(taken)
+    if no_room(error):
+        return Outcome(taken, _line(error), stops_the_grid=True)
+    return Outcome(taken, _line(error))
+
+
+def record_failure(config: Config, reason: str) -> None:
+    """Mark a cell as failed whose run could not do so itself."""
+    path = Path(config.run.results_dir) / config.run.name
+    try:
+        record = read_run(path)
+    except RunError:
+        RunDirectory.create(config, engine="in-process", facts={}).fail(reason)
+        return
+    if record["status"] == RUNNING:
+        write_record(path, record | {"status": FAILED, "error": reason, "finished": timestamp()})
+
+
+def calibrate(flat: Mapping[str, Scalar]) -> Measurement:
+    """Run one round of two candidates of a cell, away from its directory, and time it."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as results:
+        few = min(2, int(flat["coordination.candidates"]))
+        short = {
+            "run.rounds": 1,
+            "run.name": "calibration",
+            "run.results-dir": results,
+            "coordination.candidates": few,
+            "coordination.selected": min(few, int(flat["coordination.selected"])),
+            "evaluation.every": 1,
+        }
+        config = parse_config({**flat, **short})
+        _start(config)
+        return measure_run(Path(results) / "calibration", config, _peak_bytes())
+
+
+def warm_up() -> None:
+    """Import what cells need, while another worker calibrates."""
+    import clients.app  # noqa: F401, PLC0415 the import is the point
+    import server.app  # noqa: F401, PLC0415 the import is the point
+
+
+def no_room(error: BaseException) -> bool:
+    """Return whether an error, or what it came of, is a disk that takes no more."""
+    return any(
+        getattr(link, "errno", None) in _NO_ROOM or "No space left on device" in str(link)
+        for link in _chain(error)
+    )
+
+
+def _run(config: Config) -> None:
+    path = Path(config.run.results_dir) / config.run.name
+    if _is_finished(path):
+        return
+    try:
+        _start(config)
+    except Exception as error:
+        if not no_room(error):
+            record_failure(config, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        return read_run(path)["status"] == FINISHED
+    except RunError:
+        return False
+
+
+def _start(config: Config) -> None:
+    run_in_process(
+        SERVER_APP,
+        CLIENT_APP,
+        clients=config.data.clients,
+        run_config=config.flat(),
+        workers=1,
+        notify=lambda _: None,
+    )
+
+
+def _held(config: Config) -> filelock.BaseFileLock:
+    """Return the cell's lock: a killed driver's workers live on for a moment."""
+    folder = Path(config.run.results_dir).parent / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(folder / f"{config.run.name}.lock", timeout=LOCK_SECONDS)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,1 @@
+"""`fnl report`: one HTML page about a run or a grid that needs nothing beside itself."""

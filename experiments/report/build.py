@@ -1,0 +1,165 @@
+"""The reports of a run and of a grid, from their directories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.figures.catalogue import draw_all
+from experiments.figures.grid_tables import GridTables, is_grid, read_grid
+from experiments.figures.of_grid import of_grid, strictest
+from experiments.figures.of_run import features_of, of_clients, over_rounds
+from experiments.report.findings_grid import findings_of_grid
+from experiments.report.findings_run import findings_of_run
+from experiments.report.page import Report, render
+from experiments.report.record import (
+    configuration_of,
+    duration,
+    guarantee_of,
+    run_command,
+    versions_of,
+)
+from experiments.report.tables import tables_of_grid, tables_of_run
+from experiments.run_tables import RunTables, read_tables
+from fnl.errors import RunError
+from fnl.runtime.atomic import write_atomically
+from fnl.runtime.run_directory import FINISHED, read_run
+
+
+def write_report(directory: Path, path: Path) -> Path:
+    """Write the report of a run or a grid as one HTML file and return its path.
+
+    Raises:
+        RunError: if `directory` is neither, has nothing to show, or `path` cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report = report_of_grid(directory) if is_grid(directory) else report_of_run(directory)
+        text = render(report)
+        write_atomically(path, lambda temporary: _write(temporary, text))
+    except OSError as error:
+        raise RunError(f"cannot write the report {path}: {error.strerror}") from None
+    return path
+
+
+def report_of_run(directory: Path) -> Report:
+    """Return the report of a run, whatever its status.
+
+    Raises:
+        RunError: if it is not a run directory or no round is in it.
+    """
+    run, record = read_tables(directory), read_run(directory)
+    drawn, gaps = draw_all([*over_rounds(run), *of_clients(run, directory, features_of(record))])
+    engine = str(record.get("engine", ""))
+    return Report(
+        title=directory.absolute().name,
+        kind="run",
+        status=_status(run, record),
+        troubled=run.status != FINISHED,
+        facts=_facts(run, record),
+        findings=findings_of_run(run),
+        figures=drawn,
+        gaps=gaps,
+        tables=tables_of_run(run),
+        guarantee=guarantee_of(record),
+        commands=[run_command(run.config, engine), f"fnl report {directory.name}"],
+        notes=_notes(run, record),
+        configuration=configuration_of(run.config),
+    )
+
+
+def report_of_grid(directory: Path) -> Report:
+    """Return the report of a grid; cells that failed or are missing are said to be.
+
+    Raises:
+        RunError: if a table is missing or no cell has finished.
+    """
+    grid = read_grid(directory)
+    drawn, gaps = draw_all(of_grid(grid))
+    cell = strictest(grid)
+    record = read_run(grid.directory / str(cell["run"]))
+    run = read_tables(grid.directory / str(cell["run"]))
+    total, finished = grid.cells.height, grid.finished.height
+    guarantee = {
+        "Of which cell": [f"{cell['cell']} ({cell['level']}); every cell's own is in its run.json"]
+    }
+    return Report(
+        title=grid.directory.name,
+        kind="grid",
+        status=f"{finished} of {total} cells finished",
+        troubled=finished < total,
+        facts=_grid_facts(grid, run, record),
+        findings=findings_of_grid(grid),
+        figures=drawn,
+        gaps=gaps,
+        tables=tables_of_grid(grid),
+        guarantee=guarantee | guarantee_of(record),
+        commands=["fnl grid run GRID.toml", f"fnl report {grid.directory.name}"],
+        notes=["The same command goes on where a grid stopped and runs no finished cell again."],
+        files={} if grid.file is None else {"GRID.toml": grid.file},
+    )
+
+
+def _status(run: RunTables, record: Mapping[str, object]) -> str:
+    last = run.rounds["round"].max()
+    rounds = f"{last} of {run.config.run.rounds} rounds"
+    error = record.get("error")
+    return f"{run.status}, {rounds}" + (f": {error}" if error else "")
+
+
+def _facts(run: RunTables, record: Mapping[str, object]) -> dict[str, str]:
+    config = run.config
+    kind = " (synthetic clips)" if run.synthetic else ""
+    coordination = config.coordination
+    private = config.is_private
+    return {
+        "Corpus": f"{config.data.corpus}{kind}, {run.labels} labels, "
+        f"{run.evaluation_clips} {config.evaluation.split} clips",
+        "Clients": f"{config.data.clients}, split by {config.data.partitioner}",
+        "Network": f"{config.model.network}, {config.model.neuron} neurons, "
+        f"hidden {config.model.hidden}",
+        "Privacy": f"{config.privacy.mode} level, C = {config.privacy.clip_norm:g}, "
+        f"δ = {config.privacy.delta:g}"
+        if private
+        else "none",
+        "Coordination": f"{coordination.selected} of {coordination.candidates} candidates by "
+        f"{coordination.selection}, {coordination.aggregation} aggregation",
+        "Seed": str(config.run.seed),
+        "Engine": str(record.get("engine", "not recorded")),
+        "Started": str(record.get("started", "not recorded")),
+        "Took": duration(record.get("seconds")),
+        "Versions": versions_of(record),
+    }
+
+
+def _grid_facts(grid: GridTables, run: RunTables, record: Mapping[str, object]) -> dict[str, str]:
+    facts = _facts(run, record)
+    axes = {key: grid.cells[key].drop_nulls().unique().sort().to_list() for key in grid.axes}
+    varied = {key: ", ".join(f"{value}" for value in values) for key, values in axes.items()}
+    seeds = grid.cells["seed"].unique().sort().to_list()
+    took = grid.cells["seconds"].sum()
+    kept = ("Corpus", "Clients", "Network", "Coordination", "Engine", "Versions")
+    return {
+        "Varied": "; ".join(f"{key}: {values}" for key, values in varied.items()) or "nothing",
+        "Seeds": ", ".join(map(str, seeds)),
+        "Time of all cells": duration(took),
+        **{name: facts[name] for name in kept},
+        "Note": "what is not varied, as in every cell; what is varied, as in the first",
+    }
+
+
+def _notes(run: RunTables, record: Mapping[str, object]) -> list[str]:
+    if run.config.is_private and run.config.privacy.secure_noise:
+        notes = ["Its noise is cryptographic and kept nowhere: the command gives another model."]
+    else:
+        notes = [
+            "With the same versions on the same kind of machine this gives the same model, bit for "
+            "bit, in process and in Flower's simulation."
+        ]
+    if sha := record.get("model_sha256"):
+        notes.append(f"Its SHA-256: {sha}.")
+    return notes
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

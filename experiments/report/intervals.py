@@ -1,0 +1,76 @@
+"""Intervals of the numbers that a report states."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def show(self, form: str = ".3f", *, scale: float = 1.0, unit: str = "") -> str:
+        """Return e.g. "0.231 (95 % interval 0.190 to 0.275)"."""
+        value, low, high = (number(x * scale, form) for x in (self.value, self.low, self.high))
+        return f"{value}{unit} (95 % interval {low} to {high}{unit})"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def number(value: float, form: str = ".3f") -> str:
+    """Return a number as text with a minus sign, and never a negative zero."""
+    text = f"{value:{form}}"
+    if text.lstrip("+-").strip("0.") == "":
+        text = text.lstrip("-")
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def wilson(successes: float, trials: int) -> Estimate:
+    """Return a share and Wilson's score interval (Wilson 1927).
+
+    Raises:
+        ValueError: if there are no trials.
+    """
+    if trials < 1:
+        raise ValueError("a share of no trials has no interval")
+    interval = stats.binomtest(round(successes), trials).proportion_ci(0.95, method="wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def mean_over_rounds(values: NDArray[np.float64], rounds: NDArray[np.int64]) -> Estimate | None:
+    """Return the mean of `values` [n] and Student's t interval over the means of the rounds [n].
+
+    Values within a round share a global model and are not independent, so a round counts once. The
+    interval takes the rounds of a run as independent and is of this run: of no other seed.
+
+    Returns:
+        None if there are fewer than two rounds.
+    """
+    names, index = np.unique(rounds, return_inverse=True)
+    if len(names) < 2:
+        return None
+    means = np.bincount(index, weights=values) / np.bincount(index)
+    mean, error = float(means.mean()), float(stats.sem(means))
+    if error == 0:
+        return Estimate(mean, mean, mean)
+    low, high = stats.t.interval(0.95, len(means) - 1, mean, error)
+    return Estimate(mean, float(low), float(high))
+
+
+def probability(value: float | None) -> str:
+    """Return a p-value as text."""
+    if value is None or math.isnan(value):
+        return "no p-value"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

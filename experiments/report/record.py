@@ -1,0 +1,81 @@
+"""What a run's record says about how it was made and what it guarantees, as text."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+
+from fnl.config import Config
+
+_NOT_REPEATED = ("run.name", "run.results-dir", "data.cache-dir")
+_NAMES = {
+    "unit": "Protected unit",
+    "guarantee": "Guarantee",
+    "caveat": "Caveat",
+    "noise": "Noise",
+    "outside_guarantee": "Outside the guarantee",
+    "shadows": "Shadows",
+}
+
+
+def guarantee_of(record: Mapping[str, object]) -> dict[str, list[str]]:
+    """Return the entry `privacy` of a run's record: name and statements."""
+    privacy = record.get("privacy")
+    if not isinstance(privacy, Mapping) or not privacy:
+        return {"Guarantee": ["none is recorded: take the run as not private"]}
+    return {
+        _NAMES.get(str(key), str(key).replace("_", " ").capitalize()): _statements(value)
+        for key, value in privacy.items()
+        if value not in (None, [], "")
+    }
+
+
+def versions_of(record: Mapping[str, object]) -> str:
+    """Return package versions as one line."""
+    versions = record.get("versions")
+    if not isinstance(versions, Mapping):
+        return "not recorded"
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def configuration_of(config: Config) -> list[tuple[str, str, bool]]:
+    """Return each key, its value, and whether it differs from the default."""
+    default = Config().flat()
+    return [(key, _shown(value), value != default[key]) for key, value in config.flat().items()]
+
+
+def run_command(config: Config, engine: str) -> str:
+    """Return the command that runs this configuration again."""
+    settings = [
+        f"--set {shlex.quote(f'{key}={value}')}"
+        for key, value, differs in configuration_of(config)
+        if differs and key not in _NOT_REPEATED
+    ]
+    flower = ["--engine flower"] if "flower" in engine else []
+    return " \\\n    ".join(["fnl run", *flower, *settings])
+
+
+def duration(seconds: object) -> str:
+    """Return seconds as text."""
+    if not isinstance(seconds, int | float):
+        return "not recorded"
+    minutes, rest = divmod(float(seconds), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+
+
+def _statements(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Sequence):
+        return [item if isinstance(item, str) else json.dumps(item) for item in value]
+    if isinstance(value, Mapping):
+        return [f"{name}: {_shown(item)}" for name, item in value.items()]
+    return [_shown(value)]
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,131 @@
+"""From a budget (ε, δ) for the whole run to the noise of each client.
+
+A client's gradients and its releases of rates are one ledger. The rates get the noise at which
+they alone would cost their share of ε; the gradients get the least noise at which both together
+cost no more than ε. Composed, both cost less than the sum of their parts, so the gradients gain
+what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fnl.privacy.ledger import Ledger, Spend, calibrate
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one client will do with its clips over the whole run; all of it is public.
+
+    Attributes:
+        sample_rate: q of its mini-batches.
+        steps: mini-batches in a round.
+        rounds: rounds in which it is asked.
+        delta: the δ at which its ε is stated.
+    """
+
+    sample_rate: float
+    steps: int
+    rounds: int
+    delta: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise multipliers of a client.
+
+    Attributes:
+        gradients: σ.
+        rates: σ_r; None where no rates are released.
+    """
+
+    gradients: float
+    rates: float | None = None
+
+    def round_of(self, work: Workload) -> tuple[Spend, ...]:
+        """Return what one round costs."""
+        steps = Spend(self.gradients, work.sample_rate, work.steps)
+        return (steps,) if self.rates is None else (steps, Spend(self.rates, 1.0, 1))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a client may spend over the whole run.
+
+    Attributes:
+        epsilon: ε of everything together.
+        rate_epsilon: ε at which the releases of rates alone are set; 0: no rates are released.
+        accountant: "rdp" or "prv".
+    """
+
+    epsilon: float
+    rate_epsilon: float = 0.0
+    accountant: str = "rdp"
+
+    def noise_of(self, work: Workload) -> Noise:
+        """Return the least noise that keeps this client's budget (`uniform-epsilon`).
+
+        Raises:
+            ConfigError: if no noise does.
+        """
+        rates = self.rate_noise(work)
+        return Noise(self._gradient_noise(work, rates), rates)
+
+    def noise_of_all(self, works: Sequence[Workload]) -> Noise:
+        """Return the least noise that keeps every client's budget (`uniform-noise`).
+
+        Clients that are never asked have no say.
+
+        Raises:
+            ConfigError: if no noise does.
+            ValueError: if no client is ever asked.
+        """
+        asked = sorted({work for work in works if work.rounds}, key=repr)
+        if not asked:
+            raise ValueError("no client is ever asked: there is nothing to set the noise for")
+        shares = [noise for work in asked if (noise := self.rate_noise(work)) is not None]
+        rates = max(shares, default=None)
+        gradients = self._gradient_noise(asked[0], rates)
+        for work in asked[1:]:
+            ahead = [Spend(gradients, work.sample_rate, work.steps * work.rounds)]
+            ahead += _releases(work, rates)
+            if Ledger().would_exceed(
+                self.epsilon, ahead, delta=work.delta, accountant=self.accountant
+            ):
+                gradients = self._gradient_noise(work, rates)
+        return Noise(gradients, rates)
+
+    def rate_noise(self, work: Workload) -> float | None:
+        """Return σ_r of this client; None where no rates are released."""
+        if not self.rate_epsilon:
+            return None
+        return calibrate(
+            epsilon=self.rate_epsilon,
+            delta=work.delta,
+            sample_rate=1.0,
+            steps=work.rounds,
+            accountant=self.accountant,
+        )
+
+    def _gradient_noise(self, work: Workload, rates: float | None) -> float:
+        return calibrate(
+            epsilon=self.epsilon,
+            delta=work.delta,
+            sample_rate=work.sample_rate,
+            steps=work.steps * work.rounds,
+            accountant=self.accountant,
+            beside=_releases(work, rates),
+        )
+
+
+def _releases(work: Workload, rates: float | None) -> tuple[Spend, ...]:
+    return () if rates is None else (Spend(rates, 1.0, work.rounds),)
+
+
+def delta_of(configured: float, clips: int) -> float:
+    """Return the δ of a client with `clips` clips: as configured, or n^-1.1 where that is 0.
+
+    A mechanism that publishes one clip in n whole is (0, 1/n)-DP: δ says something below 1/n only.
+    """
+    return configured or min(clips**-1.1, 0.5)

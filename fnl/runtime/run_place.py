@@ -1,0 +1,118 @@
+"""Where a run's directory is, and whether a run of that name may go on there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fnl.config import Config, parse_config
+from fnl.errors import RunError
+from fnl.runtime.run_lock import is_locked
+from fnl.runtime.run_record import FINISHED, read_run
+
+
+def run_path(config: Config) -> Path | None:
+    """Return the directory that `run.name` names; None without a name."""
+    return _results(config) / config.run.name if config.run.name else None
+
+
+def check_name(config: Config) -> None:
+    """Refuse, before any work, a `run.name` that is taken by a run that cannot be resumed.
+
+    Raises:
+        RunError: saying why, as `check_resumable`; also if it is still running.
+    """
+    path = run_path(config)
+    if path is None or not (path / "run.json").exists():
+        return
+    check_resumable(path, config)
+    if is_locked(path):
+        raise RunError(f"the run {path} is still running: choose another run.name")
+
+
+def check_resumable(path: Path, config: Config) -> dict[str, object]:
+    """Return the record of the run in `path`, if `config` can go on with it.
+
+    Raises:
+        RunError: if it is no run, finished, or of another configuration.
+    """
+    record = read_run(path)
+    if record.get("identity") != config.identity():
+        raise RunError(
+            f"the run {path} exists already with another configuration"
+            f"{_difference(record, config)}: choose another run.name or remove it"
+        )
+    if record["status"] == FINISHED:
+        raise RunError(f"the run {path} is finished: choose another run.name or remove it")
+    return record
+
+
+def config_of(path: Path) -> Config:
+    """Return the configuration of the run in `path`, to go on there.
+
+    Raises:
+        RunError: if it is no run directory.
+        ConfigError: if its configuration is none of this version.
+    """
+    path = path.expanduser().absolute()
+    flat = read_run(path).get("config")
+    if not isinstance(flat, dict):
+        raise RunError(f"{path} is not a run directory: run.json has no configuration")
+    return parse_config(flat | {"run.name": path.name, "run.results-dir": str(path.parent)})
+
+
+def new_directory(config: Config) -> Path:
+    """Make an empty directory for a run and return it.
+
+    Raises:
+        RunError: if the name is taken or the place cannot be written.
+    """
+    results = _results(config)
+    path = results / (config.run.name or _automatic_name(config))
+    first, attempt = path, 1
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                if config.run.name:
+                    return _abandoned(path)
+                attempt += 1
+                path = first.with_name(f"{first.name}-{attempt}")
+            else:
+                return path
+    except OSError as error:
+        raise RunError(f"cannot write to run.results-dir {results}: {error.strerror}") from None
+
+
+def _abandoned(path: Path) -> Path:
+    """Return `path` if a run was killed there before it wrote anything."""
+    if not path.is_dir() or any(
+        file.name != "run.lock" and not file.name.startswith(".run.json.")
+        for file in path.iterdir()
+    ):
+        raise RunError(f"the run {path} exists already: choose another run.name or remove it")
+    return path
+
+
+def _results(config: Config) -> Path:
+    return Path(config.run.results_dir).expanduser().absolute()
+
+
+def _automatic_name(config: Config) -> str:
+    privacy = f"eps{config.privacy.epsilon:g}" if config.is_private else "nonprivate"
+    if config.is_client_private:
+        budget = f"client-eps{config.privacy.client_epsilon:g}"
+        privacy = f"{privacy}-{budget}" if config.is_private else budget
+    return f"{config.data.corpus}-{privacy}-seed{config.run.seed}-{config.identity()[:6]}"
+
+
+def _difference(record: dict[str, object], config: Config) -> str:
+    """Return the first key in which a run's configuration is another, for a message."""
+    theirs, free = record.get("config"), config.without_effect()
+    if not isinstance(theirs, dict):
+        return ""
+    for key, value in config.flat().items():
+        if key not in free and theirs.get(key) != value:
+            return f" ({key} = {theirs.get(key, 'unknown')!r}, not {value!r})"
+    return ""

@@ -1,0 +1,60 @@
+"""A run's tables while they grow: columns in memory, Parquet files on the disk."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import polars as pl
+
+from fnl.runtime.atomic import write_atomically
+from fnl.runtime.journal import Row, Rows
+from fnl.runtime.tables import CLIENTS, FAULTS, LAYERS, ROUNDS
+
+TABLES = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS, "faults": FAULTS}
+FLUSH_SHARE = 0.05
+"""At most this share of a run's time goes into rewriting its tables."""
+
+
+class TableFiles:
+    """Collects rows and rewrites `<table>.parquet` in a run directory, now and then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tables = {name: pl.DataFrame(schema=schema) for name, schema in TABLES.items()}
+        self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
+        self._next_flush = 0.0
+
+    def add(self, rows: Rows) -> None:
+        """Add one round's rows.
+
+        Raises:
+            ValueError: if a row has a column that its table has not.
+        """
+        for name, added in rows.items():
+            for row in added:
+                if unknown := row.keys() - TABLES[name].keys():
+                    raise ValueError(f"{name} has no column {sorted(unknown)}")
+        for name, added in rows.items():
+            self._rows[name].extend(added)
+
+    def table(self, name: str) -> pl.DataFrame:
+        """Return all rows of the table `name`."""
+        if self._rows[name]:
+            new = pl.DataFrame(self._rows[name], schema=TABLES[name])
+            self._rows[name] = []
+            self._tables[name] = pl.concat([self._tables[name], new], rechunk=True)
+        return self._tables[name]
+
+    def flush_in_time(self) -> None:
+        """Write the tables unless that would take more than `FLUSH_SHARE` of the time."""
+        if time.perf_counter() >= self._next_flush:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all tables."""
+        started = time.perf_counter()
+        for name in TABLES:
+            write_atomically(self._path / f"{name}.parquet", self.table(name).write_parquet)
+        ended = time.perf_counter()
+        self._next_flush = ended + (ended - started) / FLUSH_SHARE

@@ -1,0 +1,154 @@
+"""Worker processes that compute clients' replies, and that outlive a client that hangs or dies."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.supercore.task_identity import TaskIdentity
+
+from fnl.runtime.memory import keep_freed_memory
+
+SERVER_NODE = 1
+RUN_ID = 1
+
+Computed = tuple[Message, RecordDict]
+"""A client's reply, and what it keeps for its next message."""
+
+
+class WorkerPool:
+    """Processes that each hold the ClientApp.
+
+    Args:
+        workers: number of processes.
+        client_app: import path of the ClientApp, "module:attribute".
+    """
+
+    def __init__(self, workers: int, client_app: str) -> None:
+        self._workers = workers
+        self._client_app = client_app
+        self._pool = self._start()
+
+    def compute(
+        self, tasks: Sequence[tuple[Message, Context]], timeout: float | None
+    ) -> Iterator[tuple[Message, Computed]]:
+        """Yield each message with what came of it, in order.
+
+        A client that takes longer than `timeout` seconds, counted from when the processes have
+        started, is left out and its process ended. One whose process dies has an error for a reply.
+        """
+        wait(self._loading)  # a start that takes long is no client's fault
+        deadline = None if timeout is None else time.monotonic() + timeout
+        submitted = [(task, self._submit(task)) for task in tasks]
+        late, broken = False, False
+        for (message, context), future in submitted:
+            try:
+                if broken:
+                    yield message, self._alone(message, context, deadline)
+                else:
+                    yield message, future.result(_left(deadline))
+            except BrokenProcessPool:
+                # whose process died is not to be told: what is left runs one by one
+                broken = True
+                self._restart()
+                try:
+                    yield message, self._alone(message, context, deadline)
+                except TimeoutError:
+                    self._restart()
+            except TimeoutError:
+                late = True
+                if broken:
+                    self._restart()
+        if late and not broken:
+            self._restart()
+
+    def close(self) -> None:
+        """Stop the workers; what is not yet computed is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, task: tuple[Message, Context]) -> Future[Computed]:
+        try:
+            return self._pool.submit(compute, self._client_app, *task)
+        except BrokenProcessPool:  # an idle worker was killed
+            self._restart()
+            return self._pool.submit(compute, self._client_app, *task)
+
+    def _alone(self, message: Message, context: Context, deadline: float | None) -> Computed:
+        try:
+            return self._submit((message, context)).result(_left(deadline))
+        except BrokenProcessPool:
+            self._restart()
+            reason = "its process died (out of memory, or killed): fewer workers need less"
+            failure = Error(ErrorCode.CLIENT_APP_CRASHED, reason)
+            return Message(failure, reply_to=message), context.state
+
+    def _restart(self) -> None:
+        for process in list((getattr(self._pool, "_processes", None) or {}).values()):
+            process.kill()  # the pool itself has no way to end a task that runs
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        # forkserver: workers never inherit this process' threads, and import the ClientApp once
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([self._client_app.partition(":")[0]])
+        pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
+        # now, beside the server's own imports
+        self._loading = [pool.submit(load, self._client_app) for _ in range(self._workers)]
+        return pool
+
+
+def compute(client_app: str, message: Message, context: Context) -> Computed:
+    """Return the ClientApp's reply and the client's state; an exception becomes an error reply."""
+    app = load(client_app)
+    if not isinstance(app, ClientApp):
+        raise TypeError(f"{client_app} is not a Flower ClientApp")
+    try:
+        return app(message, context), context.state
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+        return Message(failure, reply_to=message), context.state
+
+
+@lru_cache(maxsize=8)
+def load(path: str) -> object:
+    """Return the object "module:attribute"."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def start_process() -> None:
+    """Make this process one that computes clients."""
+    keep_freed_memory()
+    # tell Flower who is sending: it refuses to build a message without
+    TaskIdentity.run_id = RUN_ID
+    TaskIdentity.node_id = SERVER_NODE
+    TaskIdentity.task_id = 1
+
+
+def _start_worker() -> None:
+    start_process()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the run is killed: nobody would tell it otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,119 @@
+"""What the server knows of its clients' budgets: who was asked when, and what each has spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from fnl.config import Config
+from fnl.exchange import ClientReport
+from fnl.privacy.ledger import Ledger
+
+
+class _State(BaseModel):
+    """`Spending` as JSON: [partition, value] pairs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rounds: list[tuple[int, list[int]]]
+    reported: list[tuple[int, float]]
+    assumed: list[tuple[int, float]]
+    steps: list[tuple[int, tuple[float, float, int, float]]]
+    clip_norms: list[tuple[int, float]]
+
+
+class Spending:
+    """Rounds in which a client was asked and may have trained, and its ε after the last of them.
+
+    A candidate whose reply is lost may have trained all the same, so its round counts as spent. In
+    a simulation a client's own ledger is lost with the process that held it: it is told these
+    rounds and books them again, as each costs what its public schedule says.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._rounds: dict[int, list[int]] = {}
+        self._reported: dict[int, float] = {}
+        self._assumed: dict[int, float] = {}
+        self._steps: dict[int, tuple[float, float, int, float]] = {}
+        self._clip_norms: dict[int, float] = {}
+
+    @property
+    def reported(self) -> Mapping[int, float]:
+        """ε by partition, as its client last said."""
+        return self._reported
+
+    @property
+    def epsilons(self) -> Mapping[int, float]:
+        """ε by partition, of all that may have spent anything: reported, or assumed since then."""
+        return self._reported | self._assumed
+
+    def rounds(self, partition: int) -> list[int]:
+        """Return the rounds that `partition` is taken to have trained in so far."""
+        return self._rounds.get(partition, [])
+
+    def clip_norm(self, partition: int) -> float | None:
+        """Return where the adaptive bound of `partition` stood after its last answer, if it did."""
+        return self._clip_norms.get(partition)
+
+    def answered(self, server_round: int, reports: Iterable[ClientReport]) -> None:
+        """Book what candidates report of `server_round`."""
+        for report in reports:
+            self._rounds.setdefault(report.partition, []).append(server_round)
+            if report.epsilon is None:
+                continue
+            self._reported[report.partition] = report.epsilon
+            self._assumed.pop(report.partition, None)
+            if report.noise_multiplier and report.delta:
+                sigma, rate = report.noise_multiplier, report.sample_rate
+                self._steps[report.partition] = (sigma, rate, report.steps, report.delta)
+            if report.clip_norm is not None and self._config.privacy.clipping == "adaptive":
+                self._clip_norms[report.partition] = report.clip_norm
+
+    def lost(self, server_round: int, partition: int) -> float | None:
+        """Book a candidate of `server_round` whose answer was not taken; it may have trained.
+
+        Returns:
+            The ε it is taken to have spent; infinite if nothing bounds it, None without privacy.
+        """
+        self._rounds.setdefault(partition, []).append(server_round)
+        if not self._config.is_private:
+            return None
+        self._assumed[partition] = self._bound(partition)
+        return self._assumed[partition]
+
+    def _bound(self, partition: int) -> float:
+        """Return the least bound there is on what `partition` has spent."""
+        privacy = self._config.privacy
+        bound = privacy.epsilon if privacy.noise_multiplier == 0 else math.inf
+        if privacy.rate_release == "none" and partition in self._steps:
+            noise_multiplier, sample_rate, steps, delta = self._steps[partition]
+            total = steps * len(self.rounds(partition))
+            spent = Ledger().spend(noise_multiplier, sample_rate, total)
+            bound = min(bound, spent.epsilon(delta, privacy.accountant))
+        return max(bound, self._reported.get(partition, 0.0))
+
+    def state(self) -> dict[str, JsonValue]:
+        """Return all of it as JSON."""
+        return {
+            "rounds": [[partition, list(rounds)] for partition, rounds in self._rounds.items()],
+            "reported": [[partition, value] for partition, value in self._reported.items()],
+            "assumed": [[partition, value] for partition, value in self._assumed.items()],
+            "steps": [[partition, list(value)] for partition, value in self._steps.items()],
+            "clip_norms": [[partition, value] for partition, value in self._clip_norms.items()],
+        }
+
+    def restore(self, state: object) -> None:
+        """Take over what `state` returned.
+
+        Raises:
+            ValueError: if it is something else.
+        """
+        parsed = _State.model_validate(state)
+        self._rounds = dict(parsed.rounds)
+        self._reported = dict(parsed.reported)
+        self._assumed = dict(parsed.assumed)
+        self._steps = dict(parsed.steps)
+        self._clip_norms = dict(parsed.clip_norms)

@@ -1,0 +1,187 @@
+"""The boundary: which of a round's replies are taken, and what is wrong with the others.
+
+Nothing a client sends is used before it has passed here, and nothing it sends stops the round by
+itself. Everything is checked against what the server knows without the client: whom it asked,
+which arrays the global model has, and what the client said of its ledger before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common.constant import ErrorCode
+
+from fnl import exchange
+from fnl.errors import FnlError
+from fnl.exchange import ClientReport
+from fnl.weights import Weights
+from server.rejections import FaultKind, RejectedError, Rejection, one_line
+
+_HEADER_BYTES = 4096
+"""More than the header of an array in NumPy's format takes."""
+_ROUNDING = 1e-9
+"""Relative difference of an ε that is the same ledger's."""
+_UNREACHABLE = (
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server knows of a round's replies before they come.
+
+    Attributes:
+        partition_of: node id -> partition, of those that were asked.
+        messages: ids of the messages that asked them.
+        like: the global weights: names and shapes.
+        required: keys of the weights that a reply must carry; any others are checked as well.
+        layers: spiking layers that a report has rates of.
+        classes: labels that a report has rates of.
+        private: whether a report must say what its client has spent.
+        epsilons: partition -> ε that it last reported.
+        max_update_norm: bound on the L2 norm of an update; 0: none.
+    """
+
+    partition_of: Mapping[int, int]
+    messages: frozenset[str]
+    like: Weights
+    required: Sequence[str]
+    layers: int
+    classes: int
+    private: bool
+    epsilons: Mapping[int, float]
+    max_update_norm: float
+
+
+def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], list[Rejection]]:
+    """Return the replies to take, in the order they came, and everything that is wrong.
+
+    A client that was asked and has no reply among `replies` is among the rejected.
+    """
+    taken: list[Message] = []
+    rejected: list[Rejection] = []
+    heard: set[int] = set()
+    for reply in replies:
+        partition = expected.partition_of.get(reply.metadata.src_node_id)
+        try:
+            if partition is None:
+                raise RejectedError(FaultKind.STRANGER, "answered without being asked")
+            _check_envelope(reply, expected, is_second=partition in heard)
+            heard.add(partition)
+            _check_content(reply, partition, expected)
+        except RejectedError as error:
+            rejected.append(Rejection(partition, error.kind, one_line(str(error))))
+        else:
+            taken.append(reply)
+    for partition in sorted(set(expected.partition_of.values()) - heard):
+        reason = "nothing came before the deadline"
+        rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
+    return taken, rejected
+
+
+def _check_envelope(reply: Message, expected: Expected, *, is_second: bool) -> None:
+    """Refuse what is no answer to this round's message."""
+    if expected.messages and reply.metadata.reply_to_message_id not in expected.messages:
+        raise RejectedError(FaultKind.LATE, "answered the message of another round")
+    if is_second:
+        raise RejectedError(FaultKind.DUPLICATE, "answered twice")
+
+
+def _check_content(reply: Message, partition: int, expected: Expected) -> None:
+    if reply.has_error():
+        unreachable = reply.error.code in _UNREACHABLE
+        kind = FaultKind.NO_ANSWER if unreachable else FaultKind.CRASHED
+        raise RejectedError(kind, reply.error.reason or f"error {reply.error.code}")
+    refusal = reply.content.get(exchange.REFUSAL)
+    if isinstance(refusal, ConfigRecord):
+        raise RejectedError(FaultKind.REFUSED, str(refusal.get("reason", "no reason given")))
+    _check_report(reply, partition, expected)
+    for key in expected.required:
+        if key not in reply.content.array_records:
+            raise RejectedError(FaultKind.MALFORMED, f"sent no {key}")
+    for key, record in reply.content.array_records.items():
+        weights = _weights(key, record, expected.like)
+        if key == exchange.ARRAYS:
+            _check_norm(weights, expected)
+
+
+def _check_report(reply: Message, partition: int, expected: Expected) -> None:
+    record = reply.content.get(exchange.METRICS)
+    if not isinstance(record, MetricRecord):
+        raise RejectedError(FaultKind.MALFORMED, "sent no report")
+    try:
+        report = ClientReport.from_record(record)
+    except FnlError as error:
+        missing = "lacks" in str(error) or "unknown field" in str(error)
+        kind = FaultKind.MALFORMED if missing else FaultKind.IMPOSSIBLE
+        raise RejectedError(kind, str(error)) from None
+    if report.partition != partition:
+        reason = f"reports in the name of partition {report.partition}"
+        raise RejectedError(FaultKind.WRONG_PARTITION, reason)
+    if report.num_examples < 1:
+        raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
+    _check_lengths(report, expected)
+    if not expected.private:
+        return
+    if report.epsilon is None:
+        raise RejectedError(FaultKind.MALFORMED, "does not say what it has spent")
+    before = expected.epsilons.get(partition, 0.0)
+    if report.epsilon < before * (1 - _ROUNDING):
+        reason = f"epsilon went back from {before:.6g} to {report.epsilon:.6g}"
+        raise RejectedError(FaultKind.LEDGER, reason)
+
+
+def _check_lengths(report: ClientReport, expected: Expected) -> None:
+    counts = {
+        "layers": (len(report.layer_rates_after), expected.layers),
+        "labels": (len(report.class_rates_after), expected.classes),
+    }
+    for what, (sent, there) in counts.items():
+        if sent != there:
+            raise RejectedError(FaultKind.IMPOSSIBLE, f"rates of {sent} {what}, there are {there}")
+
+
+def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:
+    """Return a reply's arrays, if they are those of the global model and finite."""
+    if missing := like.keys() - record.keys():
+        raise RejectedError(FaultKind.MALFORMED, f"{key} lack {min(missing)}")
+    if unknown := record.keys() - like.keys():
+        raise RejectedError(FaultKind.MALFORMED, f"{key} have the unknown {min(unknown)!r:.60}")
+    for name, array in record.items():  # before anything is read from the bytes
+        if len(array.data) > like[name].size * 8 + _HEADER_BYTES:
+            raise RejectedError(FaultKind.WRONG_SHAPE, f"{name} has {len(array.data)} bytes")
+    try:
+        weights = exchange.from_arrays(record)
+    except (FnlError, ValueError, TypeError) as error:
+        raise RejectedError(FaultKind.MALFORMED, f"{key} are not to be read: {error}") from None
+    for name, value in weights.items():
+        if value.shape != like[name].shape:
+            reason = f"{name} has shape {value.shape}, not {like[name].shape}"
+            raise RejectedError(FaultKind.WRONG_SHAPE, reason)
+        if not np.isfinite(value).all():
+            reason = (
+                f"{name} of the {key} is not finite: lower training.learning-rate if it diverged"
+            )
+            raise RejectedError(FaultKind.NOT_FINITE, reason)
+    return weights
+
+
+def _check_norm(weights: Weights, expected: Expected) -> None:
+    bound = expected.max_update_norm
+    if not bound:
+        return
+    squares = [
+        np.square(weights[name] - before, dtype=np.float64).sum()
+        for name, before in expected.like.items()
+    ]
+    norm = float(np.sqrt(sum(squares)))
+    if norm > bound:
+        raise RejectedError(
+            FaultKind.TOO_LARGE,
+            f"an update of norm {norm:.4g}, coordination.max-update-norm is {bound:g}",
+        )

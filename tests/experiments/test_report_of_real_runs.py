@@ -1,0 +1,117 @@
+"""Figures and reports of runs that were really run, and the commands that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from figures_grid import write_grid
+
+from experiments.figures.catalogue import draw_all
+from experiments.figures.of_grid import of_grid
+from experiments.report import build
+from fnl import commands_report
+from fnl.config import parse_config
+from fnl.data.describe import count_column, describe
+from fnl.data.federated import prepare
+from fnl.runtime.in_process import run_in_process
+
+
+def make_run(flat: Mapping[str, object]) -> None:
+    config = parse_config(flat)
+    prepare(config)
+    run_in_process(
+        "server.app:app",
+        "clients.app:app",
+        clients=config.data.clients,
+        run_config=config.flat(),
+        workers=1,
+        notify=lambda _: None,
+    )
+
+
+@pytest.fixture
+def grid_directory(tmp_path: Path, small_config: dict) -> Path:
+    root = tmp_path / "grid"
+
+    def make(name: str, settings: Mapping[str, object]) -> None:
+        place = {"run.name": name, "run.results-dir": str(root / "cells")}
+        make_run({**small_config, **settings, **place})
+
+    return write_grid(root, make, axes={"privacy.epsilon": [2.0, 8.0]}, seeds=(0,))
+
+
+def test_a_real_grid_and_its_cells_have_figures_and_findings(
+    grid_directory: Path, small_config: dict
+) -> None:
+    report = build.report_of_grid(grid_directory)
+    drawn = {one.name for one in report.figures}
+    wanted = {"accuracy-epsilon", "pareto", "rate-distributions", "ranks", "selection-shares"}
+    assert wanted | {"sparsity-memory", "privacy-spent"} <= drawn
+    assert {"heat-maps", "audit"} <= {gap.name for gap in report.gaps}
+    assert report.status == "3 of 3 cells finished"
+    assert report.guarantee["Guarantee"][0].startswith("the training steps of each client")
+
+    cell = build.report_of_run(grid_directory / "cells" / "c0-0")
+    assert {"selection-shares", "ranks", "rate-distributions"} <= {f.name for f in cell.figures}
+    assert {"Accuracy", "Rate shift", "Privacy spent"} <= {f.name for f in cell.findings}
+    differing = {key for key, _, differs in cell.configuration if differs}
+    assert differing >= {"privacy.epsilon", "data.clients", "evaluation.shadow"}
+
+    federation = prepare(parse_config(small_config))
+    held = describe(federation.store.clips, federation.store.labels, federation.partitioning)
+    (figure,) = (one.figures[2] for one in cell.figures if one.name == "selection-shares")
+    order = [int(text.get_text()) for text in figure.axes[0].get_yticklabels()]
+    counts = held.select(count_column(label) for label in federation.store.labels).to_numpy()
+    expected = (counts / counts.sum(axis=1, keepdims=True))[order]
+    shown = np.reshape(figure.axes[1].collections[0].get_array(), expected.shape)
+    np.testing.assert_allclose(shown, expected)
+
+
+def test_the_command_writes_beside_the_run_and_says_what_it_leaves_out(
+    tmp_path: Path, small_config: dict, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    make_run({**small_config, "run.name": "one"})
+    path = tmp_path / "results" / "one"
+    commands_report.report(path, None)
+    assert capsys.readouterr().out.strip() == f"report {path / 'report.html'}"
+    assert (path / "report.html").stat().st_size > 100_000
+
+    saved: list[str] = []
+    monkeypatch.setattr(
+        "experiments.figures.draw.save_all",
+        lambda drawn, folder: [folder / one.name for one in drawn if not saved.append(one.name)],
+    )
+    monkeypatch.setattr("experiments.figures.draw.draw_run", lambda *_: [])
+    commands_report.figures(path, tmp_path / "figures")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("/")[-1] for line in lines if line.startswith("figure ")] == saved
+    assert "ranks" in saved
+    assert "left out audit: no audit was run: there is no audit.parquet" in lines
+
+
+def test_a_grid_without_twins_shows_shadows_instead(tmp_path: Path, small_config: dict) -> None:
+    root = tmp_path / "grid"
+
+    def make(name: str, settings: Mapping[str, object]) -> None:
+        place = {"run.name": name, "run.results-dir": str(root / "cells")}
+        make_run({**small_config, **settings, **place})
+
+    axes = {"privacy.epsilon": [8.0]}
+    grid = build.read_grid(write_grid(root, make, axes=axes, seeds=(0,), twins=False))
+    drawn, _ = draw_all(of_grid(grid))
+    (figure,) = (one.figures[2] for one in drawn if one.name == "rate-distributions")
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["ε = 8", "no DP"]
+    layers = pl.read_parquet(root / "cells" / "c0-0" / "layers.parquet")
+    last = layers.filter((pl.col("round") == 2) & pl.col("partition").is_not_null())
+    medians = [one.get_ydata()[0] for one in figure.axes[0].lines if one.get_linewidth() == 1.4]
+    expected = [
+        last.filter(pl.col("layer") == layer)[column].median()
+        for column in ("firing_rate", "firing_rate_shadow")
+        for layer in (0, 1)
+    ]
+    assert medians == pytest.approx(expected)

@@ -1,0 +1,57 @@
+"""Imported once by the process that others are forked from: compiled kernels are loaded there.
+
+Not more than that: Polars, say, does not outlive a fork once it has computed.
+"""
+
+from __future__ import annotations
+
+import torch
+
+import tests.faults.faulty_grid  # noqa: F401 to have it imported
+from fnl.config import parse_config
+from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.runtime.determinism import one_thread
+from fnl.snn.evaluation import evaluate
+from fnl.snn.network import build_network, initialise
+
+SMALL = {
+    "run.checkpoint-every": 7,
+    "data.speakers": 10,
+    "data.clips-per-word": 2,
+    "data.clients": 10,
+    "data.partitioner": "iid",
+    "data.mel-bins": 8,
+    "data.frame-hop-ms": 100,
+    "model.hidden": "6",
+    "training.batch-size": 8,
+    "training.local-epochs": 0.5,
+    "coordination.candidates": 8,
+    "coordination.selected": 4,
+    "coordination.minimum": 1,
+    "coordination.max-update-norm": 1000.0,
+    "evaluation.every": 20,
+}
+"""The smallest federation: ten clients of sixteen clips, a network of six neurons."""
+
+
+def _warm_up() -> None:
+    network = build_network(parse_config(SMALL).model, 8, 10)
+    initialise(network, 0)
+    features, labels = torch.zeros(16, 10, 8), torch.zeros(16, dtype=torch.int64)
+    plan = TrainingPlan.for_clips(
+        16, batch_size=8, local_epochs=0.5, optimizer="adam", learning_rate=0.01, momentum=0.0
+    )
+    with one_thread():
+        train(
+            network,
+            features,
+            labels,
+            plan,
+            batches=torch.Generator(),
+            mechanism=GaussianMechanism(1.0, 1.0),
+            noise=torch.Generator(),
+        )
+        evaluate(network, features, labels, 10)
+
+
+_warm_up()

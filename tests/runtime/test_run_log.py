@@ -1,0 +1,90 @@
+"""The log of a run: every line an event, in files that do not grow without bound."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fnl import commands_runs
+from fnl.config import parse_config
+from fnl.errors import ConfigError, RunError
+from fnl.runtime import run_log
+from fnl.runtime.event_files import check_tensorboard
+from fnl.runtime.run_directory import RunDirectory
+from fnl.runtime.run_log import RunLog
+
+
+def _lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_logs_its_start_its_rounds_its_faults_and_its_end(tmp_path):
+    config = parse_config({"run.results-dir": str(tmp_path), "run.name": "mine"})
+    directory = RunDirectory.open(config, engine="test", facts={})
+    fault = {"round": 1, "partition": 3, "kind": "crashed", "reason": "100 % of\nbattery"}
+    directory.add({"round": 1, "accuracy": 0.5, "epsilon_max": float("inf")}, [], [], [fault])
+    directory.fail("RunError: no clients")
+    events = _lines(directory.path / "run.log")
+    assert [event["event"] for event in events] == ["started", "fault", "round", "failed"]
+    assert events[1] | fault == events[1]
+    assert (events[2]["accuracy"], events[2]["epsilon_max"]) == (0.5, "inf")
+    assert "loss" not in events[2]
+
+
+def test_files_are_rotated(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_log, "LARGEST_BYTES", 2000)
+    log = RunLog(tmp_path / "run.log")
+    for number in range(200):
+        log.write("round", round=number)
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes.keys() == {"run.log", "run.log.1", "run.log.2"}
+    assert max(sizes.values()) <= 2000
+    assert _lines(tmp_path / "run.log")[-1]["round"] == 199
+
+
+def test_runs_are_listed_with_what_became_of_them(tmp_path, capsys):
+    for name in ("first", "second"):
+        config = parse_config({"run.results-dir": str(tmp_path), "run.name": name})
+        directory = RunDirectory.open(config, engine="test", facts={})
+        directory.add({"round": 1, "accuracy": 0.25, "rejected": 2}, [], [])
+        if name == "first":
+            directory.fail("stopped")
+    commands_runs.runs(tmp_path, as_json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert [(one["name"], one["status"]) for one in listed] == [
+        ("first", "failed"),
+        ("second", "running"),
+    ]
+    assert (listed[0]["rounds"], listed[0]["of"]) == (1, 30)
+    assert (listed[0]["accuracy"], listed[0]["rejected"]) == (0.25, 2)
+    directory._lock.release()  # as the system does when the process dies
+    commands_runs.runs(tmp_path, as_json=False)
+    assert "interrupted" in capsys.readouterr().out
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path):
+    with pytest.raises(RunError, match="has no runs"):
+        commands_runs.runs(tmp_path, as_json=False)
+
+
+def test_tensorboard_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match=r"pip install 'fnl\[tensorboard\]'"):
+        check_tensorboard()
+
+
+def test_rounds_are_tensorboard_scalars(tmp_path):
+    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = parse_config(
+        {"run.results-dir": str(tmp_path), "run.name": "mine", "run.tensorboard": True}
+    )
+    directory = RunDirectory.open(config, engine="test", facts={})
+    directory.add({"round": 1, "accuracy": 0.5}, [], [])
+    directory.fail("stopped")
+    events = EventAccumulator(str(directory.path / "tensorboard"))
+    events.Reload()
+    (scalar,) = events.Scalars("rounds/accuracy")
+    assert (scalar.step, scalar.value) == (1, 0.5)
