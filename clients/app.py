@@ -7,28 +7,35 @@ from functools import lru_cache
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from clients.device import Device, identity
 from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
-from clients.training import train_round
+from clients.training import RoundOutcome, train_round
 from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
+from fnl.runtime.deployment import DEVICE, IDENTITY
 from fnl.runtime.determinism import one_thread
+from fnl.weights import Weights
 
 app = ClientApp()
 
 
 @app.query()
 def identify(message: Message, context: Context) -> Message:
-    """Reply with the partition this node holds and how many the engine was started with."""
-    identity = MetricRecord(
+    """Reply with the partition this node holds and how many the engine was started with.
+
+    A device, which knows of itself only, says 0 for how many.
+    """
+    who = identity(context.node_config, message)
+    numbers = MetricRecord(
         {
             "partition-id": int(context.node_config["partition-id"]),
-            "num-partitions": int(context.node_config["num-partitions"]),
+            "num-partitions": int(context.node_config.get("num-partitions", 0)),
         }
     )
-    return Message(RecordDict({exchange.METRICS: identity}), reply_to=message)
+    return Message(RecordDict({exchange.METRICS: numbers, IDENTITY: who}), reply_to=message)
 
 
 @lru_cache(maxsize=2)
@@ -54,23 +61,60 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
+    arrays = exchange.from_arrays(weights)
     try:
+        content = _train_round(config, server_round, arrays, message, context)
+    except BudgetError as refusal:
+        content = RecordDict({exchange.REFUSAL: ConfigRecord({"reason": str(refusal)})})
+    return Message(content, reply_to=message)
+
+
+def _train_round(
+    config: Config, server_round: int, weights: Weights, message: Message, context: Context
+) -> RecordDict:
+    """Return what this client answers: of its partition in a simulation, of its own on a device."""
+    device = Device.of(context.node_config)
+    if device is None:
+        instructions = message.content[exchange.CONFIG]
+        if not isinstance(instructions, ConfigRecord):
+            raise TypeError("the server's message lacks its configuration")
         with one_thread():
             outcome = train_round(
                 config,
                 open_federation(config),
                 partition=int(context.node_config["partition-id"]),
                 server_round=server_round,
-                weights=exchange.from_arrays(weights),
+                weights=weights,
                 ledger=load_ledger(context.state),
                 clip_norm=_clip_norm(instructions, context),
                 spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
             )
-    except BudgetError as refusal:
-        reason = ConfigRecord({"reason": str(refusal)})
-        return Message(RecordDict({exchange.REFUSAL: reason}), reply_to=message)
-    save_ledger(context.state, outcome.ledger)
-    save_clip_norm(context.state, outcome.clip_norm)
+        save_ledger(context.state, outcome.ledger)
+        save_clip_norm(context.state, outcome.clip_norm)
+        content = _content(outcome)
+        if config.coordination.probe:
+            keep_update(context.state, server_round, content)
+        return content
+    with device.session(config, message, server_round) as session, one_thread():
+        outcome = train_round(
+            config,
+            session.federation,
+            partition=device.partition,
+            server_round=server_round,
+            weights=weights,
+            ledger=session.ledger,
+            clip_norm=load_clip_norm(context.state),
+        )
+        save_clip_norm(context.state, outcome.clip_norm)
+        content = _content(outcome)
+        content[DEVICE] = session.commit(outcome.ledger)  # on disk before anything leaves
+    if config.coordination.probe:
+        keep_update(context.state, server_round, content)
+    return content
+
+
+def _content(outcome: RoundOutcome) -> RecordDict:
+    """Return what a client sends of a round."""
     content = RecordDict(
         {
             exchange.ARRAYS: exchange.to_arrays(outcome.weights),
@@ -81,9 +125,7 @@ def train(message: Message, context: Context) -> Message:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
     if outcome.floor_weights is not None:
         content[exchange.FLOOR_ARRAYS] = exchange.to_arrays(outcome.floor_weights)
-    if config.coordination.probe:
-        keep_update(context.state, server_round, content)
-    return Message(content, reply_to=message)
+    return content
 
 
 @app.query(exchange.UPLOAD)

@@ -87,7 +87,7 @@ def read_tables(directory: Path) -> RunTables:
     """
     record = read_run(directory)
     tables = {
-        name: _read_table(directory / f"{name}.parquet", schema)
+        name: read_table(directory / f"{name}.parquet", schema)
         for name, schema in (("rounds", ROUNDS), ("clients", CLIENTS), ("layers", LAYERS))
     }
     if not tables["rounds"].filter(pl.col("round") > 0).height:
@@ -104,15 +104,20 @@ def read_tables(directory: Path) -> RunTables:
             labels=len(list(_sequence(corpus["labels"]))),
             evaluation_clips=int(str(clips[config.evaluation.split])),
         )
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise RunError(f"{directory / 'run.json'} is not a run's record: {reason}") from None
 
 
-def _read_table(path: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+def read_table(path: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    """Return the table in `path`.
+
+    Raises:
+        RunError: if it cannot be read or lacks a column of `schema`.
+    """
     try:
         table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read the run's table {path}: {reason}") from None
     missing = [column for column in schema if column not in table.columns]

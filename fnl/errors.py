@@ -23,6 +23,10 @@ class PartitionError(FnlError):
     """A partitioning of a corpus over clients that is impossible."""
 
 
+class DeviceError(FnlError):
+    """A device that refuses a run, or cannot take part: safe to send, it says nothing of clips."""
+
+
 class BudgetError(FnlError):
     """A round that would cost a client more than its privacy budget: the client refuses it."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import numpy as np
-from flwr.app import ArrayRecord, MessageType, MetricRecord
+from flwr.app import Array, ArrayRecord, MessageType, MetricRecord
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
@@ -281,5 +281,20 @@ def to_arrays(weights: dict[str, NDArray[np.float32]]) -> ArrayRecord:
 
 
 def from_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """Return the named weights of a Flower record, in its order: read-only, on its own memory."""
-    return {name: np.asarray(view_array(value), np.float32) for name, value in record.items()}
+    """Return the named weights of a Flower record, in its order: read-only, on its own memory.
+
+    Raises:
+        RunError: naming the first array that is damaged or not one of real numbers.
+    """
+    return {name: _weights(name, value) for name, value in record.items()}
+
+
+def _weights(name: str, array: Array) -> NDArray[np.float32]:
+    try:
+        value = view_array(array)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"the array {name[:80]!r} cannot be read: {error}") from None
+    if value.dtype.kind != "f":
+        raise RunError(f"the array {name[:80]!r} is {value.dtype}, not of real numbers")
+    with np.errstate(over="ignore"):  # too large for single precision is infinite
+        return np.asarray(value, np.float32)

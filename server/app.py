@@ -9,8 +9,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fnl import exchange
 from fnl.config import Config, parse_config
-from fnl.data.federated import Federation, open_federation
+from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
+from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import SIMULATIONS, engine_name, notify
 from fnl.runtime.event_files import check_tensorboard
@@ -22,6 +23,7 @@ from fnl.weights import get_weights, set_weights
 from server import comparison, measurement
 from server.client_privacy import epsilon_client
 from server.coordination import Coordinator, RoundOutcome
+from server.devices import DeviceGrid, open_server_data
 from server.facts import privacy_warnings, run_facts
 from server.faults import fault_rows_of, taken_values
 from server.federation_nodes import nodes_by_partition
@@ -41,8 +43,10 @@ def main(grid: Grid, context: Context) -> None:
     if config.run.tensorboard:
         check_tensorboard()
     Coordinator(config)  # a rule of the user's own that is not there is seen before any work
-    federation = open_federation(config)
-    nodes = nodes_by_partition(grid, config.data.clients)
+    federation = open_server_data(config, grid)
+    deployed = engine_name(grid) == DEPLOYMENT
+    nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
+    carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(
         config, engine=engine_name(grid), facts=run_facts(config, federation)
     )
@@ -53,7 +57,7 @@ def main(grid: Grid, context: Context) -> None:
         notify(grid, f"warning: {warning}")
     try:
         with one_thread():
-            _run(config, federation, nodes, grid, directory)
+            _run(config, federation, nodes, carrier, directory)
     except BaseException as error:
         directory.fail(f"{type(error).__name__}: {error}")
         raise
@@ -184,6 +188,8 @@ class _Recorder:
     def _evaluate(self, server_round: int, arrays: ArrayRecord) -> Evaluation | None:
         due = server_round % self._config.evaluation.every == 0
         if not due and server_round != self._config.run.rounds:
+            return None
+        if not len(self._labels):  # the server of a deployment may have no clips
             return None
         set_weights(self._network, exchange.from_arrays(arrays))
         return evaluate(self._network, self._features, self._labels, self._classes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.exchange import OUTSIDE_GUARANTEE, RATES_OUTSIDE
@@ -34,15 +32,8 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
     """Return what is said in the log and in `run.json` because it may be taken for more."""
     warnings = []
     if config.is_private:
-        rows = [len(federation.partitioning.rows(k)) for k in range(config.data.clients)]
-        sizes = np.array(rows)
-        weak = np.array([delta_of(config.privacy.delta, n) * n >= 1 for n in sizes.tolist()])
-        if weak.any():
-            warnings.append(
-                f"privacy.delta = {config.privacy.delta:g} is not below 1/n for {weak.sum()} of "
-                f"{len(sizes)} clients, the smallest has {sizes.min()} clips: δ alone would allow "
-                "to publish a clip; privacy.delta = 0 sets it from each client's clips"
-            )
+        if config.data.corpus != "device":  # how many clips a device has, only it knows
+            warnings += _weak_deltas(config, federation)
         outside = ", ".join(outside_guarantee(config))
         if outside:
             warnings.append(f"outside the privacy guarantee: {outside}")
@@ -52,6 +43,18 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
             f"{config.data.clients} clients; 0 sets it from their number"
         )
     return warnings
+
+
+def _weak_deltas(config: Config, federation: Federation) -> list[str]:
+    sizes = [len(federation.partitioning.rows(k)) for k in range(config.data.clients)]
+    weak = sum(delta_of(config.privacy.delta, clips) * clips >= 1 for clips in sizes)
+    if not weak:
+        return []
+    return [
+        f"privacy.delta = {config.privacy.delta:g} is not below 1/n for {weak} of {len(sizes)} "
+        f"clients, the smallest has {min(sizes)} clips: δ alone would allow to publish a clip; "
+        "privacy.delta = 0 sets it from each client's clips"
+    ]
 
 
 def outside_guarantee(config: Config) -> list[str]:

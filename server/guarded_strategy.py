@@ -119,6 +119,7 @@ class GuardedStrategy(Strategy):
             private=config.is_private,
             epsilons=self.spending.reported,
             max_update_norm=config.coordination.max_update_norm,
+            accountant=config.privacy.accountant,
         )
 
     def _require_enough(self, server_round: int, taken: int) -> None:

@@ -17,6 +17,7 @@ from flwr.common.constant import ErrorCode
 from fnl import exchange
 from fnl.errors import FnlError
 from fnl.exchange import ClientReport
+from fnl.privacy.ledger import Ledger
 from fnl.weights import Weights
 from server.rejections import FaultKind, RejectedError, Rejection, one_line
 
@@ -45,6 +46,7 @@ class Expected:
         private: whether a report must say what its client has spent.
         epsilons: partition -> ε that it last reported.
         max_update_norm: bound on the L2 norm of an update; 0: none.
+        accountant: by which clients count, "rdp" or "prv".
     """
 
     partition_of: Mapping[int, int]
@@ -56,6 +58,7 @@ class Expected:
     private: bool
     epsilons: Mapping[int, float]
     max_update_norm: float
+    accountant: str = "rdp"
 
 
 def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], list[Rejection]]:
@@ -134,6 +137,20 @@ def _check_report(reply: Message, partition: int, expected: Expected) -> None:
     if report.epsilon < before * (1 - _ROUNDING):
         reason = f"epsilon went back from {before:.6g} to {report.epsilon:.6g}"
         raise RejectedError(FaultKind.LEDGER, reason)
+    if report.epsilon < (least := _cost_of_this_round(report, expected)) * (1 - _ROUNDING):
+        reason = f"epsilon {report.epsilon:.6g} is below {least:.6g}, what this round alone costs"
+        raise RejectedError(FaultKind.LEDGER, reason)
+
+
+def _cost_of_this_round(report: ClientReport, expected: Expected) -> float:
+    """Return ε of the steps that a report itself speaks of; 0 if it does not say how they were."""
+    sigma, delta = report.noise_multiplier, report.delta
+    if not sigma or not delta or report.steps < 1 or not 0 < report.sample_rate <= 1:
+        return 0.0
+    if delta >= 1:
+        raise RejectedError(FaultKind.IMPOSSIBLE, f"delta is {delta:.6g}")
+    spent = Ledger().spend(sigma, report.sample_rate, report.steps)
+    return spent.epsilon(delta, expected.accountant)
 
 
 def _check_lengths(report: ClientReport, expected: Expected) -> None:

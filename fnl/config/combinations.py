@@ -29,7 +29,7 @@ def check_combinations(config: Config) -> None:
             f"coordination.minimum = {coordination.minimum} is more than "
             f"coordination.candidates = {coordination.candidates}: no more than these can answer"
         )
-    if data.corpus != "synthetic" and not data.root:
+    if data.corpus not in ("synthetic", "device") and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
         )
@@ -43,6 +43,11 @@ def check_combinations(config: Config) -> None:
         raise ConfigError(
             f"data.words = 'twelve' needs data.corpus = 'speech-commands', not {data.corpus!r}: "
             "only it has background noise and unknown words"
+        )
+    if data.corpus == "device" and data.words == "all":
+        raise ConfigError(
+            "data.words = 'all' does not go with data.corpus = 'device': list the labels, "
+            "so that all devices have the same ones in the same order"
         )
     if config.training.augmentation and data.features != "log-mel":
         raise ConfigError(

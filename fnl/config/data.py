@@ -12,9 +12,9 @@ from fnl.config.kinds import Count, Group, NonNegative, Positive
 class DataGroup(Group, frozen=True):
     """Corpus, features and how the training clips are spread over clients."""
 
-    corpus: Literal["synthetic", "speech-commands", "folder"] = "synthetic"
+    corpus: Literal["synthetic", "speech-commands", "folder", "device"] = "synthetic"
     root: str = ""
-    """Folder of the corpus; not used by the synthetic one."""
+    """Folder of the corpus; not used by the synthetic one, and under `device` the server's own."""
     words: Annotated[str, Field(min_length=1)] = "core"
     """`core` (ten words), `all`, `twelve` (core, unknown, silence) or a comma-separated list."""
     clients: Count = 20

@@ -65,7 +65,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:
 def _scalar(text: str, *, wants_string: bool) -> Scalar:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number or nesting beyond Python's limits
         return text
     if isinstance(value, str):
         return value

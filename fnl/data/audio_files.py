@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import NamedTuple
 
 from fnl.data.audio import SUFFIXES
 from fnl.errors import CorpusError
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would break an error, a list file or a table over lines."""
 
 
 class FileStamp(NamedTuple):
@@ -70,4 +74,6 @@ def _entries(folder: Path, real_root: Path) -> Iterator[os.DirEntry[str]]:
                 entry.name.encode()
             except UnicodeEncodeError as error:
                 raise CorpusError(f"the name of {entry.path!r} is not UTF-8: rename it") from error
+            if _CONTROL.search(entry.name):
+                raise CorpusError(f"the name of {entry.path!r} has a control character: rename it")
             yield entry

@@ -89,6 +89,11 @@ def open_corpus(data: DataGroup) -> Corpus:
         return SpeechCommandsCorpus.create(
             Path(data.root).expanduser(), data.words, data.corpus_seed
         )
+    if data.corpus == "device":
+        raise CorpusError(
+            "data.corpus = 'device' has its clips on SuperNodes, which docs/deployment.md starts: "
+            "a simulation needs another corpus"
+        )
     if data.corpus == "folder":
         words = "" if data.words in ("core", "all") else data.words
         return FolderCorpus.create(Path(data.root).expanduser(), words, data.corpus_seed)

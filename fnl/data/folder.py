@@ -61,15 +61,15 @@ class FolderCorpus:
             raise CorpusError(
                 f"no <label>/<speaker>_<anything> with {', '.join(sorted(SUFFIXES))} in {root}"
             )
-        found = sorted({_label(path) for path in files})
+        found = sorted({label_of(path) for path in files})
         labels = tuple(found) if words in {"", "all"} else chosen_words(words, found, root)
         check_labels(labels, root)
         held_out = _listed_splits(root, files)
-        files = {path: stamp for path, stamp in files.items() if _label(path) in labels}
+        files = {path: stamp for path, stamp in files.items() if label_of(path) in labels}
         if held_out is None:
             held_out = _drawn_splits(files, seed, root)
         rows = [
-            (path, labels.index(_label(path)), _speaker(path), held_out.get(path, TRAIN))
+            (path, labels.index(label_of(path)), speaker_of(path), held_out.get(path, TRAIN))
             for path in files
         ]
         clips = pl.DataFrame(rows, schema=CLIP_SCHEMA, orient="row").sort("clip")
@@ -91,11 +91,13 @@ class FolderCorpus:
         return read_clip(self.root / self.clips["clip"][row])
 
 
-def _label(path: str) -> str:
+def label_of(path: str) -> str:
+    """Return the label of a clip: the folder it lies in."""
     return path.partition("/")[0]
 
 
-def _speaker(path: str) -> str:
+def speaker_of(path: str) -> str:
+    """Return the speaker of a clip: its file's name up to the first `_`."""
     stem = PurePosixPath(path).stem
     return stem.partition("_")[0] or stem
 
@@ -129,7 +131,7 @@ def _listed_splits(root: Path, files: Collection[str]) -> dict[str, str] | None:
 
 def _drawn_splits(files: Mapping[str, object], seed: int, root: Path) -> dict[str, str]:
     """Return the split of every held-out clip, so that no speaker is in two splits."""
-    speakers = sorted({_speaker(path) for path in files})
+    speakers = sorted({speaker_of(path) for path in files})
     if len(speakers) < 3:
         raise CorpusError(
             f"{len(speakers)} speakers in {root} ({', '.join(speakers)}): three splits without a "
@@ -140,7 +142,7 @@ def _drawn_splits(files: Mapping[str, object], seed: int, root: Path) -> dict[st
     count = max(1, round(HELD_OUT_SHARE * len(speakers)))
     splits = {speakers[number]: VALIDATION for number in order[:count]}
     splits |= {speakers[number]: TEST for number in order[count : 2 * count]}
-    return {path: splits[speaker] for path in files if (speaker := _speaker(path)) in splits}
+    return {path: splits[speaker] for path in files if (speaker := speaker_of(path)) in splits}
 
 
 def _first(names: list[str], most: int = 3) -> str:

@@ -32,6 +32,12 @@ FEATURES_VERSION = 1
 OnBadAudio = Literal["fail", "skip"]
 
 _BUILDING = ".building"
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RecursionError),
+    # polars panics at some damaged tables, by an exception that is no `Exception`
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
+"""What the parsers of a cache's files raise."""
 _logger = logging.getLogger(__name__)
 
 
@@ -85,7 +91,7 @@ class FeatureStore:
                 synthetic=meta["synthetic"],
                 path=path,
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, pl.exceptions.PolarsError) as e:
+        except _DAMAGED as e:
             raise CorpusError(f"feature cache {path} is damaged: {' '.join(str(e).split())}") from e
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -13,6 +13,9 @@ from fnl.runtime.run_directory import FINISHED, read_run
 from fnl.snn.network import SpikingNetwork, build_network
 from fnl.weights import set_weights
 
+_UNFIT = (OSError, KeyError, TypeError, AttributeError, ValueError, safetensors.SafetensorError)
+"""What a record or a model raises that is not what a run writes."""
+
 
 def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
     """Return a run's configuration and its network with the final global weights.
@@ -28,6 +31,6 @@ def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
         labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
         network = build_network(config.model, config.data.mel_bins, len(labels))
         set_weights(network, safetensors.numpy.load_file(directory / "model.safetensors"))
-    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except _UNFIT as error:
         raise RunError(f"{directory} has no model that fits its configuration: {error}") from None
     return config, network

@@ -6,18 +6,20 @@ The floor draws all of it anew.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
-from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import nn
 
 import fnl.privacy.dp_sgd
 from clients.measurement import floor_seed
 from fnl.config import Scalar, parse_config
+from fnl.privacy.sampling import poisson_samples
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
 from fnl.snn.encoders import Encoder
@@ -50,17 +52,16 @@ def drawn(monkeypatch):
     def run(flat: dict[str, Scalar]) -> tuple[Path, Draws]:
         draws, said = Draws(), []
 
-        class Watched(UniformWithReplacementSampler):
-            def __iter__(self):
-                for rows in super().__iter__():
-                    draws.batches.append(tuple(int(row) for row in rows))
-                    yield rows
+        def watched(*arguments: Any) -> Iterator[list[int]]:
+            for rows in poisson_samples(*arguments):
+                draws.batches.append(tuple(rows))
+                yield rows
 
         def watch(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
             if isinstance(module, Encoder) and module.training:
                 draws.encodings.append(hashlib.sha256(output.numpy().tobytes()).hexdigest())
 
-        monkeypatch.setattr(fnl.privacy.dp_sgd, "UniformWithReplacementSampler", Watched)
+        monkeypatch.setattr(fnl.privacy.dp_sgd, "poisson_samples", watched)
         hook = nn.modules.module.register_module_forward_hook(watch)
         config = parse_config(flat)
         try:

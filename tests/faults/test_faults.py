@@ -102,6 +102,13 @@ def test_a_lost_answer_counts_as_spent(flat, kind):
     assert last["epsilon"] <= flat["privacy.epsilon"]
 
 
+def test_a_ledger_that_lies_from_the_first_round_on_is_not_believed(flat):
+    run_with_faults(flat, Only("ledger backwards", server_round=1))
+    (fault,) = _table(flat, "faults").rows(named=True)
+    assert (fault["round"], fault["kind"]) == (1, "ledger-backwards")
+    assert "what this round alone costs" in fault["reason"]
+
+
 def test_a_refusal_costs_nothing(flat):
     run_with_faults(flat, Only("refusal", server_round=3))
     (fault,) = _table(flat, "faults").rows(named=True)

@@ -27,6 +27,7 @@ def plan(config: Config, clips: int) -> TrainingPlan:
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         label_smoothing=training.label_smoothing,
+        proximal_mu=training.proximal_mu,
     )
 
 

@@ -1,0 +1,219 @@
+"""A device's privacy ledger on disk: it outlives the process, the SuperNode and the run.
+
+The folder `ledger/` in the device's state folder holds `device.key`, made at first use and never
+sent, and `ledger.json`: everything that was ever spent on the device's clips, a count of releases,
+and an HMAC-SHA256 over both and over the release before, so that the last one, the *tip*, stands
+for the whole history. The server remembers count and tip of every device and shows them at every
+request: a ledger that was deleted, cut or put back from an old copy is found out by the one, a
+ledger that was edited by the other.
+
+What is spent is on disk before anything leaves the device. A crash in between costs budget that
+bought nothing; it never releases anything that is not counted.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fnl.errors import DeviceError
+from fnl.privacy.ledger import Ledger
+from fnl.runtime.atomic import write_atomically
+
+FOLDER = "ledger"
+KEY_FILE = "device.key"
+LEDGER_FILE = "ledger.json"
+FORMAT = 1
+_KEY_BYTES = 32
+_LARGEST_FILE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LedgerFile:
+    """The ledger as it is on disk. Immutable: `commit` writes and returns the next.
+
+    Attributes:
+        folder: where the files are.
+        ledger: all that was ever spent on this device's clips.
+        releases: how many times something was spent.
+        tip: HMAC of the last release, hex.
+    """
+
+    folder: Path
+    ledger: Ledger
+    releases: int
+    tip: str
+    _key: bytes
+
+    @classmethod
+    def open(cls, state: Path) -> LedgerFile:
+        """Read the ledger in the folder `state`; at first use, make an empty one.
+
+        Raises:
+            DeviceError: if one of its files is missing, damaged, or was changed by somebody else.
+        """
+        folder = state / FOLDER
+        if not folder.exists():
+            _create(folder)
+        key = _read(folder / KEY_FILE)
+        if len(key) != _KEY_BYTES:
+            raise DeviceError(f"{folder / KEY_FILE} is damaged: {_RESTORE}")
+        content = _parse(_read(folder / LEDGER_FILE), folder)
+        tip = content.pop("mac", None)
+        if not isinstance(tip, str) or not hmac.compare_digest(
+            _mac(key, content).encode(), tip.encode("utf-8", "replace")
+        ):
+            raise DeviceError(f"{folder / LEDGER_FILE} was changed by somebody else: {_RESTORE}")
+        if content["format"] != FORMAT:  # from here on it is what `commit` wrote
+            raise DeviceError(
+                f"{folder / LEDGER_FILE} has format {content['format']}, not {FORMAT}: "
+                "it was written by another version of fnl"
+            )
+        ledger = _ledger(content["entries"])
+        return cls(folder, ledger, int(str(content["releases"])), tip, key)
+
+    @property
+    def device(self) -> str:
+        """Name of this device's ledger: tells it from a new one, says nothing of its key."""
+        return hmac.digest(self._key, b"device", "sha256").hex()[:16]
+
+    def check_against(self, server: Mapping[str, object]) -> None:
+        """Refuse if the server has seen more of this client than this ledger has.
+
+        Args:
+            server: the device, its releases and tip as the server last saw them; 0 releases if
+                it has seen none.
+
+        Raises:
+            DeviceError: saying which of the two is behind, or that they are of different devices.
+        """
+        device, releases, tip = server["device-id"], server["releases"], server["ledger-tip"]
+        if not isinstance(releases, int) or isinstance(releases, bool) or releases < 0:
+            raise DeviceError(f"the server's record says {releases!r} releases: not a count")
+        if releases == 0:
+            return
+        if device != self.device or releases > self.releases:
+            raise DeviceError(
+                f"the server has seen {releases} releases of this client, its ledger has "
+                f"{self.releases if device == self.device else 'another key'}: it was deleted, "
+                f"replaced or put back from an old copy; {_RESTORE}"
+            )
+        if releases == self.releases and tip != self.tip:
+            raise DeviceError(f"the ledger is not the one the server last saw: {_RESTORE}")
+
+    def commit(self, ledger: Ledger, *, run: int, server_round: int) -> LedgerFile:
+        """Write `ledger` in place of the present one and return it, once it is on the disk.
+
+        Args:
+            ledger: the present one with something spent.
+            run: Flower's id of the run that spent it.
+            server_round: the round of that run.
+
+        Raises:
+            DeviceError: if it cannot be written; nothing may leave the device then.
+        """
+        content = {
+            "format": FORMAT,
+            "releases": self.releases + 1,
+            "entries": [asdict(entry) for entry in ledger.entries],
+            "run": str(run),
+            "round": server_round,
+            "previous": self.tip,
+        }
+        tip = _mac(self._key, content)
+        try:
+            _write(self.folder, content | {"mac": tip})
+        except OSError as error:
+            raise DeviceError(
+                f"the ledger cannot be written ({error.strerror}): nothing was sent"
+            ) from error
+        return LedgerFile(self.folder, ledger, self.releases + 1, tip, self._key)
+
+
+_RESTORE = (
+    "this client takes part again once the true ledger is back, or after a reset on both sides "
+    "(docs/deployment.md)"
+)
+
+
+def _create(folder: Path) -> None:
+    """Make key and empty ledger at once: there is never one without the other."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+        try:
+            key = secrets.token_bytes(_KEY_BYTES)
+            descriptor = os.open(building / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())
+            content = {"format": FORMAT, "releases": 0, "entries": [], "previous": ""}
+            _write(building, content | {"mac": _mac(key, content)})
+            building.rename(folder)
+            _flush(folder.parent)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except OSError as error:
+        raise DeviceError(f"cannot make the ledger in {folder.parent}: {error.strerror}") from error
+
+
+def _write(folder: Path, content: Mapping[str, object]) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_atomically(folder / LEDGER_FILE, lambda path: _write_text(path, text))
+    _flush(folder)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _flush(folder: Path) -> None:
+    """Make a rename in `folder` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _LARGEST_FILE_BYTES:
+            raise DeviceError(f"{path} is damaged (too large): {_RESTORE}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DeviceError(f"{path} is missing: {_RESTORE}") from None
+    except OSError as error:
+        raise DeviceError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _parse(data: bytes, folder: Path) -> dict[str, object]:
+    try:
+        content = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise DeviceError(f"{folder / LEDGER_FILE} is damaged: {_RESTORE}")
+    return content
+
+
+def _mac(key: bytes, content: Mapping[str, object]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def _ledger(entries: object) -> Ledger:
+    if not isinstance(entries, list):
+        raise DeviceError(f"the ledger has no list of entries: {_RESTORE}")
+    ledger = Ledger()
+    for entry in entries:
+        ledger = ledger.spend(**entry)
+    return ledger

@@ -1,0 +1,40 @@
+"""Clips for devices: folders of synthetic audio, of which the second lacks a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from fnl.data.synthetic import SyntheticCorpus
+
+LABELS = ("yes", "no", "up")
+
+
+def _write_clips(root: Path, *, speakers: int = 20, clips_per_word: int = 2) -> Path:
+    """Write `data-0`, `data-1` (which has no "up"), `data-2` and `evaluation` below `root`."""
+    corpus = SyntheticCorpus.create(
+        LABELS, speakers=speakers, clips_per_word=clips_per_word, seed=0, difficulty=1.0
+    )
+    names = sorted(set(corpus.clips["speaker"]))
+    for row, (_, label, speaker, _) in enumerate(corpus.clips.iter_rows()):
+        number = names.index(speaker) % 4
+        folder = root / ("evaluation" if number == 3 else f"data-{number}") / LABELS[label]
+        if number == 1 and LABELS[label] == "up":
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{speaker}_{row}.wav"
+        soundfile.write(path, corpus.waveform(row), 16_000, subtype="PCM_16")
+    return root
+
+
+@pytest.fixture(scope="session")
+def write_clips() -> Callable[..., Path]:
+    return _write_clips
+
+
+@pytest.fixture(scope="session")
+def device_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_clips(tmp_path_factory.mktemp("clips"), speakers=12, clips_per_word=1)

@@ -1,0 +1,386 @@
+"""The deployment as docs/deployment.md describes it, with its own commands, on loopback.
+
+Real processes: a SuperLink with TLS and authentication, three SuperNodes on different folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from clients.ledger_file import LedgerFile
+from fnl.config import known_keys
+from fnl.runtime.flower import _free_ports
+from fnl.runtime.run_directory import read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+COMMANDS = dict(re.findall(r"```bash\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL))
+"""The guide's commands by the name in their first line."""
+
+SURVIVES = "coordination.minimum" in known_keys()
+"""Whether a round goes on without a client that is away."""
+
+FURTHER = {"privacy.noise-multiplier": 2.0, "run.rounds": 1}
+"""A run that devices take part in after their `privacy.epsilon` is spent."""
+
+pytestmark = pytest.mark.slow
+
+
+class Deployment:
+    """Runs the guide's commands, ports replaced by free ones; ends all it started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.ports = dict(zip(("8000", "9094", "9095", "9096"), _free_ports(4), strict=True))
+        self.address = f"127.0.0.1:{self.ports['8000']}"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = os.environ | {
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+            "SERVER": "127.0.0.1",
+            "KEYS": str(folder / "keys"),
+            "STATE": str(self.state),
+            "CLIPS": str(folder / "clips"),
+            "FLWR_HOME": str(folder / "flower"),
+            "FNL_CACHE_DIR": str(folder / "cache"),
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "NO_COLOR": "1",
+            "COLUMNS": "400",
+        }
+
+    def command(self, name: str) -> str:
+        text = COMMANDS[name]
+        if name == "device-0":  # the guide leaves the port of the first device at its default
+            text = text.rstrip() + " 9094\n"
+        for port, free in self.ports.items():
+            text = re.sub(rf"\b{port}\b", str(free), text)
+        if SURVIVES and name == "run":
+            text = text.replace("<<TOML\n", "<<TOML\ncoordination.minimum = 2\n")
+        return "set -euo pipefail\n" + text
+
+    def do(self, name: str, *, extra: str = "", check: bool = True) -> str:
+        """Run a command of the guide to its end and return what it said."""
+        completed = subprocess.run(
+            ["bash", "-c", extra + self.command(name)],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=420,
+            check=False,
+        )
+        assert not check or completed.returncode == 0, completed.stdout
+        return completed.stdout
+
+    def start(self, name: str, **environment: str) -> None:
+        """Start a command of the guide that stays."""
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                ["bash", "-c", self.command(name)],
+                cwd=ROOT,
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str) -> None:
+        """End a process and its children at once, as a loss of power would."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def said(self, name: str) -> str:
+        path = self.log(name)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait(self, name: str, condition: Callable[[str], bool], seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition(self.said(name)):
+            assert time.monotonic() < deadline, f"{name}: {self.said(name)[-4000:]}"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, write_clips: Callable[..., Path]
+) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
+    write_clips(folder / "clips")
+    deployed = Deployment(folder)
+    deployed.do("keys")
+    deployed.do("connection")
+    deployed.start("server")
+    try:
+        deployed.wait("server", lambda said: "Uvicorn running on https" in said)
+        deployed.do("register")
+        yield deployed
+    finally:
+        for name in list(deployed.processes):
+            deployed.kill(name)
+
+
+def ledger(deployment: Deployment, device: int) -> LedgerFile:
+    return LedgerFile.open(deployment.state / f"device-{device}")
+
+
+def restart(deployment: Deployment, name: str) -> None:
+    """Kill a device and start it again; the SuperLink lets it in once it has missed it."""
+    deployment.kill(name)
+    times = deployment.said(name).count("SuperNode ID")
+    deployment.start(name)
+    deployment.wait(name, lambda said: said.count("SuperNode ID") == times + 1)
+
+
+@pytest.fixture(scope="module")
+def finished(deployment: Deployment) -> tuple[Deployment, Path]:
+    """A run, with device 1 killed and started again in the middle, and its run directory."""
+    devices = ("device-0", "device-1", "device-2")
+    for name in devices:
+        deployment.start(name)
+    for name in devices:
+        deployment.wait(name, lambda said: "SuperNode ID" in said)
+    with deployment.log("run").open("wb") as log:
+        run = subprocess.Popen(
+            ["bash", "-c", deployment.command("run")],
+            cwd=ROOT,
+            env=deployment.environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        if SURVIVES:  # after its reply to the query and to the first round
+            deployment.wait("device-1", lambda said: said.count("Sent successfully") == 2)
+            restart(deployment, "device-1")
+        assert run.wait(timeout=600) == 0, deployment.said("run")
+    finally:
+        run.kill()
+    said = deployment.said("run")
+    directory = re.search(r"fnl: finished: (\S+)", said)
+    assert directory, said
+    return deployment, Path(directory[1])
+
+
+def test_a_run_finishes_though_a_device_is_killed_and_comes_back(finished):
+    _, path = finished
+    record = read_run(path)
+    assert (record["status"], record["engine"]) == ("finished", "flower-deployment")
+    rounds = pl.read_parquet(path / "rounds.parquet")
+    assert rounds["round"].to_list() == [0, 1, 2, 3, 4]
+    assert rounds["accuracy"].null_count() == 0
+    clients = pl.read_parquet(path / "clients.parquet").drop_nulls("epsilon")
+    took_part = clients["partition"].value_counts().sort("partition")["count"].to_list()
+    assert (took_part[0], took_part[2]) == (4, 4)
+    assert 1 <= took_part[1] <= 4
+    assert SURVIVES or took_part[1] == 4
+
+
+def test_every_ledger_is_what_the_run_reported(finished):
+    deployment, path = finished
+    clients = pl.read_parquet(path / "clients.parquet").drop_nulls("epsilon")
+    seen = json.loads((deployment.state / "results" / "devices.json").read_text())
+    for device in range(3):
+        rows = clients.filter(partition=device).sort("round")
+        file = ledger(deployment, device)
+        assert file.ledger.epsilon(1e-3) <= 8.0
+        assert seen[str(device)]["device"] == file.device
+        clips = (deployment.folder / "clips" / f"data-{device}").rglob("*.wav")
+        assert rows["num_examples"].unique().to_list() == [len(list(clips))]
+        if device == 1 and SURVIVES:  # what was under way when it was killed is spent, not reported
+            assert file.ledger.steps >= rows["steps"].sum()
+            continue
+        assert file.releases == rows.height == 4
+        assert file.ledger.steps == rows["steps"].sum()
+        assert file.ledger.epsilon(1e-3) == rows["epsilon"][-1]
+        assert seen[str(device)] == {"device": file.device, "releases": 4, "tip": file.tip}
+
+
+def again(deployment: Deployment, changes: Mapping[str, object]) -> str:
+    """Run the guide's command with other values and return what was said; it need not finish."""
+    lines = "".join(f"{key} = {value}\n" for key, value in changes.items())
+    text = (ROOT / "deploy" / "run.toml").read_text()
+    kept = [line for line in text.splitlines() if line.partition(" ")[0] not in lines]
+    path = deployment.folder / "run.toml"
+    path.write_text("\n".join(kept) + "\n" + lines)
+    command = deployment.command("run").replace("deploy/run.toml", str(path))
+    completed = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=deployment.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=420,
+        check=False,
+    )
+    return completed.stdout
+
+
+def test_a_second_run_over_the_same_budget_is_refused(finished):
+    deployment, _ = finished
+    before = [ledger(deployment, device) for device in range(3)]
+    assert "fnl: finished" not in again(deployment, {})
+    assert [ledger(deployment, device) for device in (0, 2)] == [before[0], before[2]]
+
+
+def test_a_killed_device_spends_from_the_same_ledger_in_the_next_run(finished):
+    deployment, _ = finished
+    before = ledger(deployment, 0)
+    restart(deployment, "device-0")
+    said = again(deployment, FURTHER)
+    assert "fnl: finished" in said, said
+    after = ledger(deployment, 0)
+    assert (after.device, after.releases) == (before.device, before.releases + 1)
+    assert after.ledger.steps > before.ledger.steps
+    features = deployment.state / "device-0" / "cache" / "features"
+    assert len([path for path in features.iterdir() if path.is_dir()]) == 1  # none made anew
+
+
+def test_a_ledger_that_was_deleted_or_edited_is_refused(finished):
+    deployment, _ = finished
+    folder = deployment.state / "device-2" / "ledger"
+    releases = ledger(deployment, 2).releases
+    kept = folder.with_name("kept")
+    folder.rename(kept)
+    assert f"the server has seen {releases} releases of this client" in again(deployment, FURTHER)
+    shutil.rmtree(folder)
+    kept.rename(folder)
+    text = (folder / "ledger.json").read_text()
+    (folder / "ledger.json").write_text(text.replace('"releases": ', '"releases": 1'))
+    assert "was changed by somebody else" in again(deployment, FURTHER)
+    (folder / "ledger.json").write_text(text)
+    assert ledger(deployment, 2).releases == releases
+
+
+def test_a_device_of_another_version_is_refused(finished):
+    deployment, _ = finished
+    other = deployment.folder / "other" / "fnl-9.9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: fnl\nVersion: 9.9.9\n")
+    deployment.environment["PYTHONPATH"] = str(other.parent)
+    restart(deployment, "device-0")
+    del deployment.environment["PYTHONPATH"]
+    said = again(deployment, FURTHER)
+    deployment.kill("device-0")
+    assert re.search(r"the server runs fnl '0\.\d+\.\d+', not '9\.9\.9' as here", said), said
+    assert "ServerApp raised an exception" in said
+
+
+def supernode(deployment: Deployment, *arguments: str) -> str:
+    """Run Flower's own SuperNode, which must not get in, and return what it said."""
+    (port,) = _free_ports(1)
+    path = deployment.folder / "supernode.log"
+    with path.open("wb") as log:  # through a pipe we would wait for its SuperExec, and it for us
+        completed = subprocess.run(
+            [
+                "flower-supernode",
+                "--superlink",
+                deployment.address,
+                "--port",
+                str(port),
+                *arguments,
+            ],
+            cwd=deployment.folder,
+            env=deployment.environment,
+            stdout=log,
+            stderr=log,
+            timeout=120,
+            check=False,
+        )
+    assert completed.returncode != 0
+    return path.read_text(errors="replace")
+
+
+def device(deployment: Deployment, address: str, *, certificate: str, key: str) -> str:
+    """Start a device that must be refused, by the guide's script, and return what it said."""
+    (port,) = _free_ports(1)
+    folder = deployment.folder
+    clips, state = folder / "clips" / "data-0", folder / "refused"
+    command = ["deploy/device.sh", address, certificate, key, clips, state, "0", str(port)]
+    completed = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=deployment.environment | {"FNL_TRIES": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert completed.returncode != 0
+    return completed.stdout
+
+
+@pytest.fixture(scope="module")
+def foreign(deployment: Deployment) -> Path:
+    """Keys and certificates of somebody else."""
+    folder = deployment.folder / "foreign"
+    command = ["deploy/make_keys.py", folder, "--host", "127.0.0.1", "--devices", "1"]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def test_a_server_with_another_certificate_is_refused(deployment, foreign):
+    ours = str(deployment.folder / "keys" / "device-0.key")
+    said = device(deployment, deployment.address, certificate=f"{foreign}/ca.crt", key=ours)
+    assert "certificate verify failed" in said
+    raw = supernode(
+        deployment,
+        *("--root-certificates", f"{foreign}/ca.crt"),
+        *("--auth-supernode-private-key", ours),
+    )
+    assert "CERTIFICATE_VERIFY_FAILED" in raw
+
+
+def test_a_key_that_is_not_registered_is_refused(deployment, foreign):
+    keys = deployment.folder / "keys"
+    said = device(
+        deployment,
+        deployment.address,
+        certificate=f"{keys}/ca.crt",
+        key=f"{foreign}/device-0.key",
+    )
+    assert "not let in: this device's key is not registered" in said
+    assert "authentication is enabled" in supernode(
+        deployment, "--root-certificates", f"{keys}/ca.crt"
+    )
+
+
+def test_plain_text_is_refused_by_server_and_device(deployment):
+    raw = supernode(deployment, "--insecure", "--max-retries", "0")
+    assert "disconnected without sending a response" in raw
+    plain = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=plain.serve_forever, daemon=True).start()
+    keys = deployment.folder / "keys"
+    try:
+        said = device(
+            deployment,
+            f"127.0.0.1:{plain.server_port}",
+            certificate=f"{keys}/ca.crt",
+            key=f"{keys}/device-0.key",
+        )
+    finally:
+        plain.shutdown()
+        plain.server_close()
+    assert "does not speak TLS" in said
