@@ -33,6 +33,18 @@ class ClipGradients(Protocol):
         ...
 
 
+def unbounded(norms: Tensor) -> Tensor:
+    """Return which clips have a gradient that no scaling bounds, bool [B]: infinite or nan.
+
+    Scaled by anything they stay so, and whoever chose the weights could tell from a sum that is
+    not finite that such a clip was in it. They have to contribute nothing.
+
+    Args:
+        norms: of the gradient of each clip and parameter, [B, P].
+    """
+    return ~norms.isfinite().all(dim=1) | ~norms.norm(2, dim=1).isfinite()
+
+
 @dataclass(frozen=True)
 class DenseGradients:
     """Gradients that are written out already.
@@ -56,6 +68,11 @@ class DenseGradients:
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Return Σ_b weights_b · gradient_b, shaped as p."""
         return torch.einsum("b,b...->...", weights, self.values)
+
+    def without(self, rows: Tensor) -> DenseGradients:
+        """Return them with those of the clips `rows`, bool [B], set to zero."""
+        mask = rows.reshape(-1, *[1] * (self.values.ndim - 1))
+        return DenseGradients(self.values.masked_fill(mask, 0.0))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import torch
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from torch import Tensor, nn
 
+from fnl.privacy.clip_gradients import DenseGradients, unbounded
 from fnl.privacy.ghost import AUTOMATIC_STABILITY, GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
 
@@ -95,7 +96,13 @@ class WrittenOut:
             if parameter.ndim == 0:
                 # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
                 _set_samples(parameter, sample.reshape(-1, 1))
-        return torch.stack([g.reshape(len(g), -1).norm(2, dim=1) for g in samples], dim=1)
+        norms = torch.stack([g.reshape(len(g), -1).norm(2, dim=1) for g in samples], dim=1)
+        gone = unbounded(norms)
+        if gone.any():
+            for parameter, sample in zip(self.optimizer.params, samples, strict=True):
+                kept = DenseGradients(sample).without(gone).values
+                _set_samples(parameter, kept.reshape(-1, 1) if parameter.ndim == 0 else kept)
+        return norms
 
     def skip(self) -> None:
         """Give every parameter the gradients of no clips."""

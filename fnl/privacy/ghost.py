@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnl.privacy.clip_gradients import ClipGradients, DenseGradients
+from fnl.privacy.clip_gradients import ClipGradients, DenseGradients, unbounded
 from fnl.privacy.per_clip import PerClipGradientModule
 
 NORM_GUARD = 1e-6
@@ -62,6 +62,8 @@ class GhostClippingModule(PerClipGradientModule):
                 add up to C²; else the whole gradient of a clip to C.
             automatic: scale the whole gradient of every clip to C·g/(‖g‖ + γ).
 
+        A clip whose gradient is infinite or nan contributes nothing: no scaling would bound it.
+
         Returns:
             The L2 norm of the gradient of each clip and parameter before clipping, [B, P].
 
@@ -70,8 +72,12 @@ class GhostClippingModule(PerClipGradientModule):
         """
         gradients = [self._take(parameter) for parameter in parameters]
         norms = torch.stack([one.squared_norms() for one in gradients], dim=1).sqrt()
+        gone = unbounded(norms)
+        if gone.any():
+            gradients = [DenseGradients(one.written_out()).without(gone) for one in gradients]
+        finite = norms.masked_fill(gone[:, None], 0.0)
         bound = clip_norm / len(parameters) ** 0.5 if per_layer else clip_norm
-        compared = norms if per_layer else norms.norm(2, dim=1, keepdim=True)
+        compared = finite if per_layer else finite.norm(2, dim=1, keepdim=True)
         if automatic:
             scale = (bound / (compared + AUTOMATIC_STABILITY)).expand_as(norms)
         else:

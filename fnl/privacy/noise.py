@@ -31,7 +31,7 @@ class SecureNoise:
     Every bit comes from `os.urandom`; nothing is seeded, so nothing can be drawn again. Doubles
     cannot hold all values of a Gaussian, and which ones can occur may give the value under the
     noise away (Mironov 2012). As in Opacus' secure mode, a number is the sum of four Gaussians
-    divided by two, which takes an attacker 2^(53·3) trials to invert instead of one (Holohan &
+    divided by two, which takes an attacker 2^(52·3) trials to invert instead of one (Holohan &
     Braghin 2021, arXiv 2107.10138, section 5.1). A Gaussian is the normal quantile of a uniform
     number of 52 bits: it ends at 8.2 standard deviations, which adds less than 1e-15 to δ.
     """

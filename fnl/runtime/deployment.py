@@ -49,7 +49,7 @@ def check_deployable(config: Config) -> None:
             "privacy.noise-allocation = 'uniform-noise' needs the numbers of clips of all clients, "
             "which no device knows: set privacy.noise-allocation = 'uniform-epsilon'"
         )
-    if config.is_private and not flat["privacy.secure-noise"]:
+    if config.privacy.mode != "none" and not config.privacy.secure_noise:
         raise ConfigError(
             "privacy.secure-noise = false draws the noise from run.seed, which the server knows: "
             "a deployment needs privacy.secure-noise = true"

@@ -2,11 +2,14 @@
 
 import itertools
 import math
+import warnings
 
 import dp_accounting
 import numpy as np
 import pytest
 from dp_accounting.pld import PLDAccountant
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.utils import get_noise_multiplier
 
@@ -73,6 +76,22 @@ def test_epsilon_bounds_googles_from_above_and_closely(history):
     # Rényi DP is loose for few steps
     factor = 1.35 if ledger.steps > 10 else 2
     assert exact <= ledger.epsilon(DELTA) <= factor * exact
+
+
+steps_of_any_kind = st.tuples(
+    st.floats(0.3, 60), st.one_of(st.just(1.0), st.floats(0.005, 0.99)), st.integers(1, 500)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(steps_of_any_kind, min_size=1, max_size=3), st.floats(1e-7, 0.05))
+def test_the_order_found_by_bisection_is_the_best_of_all(history, delta):
+    ledger, accountant = ledger_of(history), RDPAccountant()
+    accountant.history = [(sigma, rate, steps) for sigma, rate, steps in history]
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.filterwarnings("ignore", message="Optimal order is the")
+        expected, _ = accountant.get_privacy_spent(delta=delta, alphas=RDP_ORDERS)
+    assert ledger.epsilon(delta) == pytest.approx(max(expected, 0.0), rel=1e-9, abs=1e-12)
 
 
 def test_opacus_orders_are_all_there():

@@ -1,0 +1,120 @@
+"""What accounting costs: its share of the clients' processor time over a whole run.
+
+    python benchmarks/accounting_cost.py [--clients 4] [--set group.key=value ...]
+
+The first `--clients` partitions go through the rounds in which they are asked, with rates released,
+once under RDP and once under PRV. All that a ledger does is timed: noise from the budget, the check
+before a round, booking, ε after it. The target is less than 1 % of the clients' time. The first
+round of a process computes what the others look up, so the whole run is the fair unit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+import clients.training
+from clients.training import train_round
+from fnl.config import Config, Scalar, parse_config, parse_overrides
+from fnl.data.federated import open_federation
+from fnl.participation import candidates
+from fnl.privacy.ledger import Ledger
+from fnl.runtime.determinism import one_thread
+from fnl.snn.network import build_network, initialise
+from fnl.weights import get_weights
+
+RELEASE: dict[str, Scalar] = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 2.0}
+CLEAR: dict[str, Scalar] = {
+    "privacy.mode": "none",
+    "privacy.rate-release": "none",
+    "privacy.rate-epsilon": 0.0,
+}
+
+
+class Stopwatch:
+    """Processor time in the functions it wraps, once where one calls another."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._inside = False
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, its time added up."""
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return function(*args, **kwargs)
+            self._inside, started = True, time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._inside = False
+                self.seconds += time.process_time() - started
+
+        return wrapper
+
+
+def main() -> None:
+    """Print the share of accounting, by accountant."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.KEY=VALUE")
+    args = parser.parse_args()
+    flat = RELEASE | parse_overrides(args.set)
+    with one_thread():
+        for accountant in ("rdp", "prv"):
+            config = parse_config({**flat, "privacy.accountant": accountant})
+            total, accounting, rounds = measure(config, args.clients)
+            print(
+                f"{accountant}: {accounting / rounds * 1e3:.2f} ms of "
+                f"{total / rounds * 1e3:.0f} ms a client's round, {accounting / total:.2%}, "
+                f"over {rounds} rounds of clients"
+            )
+
+
+def measure(config: Config, count: int) -> tuple[float, float, int]:
+    """Return seconds of all rounds, of accounting in them, and how many rounds there were."""
+    federation = open_federation(config)
+    network = build_network(config.model, federation.inputs, federation.classes)
+    initialise(network, config.run.seed)
+
+    def train(config: Config, partition: int, server_round: int, ledger: Ledger) -> Ledger:
+        return train_round(
+            config,
+            federation,
+            partition=partition,
+            server_round=server_round,
+            weights=get_weights(network),
+            ledger=ledger,
+        ).ledger
+
+    # compiles the kernels, and leaves what ledgers look up empty
+    train(parse_config({**config.flat(), **CLEAR}), 0, 1, Ledger())
+    watch, rounds = Stopwatch(), 0
+    ledgers = dict.fromkeys(range(count), Ledger())
+    with ExitStack() as patches:
+        for owner, name in (
+            (clients.training, "noise_of"),
+            (clients.training, "refuse_overdraft"),
+            (Ledger, "with_entries"),
+            (Ledger, "epsilon"),
+        ):
+            timed = watch.timed(getattr(owner, name))
+            patches.enter_context(patch.object(owner, name, timed))
+        started = time.process_time()
+        for server_round in range(1, config.run.rounds + 1):
+            asked = candidates(
+                config.run.seed, server_round, config.data.clients, config.coordination.candidates
+            )
+            for partition in set(asked.tolist()) & ledgers.keys():
+                ledgers[partition] = train(config, partition, server_round, ledgers[partition])
+                rounds += 1
+        return time.process_time() - started, watch.seconds, rounds
+
+
+if __name__ == "__main__":
+    main()
