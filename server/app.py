@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
@@ -31,6 +33,9 @@ from server.guarded_strategy import GuardedStrategy
 from server.history import History
 from server.spending import Spending
 from server.strategy import RateStrategy
+
+_TOLD = 3
+"""Rejections of a round that its user is told of."""
 
 app = ServerApp()
 
@@ -90,7 +95,15 @@ def _run(
         spending=spending,
         simulated=engine_name(grid) in SIMULATIONS,
     )
-    recorder = _Recorder(config, federation, network, strategy, directory, guarded=guarded)
+    recorder = _Recorder(
+        config,
+        federation,
+        network,
+        strategy,
+        directory,
+        guarded=guarded,
+        notify=partial(notify, grid),
+    )
     if done < config.run.rounds:
         result = guarded.start(
             grid=grid,
@@ -120,8 +133,10 @@ class _Recorder:
         directory: RunDirectory,
         *,
         guarded: GuardedStrategy,
+        notify: Callable[[str], None],
     ) -> None:
         self._guarded = guarded
+        self._notify = notify
         self._spending = guarded.spending
         self._done = guarded.done
         self._config = config
@@ -156,6 +171,7 @@ class _Recorder:
         if outcome is not None:
             self._spending.answered(server_round, outcome.reports)
             fault_rows = fault_rows_of(server_round, self._guarded.rejections, self._spending)
+            self._tell_of_rejections(server_round)
             round_row |= taken_values(outcome, self._guarded.rejections)
             round_row |= measurement.coordination_values(outcome)
             round_row |= comparison.history_values(outcome, self._history)
@@ -184,6 +200,14 @@ class _Recorder:
         if evaluation is None:
             return None
         return MetricRecord({"accuracy": evaluation.accuracy, "loss": evaluation.loss})
+
+    def _tell_of_rejections(self, server_round: int) -> None:
+        """Name the first replies that were not taken; all of them are in `faults.parquet`."""
+        rejections = self._guarded.rejections
+        for rejection in rejections[:_TOLD]:
+            self._notify(f"warning: round {server_round}, {rejection}")
+        if len(rejections) > _TOLD:
+            self._notify(f"warning: round {server_round}, {len(rejections) - _TOLD} more rejected")
 
     def _evaluate(self, server_round: int, arrays: ArrayRecord) -> Evaluation | None:
         due = server_round % self._config.evaluation.every == 0
