@@ -51,7 +51,8 @@ def predicted_against_measured(
         rows = rows.with_columns(level=pl.lit(""), level_order=pl.lit(0.0))
     panels: list[Panel] = [_panel(rows)]
     notes = [*about, correlation_sentence(rows)]
-    if DEVIATION in rows.columns and rows[DEVIATION].count():
+    fewest = rows.group_by("level").len()["len"].to_numpy().min()
+    if DEVIATION in rows.columns and rows[DEVIATION].count() and fewest <= MOST_BARS:
         notes.append("Bars: ± 2 predicted standard deviations.")
     title = "Predicted against measured rate shift"
     return lay_out(panels, columns=columns, title=title, subtitle=notes, panel_inches=2.8)
