@@ -76,10 +76,13 @@ def _feedback(config: Config) -> str:
     selects_in_public = coordination.selection in PUBLIC_SELECTIONS
     if selects_in_public and coordination.aggregation in PUBLIC_AGGREGATIONS:
         return public
-    if config.privacy.rate_release == "gaussian":
+    beyond_rates = coordination.selection == "loss" or any(
+        ":" in rule for rule in (coordination.selection, coordination.aggregation)
+    )  # a rule of one's own may read any field of a report
+    if config.privacy.rate_release == "gaussian" and not beyond_rates:
         return f"{public}; selection or weights follow firing rates, whose release is accounted"
     return (
-        f"{public}; selection or weights follow firing rates or losses, which are outside the "
+        f"{public}; selection or weights follow firing rates or losses that are outside the "
         "guarantee and so reach the global models that later steps start from: ε does not cover "
         "that path"
     )

@@ -60,6 +60,11 @@ def test_released_rates_are_covered_and_nothing_else_that_is_not():
     assert strict == ["number of clips"]
 
 
+def test_a_release_of_rates_does_not_cover_a_selection_by_losses():
+    said = guarantee(**RELEASE, **{"coordination.selection": "loss"})
+    assert "ε does not cover that path" in str(said["caveat"])
+
+
 @pytest.mark.parametrize("mode", ["client", "both"])
 def test_client_level_says_what_is_trusted_and_taken_as_public(mode):
     said = guarantee(**PUBLIC, **{"privacy.mode": mode})
