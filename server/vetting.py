@@ -64,7 +64,8 @@ class Expected:
 def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], list[Rejection]]:
     """Return the replies to take, in the order they came, and everything that is wrong.
 
-    A client that was asked and has no reply among `replies` is among the rejected.
+    A client that was asked and has no reply among `replies` is among the rejected. They come by
+    partition, strangers last: what is wrong is told in the same order whoever was faster.
     """
     taken: list[Message] = []
     rejected: list[Rejection] = []
@@ -84,7 +85,12 @@ def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], 
     for partition in sorted(set(expected.partition_of.values()) - heard):
         reason = "nothing came before the deadline"
         rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
-    return taken, rejected
+    return taken, sorted(rejected, key=_by_partition)
+
+
+def _by_partition(rejection: Rejection) -> tuple[bool, int]:
+    partition = rejection.partition
+    return (partition is None, partition or 0)
 
 
 def _check_envelope(reply: Message, expected: Expected, *, is_second: bool) -> None:
