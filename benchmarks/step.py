@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fnl.cli import bench_step
+from fnl.cli_bench import bench_step
 
 if __name__ == "__main__":
     typer.run(bench_step)
