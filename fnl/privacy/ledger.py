@@ -23,7 +23,7 @@ from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 from opacus.accountants.utils import MAX_SIGMA
 
 from fnl.errors import ConfigError
-from fnl.privacy.prv import History, prv_epsilon
+from fnl.privacy.prv import EPS_ERROR, History, prv_epsilon
 
 RDP_ORDERS: list[float] = [
     *RDPAccountant.DEFAULT_ALPHAS,
@@ -32,8 +32,8 @@ RDP_ORDERS: list[float] = [
 """Opacus' orders, and larger ones so that small ε is not overstated. Any set of orders is sound."""
 _TOLERANCE = 0.01
 """Part of a budget that calibration may leave."""
-_ESTIMATE_ERROR = 0.1
-"""Error in ε for which the mesh is made on which PRV looks for noise."""
+_ESTIMATE_ERROR = 0.025
+"""Error, as a part of ε, for which the mesh is made on which PRV looks for noise."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,10 @@ def calibrate(
 
     def estimate(sigma: float) -> float:
         with _meant_by_opacus():
-            return prv_epsilon(ledger_at(sigma).history, delta, eps_error=_ESTIMATE_ERROR)
+            return prv_epsilon(ledger_at(sigma).history, delta, eps_error=coarse)
 
-    if accountant == "prv":  # a mesh ten times as coarse finds the noise, the fine one confirms it
+    coarse = min(max(_ESTIMATE_ERROR * epsilon, EPS_ERROR), 10 * EPS_ERROR)
+    if accountant == "prv":  # a coarse mesh finds the noise, the right one confirms it
         found = _search(epsilon, estimate)
         if found is not None and 0 <= epsilon - cost(found) <= _TOLERANCE * epsilon:
             return found

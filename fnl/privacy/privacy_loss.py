@@ -35,8 +35,10 @@ class SubsampledGaussianLoss(PoissonSubsampledGaussianPRV):
     def output(self, loss: float) -> float:
         """Return the output at which the loss is `loss`; -inf where it is always larger."""
         rate, sigma = self.sample_rate, self.noise_multiplier
-        weight = np.exp(loss) - (1 - rate)
-        return float(sigma**2 * np.log(weight / rate) + 0.5) if weight > 0 else -np.inf
+        share = (1 - rate) * np.exp(-loss)  # of the outputs about 0
+        if share >= 1:
+            return -np.inf
+        return float(sigma**2 * (loss + np.log1p(-share) - np.log(rate)) + 0.5)
 
     def cdf(self, t: ArrayLike) -> NDArray[np.float64]:
         """Return the probability that the loss is at most `t`, for each `t`."""
@@ -59,8 +61,8 @@ class TruncatedLoss(TruncatedPrivacyRandomVariable):
     def mean(self) -> float:
         """Return the mean, as an integral over the output.
 
-        It is smooth and falls off at both ends, where the trapezoidal rule converges
-        exponentially (Trefethen & Weideman 2014).
+        It is smooth and has fallen off at both ends, where little may be cut off: there the
+        trapezoidal rule converges exponentially (Trefethen & Weideman 2014).
         """
         rate, sigma = self._loss.sample_rate, self._loss.noise_multiplier
         low = max(self._loss.output(self.t_min), -(_TAIL + 3) * sigma)

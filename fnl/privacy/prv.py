@@ -37,11 +37,17 @@ DELTA_ERROR = 1e-3
 """Error in δ, as a part of it, which the bound takes off it; Opacus' default."""
 _TAIL_ORDERS = (2, 4, 8, 16, 32, 64)
 """A whole order costs little to analyse, and one √2 off the best makes a bound 6 % larger."""
-_NOTHING = 1e-14
-"""Magnitude of a frequency that counts as nothing: rounding has frequencies of that size."""
-_OFTEN = 8
-"""Steps from which on the high frequencies of a step are nothing and need not be kept."""
+_NOTHING = 1e-8
+"""Magnitude of a frequency, as a part of δ, that counts as nothing.
+
+A frequency f moves δ by its magnitude over f at most, all of those together by 1e-7 of δ: what the
+theorem allows is ten thousand times that.
+"""
+_ROUNDING = 1e-14
+"""Magnitude of the frequencies that rounding has."""
 _LARGEST_HALF = 2**22
+_LARGEST_LOSS = 700.0
+"""Its exponential is a double."""
 _SMALLEST_DELTA = 1e-12
 
 
@@ -65,8 +71,8 @@ def prv_epsilon(
     transform = _kept_spectrum if eps_error == EPS_ERROR else _spectrum
     shift, composed = 0.0, np.ones(mesh.half + 1, dtype=np.complex128)
     for sigma, rate, steps in sorted(history):
-        of_step = transform(sigma, rate, mesh, often=steps >= _OFTEN)
-        kept = min(_audible(of_step.values, _NOTHING ** (1 / steps)), len(composed))
+        of_step = transform(sigma, rate, mesh)
+        kept = min(_audible(of_step.values, mesh.nothing ** (1 / steps)), len(composed))
         composed = composed[:kept] * of_step.values[:kept] ** steps
         shift += steps * of_step.shift
     error, few = delta * DELTA_ERROR, len(composed) < mesh.half // 8
@@ -84,10 +90,14 @@ def _at_most(history: History, planned: History) -> History:
 
 @dataclass(frozen=True)
 class _Mesh:
-    """The 2·`half` points from (1 - `half`)·`width` to `half`·`width`: one of them is 0."""
+    """The 2·`half` points from (1 - `half`)·`width` to `half`·`width`: one of them is 0.
+
+    `nothing` is the magnitude of a frequency that may be left out.
+    """
 
     width: float
     half: int
+    nothing: float
 
     @property
     def least(self) -> float:
@@ -110,9 +120,10 @@ def _mesh_of(history: History, delta: float, eps_error: float) -> _Mesh | None:
     width = eps_error / math.sqrt(steps * math.log(12 / error) / 2)
     of_one = max(_bound_of_one(sigma, rate, error / (8 * steps)) for sigma, rate, _ in history)
     furthest = max(_bound_of_all(history, error / 4), of_one, eps_error) + 3
-    if not furthest / width < _LARGEST_HALF:  # as it is for nan
+    if not (furthest < _LARGEST_LOSS and furthest / width < _LARGEST_HALF):  # as it is for nan
         return None
-    return _Mesh(width, next_fast_len(math.ceil(math.ceil(furthest) / width) + 1))
+    half = next_fast_len(math.ceil(math.ceil(furthest) / width) + 1)
+    return _Mesh(width, half, max(_NOTHING * delta, _ROUNDING))
 
 
 def _bound_of_one(sigma: float, rate: float, delta: float) -> float:
@@ -139,13 +150,13 @@ class _Spectrum:
     shift: float
 
 
-def _spectrum(sigma: float, rate: float, mesh: _Mesh, *, often: bool) -> _Spectrum:
-    """Return the spectrum of a step; without what is nothing after `_OFTEN` steps if `often`."""
+def _spectrum(sigma: float, rate: float, mesh: _Mesh) -> _Spectrum:
+    """Return the spectrum of a step."""
     domain = mesh.domain()
     loss = SubsampledGaussianLoss(rate, sigma)
     discrete = discretize(TruncatedLoss(loss, domain.t_min, domain.t_max), domain)
     values = rfft(discrete.pmf)
-    kept = _audible(values, _NOTHING ** (1 / _OFTEN)) if often else len(values)
+    kept = _audible(values, mesh.nothing)
     about_zero = np.exp(_angles(mesh, kept) * (mesh.half - 1))
     return _Spectrum(values[:kept] * about_zero, float(discrete.domain.shifts))
 
