@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def measure(config: Config, count: int) -> tuple[float, float, float, int]:
-    """Return seconds of all rounds, of clients' and server's accounting, and how many there were."""
+    """Return seconds of all rounds, of accounting by clients and by the server, and the count."""
     federation = open_federation(config)
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)

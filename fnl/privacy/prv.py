@@ -2,8 +2,8 @@
 
 The analysis is that of Gopi, Lee & Wutschitz 2021 (arXiv 2106.02848) with Opacus' classes: the
 privacy loss of a step is truncated to [-L, L], put on a mesh that keeps its mean, and composed
-modulo 2L by Fourier transform. The mesh is as fine and L as large as theorem and remark ask for, so
-the errors of `PRVAccountant` hold, `EPS_ERROR` and `DELTA_ERROR`. What makes it cheap:
+modulo 2L by Fourier transform. The mesh is as fine and L as large as their theorem asks for, so the
+errors of `PRVAccountant` hold, `EPS_ERROR` and `DELTA_ERROR`. What makes it cheap:
 
 - A mesh that is safe for a whole run is safe for every part of it. Given the plan, all rounds share
   one mesh and the transforms on it.
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from opacus.accountants.analysis.prv import DiscretePRV, Domain, discretize
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.optimize import brentq
+from scipy.fft import next_fast_len
+from scipy.optimize import root_scalar
 from scipy.special import ndtri
 
 from fnl.privacy.privacy_loss import SubsampledGaussianLoss, TruncatedLoss
@@ -35,7 +35,7 @@ EPS_ERROR = 0.01
 """Error of the estimate of ε, which the bound adds to it; Opacus' default."""
 DELTA_ERROR = 1e-3
 """Error in δ, as a part of it, which the bound takes off it; Opacus' default."""
-_TAIL_ORDERS = (2, 4, 8, 16, 32, 64)
+_TAIL_ORDERS = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 """A whole order costs little to analyse, and one √2 off the best makes a bound 6 % larger."""
 _NOTHING = 1e-8
 """Magnitude of a frequency, as a part of δ, that counts as nothing.
@@ -112,7 +112,7 @@ def _mesh_of(history: History, delta: float, eps_error: float) -> _Mesh | None:
     """Return a mesh on which `history`, or any part of it, can be composed; None: none will do.
 
     As in Opacus' `PRVAccountant._get_domain`, with L rounded up, to a length that is fast to
-    transform (Gopi et al., Theorem 5.5 and Remark 5.6).
+    transform (Gopi et al., Remark 5.6).
     """
     steps, error = sum(count for _, _, count in history), delta * DELTA_ERROR
     if delta < _SMALLEST_DELTA:
@@ -123,7 +123,8 @@ def _mesh_of(history: History, delta: float, eps_error: float) -> _Mesh | None:
     if not (furthest < _LARGEST_LOSS and furthest / width < _LARGEST_HALF):  # as it is for nan
         return None
     half = next_fast_len(math.ceil(math.ceil(furthest) / width) + 1)
-    return _Mesh(width, half, max(_NOTHING * delta, _ROUNDING))
+    nothing = max(_NOTHING * delta, _ROUNDING)
+    return _Mesh(width, half, nothing)  # pyright: ignore[reportArgumentType]  # SciPy's says None
 
 
 def _bound_of_one(sigma: float, rate: float, delta: float) -> float:
@@ -136,7 +137,7 @@ def _bound_of_all(history: History, delta: float) -> float:
     rdp = np.zeros(len(_TAIL_ORDERS))
     for sigma, rate, steps in history:
         rdp += compute_rdp(q=rate, noise_multiplier=sigma, steps=steps, orders=_TAIL_ORDERS)
-    return float(get_privacy_spent(orders=_TAIL_ORDERS, rdp=rdp, delta=delta)[0])
+    return float(get_privacy_spent(orders=_TAIL_ORDERS, rdp=rdp.tolist(), delta=delta)[0])
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _spectrum(sigma: float, rate: float, mesh: _Mesh) -> _Spectrum:
     domain = mesh.domain()
     loss = SubsampledGaussianLoss(rate, sigma)
     discrete = discretize(TruncatedLoss(loss, domain.t_min, domain.t_max), domain)
-    values = rfft(discrete.pmf)
+    values = np.fft.rfft(discrete.pmf)
     kept = _audible(values, mesh.nothing)
     about_zero = np.exp(_angles(mesh, kept) * (mesh.half - 1))
     return _Spectrum(values[:kept] * about_zero, float(discrete.domain.shifts))
@@ -171,7 +172,7 @@ def _audible(values: NDArray[np.complex128], least: float) -> int:
 
 def _angles(mesh: _Mesh, count: int) -> NDArray[np.complex128]:
     """Return iω by which a frequency turns from one point to the next."""
-    return 1j * np.pi / mesh.half * np.arange(count)
+    return np.arange(count, dtype=np.complex128) * (1j * np.pi / mesh.half)
 
 
 def _over_points(
@@ -181,7 +182,7 @@ def _over_points(
     domain = mesh.domain()
     about_least = composed * np.exp(-_angles(mesh, len(composed)) * (mesh.half - 1))
     spectrum = np.pad(about_least, (0, mesh.half + 1 - len(composed)))
-    loss = DiscretePRV(irfft(spectrum, domain.size), domain.shift_right(shift))
+    loss = DiscretePRV(np.fft.irfft(spectrum, domain.size), domain.shift_right(shift))
     return float(loss.compute_epsilon(delta, 0.0, 0.0)[1])
 
 
@@ -213,4 +214,7 @@ def _over_frequencies(
         return float(np.dot(weighted, mass - discounted).real)
 
     highest = least + (points - 1) * mesh.width
-    return float(brentq(lambda epsilon: delta_at(epsilon) - delta, least, highest, xtol=1e-12))
+    found = root_scalar(
+        lambda epsilon: delta_at(epsilon) - delta, bracket=(least, highest), xtol=1e-12
+    )
+    return float(found.root)
