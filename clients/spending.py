@@ -81,9 +81,11 @@ def refuse_overdraft(config: Config, ledger: Ledger, noise: Noise, work: Workloa
     privacy = config.privacy
     if privacy.noise_multiplier > 0:
         return
-    ahead = noise.round_of(work)
-    if ledger.would_exceed(privacy.epsilon, ahead, delta=work.delta, accountant=privacy.accountant):
-        spent = ledger.epsilon(work.delta, privacy.accountant)
+    ahead, planned = noise.round_of(work), noise.run_of(work)
+    if ledger.would_exceed(
+        privacy.epsilon, ahead, delta=work.delta, accountant=privacy.accountant, planned=planned
+    ):
+        spent = ledger.epsilon(work.delta, privacy.accountant, planned)
         raise BudgetError(
             f"privacy.epsilon = {privacy.epsilon:g} is spent: {spent:.4g} so far, and this round "
             "would exceed it"

@@ -96,7 +96,9 @@ def train_round(
         report = replace(
             report,
             noise_multiplier=noise.gradients,
-            epsilon=ledger.epsilon(client.work.delta, config.privacy.accountant),
+            epsilon=ledger.epsilon(
+                client.work.delta, config.privacy.accountant, noise.run_of(client.work)
+            ),
             delta=client.work.delta,
         )
     shadow_weights, floor_weights = None, None

@@ -48,6 +48,13 @@ class Noise:
         steps = Spend(self.gradients, work.sample_rate, work.steps)
         return (steps,) if self.rates is None else (steps, Spend(self.rates, 1.0, 1))
 
+    def run_of(self, work: Workload) -> Ledger:
+        """Return what all rounds cost."""
+        if not work.rounds:
+            return Ledger()
+        steps = Spend(self.gradients, work.sample_rate, work.steps * work.rounds)
+        return Ledger((steps, *_releases(work, self.rates)))
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -88,11 +95,8 @@ class Budget:
         rates = max(shares, default=None)
         gradients = self._gradient_noise(asked[0], rates)
         for work in asked[1:]:
-            ahead = [Spend(gradients, work.sample_rate, work.steps * work.rounds)]
-            ahead += _releases(work, rates)
-            if Ledger().would_exceed(
-                self.epsilon, ahead, delta=work.delta, accountant=self.accountant
-            ):
+            spent = Noise(gradients, rates).run_of(work)
+            if spent.epsilon(work.delta, self.accountant) > self.epsilon:
                 gradients = self._gradient_noise(work, rates)
         return Noise(gradients, rates)
 

@@ -12,23 +12,28 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from opacus.accountants import RDPAccountant, create_accountant
+from opacus.accountants import RDPAccountant
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 from opacus.accountants.utils import MAX_SIGMA
 
 from fnl.errors import ConfigError
+from fnl.privacy.prv import EPS_ERROR, History, prv_epsilon
 
 RDP_ORDERS: list[float] = [
     *RDPAccountant.DEFAULT_ALPHAS,
     *(64.0, 96.0, 128.0, 256.0, 512.0, 1024.0),
 ]
 """Opacus' orders, and larger ones so that small ε is not overstated. Any set of orders is sound."""
+_TOLERANCE = 0.01
+"""Part of a budget that calibration may leave."""
+_ESTIMATE_ERROR = 0.025
+"""Error, as a part of ε, for which the mesh is made on which PRV looks for noise."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,30 @@ class Ledger:
         """Steps over all entries."""
         return sum(entry.steps for entry in self.entries)
 
-    def epsilon(self, delta: float, accountant: str = "rdp") -> float:
-        """Return ε at `delta` of everything spent; 0 for an empty ledger, inf without a bound."""
+    @property
+    def history(self) -> History:
+        """(noise multiplier, sampling rate, steps) of each mechanism: composition has no order."""
         steps: dict[tuple[float, float], int] = {}
-        for entry in self.entries:  # composition has no order: equal mechanisms count together
+        for entry in self.entries:
             mechanism = (entry.noise_multiplier, entry.sample_rate)
             steps[mechanism] = steps.get(mechanism, 0) + entry.steps
-        composed = tuple((sigma, rate, count) for (sigma, rate), count in steps.items())
-        return _epsilon(composed, delta, accountant) if composed else 0.0
+        return tuple((sigma, rate, count) for (sigma, rate), count in steps.items())
+
+    def epsilon(
+        self, delta: float, accountant: str = "rdp", planned: Ledger | None = None
+    ) -> float:
+        """Return ε at `delta` of everything spent; 0 for an empty ledger, inf without a bound.
+
+        Args:
+            delta: δ.
+            accountant: "rdp" or "prv".
+            planned: the ledger at the end of the run, where it is known: the analysis for it
+                serves every round. It changes ε by PRV, within the error of that bound.
+        """
+        if not self.entries:
+            return 0.0
+        ahead = planned.history if planned and accountant == "prv" else ()
+        return _epsilon(self.history, delta, accountant, ahead)
 
     def with_entries(self, spends: Iterable[Spend]) -> Ledger:
         """Return the ledger after all of `spends`."""
@@ -86,22 +107,28 @@ class Ledger:
         return ledger
 
     def would_exceed(
-        self, budget: float, spends: Iterable[Spend], *, delta: float, accountant: str = "rdp"
+        self,
+        budget: float,
+        spends: Iterable[Spend],
+        *,
+        delta: float,
+        accountant: str = "rdp",
+        planned: Ledger | None = None,
     ) -> bool:
         """Return whether `spends` on top of everything spent would cost more than ε = `budget`."""
-        return self.with_entries(spends).epsilon(delta, accountant) > budget
+        return self.with_entries(spends).epsilon(delta, accountant, planned) > budget
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
-    """Return ε of (noise multiplier, sampling rate, steps), composed."""
+def _epsilon(history: History, delta: float, accountant: str, planned: History = ()) -> float:
+    """Return ε of `history`, composed."""
     with _meant_by_opacus():
         if accountant == "rdp":
             epsilon = _least_over_orders(history, delta)
+        elif accountant == "prv":
+            epsilon = prv_epsilon(history, delta, planned)
         else:
-            composed = create_accountant(mechanism=accountant)
-            composed.history = list(history)
-            epsilon = composed.get_epsilon(delta=delta)
+            raise ValueError(f"no accountant {accountant!r}: rdp and prv are there")
     if math.isnan(epsilon):
         return math.inf
     # the bound from Rényi DP falls below zero where the loss is all but nothing
@@ -119,7 +146,7 @@ def _meant_by_opacus() -> Iterator[None]:
         yield
 
 
-def _least_over_orders(history: tuple[tuple[float, float, int], ...], delta: float) -> float:
+def _least_over_orders(history: History, delta: float) -> float:
     """Return the least ε that any of `RDP_ORDERS` gives.
 
     ε falls and then rises with the order ((α − 1) times the Rényi divergence is convex in α), so
@@ -173,21 +200,46 @@ def calibrate(
     Raises:
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
     """
-    # the search of Opacus' get_noise_multiplier, with the analysis of a step kept between calls:
-    # clients that differ in planned rounds alone try the same noise
+
+    def ledger_at(sigma: float) -> Ledger:
+        return Ledger((Spend(sigma, sample_rate, steps), *beside))
+
+    def cost(sigma: float) -> float:
+        return ledger_at(sigma).epsilon(delta, accountant)
+
+    def estimate(sigma: float) -> float:
+        with _meant_by_opacus():
+            return prv_epsilon(ledger_at(sigma).history, delta, eps_error=coarse)
+
+    coarse = min(max(_ESTIMATE_ERROR * epsilon, EPS_ERROR), 10 * EPS_ERROR)
+    if accountant == "prv":  # a coarse mesh finds the noise, the right one confirms it
+        found = _search(epsilon, estimate)
+        if found is not None and 0 <= epsilon - cost(found) <= _TOLERANCE * epsilon:
+            return found
+    found = _search(epsilon, cost)
+    if found is None:
+        raise ConfigError(
+            f"privacy.epsilon = {epsilon} cannot be kept over {steps} steps at sampling rate "
+            f"{sample_rate:.3g} and privacy.delta = {delta}: raise it or train less"
+        )
+    return found
+
+
+def _search(epsilon: float, cost_at: Callable[[float], float]) -> float | None:
+    """Return a noise multiplier that costs `epsilon` or little less; None if none does.
+
+    The search of Opacus' get_noise_multiplier, with the analysis of a step kept between calls:
+    clients that differ in planned rounds alone try the same noise.
+    """
     low, high, cost = 0.0, 10.0, math.inf
     while cost > epsilon:
         high *= 2
         if high > MAX_SIGMA:
-            raise ConfigError(
-                f"privacy.epsilon = {epsilon} cannot be kept over {steps} steps at sampling rate "
-                f"{sample_rate:.3g} and privacy.delta = {delta}: raise it or train less"
-            )
-        cost = Ledger((Spend(high, sample_rate, steps), *beside)).epsilon(delta, accountant)
-    while epsilon - cost > 0.01 * epsilon:
+            return None
+        cost = cost_at(high)
+    while epsilon - cost > _TOLERANCE * epsilon:
         middle = (low + high) / 2
-        tried = Ledger((Spend(middle, sample_rate, steps), *beside))
-        at_middle = tried.epsilon(delta, accountant)
+        at_middle = cost_at(middle)
         if at_middle < epsilon:
             high, cost = middle, at_middle
         else:

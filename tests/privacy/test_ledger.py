@@ -65,7 +65,8 @@ def test_prv_is_opacus_accountant_fed_step_by_step(name):
         for _ in range(steps):
             accountant.step(noise_multiplier=noise_multiplier, sample_rate=sample_rate)
     expected = accountant.get_epsilon(delta=DELTA)
-    assert ledger_of(HISTORIES[name]).epsilon(DELTA, "prv") == pytest.approx(expected, rel=1e-9)
+    # on a mesh of another length: within the rounding of both, far within the error of 1e-2
+    assert ledger_of(HISTORIES[name]).epsilon(DELTA, "prv") == pytest.approx(expected, abs=1e-6)
 
 
 @histories
