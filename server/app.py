@@ -170,7 +170,10 @@ class _Recorder:
             layer_rows += measurement.global_layer_rows(server_round, evaluation, plain)
         if outcome is not None:
             self._spending.answered(server_round, outcome.reports)
-            fault_rows = fault_rows_of(server_round, self._guarded.rejections, self._spending)
+            reported = {report.partition for report in outcome.reports}
+            fault_rows = fault_rows_of(
+                server_round, self._guarded.rejections, self._spending, reported
+            )
             self._tell_of_rejections(server_round)
             round_row |= taken_values(outcome, self._guarded.rejections)
             round_row |= measurement.coordination_values(outcome)
