@@ -31,6 +31,7 @@ from server.faults import fault_rows_of, taken_values
 from server.federation_nodes import nodes_by_partition
 from server.guarded_strategy import GuardedStrategy
 from server.history import History
+from server.resumption import take_over
 from server.spending import Spending
 from server.strategy import RateStrategy
 
@@ -82,9 +83,7 @@ def _run(
     spending = Spending(config)
     weights, done = get_weights(network), 0
     if (before := directory.resumed_from) is not None:
-        weights, done = before.weights, before.server_round
-        strategy.restore(before.strategy)
-        spending.restore(before.server)
+        weights, done = take_over(before, network, strategy, spending), before.server_round
     guarded = GuardedStrategy(
         strategy,
         config,

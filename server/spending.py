@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fnl.config import Config
 from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
+
+_Partition = Annotated[int, Field(ge=0)]
+_Epsilon = Annotated[float, Field(ge=0)]  # infinite where nothing bounds it
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _State(BaseModel):
@@ -17,11 +23,11 @@ class _State(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rounds: list[tuple[int, list[int]]]
-    reported: list[tuple[int, float]]
-    assumed: list[tuple[int, float]]
-    steps: list[tuple[int, tuple[float, float, int, float]]]
-    clip_norms: list[tuple[int, float]]
+    rounds: list[tuple[_Partition, list[Annotated[int, Field(ge=1)]]]]
+    reported: list[tuple[_Partition, _Epsilon]]
+    assumed: list[tuple[_Partition, _Epsilon]]
+    steps: list[tuple[_Partition, tuple[_Positive, _Share, Annotated[int, Field(ge=1)], _Share]]]
+    clip_norms: list[tuple[_Partition, _Positive]]
 
 
 class Spending:
