@@ -103,6 +103,7 @@ def _train_round(
             server_round=server_round,
             weights=weights,
             ledger=session.ledger,
+            noise=session.noise,
             clip_norm=load_clip_norm(context.state),
         )
         save_clip_norm(context.state, outcome.clip_norm)

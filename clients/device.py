@@ -18,12 +18,14 @@ import filelock
 from flwr.app import ConfigRecord, Message
 
 import fnl
-from clients.ledger_file import LedgerFile
+from clients.device_noise import Limit, noise_beside
+from clients.ledger_file import LedgerFile, Release
+from clients.spending import workload_of
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
 from fnl.errors import BudgetError, ConfigError, CorpusError, DeviceError
-from fnl.privacy.budget import delta_of
+from fnl.privacy.budget import Noise, delta_of
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.deployment import (
     DEVICE,
@@ -124,21 +126,45 @@ class Device:
                 f"privacy.mode = {privacy.mode!r} would undo what this device's ledger has "
                 "accounted for: it takes part under privacy.mode = 'record' only"
             )
-        delta = delta_of(privacy.delta, clips)
-        run_budget = math.inf if privacy.noise_multiplier > 0 else privacy.epsilon
-        limits = (
-            (delta, run_budget, "privacy.epsilon"),
-            (min(delta, BUDGET_DELTA), self.epsilon_budget, "the device's epsilon-budget"),
-        )
-        for delta, limit, name in limits:
-            if math.isinf(limit):
+        for limit in self.limits(config, clips):
+            if math.isinf(limit.epsilon):
                 continue
-            cost = ledger.epsilon(delta, privacy.accountant)
-            if cost > limit:
+            cost = ledger.epsilon(limit.delta, privacy.accountant)
+            if cost > limit.epsilon:
                 raise DeviceError(
                     f"the clips of partition {self.partition} would have cost epsilon = "
-                    f"{cost:.4g} over all runs at delta = {delta:g}, {name} is {limit:g}"
+                    f"{cost:.4g} over all runs at delta = {limit.delta:g}, {limit.name} is "
+                    f"{limit.epsilon:g}"
                 )
+
+    def limits(self, config: Config, clips: int) -> tuple[Limit, Limit]:
+        """Return what the run and this device itself allow its clips to cost, over all runs."""
+        privacy = config.privacy
+        delta = delta_of(privacy.delta, clips)
+        run_budget = math.inf if privacy.noise_multiplier > 0 else privacy.epsilon
+        return (
+            Limit(run_budget, delta, "privacy.epsilon"),
+            Limit(self.epsilon_budget, min(delta, BUDGET_DELTA), "the device's epsilon-budget"),
+        )
+
+    def noise(
+        self, config: Config, file: LedgerFile, clips: int, server_round: int
+    ) -> Noise | None:
+        """Return what this device adds in `server_round`; None where that does not follow from ε.
+
+        It is set when a run begins on this device, for what is left of the budgets then, and again
+        when something else was spent in between, or a round is asked for a second time.
+
+        Raises:
+            BudgetError: if what is left is of no use, with what was spent.
+        """
+        if not config.is_private or config.privacy.noise_multiplier > 0:
+            return None
+        last = file.last
+        if last is not None and last.noise and last.is_before(config.identity(), server_round):
+            return last.noise
+        work = workload_of(config, self.partition, clips, first_round=server_round)
+        return noise_beside(config, work, file.ledger, self.limits(config, clips))
 
     @contextmanager
     def session(self, config: Config, message: Message, server_round: int) -> Iterator[Session]:
@@ -165,9 +191,13 @@ class Device:
                 federation = device_federation(
                     config, self.data_root, self.state_dir / "cache", self.partition
                 )
-                self.check_budget(config, file.ledger, len(federation.labels))
-                run = message.metadata.run_id
-                yield Session(self, config, federation, file, run, server_round)
+                clips = len(federation.labels)
+                noise = self.noise(config, file, clips, server_round)
+                self.check_budget(config, file.ledger, clips)
+                release = Release(
+                    str(message.metadata.run_id), server_round, config.identity(), noise
+                )
+                yield Session(self, config, federation, file, release)
 
 
 @dataclass
@@ -182,13 +212,17 @@ class Session:
     config: Config
     federation: Federation
     _file: LedgerFile
-    _run: int
-    _round: int
+    _release: Release
 
     @property
     def ledger(self) -> Ledger:
         """What was spent before."""
         return self._file.ledger
+
+    @property
+    def noise(self) -> Noise | None:
+        """What to add; None where that does not follow from what is left of the budget."""
+        return self._release.noise
 
     def commit(self, ledger: Ledger) -> ConfigRecord:
         """Check and write down what the round has spent; return what the server may know of it.
@@ -198,7 +232,7 @@ class Session:
         """
         if ledger != self._file.ledger:
             self.device.check_budget(self.config, ledger, len(self.federation.labels))
-            self._file = self._file.commit(ledger, run=self._run, server_round=self._round)
+            self._file = self._file.commit(ledger, self._release)
         return ConfigRecord(
             {
                 DEVICE_ID: self._file.device,

@@ -1,0 +1,212 @@
+"""What a device's clips have cost in earlier runs is part of what a later one may spend."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+import fnl
+from clients.app import app
+from clients.device_noise import MOST_NOISE
+from clients.spending import noise_of, workload_of
+from fnl import exchange
+from fnl.config import parse_config
+from fnl.exchange import ClientReport
+from fnl.privacy.ledger import Ledger
+from fnl.snn.network import build_network, initialise
+from fnl.weights import get_weights
+
+RUN = {
+    "data.corpus": "device",
+    "data.words": "yes,no,up",
+    "data.clients": 2,
+    "model.hidden": "8",
+    "training.batch-size": 4,
+    "coordination.candidates": 2,
+    "coordination.selected": 2,
+    "run.rounds": 3,
+    "privacy.secure-noise": True,
+}
+DELTA = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def _sender(monkeypatch):
+    """Flower refuses to build a message without knowing who sends it."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+class Served:
+    """A device and what a server knows of it; every request comes to a new process of the device.
+
+    Attributes:
+        reports: what the device reported, round by round.
+    """
+
+    def __init__(self, clips: Path, state: Path, **node: object) -> None:
+        self.reports: list[ClientReport] = []
+        self._node = {
+            "data-root": str(clips / "data-1"),
+            "state-dir": str(state),
+            "partition-id": 1,
+            **node,
+        }
+        self._state = state
+        self._known = {"device-id": "", "releases": 0, "ledger-tip": ""}
+
+    def ask(self, server_round: int, *, run: int = 1, **changes: object) -> RecordDict:
+        """Return what the device answers in a round of a run."""
+        config = parse_config(RUN | _keys(changes))
+        network = build_network(config.model, config.data.mel_bins, 3)
+        initialise(network, 0)
+        content = RecordDict(
+            {
+                exchange.ARRAYS: exchange.to_arrays(get_weights(network)),
+                exchange.CONFIG: ConfigRecord({exchange.ROUND: server_round}),
+                "device": ConfigRecord({"fnl-version": fnl.__version__, **self._known}),
+            }
+        )
+        message = Message(content, dst_node_id=2, message_type=MessageType.TRAIN)
+        message.metadata.__dict__["_message_id"] = "1"
+        message.metadata.__dict__["_run_id"] = run
+        flat = RUN | _keys(changes)
+        context = Context(
+            run_id=run, node_id=2, node_config=self._node, state=RecordDict(), run_config=flat
+        )
+        reply = app(message, context).content
+        if "device" in reply:
+            self._known = dict(reply["device"])
+            self.reports.append(ClientReport.from_record(reply[exchange.METRICS]))
+        return reply
+
+    def run(self, *, run: int, rounds: int = 3, **changes: object) -> list[ClientReport]:
+        """Return what the device reports of all rounds of a run."""
+        for server_round in range(1, rounds + 1):
+            assert exchange.METRICS in self.ask(server_round, run=run, **changes)
+        return self.reports[-rounds:]
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is on the device's disk."""
+        path = self._state / "ledger" / "ledger.json"
+        ledger = Ledger()
+        for entry in json.loads(path.read_text())["entries"]:
+            ledger = ledger.spend(**entry)
+        return ledger
+
+
+def _keys(changes):
+    return {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+
+
+@pytest.fixture
+def served(device_clips, tmp_path):
+    return Served(device_clips, tmp_path / "state")
+
+
+def test_a_first_run_adds_what_a_simulated_client_would(served):
+    reports = served.run(run=1)
+    config = parse_config(RUN)
+    work = workload_of(config, 1, reports[0].num_examples)
+    assert {report.noise_multiplier for report in reports} == {noise_of(config, work).gradients}
+    assert 0.98 * 8 < served.ledger.epsilon(DELTA) <= 8
+
+
+def test_a_later_run_spends_what_is_left_and_no_more(served, device_clips, tmp_path):
+    (first,) = {report.noise_multiplier for report in served.run(run=1)}
+    later = served.run(run=2, run__seed=5, privacy__epsilon=12.0)
+    (noise,) = {report.noise_multiplier for report in later}  # the same in all its rounds
+    assert 0.98 * 12 < served.ledger.epsilon(DELTA) <= 12
+    assert later[-1].epsilon == served.ledger.epsilon(DELTA)
+    other = Served(device_clips, tmp_path / "other")
+    (alone,) = {r.noise_multiplier for r in other.run(run=2, run__seed=5, privacy__epsilon=12.0)}
+    assert alone < noise < MOST_NOISE * alone
+    assert alone < first
+
+
+def test_with_nothing_useful_left_the_refusal_says_what_was_spent_and_what_would_be_right(served):
+    served.run(run=1)
+    before = served.ledger
+    refused = served.ask(1, run=2, run__seed=5)
+    assert list(refused) == [exchange.REFUSAL]
+    reason = str(refused[exchange.REFUSAL]["reason"])
+    assert "\n" not in reason
+    assert f"have cost {before.epsilon(DELTA):.4g}" in reason
+    assert served.ledger == before
+    advised = re.search(r"first run: ([\d.]+) would", reason)
+    assert advised is not None
+    right = float(advised.group(1))
+    assert 8 < right < 16.5
+    served.run(run=3, run__seed=5, privacy__epsilon=right)
+    assert served.ledger.epsilon(DELTA) <= right
+
+
+@pytest.mark.parametrize("epsilon", [2.0, 7.9])
+def test_a_run_below_what_was_spent_is_refused_the_same_way(served, epsilon):
+    served.run(run=1)
+    refused = served.ask(1, run=2, privacy__epsilon=epsilon)
+    assert "is all but spent" in str(refused[exchange.REFUSAL]["reason"])
+
+
+def test_a_resumed_run_goes_on_with_its_noise(served):
+    served.ask(1, run=1)
+    served.ask(2, run=2)  # of the same configuration: Flower gave it another id
+    served.ask(3, run=2)
+    assert len({report.noise_multiplier for report in served.reports}) == 1
+
+
+def test_a_round_that_is_asked_for_again_is_paid_by_those_that_are_left(served):
+    """The server was killed before it wrote the round down: nothing is overdrawn or refused."""
+    served.ask(1)
+    served.ask(2)
+    served.ask(2, run=2)
+    served.ask(3, run=2)
+    first, _, again, last = (report.noise_multiplier for report in served.reports)
+    assert again == last > first
+    assert served.ledger.epsilon(DELTA) <= 8
+
+
+def test_another_run_in_between_is_taken_into_account(served):
+    served.ask(1)
+    served.ask(1, run=2, run__seed=9, privacy__epsilon=7.0)
+    for server_round in (2, 3):
+        assert exchange.METRICS in served.ask(server_round)
+    assert served.ledger.epsilon(DELTA) <= 8
+    assert served.reports[-1].noise_multiplier > served.reports[0].noise_multiplier
+
+
+def test_the_devices_own_budget_sets_the_noise_where_it_is_the_tighter(device_clips, tmp_path):
+    served = Served(device_clips, tmp_path / "state", **{"epsilon-budget": 3})
+    reports = served.run(run=1)
+    assert 0.98 * 3 < served.ledger.epsilon(DELTA) <= 3
+    assert len({report.noise_multiplier for report in reports}) == 1
+    refused = served.ask(1, run=2, run__seed=1)
+    assert "the device's epsilon-budget = 3 is all but spent" in str(
+        refused[exchange.REFUSAL]["reason"]
+    )
+
+
+def test_releases_of_rates_are_counted_with_the_earlier_runs(served):
+    rates = {"privacy__rate_release": "gaussian", "privacy__rate_epsilon": 1.0}
+    served.run(run=1, **rates)
+    served.run(run=2, run__seed=3, privacy__epsilon=14.0, **rates)
+    assert 0.98 * 14 < served.ledger.epsilon(DELTA) <= 14
+    releases = [entry for entry in served.ledger.entries if entry.sample_rate == 1.0]
+    assert sum(entry.steps for entry in releases) == 6
+
+
+def test_a_given_noise_is_not_changed_by_what_was_spent(served):
+    served.run(run=1, privacy__noise_multiplier=1.5)
+    (noise,) = {r.noise_multiplier for r in served.run(run=2, privacy__noise_multiplier=1.5)}
+    assert noise == 1.5
+
+
+def test_a_client_that_is_asked_beyond_the_schedule_refuses(served):
+    refused = served.ask(4)
+    assert "asks this client in no round" in str(refused[exchange.REFUSAL]["reason"])
