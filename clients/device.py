@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
@@ -224,15 +224,32 @@ class Session:
         """What to add; None where that does not follow from what is left of the budget."""
         return self._release.noise
 
-    def commit(self, ledger: Ledger) -> ConfigRecord:
+    @property
+    def clip_norm(self) -> float | None:
+        """Where the run's adaptive bound stands on this device; None at its first round.
+
+        It is on the disk beside what finding it has cost, so it outlives the process. It stays
+        with the run: under the same id, or behind it in the rounds of the same configuration.
+        """
+        last, now = self._file.last, self._release
+        if last is None:
+            return None
+        goes_on = last.run == now.run or last.is_before(now.identity, now.server_round)
+        return last.clip_norm if goes_on else None
+
+    def commit(self, ledger: Ledger, clip_norm: float | None = None) -> ConfigRecord:
         """Check and write down what the round has spent; return what the server may know of it.
+
+        Args:
+            ledger: with what the round has spent.
+            clip_norm: where an adaptive bound stands after it.
 
         Raises:
             DeviceError: if that is over a budget or cannot be written; nothing may be sent then.
         """
         if ledger != self._file.ledger:
             self.device.check_budget(self.config, ledger, len(self.federation.labels))
-            self._file = self._file.commit(ledger, self._release)
+            self._file = self._file.commit(ledger, replace(self._release, clip_norm=clip_norm))
         return ConfigRecord(
             {
                 DEVICE_ID: self._file.device,

@@ -45,12 +45,14 @@ class Release:
         server_round: the round of that run.
         identity: of the run's configuration (`Config.identity`): a resumed run has another id.
         noise: what the run's rounds add, where it follows from what was left of the budget.
+        clip_norm: where the run's adaptive bound stood after the round.
     """
 
     run: str
     server_round: int
     identity: str = ""
     noise: Noise | None = None
+    clip_norm: float | None = None
 
     def is_before(self, identity: str, server_round: int) -> bool:
         """Return whether `server_round` of a run is one that goes on from this one."""
@@ -150,6 +152,7 @@ class LedgerFile:
             "round": release.server_round,
             "identity": release.identity,
             "noise": None if release.noise is None else asdict(release.noise),
+            "clip-norm": release.clip_norm,
             "previous": self.tip,
         }
         tip = _mac(self._key, content)
@@ -238,6 +241,7 @@ def _mac(key: bytes, content: Mapping[str, object]) -> str:
 def _last(content: Mapping[str, object]) -> Release | None:
     """Return the release that `commit` wrote; a file of an earlier version has less of it."""
     server_round, noise = content.get("round"), content.get("noise")
+    clip_norm = content.get("clip-norm")
     if not isinstance(server_round, int):
         return None
     return Release(
@@ -245,6 +249,7 @@ def _last(content: Mapping[str, object]) -> Release | None:
         server_round,
         str(content.get("identity", "")),
         Noise(**noise) if isinstance(noise, dict) else None,
+        clip_norm if isinstance(clip_norm, float) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a device's clips have cost in earlier runs is part of what a later one may spend."""
+"""What outlives a device's process: what its clips have cost, its noise and its adaptive bound."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+import clients.app
 import fnl
-from clients.app import app
 from clients.device_noise import MOST_NOISE
 from clients.spending import noise_of, workload_of
 from fnl import exchange
 from fnl.config import parse_config
+from fnl.errors import DeviceError
 from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
@@ -79,7 +80,7 @@ class Served:
         context = Context(
             run_id=run, node_id=2, node_config=self._node, state=RecordDict(), run_config=flat
         )
-        reply = app(message, context).content
+        reply = clients.app.app(message, context).content
         if "device" in reply:
             self._known = dict(reply["device"])
             self.reports.append(ClientReport.from_record(reply[exchange.METRICS]))
@@ -92,11 +93,15 @@ class Served:
         return self.reports[-rounds:]
 
     @property
+    def path(self) -> Path:
+        """The ledger's file."""
+        return self._state / "ledger" / "ledger.json"
+
+    @property
     def ledger(self) -> Ledger:
         """What is on the device's disk."""
-        path = self._state / "ledger" / "ledger.json"
         ledger = Ledger()
-        for entry in json.loads(path.read_text())["entries"]:
+        for entry in json.loads(self.path.read_text())["entries"]:
             ledger = ledger.spend(**entry)
         return ledger
 
@@ -210,3 +215,51 @@ def test_a_given_noise_is_not_changed_by_what_was_spent(served):
 def test_a_client_that_is_asked_beyond_the_schedule_refuses(served):
     refused = served.ask(4)
     assert "asks this client in no round" in str(refused[exchange.REFUSAL]["reason"])
+
+
+ADAPTIVE = {"privacy__clipping": "adaptive", "privacy__clip_norm": 5.0}
+
+
+class Kept:
+    """Remembers the bounds that rounds start from, in place of a look into the process."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.starts: list[float | None] = []
+        train = clients.app.train_round
+
+        def watched(*args, **options):
+            self.starts.append(options["clip_norm"])
+            return train(*args, **options)
+
+        monkeypatch.setattr(clients.app, "train_round", watched)
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    return Kept(monkeypatch)
+
+
+def test_a_restarted_device_goes_on_with_its_adaptive_bound(served, kept):
+    """Every request here comes to a new process: none of Flower's context is left."""
+    reports = served.run(run=1, **ADAPTIVE)
+    ends = [report.clip_norm for report in reports]
+    assert kept.starts == [None, ends[0], ends[1]]
+    assert len({5.0, *ends}) == 4
+
+
+def test_a_resumed_run_goes_on_with_its_bound_and_another_begins_anew(served, kept):
+    served.ask(1, run=1, **ADAPTIVE)
+    served.ask(2, run=2, **ADAPTIVE)  # resumed
+    served.ask(2, run=2, **ADAPTIVE)  # the same round again: from where the bound stands
+    assert kept.starts == [None, served.reports[0].clip_norm, served.reports[1].clip_norm]
+    served.ask(1, run=3, run__seed=4, privacy__epsilon=20.0, **ADAPTIVE)
+    assert kept.starts[-1] is None
+
+
+def test_a_bound_that_was_edited_is_refused_with_the_ledger(served):
+    served.ask(1, **ADAPTIVE)
+    path = served.path
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"clip-norm": 2 * content["clip-norm"]}))
+    with pytest.raises(DeviceError, match="changed by somebody else"):
+        served.ask(2, **ADAPTIVE)
