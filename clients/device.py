@@ -101,10 +101,10 @@ class Device:
                     f"model.{key} = {name!r} would import code by the server's word: "
                     f"devices take {', '.join(known)}"
                 )
-        if math.isfinite(self.epsilon_budget) and config.privacy.mode != "record":
+        if math.isfinite(self.epsilon_budget) and not config.is_private:
             raise ConfigError(
-                f"privacy.mode = {config.privacy.mode!r}: a device with an epsilon-budget takes "
-                "part under privacy.mode = 'record' only"
+                f"privacy.mode = {config.privacy.mode!r} adds no noise on the device: one with an "
+                "epsilon-budget takes part under privacy.mode = 'record' or 'both' only"
             )
         if self.partition >= config.data.clients:
             raise ConfigError(
@@ -121,10 +121,10 @@ class Device:
         privacy = config.privacy
         if not ledger.entries:
             return
-        if privacy.mode != "record":
+        if not config.is_private:
             raise DeviceError(
                 f"privacy.mode = {privacy.mode!r} would undo what this device's ledger has "
-                "accounted for: it takes part under privacy.mode = 'record' only"
+                "accounted for: it takes part under privacy.mode = 'record' or 'both' only"
             )
         for limit in self.limits(config, clips):
             if math.isinf(limit.epsilon):

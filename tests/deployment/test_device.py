@@ -126,13 +126,15 @@ def test_the_devices_own_budget_holds_whatever_the_run_says(node):
     with pytest.raises(DeviceError, match="the device's epsilon-budget is 3"):
         asked(node, privacy__noise_multiplier=0.6, privacy__delta=0.99)
     assert entries(node) == []
-    with pytest.raises(ConfigError, match=r"privacy.mode = 'record' only"):
+    with pytest.raises(ConfigError, match=r"privacy.mode = 'record' or 'both' only"):
         asked(node, privacy__mode="none")
 
 
 def test_a_ledger_is_not_undone_by_a_run_without_privacy(node):
     known = NOTHING_SEEN | dict(asked(node).content["device"])
-    with pytest.raises(DeviceError, match=r"takes part under privacy.mode = 'record' only"):
+    with pytest.raises(
+        DeviceError, match=r"takes part under privacy.mode = 'record' or 'both' only"
+    ):
         asked(node, known=known, privacy__mode="none")
 
 

@@ -263,3 +263,31 @@ def test_a_bound_that_was_edited_is_refused_with_the_ledger(served):
     path.write_text(json.dumps(content | {"clip-norm": 2 * content["clip-norm"]}))
     with pytest.raises(DeviceError, match="changed by somebody else"):
         served.ask(2, **ADAPTIVE)
+
+
+BOTH = {
+    "privacy__mode": "both",
+    "coordination__selection": "random",
+    "coordination__aggregation": "fedavg",
+}
+
+
+def test_a_device_with_a_budget_takes_part_under_both_as_under_record(device_clips, tmp_path):
+    """The device's part is the same; the client-level noise is the server's."""
+    record, both = (
+        Served(device_clips, tmp_path / name, **{"epsilon-budget": 4}) for name in ("one", "two")
+    )
+    record.run(run=1)
+    both.run(run=1, **BOTH)
+    assert both.ledger == record.ledger
+    assert 0.98 * 4 < both.ledger.epsilon(DELTA) <= 4
+    assert "is all but spent" in str(both.ask(1, run=2, run__seed=1, **BOTH)[exchange.REFUSAL])
+
+
+@pytest.mark.parametrize("mode", ["none", "client"])
+def test_a_device_that_has_spent_takes_no_part_where_it_adds_no_noise(served, mode):
+    served.run(run=1)
+    before = served.ledger
+    with pytest.raises(DeviceError, match="'record' or 'both' only"):
+        served.ask(1, run=2, **BOTH | {"privacy__mode": mode})
+    assert served.ledger == before
