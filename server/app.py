@@ -80,7 +80,7 @@ def _run(
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
     strategy = RateStrategy(config, nodes)
-    spending = Spending(config)
+    spending = Spending(config, devices=engine_name(grid) not in SIMULATIONS)
     weights, done = get_weights(network), 0
     if (before := directory.resumed_from) is not None:
         weights, done = take_over(before, network, strategy, spending), before.server_round

@@ -21,6 +21,7 @@ from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
+from server.spending import Spending
 
 RUN = {
     "data.corpus": "device",
@@ -291,3 +292,16 @@ def test_a_device_that_has_spent_takes_no_part_where_it_adds_no_noise(served, mo
     with pytest.raises(DeviceError, match="'record' or 'both' only"):
         served.ask(1, run=2, **BOTH | {"privacy__mode": mode})
     assert served.ledger == before
+
+
+def test_what_a_silent_device_may_have_spent_is_bounded_by_budgets_alone(served):
+    """What the rounds of this run cost is no bound on a ledger that holds earlier runs."""
+    served.run(run=1)
+    served.run(run=2, run__seed=5, privacy__epsilon=12.0)
+    config = parse_config(RUN | {"privacy.epsilon": 12.0})
+    own, blind = Spending(config, devices=True), Spending(config)
+    for spending in (own, blind):
+        spending.answered(1, served.reports[3:4])
+    true = served.reports[4].epsilon  # the answer that the server loses
+    assert own.lost(2, 1) == 12.0 >= true
+    assert blind.lost(2, 1) < true
