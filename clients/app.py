@@ -103,11 +103,12 @@ def _train_round(
             server_round=server_round,
             weights=weights,
             ledger=session.ledger,
-            clip_norm=load_clip_norm(context.state),
+            noise=session.noise,
+            clip_norm=session.clip_norm,
         )
-        save_clip_norm(context.state, outcome.clip_norm)
         content = _content(outcome)
-        content[DEVICE] = session.commit(outcome.ledger)  # on disk before anything leaves
+        # on disk before anything leaves
+        content[DEVICE] = session.commit(outcome.ledger, outcome.clip_norm)
     if config.coordination.probe:
         keep_update(context.state, server_round, content)
     return content

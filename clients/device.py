@@ -11,19 +11,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
 from flwr.app import ConfigRecord, Message
 
 import fnl
-from clients.ledger_file import LedgerFile
+from clients.device_noise import Limit, noise_beside
+from clients.ledger_file import LedgerFile, Release
+from clients.spending import workload_of
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
 from fnl.errors import BudgetError, ConfigError, CorpusError, DeviceError
-from fnl.privacy.budget import delta_of
+from fnl.privacy.budget import Noise, delta_of
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.deployment import (
     DEVICE,
@@ -99,10 +101,10 @@ class Device:
                     f"model.{key} = {name!r} would import code by the server's word: "
                     f"devices take {', '.join(known)}"
                 )
-        if math.isfinite(self.epsilon_budget) and config.privacy.mode != "record":
+        if math.isfinite(self.epsilon_budget) and not config.is_private:
             raise ConfigError(
-                f"privacy.mode = {config.privacy.mode!r}: a device with an epsilon-budget takes "
-                "part under privacy.mode = 'record' only"
+                f"privacy.mode = {config.privacy.mode!r} adds no noise on the device: one with an "
+                "epsilon-budget takes part under privacy.mode = 'record' or 'both' only"
             )
         if self.partition >= config.data.clients:
             raise ConfigError(
@@ -119,26 +121,50 @@ class Device:
         privacy = config.privacy
         if not ledger.entries:
             return
-        if privacy.mode != "record":
+        if not config.is_private:
             raise DeviceError(
                 f"privacy.mode = {privacy.mode!r} would undo what this device's ledger has "
-                "accounted for: it takes part under privacy.mode = 'record' only"
+                "accounted for: it takes part under privacy.mode = 'record' or 'both' only"
             )
-        delta = delta_of(privacy.delta, clips)
-        run_budget = math.inf if privacy.noise_multiplier > 0 else privacy.epsilon
-        limits = (
-            (delta, run_budget, "privacy.epsilon"),
-            (min(delta, BUDGET_DELTA), self.epsilon_budget, "the device's epsilon-budget"),
-        )
-        for delta, limit, name in limits:
-            if math.isinf(limit):
+        for limit in self.limits(config, clips):
+            if math.isinf(limit.epsilon):
                 continue
-            cost = ledger.epsilon(delta, privacy.accountant)
-            if cost > limit:
+            cost = ledger.epsilon(limit.delta, privacy.accountant)
+            if cost > limit.epsilon:
                 raise DeviceError(
                     f"the clips of partition {self.partition} would have cost epsilon = "
-                    f"{cost:.4g} over all runs at delta = {delta:g}, {name} is {limit:g}"
+                    f"{cost:.4g} over all runs at delta = {limit.delta:g}, {limit.name} is "
+                    f"{limit.epsilon:g}"
                 )
+
+    def limits(self, config: Config, clips: int) -> tuple[Limit, Limit]:
+        """Return what the run and this device itself allow its clips to cost, over all runs."""
+        privacy = config.privacy
+        delta = delta_of(privacy.delta, clips)
+        run_budget = math.inf if privacy.noise_multiplier > 0 else privacy.epsilon
+        return (
+            Limit(run_budget, delta, "privacy.epsilon"),
+            Limit(self.epsilon_budget, min(delta, BUDGET_DELTA), "the device's epsilon-budget"),
+        )
+
+    def noise(
+        self, config: Config, file: LedgerFile, clips: int, server_round: int
+    ) -> Noise | None:
+        """Return what this device adds in `server_round`; None where that does not follow from ε.
+
+        It is set when a run begins on this device, for what is left of the budgets then, and again
+        when something else was spent in between, or a round is asked for a second time.
+
+        Raises:
+            BudgetError: if what is left is of no use, with what was spent.
+        """
+        if not config.is_private or config.privacy.noise_multiplier > 0:
+            return None
+        last = file.last
+        if last is not None and last.noise and last.is_before(config.identity(), server_round):
+            return last.noise
+        work = workload_of(config, self.partition, clips, first_round=server_round)
+        return noise_beside(config, work, file.ledger, self.limits(config, clips))
 
     @contextmanager
     def session(self, config: Config, message: Message, server_round: int) -> Iterator[Session]:
@@ -165,9 +191,13 @@ class Device:
                 federation = device_federation(
                     config, self.data_root, self.state_dir / "cache", self.partition
                 )
-                self.check_budget(config, file.ledger, len(federation.labels))
-                run = message.metadata.run_id
-                yield Session(self, config, federation, file, run, server_round)
+                clips = len(federation.labels)
+                noise = self.noise(config, file, clips, server_round)
+                self.check_budget(config, file.ledger, clips)
+                release = Release(
+                    str(message.metadata.run_id), server_round, config.identity(), noise
+                )
+                yield Session(self, config, federation, file, release)
 
 
 @dataclass
@@ -182,23 +212,44 @@ class Session:
     config: Config
     federation: Federation
     _file: LedgerFile
-    _run: int
-    _round: int
+    _release: Release
 
     @property
     def ledger(self) -> Ledger:
         """What was spent before."""
         return self._file.ledger
 
-    def commit(self, ledger: Ledger) -> ConfigRecord:
+    @property
+    def noise(self) -> Noise | None:
+        """What to add; None where that does not follow from what is left of the budget."""
+        return self._release.noise
+
+    @property
+    def clip_norm(self) -> float | None:
+        """Where the run's adaptive bound stands on this device; None at its first round.
+
+        It is on the disk beside what finding it has cost, so it outlives the process. It stays
+        with the run: under the same id, or behind it in the rounds of the same configuration.
+        """
+        last, now = self._file.last, self._release
+        if last is None:
+            return None
+        goes_on = last.run == now.run or last.is_before(now.identity, now.server_round)
+        return last.clip_norm if goes_on else None
+
+    def commit(self, ledger: Ledger, clip_norm: float | None = None) -> ConfigRecord:
         """Check and write down what the round has spent; return what the server may know of it.
+
+        Args:
+            ledger: with what the round has spent.
+            clip_norm: where an adaptive bound stands after it.
 
         Raises:
             DeviceError: if that is over a budget or cannot be written; nothing may be sent then.
         """
         if ledger != self._file.ledger:
             self.device.check_budget(self.config, ledger, len(self.federation.labels))
-            self._file = self._file.commit(ledger, run=self._run, server_round=self._round)
+            self._file = self._file.commit(ledger, replace(self._release, clip_norm=clip_norm))
         return ConfigRecord(
             {
                 DEVICE_ID: self._file.device,

@@ -2,10 +2,10 @@
 
 The folder `ledger/` in the device's state folder holds `device.key`, made at first use and never
 sent, and `ledger.json`: everything that was ever spent on the device's clips, a count of releases,
-and an HMAC-SHA256 over both and over the release before, so that the last one, the *tip*, stands
-for the whole history. The server remembers count and tip of every device and shows them at every
-request: a ledger that was deleted, cut or put back from an old copy is found out by the one, a
-ledger that was edited by the other.
+what the run of the last one goes on with, and an HMAC-SHA256 over all of it and over the release
+before, so that the last one, the *tip*, stands for the whole history. The server remembers count
+and tip of every device and shows them at every request: a ledger that was deleted, cut or put back
+from an old copy is found out by the one, a ledger that was edited by the other.
 
 What is spent is on disk before anything leaves the device. A crash in between costs budget that
 bought nothing; it never releases anything that is not counted.
@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fnl.errors import DeviceError
+from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.atomic import write_atomically
 
@@ -36,6 +37,29 @@ _LARGEST_FILE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Release:
+    """The round that spent something, and what the next one of its run goes on with.
+
+    Attributes:
+        run: Flower's id of the run.
+        server_round: the round of that run.
+        identity: of the run's configuration (`Config.identity`): a resumed run has another id.
+        noise: what the run's rounds add, where it follows from what was left of the budget.
+        clip_norm: where the run's adaptive bound stood after the round.
+    """
+
+    run: str
+    server_round: int
+    identity: str = ""
+    noise: Noise | None = None
+    clip_norm: float | None = None
+
+    def is_before(self, identity: str, server_round: int) -> bool:
+        """Return whether `server_round` of a run is one that goes on from this one."""
+        return identity == self.identity and server_round > self.server_round
+
+
+@dataclass(frozen=True)
 class LedgerFile:
     """The ledger as it is on disk. Immutable: `commit` writes and returns the next.
 
@@ -44,12 +68,14 @@ class LedgerFile:
         ledger: all that was ever spent on this device's clips.
         releases: how many times something was spent.
         tip: HMAC of the last release, hex.
+        last: the last release; None before the first.
     """
 
     folder: Path
     ledger: Ledger
     releases: int
     tip: str
+    last: Release | None
     _key: bytes
 
     @classmethod
@@ -77,7 +103,7 @@ class LedgerFile:
                 "it was written by another version of fnl"
             )
         ledger = _ledger(content["entries"])
-        return cls(folder, ledger, int(str(content["releases"])), tip, key)
+        return cls(folder, ledger, int(str(content["releases"])), tip, _last(content), key)
 
     @property
     def device(self) -> str:
@@ -108,13 +134,12 @@ class LedgerFile:
         if releases == self.releases and tip != self.tip:
             raise DeviceError(f"the ledger is not the one the server last saw: {_RESTORE}")
 
-    def commit(self, ledger: Ledger, *, run: int, server_round: int) -> LedgerFile:
+    def commit(self, ledger: Ledger, release: Release) -> LedgerFile:
         """Write `ledger` in place of the present one and return it, once it is on the disk.
 
         Args:
             ledger: the present one with something spent.
-            run: Flower's id of the run that spent it.
-            server_round: the round of that run.
+            release: the round that spent it.
 
         Raises:
             DeviceError: if it cannot be written; nothing may leave the device then.
@@ -123,8 +148,11 @@ class LedgerFile:
             "format": FORMAT,
             "releases": self.releases + 1,
             "entries": [asdict(entry) for entry in ledger.entries],
-            "run": str(run),
-            "round": server_round,
+            "run": release.run,
+            "round": release.server_round,
+            "identity": release.identity,
+            "noise": None if release.noise is None else asdict(release.noise),
+            "clip-norm": release.clip_norm,
             "previous": self.tip,
         }
         tip = _mac(self._key, content)
@@ -134,7 +162,7 @@ class LedgerFile:
             raise DeviceError(
                 f"the ledger cannot be written ({error.strerror}): nothing was sent"
             ) from error
-        return LedgerFile(self.folder, ledger, self.releases + 1, tip, self._key)
+        return LedgerFile(self.folder, ledger, self.releases + 1, tip, release, self._key)
 
 
 _RESTORE = (
@@ -208,6 +236,21 @@ def _parse(data: bytes, folder: Path) -> dict[str, object]:
 def _mac(key: bytes, content: Mapping[str, object]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def _last(content: Mapping[str, object]) -> Release | None:
+    """Return the release that `commit` wrote; a file of an earlier version has less of it."""
+    server_round, noise = content.get("round"), content.get("noise")
+    clip_norm = content.get("clip-norm")
+    if not isinstance(server_round, int):
+        return None
+    return Release(
+        str(content.get("run", "")),
+        server_round,
+        str(content.get("identity", "")),
+        Noise(**noise) if isinstance(noise, dict) else None,
+        clip_norm if isinstance(clip_norm, float) else None,
+    )
 
 
 def _ledger(entries: object) -> Ledger:

@@ -13,6 +13,8 @@ from fnl.privacy.budget import Budget, Noise, Workload, delta_of
 from fnl.privacy.dp_sgd import TrainingPlan
 from fnl.privacy.ledger import Ledger
 
+NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
+
 
 def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
     """Return the steps in `server_round` of a client with `clips` clips."""
@@ -30,17 +32,16 @@ def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
     )
 
 
-def workload_of(config: Config, partition: int, clips: int) -> Workload:
-    """Return what the client of `partition` will do over the run: public, known in advance."""
-    rounds = planned_participations(
-        config.run.seed,
-        config.run.rounds,
-        config.data.clients,
-        config.coordination.candidates,
-    )[partition]
+def workload_of(config: Config, partition: int, clips: int, *, first_round: int = 1) -> Workload:
+    """Return what the client of `partition` will do in the run: public, known in advance.
+
+    With a `first_round` from that round on, itself included.
+    """
+    rounds = _planned(config, config.run.rounds, partition)
+    rounds = max(rounds - _planned(config, first_round - 1, partition), 0)
     plan = plan_of(config, clips, server_round=1)  # every round has the same steps
     delta = delta_of(config.privacy.delta, clips)
-    return Workload(plan.sample_rate, plan.steps, int(rounds), delta)
+    return Workload(plan.sample_rate, plan.steps, rounds, delta)
 
 
 def noise_of(config: Config, work: Workload) -> Noise:
@@ -52,7 +53,7 @@ def noise_of(config: Config, work: Workload) -> Noise:
     """
     privacy = config.privacy
     if not work.rounds and (privacy.noise_multiplier == 0 or privacy.rate_epsilon > 0):
-        raise BudgetError("the schedule asks this client in no round: it has no budget for one")
+        raise BudgetError(NEVER_ASKED)
     if privacy.noise_multiplier > 0:
         return Noise(privacy.noise_multiplier, _budget(config).rate_noise(work))
     if privacy.noise_allocation == "uniform-noise":
@@ -90,6 +91,14 @@ def refuse_overdraft(config: Config, ledger: Ledger, noise: Noise, work: Workloa
             f"privacy.epsilon = {privacy.epsilon:g} is spent: {spent:.4g} so far, and this round "
             "would exceed it"
         )
+
+
+def _planned(config: Config, rounds: int, partition: int) -> int:
+    """Return in how many of the first `rounds` rounds the client of `partition` is asked."""
+    asked = planned_participations(
+        config.run.seed, rounds, config.data.clients, config.coordination.candidates
+    )
+    return int(asked[partition])
 
 
 def _budget(config: Config) -> Budget:

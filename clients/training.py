@@ -55,11 +55,13 @@ def train_round(
     ledger: Ledger,
     clip_norm: float | None = None,
     spent_rounds: Sequence[int] = (),
+    noise: Noise | None = None,
 ) -> RoundOutcome:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
     In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
-    that kept it may have been killed.
+    that kept it may have been killed. On a device `noise` is what it adds in place of what the
+    run's budget alone would give: its clips may have cost something before.
 
     Raises:
         BudgetError: if the round would cost more than is left of the budget; nothing was
@@ -68,7 +70,7 @@ def train_round(
     """
     started = time.perf_counter()
     client = _Client(config, federation, partition, server_round, clip_norm)
-    noise = client.noise()
+    noise = noise or client.noise()
     if noise is not None:
         ledger = at_least(ledger, spent_rounds, noise, client.work)
         refuse_overdraft(config, ledger, noise, client.work)

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fnl.config import Config, Scalar, parse_config
-from fnl.errors import ConfigError
+from fnl.errors import ConfigError, one_line
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -65,8 +65,12 @@ def load_recipe(name: str, overrides: Mapping[str, Scalar] | None = None) -> Rec
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ConfigError(f"there is no recipe {name!r}: choose one of {known}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply for a recipe") from None
+    except ValueError as error:  # no text, no TOML, or a number beyond Python's limits
+        raise ConfigError(f"{path} is not TOML: {one_line(error)}") from None
     flat = _flat(content) | dict(overrides or {})
     central = {key: flat.pop(key) for key in list(flat) if key.startswith("central.")}
     try:

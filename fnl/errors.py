@@ -11,6 +11,11 @@ class FnlError(Exception):
     """Base of all errors a user can act on."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return what another error says, on one line, to be part of a message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class ConfigError(FnlError):
     """A configuration key, value or combination that cannot be run."""
 

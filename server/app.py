@@ -31,6 +31,7 @@ from server.faults import fault_rows_of, taken_values
 from server.federation_nodes import nodes_by_partition
 from server.guarded_strategy import GuardedStrategy
 from server.history import History
+from server.resumption import take_over
 from server.spending import Spending
 from server.strategy import RateStrategy
 
@@ -79,12 +80,10 @@ def _run(
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
     strategy = RateStrategy(config, nodes)
-    spending = Spending(config)
+    spending = Spending(config, devices=engine_name(grid) not in SIMULATIONS)
     weights, done = get_weights(network), 0
     if (before := directory.resumed_from) is not None:
-        weights, done = before.weights, before.server_round
-        strategy.restore(before.strategy)
-        spending.restore(before.server)
+        weights, done = take_over(before, network, strategy, spending), before.server_round
     guarded = GuardedStrategy(
         strategy,
         config,
@@ -170,7 +169,10 @@ class _Recorder:
             layer_rows += measurement.global_layer_rows(server_round, evaluation, plain)
         if outcome is not None:
             self._spending.answered(server_round, outcome.reports)
-            fault_rows = fault_rows_of(server_round, self._guarded.rejections, self._spending)
+            reported = {report.partition for report in outcome.reports}
+            fault_rows = fault_rows_of(
+                server_round, self._guarded.rejections, self._spending, reported
+            )
             self._tell_of_rejections(server_round)
             round_row |= taken_values(outcome, self._guarded.rejections)
             round_row |= measurement.coordination_values(outcome)

@@ -55,7 +55,7 @@ class History:
         arrays = []
         for name in ("times-selected", "last-selected"):
             array = state.get(name)
-            if array is None or array.shape != (clients,):
+            if array is None or array.shape != (clients,) or array.dtype != np.int64:
                 raise RunError(f"the saved state has no {name} of {clients} clients")
             arrays.append(_frozen(np.asarray(array, np.int64).copy()))
         return cls(*arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
 from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, shares_of
 from server.context import History, RoundContext
+from server.rejections import Rejection
 from server.selection import Scores, select, selection_rule
 
 
@@ -51,6 +52,8 @@ class RoundOutcome:
         floor_after: global weights the floor's updates would have given; None without.
         bytes_down: bytes of all records sent to clients.
         bytes_up: bytes of all records that came back, but for those of shadows.
+        rejections: what was wrong with the weights that selected clients were asked for, in a
+            round with a probe; these clients are among `reports` and not among the selected.
     """
 
     reports: tuple[ClientReport, ...]
@@ -63,6 +66,7 @@ class RoundOutcome:
     floor_after: Weights | None = None
     bytes_down: int = 0
     bytes_up: int = 0
+    rejections: tuple[Rejection, ...] = ()
 
 
 class Coordinator:
@@ -87,22 +91,56 @@ class Coordinator:
         Raises:
             RunError: if a rule returns what it must not.
         """
-        settings = self._settings
-        reports = [report.in_range() for report in reports]
-        context = RoundContext(
+        context = self._context(server_round, reports, history)
+        name = self._settings.selection
+        choice = select(context.candidates, self._selection, context, name=name)
+        return self._weighted(choice.scores, choice.selected, context)
+
+    def without(
+        self,
+        server_round: int,
+        reports: Sequence[ClientReport],
+        history: History,
+        decision: Coordination,
+        missing: Container[int],
+    ) -> Coordination:
+        """Return `decision` for those of its selected whose partitions are not `missing`.
+
+        Nobody takes the place of the missing. The aggregation rule weighs the others anew, as if
+        they alone had been selected: shares that sum to one do so again, and of a mixing the
+        global model keeps what the missing would have had.
+
+        Raises:
+            RunError: if the rule returns what it must not.
+        """
+        there = [reports[position].partition not in missing for position in decision.selected]
+        if all(there):
+            return decision
+        context = self._context(server_round, reports, history)
+        return self._weighted(decision.scores, decision.selected[there], context)
+
+    def _context(
+        self, server_round: int, reports: Sequence[ClientReport], history: History
+    ) -> RoundContext:
+        return RoundContext(
             server_round=server_round,
-            candidates=tuple(reports),
-            count=settings.selected,
+            candidates=tuple(report.in_range() for report in reports),
+            count=min(self._settings.selected, len(reports)),
             stream=stream(self._seed, Purpose.SELECTION, server_round),
             history=history,
-            settings=settings,
+            settings=self._settings,
         )
-        choice = select(reports, self._selection, context, name=settings.selection)
+
+    def _weighted(
+        self, scores: Scores, selected: NDArray[np.int64], context: RoundContext
+    ) -> Coordination:
         if self._weighting is None:
-            return Coordination(choice.scores, choice.selected, None)
-        chosen = [reports[position] for position in choice.selected]
-        shares = shares_of(chosen, self._weighting, context, name=settings.aggregation)
-        return Coordination(choice.scores, choice.selected, shares.clients, shares.kept)
+            return Coordination(scores, selected, None)
+        if not selected.size:  # a rule need not know what to do without anybody
+            return Coordination(scores, selected, np.zeros(0), kept=1.0)
+        chosen = [context.candidates[position] for position in selected]
+        shares = shares_of(chosen, self._weighting, context, name=self._settings.aggregation)
+        return Coordination(scores, selected, shares.clients, shares.kept)
 
     def combine(
         self,

@@ -10,14 +10,10 @@ from flwr.serverapp.strategy import Strategy
 
 from fnl import exchange
 from fnl.config import Config
-from fnl.errors import RunError
-from server.rejections import Rejection
+from server.rejections import Rejection, by_partition, require_enough
 from server.spending import Spending
 from server.strategy import RateStrategy
 from server.vetting import Expected, vet
-
-_REASONS = 3
-"""Rejections that an error names."""
 
 
 class GuardedStrategy(Strategy):
@@ -86,9 +82,13 @@ class GuardedStrategy(Strategy):
             RunError: if too few candidates gave a usable answer, or a rule failed.
         """
         taken, self.rejections = vet(list(replies), self._expected())
-        self._require_enough(server_round + self.done, len(taken))
+        settings = self._config.coordination
+        require_enough(settings, server_round + self.done, len(taken), self.rejections)
         self._asked = []
-        return self._inner.aggregate_train(server_round + self.done, taken)
+        aggregated = self._inner.aggregate_train(server_round + self.done, taken)
+        if (outcome := self._inner.outcome) is not None and outcome.rejections:
+            self.rejections = sorted([*self.rejections, *outcome.rejections], key=by_partition)
+        return aggregated
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -120,20 +120,6 @@ class GuardedStrategy(Strategy):
             epsilons=self.spending.reported,
             max_update_norm=config.coordination.max_update_norm,
             accountant=config.privacy.accountant,
-        )
-
-    def _require_enough(self, server_round: int, taken: int) -> None:
-        asked, minimum = len(self._asked), self._config.coordination.minimum
-        if taken >= (minimum or asked):
-            return
-        reasons = "; ".join(str(rejection) for rejection in self.rejections[:_REASONS])
-        rule = (
-            f"coordination.minimum = {minimum} are needed"
-            if minimum
-            else "coordination.minimum = 0 needs all"
-        )
-        raise RunError(
-            f"round {server_round}: {asked - taken} of {asked} candidates failed, {rule}; {reasons}"
         )
 
     def _with_spent_rounds(self, message: Message) -> Message:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fnl.config import CoordinationGroup
+from fnl.errors import RunError
+
+_NAMED = 3
+"""Rejections that an error names."""
 REASON_LENGTH = 300
 """Characters of a client's own words that are kept."""
 
@@ -56,6 +62,11 @@ class Rejection:
         return f"partition {self.partition}: {self.kind}: {self.reason}"
 
 
+def by_partition(rejection: Rejection) -> tuple[bool, int]:
+    """Order rejections by partition, those of strangers last: the same whoever was faster."""
+    return (rejection.partition is None, rejection.partition or 0)
+
+
 class RejectedError(Exception):
     """Raised where a reply turns out not to be taken; caught at the boundary."""
 
@@ -68,3 +79,31 @@ def one_line(text: str) -> str:
     """Return a client's words on one line, cut, without what would steer a terminal."""
     visible = "".join(char if char.isprintable() else " " for char in text)
     return visible[:REASON_LENGTH]
+
+
+def require_enough(
+    settings: CoordinationGroup, server_round: int, usable: int, rejections: Sequence[Rejection]
+) -> None:
+    """Let a round go on in which at least `coordination.minimum` candidates can be used.
+
+    Args:
+        settings: the group `coordination` of the configuration.
+        server_round: for the message.
+        usable: candidates of whom nothing that was asked for is missing.
+        rejections: what was wrong with the others.
+
+    Raises:
+        RunError: if too few are left.
+    """
+    asked, minimum = settings.candidates, settings.minimum
+    if usable >= (minimum or asked):
+        return
+    reasons = "; ".join(str(rejection) for rejection in rejections[:_NAMED])
+    rule = (
+        f"coordination.minimum = {minimum} are needed"
+        if minimum
+        else "coordination.minimum = 0 needs all"
+    )
+    raise RunError(
+        f"round {server_round}: {asked - usable} of {asked} candidates failed, {rule}; {reasons}"
+    )

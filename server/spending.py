@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fnl.config import Config
 from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
+
+_Partition = Annotated[int, Field(ge=0)]
+_Epsilon = Annotated[float, Field(ge=0)]  # infinite where nothing bounds it
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _State(BaseModel):
@@ -17,11 +23,11 @@ class _State(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rounds: list[tuple[int, list[int]]]
-    reported: list[tuple[int, float]]
-    assumed: list[tuple[int, float]]
-    steps: list[tuple[int, tuple[float, float, int, float]]]
-    clip_norms: list[tuple[int, float]]
+    rounds: list[tuple[_Partition, list[Annotated[int, Field(ge=1)]]]]
+    reported: list[tuple[_Partition, _Epsilon]]
+    assumed: list[tuple[_Partition, _Epsilon]]
+    steps: list[tuple[_Partition, tuple[_Positive, _Share, Annotated[int, Field(ge=1)], _Share]]]
+    clip_norms: list[tuple[_Partition, _Positive]]
 
 
 class Spending:
@@ -30,10 +36,16 @@ class Spending:
     A candidate whose reply is lost may have trained all the same, so its round counts as spent. In
     a simulation a client's own ledger is lost with the process that held it: it is told these
     rounds and books them again, as each costs what its public schedule says.
+
+    Args:
+        config: of the run.
+        devices: whether clients have ledgers of their own that also hold earlier runs, and set
+            their noise by them: what the rounds of this run cost is no bound on all then.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, devices: bool = False) -> None:
         self._config = config
+        self._devices = devices
         self._rounds: dict[int, list[int]] = {}
         self._reported: dict[int, float] = {}
         self._assumed: dict[int, float] = {}
@@ -88,7 +100,7 @@ class Spending:
         """Return the least bound there is on what `partition` has spent."""
         privacy = self._config.privacy
         bound = privacy.epsilon if privacy.noise_multiplier == 0 else math.inf
-        if privacy.rate_release == "none" and partition in self._steps:
+        if not self._devices and privacy.rate_release == "none" and partition in self._steps:
             noise_multiplier, sample_rate, steps, delta = self._steps[partition]
             total = steps * len(self.rounds(partition))
             spent = Ledger().spend(noise_multiplier, sample_rate, total)

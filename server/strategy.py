@@ -12,17 +12,19 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fnl import exchange
-from fnl.config import Config
+from fnl.config import Config, EvaluationGroup
 from fnl.errors import RunError
+from fnl.exchange import ClientReport
 from fnl.participation import candidates
 from fnl.weights import Weights
 from server.aggregation import OptimizerState, server_step
 from server.client_privacy import privatise
 from server.context import History
 from server.coordination import Coordination, Coordinator, RoundOutcome
+from server.rejections import Rejection, require_enough
 from server.replies import Answer, answers
 from server.traffic import content_bytes
-from server.uploads import request_uploads
+from server.uploads import Uploads, request_uploads
 
 _HISTORY, _OPTIMIZER = "history/", "optimizer/"
 
@@ -94,10 +96,11 @@ class RateStrategy(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Select, weigh and average; every candidate must have answered.
+        """Select, weigh and average; `replies` have passed the boundary (`server/vetting.py`).
 
         Raises:
-            RunError: if a candidate failed, or a rule returned something it must not.
+            RunError: if too few of the selected upload their weights when they are asked for them,
+                or a rule returned something it must not.
         """
         replies = list(replies)
         shadow, probe = self._config.evaluation.shadow, self._config.coordination.probe
@@ -111,24 +114,31 @@ class RateStrategy(FedAvg):
         )
         bytes_down, bytes_up = self._bytes_down, content_bytes(replies)
         reports = tuple(answer.report for answer in answered)
-        decision = self._coordinator.decide(server_round, reports, self._history)
-        shadow_decision = None
-        if shadow:
-            plain = [report.as_shadow() for report in reports]
-            shadow_decision = self._coordinator.decide(server_round, plain, self._history)
-        floor_decision = None
-        if self._config.evaluation.floor:
-            floor = [report.as_floor() for report in reports]
-            floor_decision = self._coordinator.decide(server_round, floor, self._history)
+        readings = _readings(reports, self._config.evaluation)
+        decisions = {
+            key: self._coordinator.decide(server_round, read, self._history)
+            for key, read in readings.items()
+        }
+        rejections: tuple[Rejection, ...] = ()
         if probe:
-            decisions = (decision, shadow_decision, floor_decision)
-            answered, down, up = self._upload(server_round, answered, decisions)
-            bytes_down, bytes_up = bytes_down + down, bytes_up + up
+            uploads = self._upload(server_round, reports, decisions)
+            decisions = {
+                key: self._coordinator.without(
+                    server_round, readings[key], self._history, decision, uploads.missing
+                )
+                for key, decision in decisions.items()
+            }
+            answered = [_with_upload(answer, uploads) for answer in answered]
+            bytes_down, bytes_up = bytes_down + uploads.bytes_down, bytes_up + uploads.bytes_up
+            rejections = uploads.rejections
+        decision = decisions[exchange.ARRAYS]
+        shadow_decision = decisions.get(exchange.SHADOW_ARRAYS)
+        floor_decision = decisions.get(exchange.FLOOR_ARRAYS)
         shadow_after, floor_after = None, None
-        if shadow_decision is not None:
+        if shadow_decision is not None and len(shadow_decision.selected):
             models = [answer.shadow_weights for answer in answered]
             shadow_after, _ = self._step(server_round, answered, models, shadow_decision)
-        if floor_decision is not None:
+        if floor_decision is not None and len(floor_decision.selected):
             models = [answer.floor_weights for answer in answered]
             floor_after, _ = self._step(server_round, answered, models, floor_decision)
         models = [answer.weights for answer in answered]
@@ -151,6 +161,7 @@ class RateStrategy(FedAvg):
             floor_after=floor_after,
             bytes_down=bytes_down,
             bytes_up=bytes_up,
+            rejections=rejections,
         )
         return exchange.to_arrays(after), None
 
@@ -199,37 +210,62 @@ class RateStrategy(FedAvg):
     def _upload(
         self,
         server_round: int,
-        answered: Sequence[Answer],
-        decisions: Sequence[Coordination | None],
-    ) -> tuple[list[Answer], int, int]:
-        """Return the answers with the weights of the selected, and the bytes down and up.
+        reports: Sequence[ClientReport],
+        decisions: Mapping[str, Coordination],
+    ) -> Uploads:
+        """Return the weights of the selected.
 
-        `decisions` are that of the round, of its shadow and of its floor.
+        Raises:
+            RunError: if too few candidates are left, or none of the selected.
         """
-        partitions = [answer.report.partition for answer in answered]
-        keys = (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
         wanted = {
-            key: [partitions[position] for position in decision.selected]
-            for key, decision in zip(keys, decisions, strict=True)
-            if decision is not None
+            key: [reports[position].partition for position in decision.selected]
+            for key, decision in decisions.items()
         }
-        uploads = request_uploads(self._asked_grid(), server_round, self._nodes, wanted)
-        weights, shadows, floors = (uploads.models.get(key, {}) for key in keys)
-        complete = [
-            replace(
-                answer,
-                weights=weights.get(partition),
-                shadow_weights=shadows.get(partition),
-                floor_weights=floors.get(partition),
+        coordination = self._config.coordination
+        uploads = request_uploads(
+            self._asked_grid(),
+            server_round,
+            self._nodes,
+            wanted,
+            like=self._global,
+            max_update_norm=coordination.max_update_norm,
+            timeout=self._config.run.reply_timeout,
+        )
+        usable = len(reports) - len(uploads.missing)
+        require_enough(coordination, server_round, usable, uploads.rejections)
+        if not uploads.models[exchange.ARRAYS]:
+            raise RunError(
+                f"round {server_round}: none of the {len(wanted[exchange.ARRAYS])} selected gave "
+                f"weights that can be taken; {uploads.rejections[0]}"
             )
-            for answer, partition in zip(answered, partitions, strict=True)
-        ]
-        return complete, uploads.bytes_down, uploads.bytes_up
+        return uploads
 
     def _asked_grid(self) -> Grid:
         if self._grid is None:
             raise RunError("replies came before a round was configured")
         return self._grid
+
+
+def _readings(
+    reports: Sequence[ClientReport], evaluation: EvaluationGroup
+) -> dict[str, Sequence[ClientReport]]:
+    """Return the reports that the rules decide on, under the key of the models they speak of."""
+    readings: dict[str, Sequence[ClientReport]] = {exchange.ARRAYS: reports}
+    if evaluation.shadow:
+        readings[exchange.SHADOW_ARRAYS] = [report.as_shadow() for report in reports]
+    if evaluation.floor:
+        readings[exchange.FLOOR_ARRAYS] = [report.as_floor() for report in reports]
+    return readings
+
+
+def _with_upload(answer: Answer, uploads: Uploads) -> Answer:
+    """Return `answer` with the weights that its client was asked for, if it was."""
+    weights, shadow, floor = (
+        uploads.models.get(key, {}).get(answer.report.partition)
+        for key in (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
+    )
+    return replace(answer, weights=weights, shadow_weights=shadow, floor_weights=floor)
 
 
 def _there(weights: Weights | None) -> Weights:

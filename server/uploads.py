@@ -1,9 +1,13 @@
-"""The second phase of a probed round: the selected are asked for their weights."""
+"""The second phase of a probed round: the selected are asked for their weights.
+
+What comes back passes the same boundary as every reply (`server/vetting.py`). Nobody is asked in
+place of a client whose weights are not to be taken: the round goes on with the other selected.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -11,9 +15,13 @@ from flwr.serverapp import Grid
 from fnl import exchange
 from fnl.errors import RunError
 from fnl.weights import Weights
+from server.array_vetting import check_arrays
+from server.rejections import Rejection
 from server.traffic import content_bytes
+from server.vetting import sift
 
-UPLOAD_TIMEOUT_SECONDS = 3600.0
+UPLOAD = "upload: "
+"""Begins the reason of a rejection in the second phase: the client's report was taken before."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +29,29 @@ class Uploads:
     """What the asked clients sent.
 
     Attributes:
-        models: key of the arrays -> partition -> weights, for those that were asked for them.
+        models: key of the arrays -> partition -> weights, of those that were asked for them.
+        missing: partitions that were asked and whose weights were not taken.
+        rejections: everything that was wrong, by partition.
         bytes_down: bytes of the requests.
-        bytes_up: bytes of the replies.
+        bytes_up: bytes of the replies that were taken.
     """
 
     models: Mapping[str, Mapping[int, Weights]]
+    missing: frozenset[int]
+    rejections: tuple[Rejection, ...]
     bytes_down: int
     bytes_up: int
 
 
 def request_uploads(
-    grid: Grid, server_round: int, nodes: Mapping[int, int], wanted: Mapping[str, Sequence[int]]
+    grid: Grid,
+    server_round: int,
+    nodes: Mapping[int, int],
+    wanted: Mapping[str, Sequence[int]],
+    *,
+    like: Weights,
+    max_update_norm: float,
+    timeout: float,
 ) -> Uploads:
     """Ask for the updates that clients kept when they trained in `server_round`.
 
@@ -41,30 +60,34 @@ def request_uploads(
         server_round: the round they were trained in.
         nodes: partition -> node id.
         wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`, `FLOOR_ARRAYS`) -> partitions.
-
-    Raises:
-        RunError: if a client failed, did not answer or sent something else.
+        like: the global weights: names and shapes.
+        max_update_norm: bound on the L2 norm of an update; 0: none.
+        timeout: seconds after which a client that has not answered has failed.
     """
     asked = sorted({partition for partitions in wanted.values() for partition in partitions})
-    requests = [
-        _request(server_round, nodes[partition], [k for k in wanted if partition in wanted[k]])
-        for partition in asked
-    ]
-    replies = list(grid.send_and_receive(requests, timeout=UPLOAD_TIMEOUT_SECONDS))
-    by_node = {reply.metadata.src_node_id: reply for reply in replies}
-    for partition in asked:
-        reply = by_node.get(nodes[partition])
-        if reply is None or reply.has_error():
-            reason = "no answer" if reply is None else reply.error.reason
-            raise RunError(
-                f"round {server_round}: partition {partition} was selected and did not upload its "
-                f"weights: {reason}"
-            )
-    received = {
-        key: {p: _arrays(by_node[nodes[p]], key, server_round, p) for p in partitions}
-        for key, partitions in wanted.items()
-    }
-    return Uploads(received, content_bytes(requests), content_bytes(replies))
+    keys = {partition: [key for key in wanted if partition in wanted[key]] for partition in asked}
+    requests = [_request(server_round, nodes[partition], keys[partition]) for partition in asked]
+    partition_of = {nodes[partition]: partition for partition in asked}
+
+    def check(reply: Message, partition: int) -> None:
+        check_arrays(reply.content, keys[partition], like=like, max_update_norm=max_update_norm)
+
+    replies = list(grid.send_and_receive(requests, timeout=timeout))
+    messages = frozenset(request.metadata.message_id for request in requests) - {""}
+    taken, rejected = sift(replies, partition_of, messages, check)
+    models: dict[str, dict[int, Weights]] = {key: {} for key in wanted}
+    for reply in taken:
+        partition = partition_of[reply.metadata.src_node_id]
+        for key in keys[partition]:
+            models[key][partition] = _arrays(reply, key)
+    there = {partition_of[reply.metadata.src_node_id] for reply in taken}
+    return Uploads(
+        models,
+        missing=frozenset(asked) - there,
+        rejections=tuple(replace(found, reason=UPLOAD + found.reason) for found in rejected),
+        bytes_down=content_bytes(requests),
+        bytes_up=content_bytes(taken),
+    )
 
 
 def _request(server_round: int, node: int, keys: list[str]) -> Message:
@@ -72,8 +95,8 @@ def _request(server_round: int, node: int, keys: list[str]) -> Message:
     return Message(RecordDict({exchange.CONFIG: config}), node, exchange.UPLOAD_TYPE)
 
 
-def _arrays(reply: Message, key: str, server_round: int, partition: int) -> Weights:
-    arrays = reply.content.get(key)
+def _arrays(reply: Message, key: str) -> Weights:
+    arrays = reply.content[key]
     if not isinstance(arrays, ArrayRecord):
-        raise RunError(f"round {server_round}: partition {partition} uploaded no {key}")
+        raise RunError(f"{key} of an upload are no arrays")  # `check_arrays` has seen that they are
     return exchange.from_arrays(arrays)

@@ -7,11 +7,10 @@ which arrays the global model has, and what the client said of its ledger before
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
 from fnl import exchange
@@ -20,10 +19,9 @@ from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
 from fnl.privacy.prv import EPS_ERROR
 from fnl.weights import Weights
-from server.rejections import FaultKind, RejectedError, Rejection, one_line
+from server.array_vetting import check_arrays
+from server.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
 
-_HEADER_BYTES = 4096
-"""More than the header of an array in NumPy's format takes."""
 _ROUNDING = 1e-9
 """Relative difference of an ε that is the same ledger's."""
 _UNREACHABLE = (
@@ -63,46 +61,69 @@ class Expected:
 
 
 def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], list[Rejection]]:
+    """Return the replies of training to take, and everything that is wrong: see `sift`."""
+
+    def check(reply: Message, partition: int) -> None:
+        _check_report(reply, partition, expected)
+        check_arrays(
+            reply.content,
+            expected.required,
+            like=expected.like,
+            max_update_norm=expected.max_update_norm,
+        )
+
+    return sift(replies, expected.partition_of, expected.messages, check)
+
+
+def sift(
+    replies: Sequence[Message],
+    partition_of: Mapping[int, int],
+    messages: frozenset[str],
+    check: Callable[[Message, int], None],
+) -> tuple[list[Message], list[Rejection]]:
     """Return the replies to take, in the order they came, and everything that is wrong.
 
     A client that was asked and has no reply among `replies` is among the rejected. They come by
     partition, strangers last: what is wrong is told in the same order whoever was faster.
+
+    Args:
+        replies: what came back.
+        partition_of: node id -> partition, of those that were asked.
+        messages: ids of the messages that asked them.
+        check: called with a reply and its partition; raises `RejectedError` if the content of the
+            reply is not to be taken.
     """
     taken: list[Message] = []
     rejected: list[Rejection] = []
     heard: set[int] = set()
     for reply in replies:
-        partition = expected.partition_of.get(reply.metadata.src_node_id)
+        partition = partition_of.get(reply.metadata.src_node_id)
         try:
             if partition is None:
                 raise RejectedError(FaultKind.STRANGER, "answered without being asked")
-            _check_envelope(reply, expected, is_second=partition in heard)
+            _check_envelope(reply, messages, is_second=partition in heard)
             heard.add(partition)
-            _check_content(reply, partition, expected)
+            _check_is_no_failure(reply)
+            check(reply, partition)
         except RejectedError as error:
             rejected.append(Rejection(partition, error.kind, one_line(str(error))))
         else:
             taken.append(reply)
-    for partition in sorted(set(expected.partition_of.values()) - heard):
+    for partition in sorted(set(partition_of.values()) - heard):
         reason = "nothing came before the deadline"
         rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
-    return taken, sorted(rejected, key=_by_partition)
+    return taken, sorted(rejected, key=by_partition)
 
 
-def _by_partition(rejection: Rejection) -> tuple[bool, int]:
-    partition = rejection.partition
-    return (partition is None, partition or 0)
-
-
-def _check_envelope(reply: Message, expected: Expected, *, is_second: bool) -> None:
+def _check_envelope(reply: Message, messages: frozenset[str], *, is_second: bool) -> None:
     """Refuse what is no answer to this round's message."""
-    if expected.messages and reply.metadata.reply_to_message_id not in expected.messages:
+    if messages and reply.metadata.reply_to_message_id not in messages:
         raise RejectedError(FaultKind.LATE, "answered the message of another round")
     if is_second:
         raise RejectedError(FaultKind.DUPLICATE, "answered twice")
 
 
-def _check_content(reply: Message, partition: int, expected: Expected) -> None:
+def _check_is_no_failure(reply: Message) -> None:
     if reply.has_error():
         unreachable = reply.error.code in _UNREACHABLE
         kind = FaultKind.NO_ANSWER if unreachable else FaultKind.CRASHED
@@ -110,14 +131,6 @@ def _check_content(reply: Message, partition: int, expected: Expected) -> None:
     refusal = reply.content.get(exchange.REFUSAL)
     if isinstance(refusal, ConfigRecord):
         raise RejectedError(FaultKind.REFUSED, str(refusal.get("reason", "no reason given")))
-    _check_report(reply, partition, expected)
-    for key in expected.required:
-        if key not in reply.content.array_records:
-            raise RejectedError(FaultKind.MALFORMED, f"sent no {key}")
-    for key, record in reply.content.array_records.items():
-        weights = _weights(key, record, expected.like)
-        if key == exchange.ARRAYS:
-            _check_norm(weights, expected)
 
 
 def _check_report(reply: Message, partition: int, expected: Expected) -> None:
@@ -174,44 +187,3 @@ def _check_lengths(report: ClientReport, expected: Expected) -> None:
     for what, (sent, there) in counts.items():
         if sent != there:
             raise RejectedError(FaultKind.IMPOSSIBLE, f"rates of {sent} {what}, there are {there}")
-
-
-def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:
-    """Return a reply's arrays, if they are those of the global model and finite."""
-    if missing := like.keys() - record.keys():
-        raise RejectedError(FaultKind.MALFORMED, f"{key} lack {min(missing)}")
-    if unknown := record.keys() - like.keys():
-        raise RejectedError(FaultKind.MALFORMED, f"{key} have the unknown {min(unknown)!r:.60}")
-    for name, array in record.items():  # before anything is read from the bytes
-        if len(array.data) > like[name].size * 8 + _HEADER_BYTES:
-            raise RejectedError(FaultKind.WRONG_SHAPE, f"{name} has {len(array.data)} bytes")
-    try:
-        weights = exchange.from_arrays(record)
-    except (FnlError, ValueError, TypeError) as error:
-        raise RejectedError(FaultKind.MALFORMED, f"{key} are not to be read: {error}") from None
-    for name, value in weights.items():
-        if value.shape != like[name].shape:
-            reason = f"{name} has shape {value.shape}, not {like[name].shape}"
-            raise RejectedError(FaultKind.WRONG_SHAPE, reason)
-        if not np.isfinite(value).all():
-            reason = (
-                f"{name} of the {key} is not finite: lower training.learning-rate if it diverged"
-            )
-            raise RejectedError(FaultKind.NOT_FINITE, reason)
-    return weights
-
-
-def _check_norm(weights: Weights, expected: Expected) -> None:
-    bound = expected.max_update_norm
-    if not bound:
-        return
-    squares = [
-        np.square(weights[name] - before, dtype=np.float64).sum()
-        for name, before in expected.like.items()
-    ]
-    norm = float(np.sqrt(sum(squares)))
-    if norm > bound:
-        raise RejectedError(
-            FaultKind.TOO_LARGE,
-            f"an update of norm {norm:.4g}, coordination.max-update-norm is {bound:g}",
-        )

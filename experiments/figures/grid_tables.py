@@ -147,7 +147,7 @@ def read_grid(directory: Path) -> GridTables:
 def _grid_file(directory: Path) -> str | None:
     try:
         manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     source = manifest.get("source") if isinstance(manifest, dict) else None
     return source if isinstance(source, str) else None

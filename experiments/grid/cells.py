@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.grid.grid_file import GridFile, Partial, describe, same
+from experiments.grid.grid_file import GridFile, Partial, describe, identity_of, same
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import ConfigError
 
@@ -99,8 +99,14 @@ def _points(file: GridFile) -> list[Partial]:
         if not any(_agrees(point, partial) for point in product):
             raise ConfigError(f"exclude[{place}] ({describe(partial)}) is no cell of the grid")
     points = [p for p in product if not any(_agrees(p, partial) for partial in file.exclude)]
+    known = {identity_of(point) for point in points}
     for place, partial in enumerate(file.include):
-        points += _included(place, partial, axes, file, points)
+        points += _included(place, partial, axes, file, known)
+        if len(points) > LARGEST_GRID:
+            raise ConfigError(
+                f"include[{place}] ({describe(partial)}) makes more than {LARGEST_GRID} cells of "
+                "the grid: name more of its axes there"
+            )
     if not points:
         raise ConfigError(f"exclude leaves none of the {size} cells: take a line of it away")
     return points
@@ -111,8 +117,9 @@ def _included(
     partial: Partial,
     axes: Sequence[Sequence[Partial]],
     file: GridFile,
-    points: Sequence[Partial],
+    known: set[frozenset[object]],
 ) -> list[Partial]:
+    """Return the cells of an `include`, and add them to the `known` ones."""
     named, free = [], []
     for axis in axes:
         (named if axis[0].keys() & partial.keys() else free).append(axis)
@@ -129,10 +136,11 @@ def _included(
                     f"include[{place}] ({describe(partial)}) clashes with exclude[{other}] "
                     f"({describe(excluded)}): take one of them away"
                 )
-        if any(point.keys() == known.keys() and _agrees(known, point) for known in points):
+        if identity_of(point) in known:
             raise ConfigError(
                 f"include[{place}] ({describe(partial)}) is in the grid already: take it away"
             )
+    known.update(map(identity_of, added))
     return added
 
 

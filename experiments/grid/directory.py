@@ -18,7 +18,7 @@ import filelock
 
 from experiments.grid.cells import Cell, Grid
 from fnl.config import Config, Scalar, parse_config
-from fnl.errors import RunError
+from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
 
@@ -185,8 +185,8 @@ class GridDirectory:
                 source=content["source"],
                 overrides=content["overrides"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} is not a grid's record: {error}") from None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RunError(f"{path} is not a grid's record: {one_line(error)}") from None
 
     def record(self, cell: str) -> dict[str, object] | None:
         """Return a cell's `run.json`; None if it has not begun."""
@@ -246,7 +246,11 @@ class GridDirectory:
         for line in lines:
             try:
                 one = Taken(**json.loads(line))
-            except (ValueError, TypeError):  # the line that a killed driver was writing
+            except (
+                ValueError,
+                TypeError,
+                RecursionError,
+            ):  # the line that a killed driver was writing
                 continue
             taken[one.cell] = one
         return taken

@@ -29,7 +29,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fnl.config import Scalar
-from fnl.errors import ConfigError
+from fnl.errors import ConfigError, one_line
 
 Partial = dict[str, Scalar]
 """Some keys of a cell with their values."""
@@ -114,8 +114,10 @@ def read_grid_file(path: Path, overrides: Mapping[str, Scalar] | None = None) ->
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read the grid file {path}: {reason}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply for a grid file") from None
+    except ValueError as error:  # no TOML, or a number beyond Python's limits
+        raise ConfigError(f"{path} is not TOML: {one_line(error)}") from None
     try:
         grid = GridFile.model_validate(content)
         varied = [key for key in overrides or {} if key in grid.keys]
@@ -133,6 +135,11 @@ def read_grid_file(path: Path, overrides: Mapping[str, Scalar] | None = None) ->
 def same(one: object, other: object) -> bool:
     """Return whether two values of a key are the same; `true` is not 1, but 1 is 1.0."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def identity_of(partial: Mapping[str, Scalar]) -> frozenset[object]:
+    """Return what is equal of two partial cells whose keys and values are the same."""
+    return frozenset((key, isinstance(value, bool), value) for key, value in partial.items())
 
 
 def describe(partial: Mapping[str, object]) -> str:
@@ -175,14 +182,15 @@ def _check_axes(grid: GridFile) -> None:
             if not values:
                 raise ValueError(f"{where}: {key} is empty: give at least one value")
             seen.add(key)
-        rows = list(zip(*table.values(), strict=False))
+        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=False)]
         if len({len(values) for values in table.values()}) > 1:
             lengths = ", ".join(f"{key} has {len(values)}" for key, values in table.items())
             raise ValueError(f"{where}: keys varied together need as many values: {lengths}")
-        for place, row in enumerate(rows):
-            if any(all(map(same, row, earlier)) for earlier in rows[:place]):
-                twice = describe(dict(zip(table, row, strict=True)))
-                raise ValueError(f"{where}: {twice} is given twice: name each value once")
+        known: set[frozenset[object]] = set()
+        for row in rows:
+            if (identity := identity_of(row)) in known:
+                raise ValueError(f"{where}: {describe(row)} is given twice: name each value once")
+            known.add(identity)
 
 
 def _check_partial_cells(grid: GridFile) -> None:

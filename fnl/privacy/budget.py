@@ -9,7 +9,7 @@ what is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fnl.privacy.ledger import Ledger, Spend, calibrate
 
@@ -45,8 +45,12 @@ class Noise:
 
     def round_of(self, work: Workload) -> tuple[Spend, ...]:
         """Return what one round costs."""
-        steps = Spend(self.gradients, work.sample_rate, work.steps)
-        return (steps,) if self.rates is None else (steps, Spend(self.rates, 1.0, 1))
+        return self.of(replace(work, rounds=1))
+
+    def of(self, work: Workload) -> tuple[Spend, ...]:
+        """Return what all rounds cost."""
+        steps = Spend(self.gradients, work.sample_rate, work.steps * work.rounds)
+        return (steps, *_releases(work, self.rates))
 
     def run_of(self, work: Workload) -> Ledger:
         """Return what all rounds cost."""
@@ -70,14 +74,18 @@ class Budget:
     rate_epsilon: float = 0.0
     accountant: str = "rdp"
 
-    def noise_of(self, work: Workload) -> Noise:
+    def noise_of(self, work: Workload, beside: tuple[Spend, ...] = ()) -> Noise:
         """Return the least noise that keeps this client's budget (`uniform-epsilon`).
+
+        Args:
+            work: what the client will do.
+            beside: what its clips have cost otherwise, out of the same budget.
 
         Raises:
             ConfigError: if no noise does.
         """
         rates = self.rate_noise(work)
-        return Noise(self._gradient_noise(work, rates), rates)
+        return Noise(self._gradient_noise(work, rates, beside), rates)
 
     def noise_of_all(self, works: Sequence[Workload]) -> Noise:
         """Return the least noise that keeps every client's budget (`uniform-noise`).
@@ -112,14 +120,16 @@ class Budget:
             accountant=self.accountant,
         )
 
-    def _gradient_noise(self, work: Workload, rates: float | None) -> float:
+    def _gradient_noise(
+        self, work: Workload, rates: float | None, beside: tuple[Spend, ...] = ()
+    ) -> float:
         return calibrate(
             epsilon=self.epsilon,
             delta=work.delta,
             sample_rate=work.sample_rate,
             steps=work.steps * work.rounds,
             accountant=self.accountant,
-            beside=_releases(work, rates),
+            beside=(*_releases(work, rates), *beside),
         )
 
 

@@ -19,7 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from fnl.errors import RunError
+from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.journal import Mark
 from fnl.weights import Weights, weights_hash
@@ -30,6 +30,12 @@ KEPT = 3
 
 _HEADER = "fnl-checkpoint"
 _WEIGHTS, _STRATEGY = "weights/", "strategy/"
+
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, RecursionError),
+    *(ValidationError, safetensors.SafetensorError),
+)
+"""What damaged bytes raise on their way through safetensors, NumPy and JSON."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +123,8 @@ def load_checkpoint(path: Path, *, identity: str) -> Checkpoint:
         header = _Header.model_validate(fields)
     except KeyError:
         raise RunError(f"{path.name} holds a model but no checkpoint") from None
-    except (OSError, ValueError, ValidationError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path.name} is damaged: {reason}") from None
+    except _UNREADABLE as error:
+        raise RunError(f"{path.name} is damaged: {one_line(error)}") from None
     if header.version != VERSION:
         raise RunError(f"{path.name} has format {header.version}, not {VERSION}")
     del fields["checksum"]

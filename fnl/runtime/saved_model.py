@@ -8,8 +8,8 @@ import safetensors
 import safetensors.numpy
 
 from fnl.config import Config, parse_config
-from fnl.errors import RunError
-from fnl.runtime.run_directory import FINISHED, read_run
+from fnl.errors import RunError, one_line
+from fnl.runtime.run_record import FAILED, FINISHED, RUNNING, read_run
 from fnl.snn.network import SpikingNetwork, build_network
 from fnl.weights import set_weights
 
@@ -25,12 +25,16 @@ def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
     """
     record = read_run(directory)
     if record["status"] != FINISHED:
-        raise RunError(f"{directory} is {record['status']}: only a finished run has a model")
+        status = str(record["status"])
+        known = status if status in (RUNNING, FAILED) else f"of the unknown status {status!r:.40}"
+        raise RunError(f"{directory} is {known}: only a finished run has a model")
     try:
         config = parse_config(record["config"])  # type: ignore[arg-type]  # parsing is the check
         labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
         network = build_network(config.model, config.data.mel_bins, len(labels))
         set_weights(network, safetensors.numpy.load_file(directory / "model.safetensors"))
     except _UNFIT as error:
-        raise RunError(f"{directory} has no model that fits its configuration: {error}") from None
+        raise RunError(
+            f"{directory} has no model that fits its configuration: {one_line(error)}"
+        ) from None
     return config, network

@@ -150,5 +150,5 @@ FAULTS = {
 """A row a reply that was not taken, or that never came. `kind`: `server/rejections.py`.
 
 `epsilon_assumed`: what the client is taken to have spent so far, as it may have trained; infinite
-where nothing bounds it, null without privacy.
+where nothing bounds it, null without privacy, and where the client's own report says what it spent.
 """

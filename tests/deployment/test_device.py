@@ -67,10 +67,10 @@ def weights() -> ArrayRecord:
     return exchange.to_arrays(get_weights(network))
 
 
-def asked(node, *, known=NOTHING_SEEN, **changes) -> Message:
+def asked(node, *, known=NOTHING_SEEN, server_round=1, **changes) -> Message:
     """Return the device's reply to one request to train."""
     content = RecordDict(
-        {exchange.ARRAYS: weights(), exchange.CONFIG: ConfigRecord({exchange.ROUND: 1})}
+        {exchange.ARRAYS: weights(), exchange.CONFIG: ConfigRecord({exchange.ROUND: server_round})}
     )
     if known is not None:
         content["device"] = ConfigRecord(known)
@@ -94,7 +94,8 @@ def test_a_round_is_on_disk_before_the_reply_and_the_next_process_adds_to_it(nod
     assert known["releases"] == 1
     (first,) = entries(node)
     assert (first["noise_multiplier"], first["steps"]) == (report.noise_multiplier, report.steps)
-    second = asked(node, known=NOTHING_SEEN | known)  # a new context: nothing but the disk
+    # a new context: nothing but the disk
+    second = asked(node, known=NOTHING_SEEN | known, server_round=2)
     total = Ledger()
     for entry in entries(node):
         total = total.spend(**entry)
@@ -106,8 +107,9 @@ def test_a_round_is_on_disk_before_the_reply_and_the_next_process_adds_to_it(nod
 
 def test_more_rounds_than_the_budget_are_refused_over_all_runs(node):
     known = NOTHING_SEEN
-    for _ in range(2):
-        known = NOTHING_SEEN | dict(asked(node, known=known).content["device"])
+    for server_round in (1, 2):
+        reply = asked(node, known=known, server_round=server_round)
+        known = NOTHING_SEEN | dict(reply.content["device"])
     before = entries(node)
     for changes in ({}, {"run__seed": 1}):  # a further round, another run: the same clips
         refusal = asked(node, known=known, **changes)
@@ -124,13 +126,15 @@ def test_the_devices_own_budget_holds_whatever_the_run_says(node):
     with pytest.raises(DeviceError, match="the device's epsilon-budget is 3"):
         asked(node, privacy__noise_multiplier=0.6, privacy__delta=0.99)
     assert entries(node) == []
-    with pytest.raises(ConfigError, match=r"privacy.mode = 'record' only"):
+    with pytest.raises(ConfigError, match=r"privacy.mode = 'record' or 'both' only"):
         asked(node, privacy__mode="none")
 
 
 def test_a_ledger_is_not_undone_by_a_run_without_privacy(node):
     known = NOTHING_SEEN | dict(asked(node).content["device"])
-    with pytest.raises(DeviceError, match=r"takes part under privacy.mode = 'record' only"):
+    with pytest.raises(
+        DeviceError, match=r"takes part under privacy.mode = 'record' or 'both' only"
+    ):
         asked(node, known=known, privacy__mode="none")
 
 

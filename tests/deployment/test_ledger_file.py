@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.ledger_file import LedgerFile
+from clients.ledger_file import LedgerFile, Release
 from fnl.errors import DeviceError
 from fnl.privacy.ledger import Ledger
 
@@ -21,8 +21,8 @@ SECOND = FIRST.spend(1.5, 0.25, 4).spend(2.0, 1.0, 1)
 
 
 def spent(state: Path) -> LedgerFile:
-    file = LedgerFile.open(state).commit(FIRST, run=7, server_round=1)
-    return file.commit(SECOND, run=7, server_round=2)
+    file = LedgerFile.open(state).commit(FIRST, Release("7", 1))
+    return file.commit(SECOND, Release("7", 2))
 
 
 def seen(file: LedgerFile, **changes) -> dict[str, object]:
@@ -87,9 +87,9 @@ def test_a_deleted_file_is_refused_and_not_made_anew(tmp_path, name):
 
 def test_an_old_copy_and_a_new_start_are_refused_by_what_the_server_has_seen(tmp_path):
     state, copy = tmp_path / "state", tmp_path / "copy"
-    LedgerFile.open(state).commit(FIRST, run=7, server_round=1)
+    LedgerFile.open(state).commit(FIRST, Release("7", 1))
     shutil.copytree(state, copy)
-    now = LedgerFile.open(state).commit(SECOND, run=7, server_round=2)
+    now = LedgerFile.open(state).commit(SECOND, Release("7", 2))
     with pytest.raises(DeviceError, match="seen 2 releases of this client, its ledger has 1"):
         LedgerFile.open(copy).check_against(seen(now))
     with pytest.raises(DeviceError, match="its ledger has another key"):
@@ -106,8 +106,8 @@ def test_a_server_that_missed_a_reply_is_no_reason_to_refuse(tmp_path):
     file = LedgerFile.open(tmp_path)
     empty = {"device-id": "", "releases": 0, "ledger-tip": ""}
     file.check_against(empty)
-    behind = seen(first := file.commit(FIRST, run=7, server_round=1))
-    first.commit(SECOND, run=7, server_round=2).check_against(behind)
+    behind = seen(first := file.commit(FIRST, Release("7", 1)))
+    first.commit(SECOND, Release("7", 2)).check_against(behind)
 
 
 @pytest.mark.parametrize("releases", [-1, True, "3", 1.0])
@@ -126,7 +126,7 @@ def test_what_cannot_be_written_is_not_committed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DeviceError, match=r"No space left on device.*nothing was sent"):
-        file.commit(SECOND.spend(1.0, 1.0, 1), run=7, server_round=3)
+        file.commit(SECOND.spend(1.0, 1.0, 1), Release("7", 3))
     monkeypatch.undo()
     assert LedgerFile.open(tmp_path) == file
 

@@ -10,6 +10,10 @@ other is killed with SIGKILL three times at random instants and resumed each tim
 * every ε that a client reports is that of all rounds it was asked in, lost ones too, computed anew
   from the public schedule, and none exceeds its budget.
 
+With `--probe` candidates send their reports first, and the weights that the selected are then asked
+for go wrong as often; who gave a report and no weights that can be taken is in the tables as a
+candidate that was not selected, with its own ε.
+
 Exit status is 0 only if all of it holds for every seed.
 """
 
@@ -31,6 +35,7 @@ from fnl.data.federated import prepare
 from fnl.participation import candidates
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.run_directory import read_run
+from server.uploads import UPLOAD
 from tests.faults.faulty_grid import Flat, run_with_faults
 from tests.faults.injection import Schedule
 from tests.faults.warm import SMALL
@@ -41,6 +46,8 @@ _INSTANTS = 0.1
 SHARE = 0.2
 _ADDITIONAL = ("duplicate", "late", "stranger")
 """Faults beside which the right answer was there."""
+_OF_UPLOADS = pl.col("reason").str.starts_with(UPLOAD)
+"""Faults of the second phase of a probed round: the client's report was taken before."""
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -50,12 +57,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--probe", action="store_true", help="rounds of two phases")
     options = parser.parse_args()
     _CONTEXT.set_forkserver_preload(["tests.faults.warm"])
     passed, kinds, kills = 0, Counter(), 0
     for seed in range(options.first, options.first + options.seeds):
         with tempfile.TemporaryDirectory(prefix="fnl-chaos-") as results:
-            problems, seen, done = one_seed(seed, options.rounds, Path(results))
+            problems, seen, done = one_seed(
+                seed, options.rounds, Path(results), probe=options.probe
+            )
         kinds += seen
         kills += done
         passed += not problems
@@ -66,19 +76,22 @@ def main() -> None:
     sys.exit(0 if passed == options.seeds else 1)
 
 
-def one_seed(seed: int, rounds: int, results: Path) -> tuple[list[str], Counter[str], int]:
+def one_seed(
+    seed: int, rounds: int, results: Path, *, probe: bool = False
+) -> tuple[list[str], Counter[str], int]:
     """Return what went wrong, the faults there were, and how often the server was killed."""
-    flat = parse_config(
-        SMALL | {"run.seed": seed, "run.rounds": rounds, "run.results-dir": str(results)}
-    ).flat()
+    changes = {"run.seed": seed, "run.rounds": rounds, "run.results-dir": str(results)}
+    if probe:  # of six selected somebody's weights come in every round
+        changes |= {"coordination.probe": True, "coordination.selected": 6}
+    flat = parse_config(SMALL | changes).flat()
     prepare(parse_config(flat), workers=1)
-    schedule = Schedule(seed=seed, share=SHARE)
+    schedule = Schedule.of_probed_rounds(seed, SHARE) if probe else Schedule(seed, SHARE)
     whole, killed = flat | {"run.name": "whole"}, flat | {"run.name": "killed"}
     if not _run(whole, schedule):
         return ["the run without kills failed"], Counter(), 0
     done = _run_and_kill(killed, schedule, np.random.default_rng([seed, 1]))
     paths = [results / str(one["run.name"]) for one in (whole, killed)]
-    kinds = Counter(pl.read_parquet(paths[0] / "faults.parquet")["kind"].to_list())
+    kinds = Counter(_kinds(paths[0]))
     problems = [] if done == KILLS else [f"only {done} kills"]
     problems += _differences(*paths)
     problems += _accounting(paths[1], flat)
@@ -116,6 +129,13 @@ def _rounds_there(path: Path) -> int:
         return 0
 
 
+def _kinds(path: Path) -> list[str]:
+    """Return the kinds of a run's faults, those of its second phases marked."""
+    upload = pl.when(_OF_UPLOADS).then(pl.lit(UPLOAD)).otherwise(pl.lit(""))
+    faults = pl.read_parquet(path / "faults.parquet")
+    return faults.select(upload + pl.col("kind"))["literal"].to_list()
+
+
 def _differences(one: Path, other: Path) -> list[str]:
     records = [read_run(path) for path in (one, other)]
     found = [f"{key} differs" for key in ("status", "model_sha256") if _two(records, key)]
@@ -138,13 +158,18 @@ def _accounting(path: Path, flat: Flat) -> list[str]:
     config = parse_config(flat)
     rows = pl.read_parquet(path / "clients.parquet").rows(named=True)
     answered = {(row["round"], row["partition"]): row for row in rows}
-    faults = pl.read_parquet(path / "faults.parquet")
+    faults = pl.read_parquet(path / "faults.parquet").filter(~pl.col("kind").is_in(_ADDITIONAL))
+    keys = ("round", "partition", "kind")
     lost = {
         (number, partition): kind
-        for number, partition, kind in faults.select("round", "partition", "kind").rows()
-        if kind not in _ADDITIONAL
+        for number, partition, kind in faults.filter(~_OF_UPLOADS).select(keys).rows()
     }
-    problems = []
+    without_weights = faults.filter(_OF_UPLOADS).select(keys[:2]).rows()
+    problems = [
+        f"round {number}, partition {partition} gave no weights and is selected"
+        for number, partition in without_weights
+        if answered[number, partition]["selected"]
+    ]
     asked_so_far: Counter[int] = Counter()
     for number in range(1, config.run.rounds + 1):
         everyone = candidates(

@@ -14,16 +14,19 @@ from fnl import exchange
 from fnl.runtime.in_process import InProcessGrid
 from fnl.runtime.worker_pool import RUN_ID, SERVER_NODE
 from server.app import app
+from server.uploads import UPLOAD
 from tests.faults.injection import CONTENT, Schedule, corrupt, refusal
+
+_PHASES = (MessageType.TRAIN, exchange.UPLOAD_TYPE)
 
 Flat = dict[str, bool | int | float | str]
 
 
 class FaultyGrid(InProcessGrid):
-    """Does to training messages and replies what `schedule` says.
+    """Does to training messages, to requests for uploads and to replies what `schedule` says.
 
     Attributes:
-        injected: (round, partition, kind) of every fault so far.
+        injected: (round, partition, kind) of every fault so far; of an upload "upload: " and kind.
     """
 
     def __init__(self, schedule: Schedule, **options: Any) -> None:
@@ -36,7 +39,7 @@ class FaultyGrid(InProcessGrid):
     ) -> Iterable[Message]:
         """Yield what comes back."""
         messages = list(messages)
-        if not messages or messages[0].metadata.message_type != MessageType.TRAIN:
+        if not messages or messages[0].metadata.message_type not in _PHASES:
             return super().send_and_receive(messages, timeout=timeout)
         return self._faulty(messages, timeout)
 
@@ -77,9 +80,12 @@ class FaultyGrid(InProcessGrid):
         assert isinstance(config, ConfigRecord)
         server_round = int(config[exchange.ROUND])  # type: ignore[arg-type]
         partition = message.metadata.dst_node_id - SERVER_NODE - 1
-        kind = self._schedule.fault(server_round, partition)
+        if message.metadata.message_type == exchange.UPLOAD_TYPE:
+            kind, phase = self._schedule.upload_fault(server_round, partition), UPLOAD
+        else:
+            kind, phase = self._schedule.fault(server_round, partition), ""
         if kind is not None:
-            self.injected.append((server_round, partition, kind))
+            self.injected.append((server_round, partition, phase + kind))
         return kind
 
 

@@ -48,21 +48,56 @@ TRANSPORT = {
 
 KINDS = CONTENT | TRANSPORT
 
+OF_WEIGHTS = (
+    "no weights",
+    "an array missing",
+    "an array too many",
+    "bytes cut",
+    "wrong shape",
+    "far too long",
+    "nan",
+    "infinite",
+    "huge",
+)
+"""Kinds of `CONTENT` that need weights in the reply."""
+
+REPORT_KINDS = tuple(kind for kind in KINDS if kind not in OF_WEIGHTS)
+"""What may go wrong with the first reply of a probed round, a report alone."""
+
+UPLOAD_KINDS = (*OF_WEIGHTS, "crash after training", *TRANSPORT)
+"""What may go wrong with its second, weights alone."""
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """A share of all replies is faulty, of the kinds in turn by lot; the same for the same seed."""
+    """A share of all replies is faulty, of the kinds in turn by lot; the same for the same seed.
+
+    Attributes:
+        kinds: what may be wrong with the reply to a round's first message.
+        upload_kinds: the same of the second, by which a probed round asks for weights.
+    """
 
     seed: int
     share: float
     kinds: tuple[str, ...] = tuple(KINDS)
+    upload_kinds: tuple[str, ...] = UPLOAD_KINDS
+
+    @classmethod
+    def of_probed_rounds(cls, seed: int, share: float) -> Schedule:
+        """Return a schedule of what may happen to the replies of each phase."""
+        return cls(seed, share, REPORT_KINDS, UPLOAD_KINDS)
 
     def fault(self, server_round: int, partition: int) -> str | None:
         """Return what goes wrong with the reply of `partition` in `server_round`, if anything."""
-        draw = np.random.default_rng([self.seed, server_round, partition])
-        if draw.random() >= self.share:
-            return None
-        return str(draw.choice(self.kinds))
+        return self._draw([self.seed, server_round, partition], self.kinds)
+
+    def upload_fault(self, server_round: int, partition: int) -> str | None:
+        """Return what goes wrong with its upload, if anything."""
+        return self._draw([self.seed, server_round, partition, 2], self.upload_kinds)
+
+    def _draw(self, path: list[int], kinds: tuple[str, ...]) -> str | None:
+        draw = np.random.default_rng(path)
+        return str(draw.choice(kinds)) if draw.random() < self.share else None
 
 
 _SET_IN_REPORT = {
@@ -89,22 +124,27 @@ def corrupt(kind: str, reply: Message) -> Message:
     if reply.has_error():
         return reply
     content = reply.content
-    report = content[exchange.METRICS]
-    assert isinstance(report, MetricRecord)
     if kind == "crash after training":
         return _error(reply, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "RuntimeError: out of battery")
-    if kind in _SET_IN_REPORT:
-        name, value = _SET_IN_REPORT[kind]
-        report[name] = value
-        if kind == "a layer too many":
-            report["layer-rates-after"] = value
-    elif kind in _CUT_FROM_REPORT:
-        del report[_CUT_FROM_REPORT[kind]]
-    elif kind in _CUT_FROM_REPLY:
+    if kind in _CUT_FROM_REPLY:
         del content[_CUT_FROM_REPLY[kind]]
-    else:
+    elif kind in OF_WEIGHTS:
         _corrupt_arrays(kind, content)
+    else:
+        _corrupt_report(kind, content)
     return reply
+
+
+def _corrupt_report(kind: str, content: RecordDict) -> None:
+    report = content[exchange.METRICS]
+    assert isinstance(report, MetricRecord)
+    if kind in _CUT_FROM_REPORT:
+        del report[_CUT_FROM_REPORT[kind]]
+        return
+    name, value = _SET_IN_REPORT[kind]
+    report[name] = value
+    if kind == "a layer too many":
+        report["layer-rates-after"] = value
 
 
 def _corrupt_arrays(kind: str, content: RecordDict) -> None:

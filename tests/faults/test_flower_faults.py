@@ -22,6 +22,10 @@ from tests.faults.faulty_app import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD = {"2": {"0": "crash", "2": "nan"}, "3": {"1": "an array missing"}}
+BAD_IN_PHASES = {
+    "2": {"0": "crash", "2": "upload: nan"},
+    "3": {"1": "upload: an array missing"},
+}
 
 pytestmark = pytest.mark.slow
 
@@ -63,10 +67,13 @@ def _in_process(flat, client_app: str) -> Path:
     return Path(flat["run.results-dir"]) / "in-process"
 
 
-def test_bad_answers(flat, tmp_path):
+@pytest.mark.parametrize("probe", [False, True])
+def test_bad_answers(flat, tmp_path, probe):
+    if probe:
+        flat |= {"coordination.probe": True, "coordination.selected": 4}
     results = Path(flat["run.results-dir"])
     results.mkdir()
-    (results / FAULTS).write_text(json.dumps(BAD))
+    (results / FAULTS).write_text(json.dumps(BAD_IN_PHASES if probe else BAD))
     app = tmp_path / "app"
     skipped = shutil.ignore_patterns(".*", "results", "__pycache__")
     shutil.copytree(ROOT, app, ignore=skipped, symlinks=True)

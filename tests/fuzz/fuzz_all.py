@@ -3,8 +3,9 @@
     python tests/fuzz/fuzz_all.py --examples 10000 [--target audio …]
 
 A parser may accept an input or refuse it with its own error (`FnlError`, and `ClipError` of a
-clip). Anything else, `MemoryError` and warnings included, is a crash: the smallest input that
-hypothesis finds is printed, and the exit status is 1.
+clip), in one line. Anything else, `MemoryError` and warnings included, is a crash, and so is an
+input that takes longer than `SLOWEST_SECONDS` or more memory than `MOST_BYTES`: the smallest input
+that hypothesis finds is printed, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fuzz_checkpoint_inputs as checkpoint_inputs
+import fuzz_checkpoint_parsers as checkpoint_parsers
+import fuzz_grid_inputs as grid_inputs
+import fuzz_grid_parsers as grid_parsers
 import fuzz_inputs as inputs
 import fuzz_parsers as parsers
 import hypothesis
@@ -28,6 +33,10 @@ from hypothesis import strategies as st
 
 from fnl.data.corpus import ClipError
 from fnl.errors import FnlError
+from fnl.metrics.memory import peak_memory_bytes
+
+SLOWEST_SECONDS = 20.0
+MOST_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,25 @@ TARGETS = {
     "feature-cache": Target(inputs.json_files(parsers.feature_meta()), parsers.feature_cache),
     "device-ledger": Target(inputs.json_files(parsers.ledger_record()), parsers.device_ledger),
     "devices-record": Target(inputs.json_files(parsers.DEVICES), parsers.devices_record),
+    "checkpoint": Target(
+        checkpoint_inputs.safetensors_files(checkpoint_parsers.checkpoint_file()),
+        checkpoint_parsers.checkpoint,
+    ),
+    "checkpoint-content": Target(
+        checkpoint_inputs.forged_checkpoints(
+            checkpoint_parsers.true_checkpoint().server, checkpoint_parsers.true_tensors()
+        ),
+        checkpoint_parsers.forged_checkpoint,
+    ),
+    "resumed-run": Target(
+        checkpoint_inputs.damaged_files(checkpoint_parsers.stopped_run_files()),
+        checkpoint_parsers.resumed_run,
+    ),
+    "grid-file": Target(grid_inputs.grid_files(grid_parsers.GRID), grid_parsers.grid_file),
+    "grid-record": Target(
+        inputs.json_files(grid_parsers.grid_record()), grid_parsers.grid_directory
+    ),
+    "recipe": Target(inputs.mutated(grid_parsers.recipe_text()), grid_parsers.recipe),
     "node-configuration": Target(inputs.node_configurations(), parsers.node_configuration),
 }
 
@@ -95,13 +123,18 @@ def fuzz(target: Target, examples: int) -> Outcome:
     def attempt(value: object) -> None:
         counts["tried"] += 1
         with tempfile.TemporaryDirectory(prefix="fnl-fuzz-") as folder:
+            began, peak = time.perf_counter(), peak_memory_bytes()
             try:
                 target.parse(value, Path(folder))
             except (FnlError, ClipError) as error:
-                if "\n" in str(error):
+                if len(str(error).splitlines()) != 1:
                     raise RuntimeError(f"an error of several lines: {error!r}") from error
             else:
                 counts["accepted"] += 1
+            if (seconds := time.perf_counter() - began) > SLOWEST_SECONDS:
+                raise RuntimeError(f"an input takes {seconds:.0f} s")
+            if (grown := peak_memory_bytes() - peak) > MOST_BYTES:
+                raise RuntimeError(f"an input takes {grown} bytes")
 
     started, crash = time.perf_counter(), None
     try:

@@ -15,7 +15,7 @@ from fnl.npy import to_array
 
 _EXTREMES = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\xff" * 8, b"\0" * 8)
 
-_NUMBERS = st.one_of(
+NUMBERS = st.one_of(
     st.integers(-5, 200),
     st.sampled_from([2**31, 2**63, -(2**63), 2**64 - 1, 10**400]),
     st.floats(allow_nan=True, allow_infinity=True),
@@ -49,7 +49,7 @@ def mutated(draw: st.DrawFn, *originals: bytes) -> bytes:
 def flat_configurations() -> st.SearchStrategy[dict[str, object]]:
     """Return flat configurations: known keys with values of any kind, some unknown keys."""
     defaults = Config().flat()
-    numbers = st.one_of(_NUMBERS, st.booleans())
+    numbers = st.one_of(NUMBERS, st.booleans())
     words = st.one_of(
         st.text(max_size=20),
         st.sampled_from(
@@ -72,7 +72,7 @@ def assignments() -> st.SearchStrategy[list[str]]:
     keys = st.one_of(st.sampled_from(known_keys()), st.text(max_size=12))
     texts = st.one_of(
         st.text(max_size=30),
-        _NUMBERS.map(lambda number: str(number) if number != 10**400 else "9" * 5000),
+        NUMBERS.map(lambda number: str(number) if number != 10**400 else "9" * 5000),
         st.sampled_from(["true", "[1]", "{a=1}", "'", '"""', "1979-05-27", "nan", "[" * 3000]),
     )
     pair = st.tuples(keys, st.sampled_from(["=", " = ", "", "=="]), texts).map("".join)
@@ -122,8 +122,8 @@ def _claim(version: bytes, kind: str, shape: list[int], fortran: bool, data: byt
     return b"\x93NUMPY" + version + size + text + data
 
 
-_JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), _NUMBERS, st.text(max_size=8)),
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=8)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
     ),
@@ -135,11 +135,11 @@ def json_files(valid: Mapping[str, object]) -> st.SearchStrategy[bytes]:
     """Return files that should hold what `valid` is: with entries replaced, or bytes damaged."""
     text = json.dumps(valid).encode()
     keys = st.one_of(st.sampled_from(sorted(valid)), st.text(max_size=8))
-    replaced = st.dictionaries(keys, _JSON, max_size=3).map(
+    replaced = st.dictionaries(keys, JSON, max_size=3).map(
         lambda changes: json.dumps({**valid, **changes}, default=str).encode()
     )
     deep = st.sampled_from([b"[" * 200_000, b'{"a":' * 200_000, b"\xff\xfe{}", b"", b"9" * 5000])
-    anything = _JSON.map(lambda value: json.dumps(value).encode())
+    anything = JSON.map(lambda value: json.dumps(value).encode())
     return st.one_of(mutated(text), replaced, anything, deep)
 
 
@@ -181,5 +181,5 @@ def list_files() -> st.SearchStrategy[tuple[bytes, bytes]]:
 def node_configurations() -> st.SearchStrategy[dict[str, object]]:
     """Return node configurations of a SuperNode, as its command line can give them."""
     keys = st.sampled_from(["data-root", "state-dir", "partition-id", "epsilon-budget", "else"])
-    values = st.one_of(_NUMBERS, st.booleans(), st.text(max_size=8), st.sampled_from(["/tmp/x"]))  # noqa: S108 never touched
+    values = st.one_of(NUMBERS, st.booleans(), st.text(max_size=8), st.sampled_from(["/tmp/x"]))  # noqa: S108 never touched
     return st.dictionaries(keys, values)

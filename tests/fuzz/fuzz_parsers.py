@@ -15,7 +15,7 @@ import soundfile
 from flwr.app import Array, ArrayRecord, MetricRecord
 
 from clients.device import Device
-from clients.ledger_file import LedgerFile
+from clients.ledger_file import LedgerFile, Release
 from experiments.run_tables import read_table
 from fnl import exchange
 from fnl.config import parse_config, parse_overrides
@@ -207,5 +207,5 @@ def ledger_record() -> dict[str, object]:
     """Return the content of a device's ledger, of another device's key."""
     with tempfile.TemporaryDirectory() as folder:
         file = LedgerFile.open(Path(folder))
-        file.commit(Ledger().spend(1.0, 0.5, 3), run=1, server_round=1)
+        file.commit(Ledger().spend(1.0, 0.5, 3), Release("1", 1))
         return json.loads((Path(folder) / "ledger" / "ledger.json").read_text())

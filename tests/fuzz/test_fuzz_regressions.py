@@ -5,18 +5,26 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 import tracemalloc
 
+import fuzz_checkpoint_parsers as checkpoint_parsers
+import fuzz_grid_parsers as grid_parsers
 import fuzz_parsers as parsers
 import numpy as np
 import pytest
+import safetensors.numpy
 from flwr.app import Array
 
+from experiments.grid import cells
+from experiments.grid.directory import GridDirectory
+from experiments.grid.grid_file import read_grid_file
 from experiments.run_tables import read_table
 from fnl.config import parse_overrides
 from fnl.data.speech_commands_archive import _unpack
-from fnl.errors import CorpusError, FnlError, RunError
+from fnl.errors import ConfigError, CorpusError, FnlError, RunError
 from fnl.npy import view_array
+from fnl.runtime.checkpoint import load_checkpoint
 from fnl.runtime.run_directory import read_run
 from fnl.runtime.saved_model import load_model
 
@@ -158,3 +166,96 @@ def test_every_valid_file_is_accepted(tmp_path):
     assert np.array_equal(read["w"], value)
     with pytest.raises(FnlError):
         parsers.device_ledger(json.dumps(parsers.ledger_record()).encode(), tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"a=" + b"[" * 100_000, b"a=" + b"9" * 5000, b"\xff"])
+def test_grid_files_and_recipes_beyond_pythons_limits_are_refused(tmp_path, text):
+    for read in (grid_parsers.grid_file, grid_parsers.recipe):
+        with pytest.raises(ConfigError) as caught:
+            read(text, tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_grid_record_nested_beyond_pythons_limit_is_refused(tmp_path):
+    with pytest.raises(RunError, match="is not a grid's record"):
+        grid_parsers.grid_directory(DEEP, tmp_path)
+    (tmp_path / "journal.jsonl").write_bytes(DEEP)
+    assert GridDirectory(tmp_path).journal() == {}
+
+
+def test_many_included_cells_do_not_take_the_square_of_their_number_to_compare(tmp_path):
+    """150 x 150 cells and as many again by `include`: 250 million pairs took minutes."""
+    seeds, rounds = list(range(150)), list(range(1, 151))
+    text = f"""name = "g"
+[axes]
+run.seed = {seeds}
+run.rounds = {rounds}
+privacy.epsilon = [1.0]
+[[include]]
+privacy.epsilon = 2.0
+"""
+    (tmp_path / "grid.toml").write_text(text)
+    started = time.perf_counter()
+    points = cells._points(read_grid_file(tmp_path / "grid.toml"))
+    assert len(points) == 2 * 150 * 150
+    assert time.perf_counter() - started < 10
+
+
+def test_includes_cannot_make_more_cells_than_a_grid_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "LARGEST_GRID", 5)
+    text = 'name="g"\n[axes]\nrun.seed=[0,1,2]\nprivacy.epsilon=[1.0]\n[[include]]\n'
+    with pytest.raises(ConfigError, match=r"include\[0\] .* more than 5 cells"):
+        grid_parsers.grid_file((text + "privacy.epsilon=2.0\n").encode(), tmp_path)
+
+
+def test_a_checkpoint_nested_beyond_pythons_limit_is_damaged(tmp_path):
+    path = tmp_path / "round-000002.safetensors"
+    value = {"w": np.zeros(1, np.float32)}
+    text = DEEP.decode()
+    path.write_bytes(safetensors.numpy.save(value, {"fnl-checkpoint": text}))
+    with pytest.raises(RunError, match="is damaged"):
+        load_checkpoint(path, identity="x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (({}, {"steps": [[0, [0.0, 0.5, 3, 1e-3]]]}, {}), "what clients have spent"),
+        (({}, {"reported": [[0, -1.0]]}, {}), "what clients have spent"),
+        (({}, {"rounds": [[0, ["x"]]]}, {}), "what clients have spent"),
+        (({}, {}, {"weights/w": np.zeros(3, np.float32)}), "are not those of the configured"),
+        (({}, {}, {"strategy/history/last-selected": np.zeros(3)}), "no last-selected of 3"),
+    ],
+)
+def test_a_checkpoint_whose_checksum_is_right_and_content_is_not_is_refused(
+    tmp_path, changes, said
+):
+    with pytest.raises(RunError, match=said) as caught:
+        checkpoint_parsers.forged_checkpoint(changes, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_valid_checkpoint_and_grid_is_accepted(tmp_path):
+    data = checkpoint_parsers.checkpoint_file()
+    assert checkpoint_parsers.checkpoint(data, tmp_path)
+    assert checkpoint_parsers.forged_checkpoint(({}, {}, {}), tmp_path)
+    files = checkpoint_parsers.stopped_run_files()
+    (tmp_path / "r").mkdir()
+    resumed = checkpoint_parsers.resumed_run(("run.json", files["run.json"]), tmp_path / "r")
+    assert resumed.resumed_from.server_round == 2
+    grid = grid_parsers.grid_file(grid_parsers.GRID.encode(), tmp_path)
+    # 3 x 3 x 2 cells less 3, and 3 more, and one twin a seed and rule
+    assert len([cell for cell in grid.cells if not cell.is_twin]) == 18
+    assert len(grid.cells) > 18
+    record = json.dumps(grid_parsers.grid_record()).encode()
+    assert grid_parsers.grid_directory(record, tmp_path) == [None, None]
+    assert grid_parsers.recipe(grid_parsers.recipe_text(), tmp_path)
+
+
+@pytest.mark.parametrize("status", ["\r", "a\nb", "\u2028", "x" * 9000])
+def test_a_status_that_no_run_has_is_told_in_one_line(tmp_path, status):
+    (tmp_path / "run.json").write_text(json.dumps(parsers.RUN_RECORD | {"status": status}))
+    with pytest.raises(RunError, match="of the unknown status") as caught:
+        load_model(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500

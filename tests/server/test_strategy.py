@@ -190,8 +190,10 @@ def test_a_state_of_another_federation_is_refused(tiny):
         strategy.restore(state)
 
 
-def test_a_client_that_forgot_its_update_fails_the_run(tiny):
-    strategy, grid, weights = strategy_and_grid({**tiny, "coordination.probe": True})
+def test_clients_that_all_forgot_their_updates_fail_the_run(tiny):
+    strategy, grid, weights = strategy_and_grid(
+        {**tiny, "coordination.probe": True, "coordination.minimum": 1}
+    )
     from flwr.app import ConfigRecord
 
     arrays = exchange.to_arrays(weights)
@@ -199,5 +201,7 @@ def test_a_client_that_forgot_its_update_fails_the_run(tiny):
     replies = list(grid.send_and_receive(messages))
     assert all(exchange.ARRAYS not in reply.content for reply in replies)
     grid._states.clear()
-    with pytest.raises(RunError, match=r"was selected and did not upload.*no update of round 1"):
+    with pytest.raises(
+        RunError, match=r"none of the 3 selected gave weights.*no update of round 1"
+    ):
         strategy.aggregate_train(1, replies)

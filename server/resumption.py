@@ -1,0 +1,35 @@
+"""From a checkpoint back to a server that goes on: what it holds must fit the run."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fnl.errors import RunError, one_line
+from fnl.runtime.run_directory import RunState
+from fnl.weights import Weights, view_weights
+from server.spending import Spending
+from server.strategy import RateStrategy
+
+
+def take_over(
+    state: RunState, network: nn.Module, strategy: RateStrategy, spending: Spending
+) -> Weights:
+    """Set `strategy` and `spending` to where the run stood, and return its global weights.
+
+    Raises:
+        RunError: if something in the checkpoint is not of this run.
+    """
+    own = view_weights(network)
+    shapes = {name: value.shape for name, value in own.items()}
+    if {name: value.shape for name, value in state.weights.items()} != shapes:
+        raise RunError("the checkpoint's weights are not those of the configured network")
+    if any(value.dtype != own[name].dtype for name, value in state.weights.items()):
+        raise RunError("the checkpoint's weights are no 32-bit numbers")
+    strategy.restore(state.strategy)
+    try:
+        spending.restore(state.server)
+    except ValueError as error:
+        raise RunError(
+            f"the checkpoint's record of what clients have spent is damaged: {one_line(error)}"
+        ) from None
+    return dict(state.weights)
