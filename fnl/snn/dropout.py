@@ -31,13 +31,21 @@ class Dropout(nn.Module):
         Raises:
             RuntimeError: in training without a stream.
         """
+        mask = self.mask(signal)
+        return signal if mask is None else signal * mask
+
+    def mask(self, signal: Tensor) -> Tensor | None:
+        """Return what `signal` is multiplied by: 0 or 1 / (1 − p); None if nothing is dropped.
+
+        Raises:
+            RuntimeError: in training without a stream.
+        """
         if not self.training or self.probability == 0:
-            return signal
+            return None
         if self.stream is None:
             raise RuntimeError("dropout has no random stream: call set_streams before training")
         drawn = torch.rand(signal.shape, generator=self.stream, dtype=torch.float32)
-        kept = (drawn >= self.probability).to(signal)
-        return signal * (kept / (1 - self.probability))
+        return (drawn >= self.probability).to(signal) / (1 - self.probability)
 
     def extra_repr(self) -> str:
         """Describe the layer."""
