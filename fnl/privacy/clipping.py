@@ -2,10 +2,10 @@
 
 | | written out | ghost |
 |---|---|---|
-| flat | `DPOptimizer` | `DPOptimizerFastGradientClipping` |
+| flat | `WholeClipOptimizer`, a `DPOptimizer` | `DPOptimizerFastGradientClipping` |
 | per layer | `DPPerLayerOptimizer` | `DPOptimizerFastGradientClipping` |
-| adaptive | `DPOptimizer`, its bound moved | `DPOptimizerFastGradientClipping`, likewise |
-| automatic | `AutomaticOptimizer` | `DPOptimizerFastGradientClipping` |
+| adaptive | the same, its bound moved | `DPOptimizerFastGradientClipping`, likewise |
+| automatic | the same, every gradient scaled | `DPOptimizerFastGradientClipping` |
 
 Flat clipping bounds the whole gradient of a clip by C. Per-layer clipping (McMahan et al. 2018)
 bounds its part for each of the P parameters by C/√P, and so the whole by C: the noise is the same.
@@ -16,14 +16,18 @@ follows a quantile (`adaptive_clipping`). Automatic clipping (Bu, Wang, Zha & Ka
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from operator import is_not
 from typing import Any, Literal, Protocol
 
 import torch
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
 from fnl.privacy.clip_gradients import DenseGradients, unbounded
-from fnl.privacy.ghost import AUTOMATIC_STABILITY, GhostClippingModule
+from fnl.privacy.ghost import AUTOMATIC_STABILITY, NORM_GUARD, GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
 
 Clipping = Literal["flat", "per-layer", "adaptive", "automatic"]
@@ -55,18 +59,50 @@ class ClippedTraining(Protocol):
         ...
 
 
-class AutomaticOptimizer(DPOptimizer):
-    """Opacus' `DPOptimizer` with automatic clipping: every gradient is scaled, none left alone."""
+class WholeClipOptimizer(DPOptimizer):
+    """Opacus' `DPOptimizer`, bounding the whole gradient of a clip by norms taken once.
+
+    Opacus takes the norms of the written-out gradients when it clips; whoever has looked at them
+    before has taken them, too. The sums are Opacus' to the last bit, by the same product.
+
+    Attributes:
+        automatic: whether every gradient is scaled, none left alone.
+    """
+
+    automatic = False
+    _taken: tuple[list[Tensor], Tensor] | None = None  # gradients and the norms of these
+
+    def norms(self) -> Tensor:
+        """Return the norms of the gradients of each clip and parameter, [B, P]."""
+        samples = self.grad_samples
+        if self._taken is None or any(map(is_not, samples, self._taken[0])):
+            self._taken = samples, sample_norms(samples)
+        return self._taken[1]
 
     def clip_and_accumulate(self) -> None:
-        """Sum the scaled gradients of the clips."""
-        samples = self.grad_samples
-        norms = torch.stack([g.flatten(1).norm(2, dim=1) for g in samples], dim=1).norm(2, dim=1)
-        factors = self.max_grad_norm / (norms + AUTOMATIC_STABILITY)
-        for parameter, sample in zip(self.params, samples, strict=True):
+        """Sum the clipped gradients of the clips."""
+        norms, self._taken = self.norms(), None
+        guard = AUTOMATIC_STABILITY if self.automatic else NORM_GUARD
+        factors = self.max_grad_norm / (norms.norm(2, dim=1) + guard)
+        if not self.automatic:
+            factors = factors.clamp(max=1.0)
+        for parameter, sample in zip(self.params, self.grad_samples, strict=True):
             p: Any = parameter  # Opacus keeps its state in attributes of the parameters
-            p.summed_grad = torch.einsum("i,i...", factors.to(sample.dtype), sample)
-            p.grad_sample._processed = True
+            _check_processed_flag(p.grad_sample)
+            rows = _rows(sample)[None].to(p.dtype)
+            total = torch.bmm(factors[None, None].to(p.dtype), rows).view(p.shape)
+            p.summed_grad = total if p.summed_grad is None else p.summed_grad + total
+            _mark_as_processed(p.grad_sample)
+
+
+def sample_norms(samples: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norms, [B, P], of the gradients of each clip for P parameters."""
+    return torch.stack([torch.linalg.vector_norm(_rows(g), dim=1) for g in samples], dim=1)
+
+
+def _rows(samples: Tensor) -> Tensor:
+    """Return [B, *shape] as [B, size]; spelled out, because -1 is ambiguous for B = 0."""
+    return samples.reshape(len(samples), math.prod(samples.shape[1:]))
 
 
 class WrittenOut:
@@ -82,8 +118,8 @@ class WrittenOut:
     ) -> None:
         self.module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
         if clipping != "per-layer":
-            kind = AutomaticOptimizer if clipping == "automatic" else DPOptimizer
-            self.optimizer = kind(optimizer, max_grad_norm=clip_norm, **options)
+            self.optimizer = WholeClipOptimizer(optimizer, max_grad_norm=clip_norm, **options)
+            self.optimizer.automatic = clipping == "automatic"
         else:
             layers = sum(len(group["params"]) for group in optimizer.param_groups)
             bounds = [clip_norm / layers**0.5] * layers
@@ -96,7 +132,8 @@ class WrittenOut:
             if parameter.ndim == 0:
                 # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
                 _set_samples(parameter, sample.reshape(-1, 1))
-        norms = torch.stack([g.reshape(len(g), -1).norm(2, dim=1) for g in samples], dim=1)
+        whole = isinstance(self.optimizer, WholeClipOptimizer)
+        norms = self.optimizer.norms() if whole else sample_norms(samples)
         gone = unbounded(norms)
         if gone.any():
             for parameter, sample in zip(self.optimizer.params, samples, strict=True):
