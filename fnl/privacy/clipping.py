@@ -74,25 +74,39 @@ class WholeClipOptimizer(DPOptimizer):
 
     def norms(self) -> Tensor:
         """Return the norms of the gradients of each clip and parameter, [B, P]."""
-        samples = self.grad_samples
-        if self._taken is None or any(map(is_not, samples, self._taken[0])):
-            self._taken = samples, sample_norms(samples)
-        return self._taken[1]
+        return self._take()[1]
 
     def clip_and_accumulate(self) -> None:
         """Sum the clipped gradients of the clips."""
-        norms, self._taken = self.norms(), None
+        samples, norms = self._take()
+        self._taken = None
         guard = AUTOMATIC_STABILITY if self.automatic else NORM_GUARD
         factors = self.max_grad_norm / (norms.norm(2, dim=1) + guard)
         if not self.automatic:
             factors = factors.clamp(max=1.0)
-        for parameter, sample in zip(self.params, self.grad_samples, strict=True):
+        weights = factors[None, None]  # [1, 1, B]
+        for parameter, sample in zip(self.params, samples, strict=True):
             p: Any = parameter  # Opacus keeps its state in attributes of the parameters
             _check_processed_flag(p.grad_sample)
             rows = _rows(sample)[None].to(p.dtype)
-            total = torch.bmm(factors[None, None].to(p.dtype), rows).view(p.shape)
+            total = torch.bmm(weights.to(p.dtype), rows).view(p.shape)
             p.summed_grad = total if p.summed_grad is None else p.summed_grad + total
             _mark_as_processed(p.grad_sample)
+
+    def scale_grad(self) -> None:
+        """Divide by the expected batch, of every pass accumulated, as Opacus does."""
+        if self.loss_reduction == "mean" and self.expected_batch_size is not None:
+            divisor = self.expected_batch_size * self.accumulated_iterations
+            for parameter in self.params:
+                if parameter.grad is not None:
+                    parameter.grad /= divisor
+
+    def _take(self) -> tuple[list[Tensor], Tensor]:
+        """Return the gradients of each clip and their norms, taken when first asked for."""
+        samples = self.grad_samples
+        if self._taken is None or any(map(is_not, samples, self._taken[0])):
+            self._taken = samples, sample_norms(samples)
+        return self._taken
 
 
 def sample_norms(samples: Sequence[Tensor]) -> Tensor:
@@ -127,18 +141,20 @@ class WrittenOut:
 
     def clip(self) -> Tensor:
         """Return the norms before clipping, [B, P]; the optimizer clips."""
-        samples = self.optimizer.grad_samples
-        for parameter, sample in zip(self.optimizer.params, samples, strict=True):
-            if parameter.ndim == 0:
-                # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
-                _set_samples(parameter, sample.reshape(-1, 1))
-        whole = isinstance(self.optimizer, WholeClipOptimizer)
-        norms = self.optimizer.norms() if whole else sample_norms(samples)
+        if isinstance(self.optimizer, WholeClipOptimizer):
+            norms = self.optimizer.norms()
+        else:
+            for parameter in self.optimizer.params:
+                if parameter.ndim == 0:
+                    # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
+                    _set_samples(parameter, parameter.grad_sample.reshape(-1, 1))
+            norms = sample_norms(self.optimizer.grad_samples)
         gone = unbounded(norms)
         if gone.any():
-            for parameter, sample in zip(self.optimizer.params, samples, strict=True):
-                kept = DenseGradients(sample).without(gone).values
-                _set_samples(parameter, kept.reshape(-1, 1) if parameter.ndim == 0 else kept)
+            for parameter, sample in zip(
+                self.optimizer.params, self.optimizer.grad_samples, strict=True
+            ):
+                _set_samples(parameter, DenseGradients(sample).without(gone).values)
         return norms
 
     def skip(self) -> None:

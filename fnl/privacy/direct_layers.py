@@ -36,11 +36,15 @@ Back = Callable[[Tensor, Deliver, bool], Tensor | None]
 To be gone once, and without autograd.
 """
 
-Runner = Callable[[Any, Tensor, int], tuple[Tensor, Back]]
-"""Runs a layer: (layer, input, factor on the gradients of each clip) -> output, way back."""
+Runner = Callable[[Any, Tensor, int, bool], tuple[Tensor, Back]]
+"""Runs a layer: (layer, input, factor on the gradients of each clip, inner) -> output, way back.
+
+Outputs and gradients are new tensors that nobody keeps. So a layer that is `inner`, which has
+others of these before and behind it, may overwrite what it is given, forth and back.
+"""
 
 
-def _linear(layer: nn.Linear, signal: Tensor, factor: int) -> tuple[Tensor, Back]:
+def _linear(layer: nn.Linear, signal: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
     weight, bias = layer.weight, layer.bias
 
     def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
@@ -57,7 +61,7 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int) -> tuple[Tensor, Back
     return F.linear(signal, weight, bias), back
 
 
-def _layer_norm(layer: nn.LayerNorm, signal: Tensor, factor: int) -> tuple[Tensor, Back]:
+def _layer_norm(layer: nn.LayerNorm, signal: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
     weight, bias = layer.weight, layer.bias
     output, mean, inverse_deviation = torch.native_layer_norm(
         signal, layer.normalized_shape, weight, bias, layer.eps
@@ -87,7 +91,7 @@ def _sum(values: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _convolution(
-    layer: nn.Conv1d | nn.Conv2d, signal: Tensor, factor: int
+    layer: nn.Conv1d | nn.Conv2d, signal: Tensor, factor: int, _inner: bool
 ) -> tuple[Tensor, Back]:
     weight, bias = layer.weight, layer.bias
     padding, ends = _zeros_around(layer)
@@ -121,8 +125,8 @@ def _zeros_around(layer: nn.Conv1d | nn.Conv2d) -> tuple[tuple[int, ...], list[i
     return tuple(total // 2 for total in totals), ends
 
 
-def _spiking(layer: SpikingLayer, current: Tensor, factor: int) -> tuple[Tensor, Back]:
-    spikes, layer_back = layer.forward_and_back(current)
+def _spiking(layer: SpikingLayer, current: Tensor, factor: int, inner: bool) -> tuple[Tensor, Back]:
+    spikes, layer_back = layer.forward_and_back(current, overwrite=inner)
 
     def back(grad: Tensor, deliver: Deliver, _wanted: bool) -> Tensor | None:
         grad_current, gradients = layer_back(grad)
@@ -133,9 +137,9 @@ def _spiking(layer: SpikingLayer, current: Tensor, factor: int) -> tuple[Tensor,
     return spikes, back
 
 
-def _readout(layer: LeakyReadout, spikes: Tensor, factor: int) -> tuple[Tensor, Back]:
+def _readout(layer: LeakyReadout, spikes: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
     shares, total = layer.time_shares(spikes)
-    scores, linear_back = _linear(layer.linear, shares @ spikes, factor)
+    scores, linear_back = _linear(layer.linear, shares @ spikes, factor, _inner)
 
     def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
         grad_mean = linear_back(grad * total, deliver, wanted)
@@ -144,17 +148,9 @@ def _readout(layer: LeakyReadout, spikes: Tensor, factor: int) -> tuple[Tensor, 
     return scores * total, back
 
 
-def _dropout(layer: Dropout, signal: Tensor, _factor: int) -> tuple[Tensor, Back]:
+def _dropout(layer: Dropout, signal: Tensor, _factor: int, _inner: bool) -> tuple[Tensor, Back]:
     mask = layer.mask(signal)
-
-    def back(grad: Tensor, _deliver: Deliver, _wanted: bool) -> Tensor | None:
-        return grad if mask is None else grad * mask
-
-    return signal if mask is None else signal * mask, back
-
-
-def _identity(_layer: nn.Identity, signal: Tensor, _factor: int) -> tuple[Tensor, Back]:
-    return signal, lambda grad, _deliver, _wanted: grad
+    return signal * mask, lambda grad, _deliver, _wanted: grad * mask
 
 
 DIRECT: dict[type[nn.Module], Runner] = {
@@ -162,7 +158,6 @@ DIRECT: dict[type[nn.Module], Runner] = {
     nn.LayerNorm: _layer_norm,
     nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
-    nn.Identity: _identity,
     Dropout: _dropout,
     LIF: _spiking,
     RecurrentLIF: _spiking,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fnl.privacy.direct_layers import Back, Deliver, Runner
+from fnl.snn.dropout import Dropout
 from fnl.snn.networks.stack import SpikingNetwork
 
 CHAINS: dict[type[nn.Module], Callable[[Any], Iterable[nn.Module]]] = {
@@ -27,12 +28,15 @@ CHAINS: dict[type[nn.Module], Callable[[Any], Iterable[nn.Module]]] = {
 def chained(module: nn.Module) -> Iterator[nn.Module]:
     """Yield what `module` runs one after the other, chains in it taken apart.
 
-    A module with hooks of somebody's is not taken apart, for they want it called.
+    Left out is what does nothing. A module with hooks of somebody's is neither left out nor taken
+    apart, for they want it called.
     """
     for part in CHAINS[type(module)](module):
-        if type(part) in CHAINS and not has_hooks(part):
+        if has_hooks(part):
+            yield part
+        elif type(part) in CHAINS:
             yield from chained(part)
-        else:
+        elif type(part) is not nn.Identity and not (isinstance(part, Dropout) and not part.drops()):
             yield part
 
 
@@ -60,8 +64,9 @@ class _StackFunction(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(signal)  # autograd then refuses one that was changed since
         ctx.backs, ctx.deliver, ctx.trained = [], deliver, len(trained)
-        for run, layer in layers:
-            signal, back = run(layer, signal, factor)
+        for index, (run, layer) in enumerate(layers):
+            inner = 0 < index < len(layers) - 1
+            signal, back = run(layer, signal, factor, inner)
             ctx.backs.append(back)
         return signal
 

@@ -31,17 +31,18 @@ class Dropout(nn.Module):
         Raises:
             RuntimeError: in training without a stream.
         """
-        mask = self.mask(signal)
-        return signal if mask is None else signal * mask
+        return signal * self.mask(signal) if self.drops() else signal
 
-    def mask(self, signal: Tensor) -> Tensor | None:
-        """Return what `signal` is multiplied by: 0 or 1 / (1 − p); None if nothing is dropped.
+    def drops(self) -> bool:
+        """Return whether anything is dropped."""
+        return self.training and self.probability > 0
+
+    def mask(self, signal: Tensor) -> Tensor:
+        """Return what `signal` is multiplied by where something is dropped: 0 or 1 / (1 − p).
 
         Raises:
-            RuntimeError: in training without a stream.
+            RuntimeError: without a stream.
         """
-        if not self.training or self.probability == 0:
-            return None
         if self.stream is None:
             raise RuntimeError("dropout has no random stream: call set_streams before training")
         drawn = torch.rand(signal.shape, generator=self.stream, dtype=torch.float32)

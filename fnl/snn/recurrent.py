@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fnl.snn.kernels.recurrent import (
@@ -61,8 +60,12 @@ class RecurrentLIF(LIF):
         beta, threshold = self._rows(current)
         return recurrent(current, beta, threshold, *self._recurrent_rows(current), self.dynamics)
 
-    @torch.no_grad()
-    def forward_and_back(self, current: Tensor) -> tuple[Tensor, GoBack]:
+    def forward_and_back(
+        self,
+        current: Tensor,
+        *,
+        overwrite: bool = False,  # noqa: ARG002 - the weights' gradients need both
+    ) -> tuple[Tensor, GoBack]:
         """Do `forward` without autograd; return the spikes and the way back, to be gone once."""
         rows = self._contiguous_rows(current)
         beta, threshold, weight, _ = rows

@@ -79,22 +79,28 @@ class SpikingLayer(nn.Module):
         """
         return scan(self.scan, current, self._rows(current), self.dynamics)
 
-    @torch.no_grad()
-    def forward_and_back(self, current: Tensor) -> tuple[Tensor, GoBack]:
+    def forward_and_back(
+        self, current: Tensor, *, overwrite: bool = False
+    ) -> tuple[Tensor, GoBack]:
         """Do `forward` without autograd; return the spikes and the way back, to be gone once.
+
+        Args:
+            current: I, [B, T, F].
+            overwrite: whether `current` and dL/dS may be overwritten, which saves memory.
 
         Raises:
             ValueError: as `forward`.
         """
         current, kind, dynamics = current.contiguous(), self.scan, self.dynamics
         rows = [row.contiguous() for row in self._rows(current)]
-        spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=True)
+        reuse = {"overwrite": True} if overwrite and kind.overwrites else {}
+        spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=True, **reuse)
         learns = any(getattr(self, name).requires_grad for name in self.row_names)
         kept = current if kind.keeps_current and learns else None
 
         def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
             grad_current, *grad_rows = kind.backward(
-                grad_spikes, membrane, kept, *rows, dynamics, learns=learns
+                grad_spikes, membrane, kept, *rows, dynamics, learns=learns, **reuse
             )
             return grad_current, self._per_clip(*grad_rows) if learns else {}
 

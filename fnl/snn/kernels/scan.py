@@ -26,11 +26,14 @@ class Scan:
         backward: maps dL/dS, the saved membrane, I or None, the rows and the dynamics, with a
             keyword `learns`, to dL/dI [B, T, F] and the gradients of each clip and row, [B, F].
         keeps_current: whether the gradients of the rows need I.
+        overwrites: whether both take a keyword `overwrite`: that the membrane may take the place
+            of I, and dL/dI that of dL/dS.
     """
 
     forward: Callable[..., tuple[Tensor, Tensor | None, Recorded | None]]
     backward: Callable[..., tuple[Tensor, ...]]
     keeps_current: bool = False
+    overwrites: bool = False
 
 
 class ScanFunction(torch.autograd.Function):
