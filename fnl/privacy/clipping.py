@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import is_not
 from typing import Any, Literal, Protocol
 
@@ -26,7 +27,7 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPe
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
-from fnl.privacy.clip_gradients import DenseGradients, unbounded
+from fnl.privacy.clip_gradients import DenseGradients, unbounded, whole_norms
 from fnl.privacy.ghost import AUTOMATIC_STABILITY, NORM_GUARD, GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
 
@@ -70,26 +71,25 @@ class WholeClipOptimizer(DPOptimizer):
     """
 
     automatic = False
-    _taken: tuple[list[Tensor], Tensor] | None = None  # gradients and the norms of these
+    _taken: _Taken | None = None
 
     def norms(self) -> Tensor:
         """Return the norms of the gradients of each clip and parameter, [B, P]."""
-        return self._take()[1]
+        return self._take().norms
 
     def clip_and_accumulate(self) -> None:
         """Sum the clipped gradients of the clips."""
-        samples, norms = self._take()
-        self._taken = None
+        taken, self._taken = self._take(), None
         guard = AUTOMATIC_STABILITY if self.automatic else NORM_GUARD
-        factors = self.max_grad_norm / (norms.norm(2, dim=1) + guard)
+        factors = self.max_grad_norm / (whole_norms(taken.norms) + guard)
         if not self.automatic:
             factors = factors.clamp(max=1.0)
         weights = factors[None, None]  # [1, 1, B]
-        for parameter, sample in zip(self.params, samples, strict=True):
+        for parameter, rows in zip(self.params, taken.rows, strict=True):
             p: Any = parameter  # Opacus keeps its state in attributes of the parameters
             _check_processed_flag(p.grad_sample)
-            rows = _rows(sample)[None].to(p.dtype)
-            total = torch.bmm(weights.to(p.dtype), rows).view(p.shape)
+            # a batch of one product, as Opacus' einsum does it: a plain one rounds otherwise
+            total = torch.bmm(weights.to(p.dtype), rows[None].to(p.dtype)).view(p.shape)
             p.summed_grad = total if p.summed_grad is None else p.summed_grad + total
             _mark_as_processed(p.grad_sample)
 
@@ -99,19 +99,33 @@ class WholeClipOptimizer(DPOptimizer):
             divisor = self.expected_batch_size * self.accumulated_iterations
             for parameter in self.params:
                 if parameter.grad is not None:
-                    parameter.grad /= divisor
+                    parameter.grad.div_(divisor)
 
-    def _take(self) -> tuple[list[Tensor], Tensor]:
-        """Return the gradients of each clip and their norms, taken when first asked for."""
+    def _take(self) -> _Taken:
+        """Return the norms of the gradients of each clip, taken when first asked for."""
         samples = self.grad_samples
-        if self._taken is None or any(map(is_not, samples, self._taken[0])):
-            self._taken = samples, sample_norms(samples)
+        if self._taken is None or any(map(is_not, samples, self._taken.samples)):
+            rows = [_rows(sample) for sample in samples]
+            self._taken = _Taken(samples, rows, _row_norms(rows))
         return self._taken
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Norms [B, P], and of what: gradients of each clip [B, *p.shape], the same as rows [B, n]."""
+
+    samples: list[Tensor]
+    rows: list[Tensor]
+    norms: Tensor
 
 
 def sample_norms(samples: Sequence[Tensor]) -> Tensor:
     """Return the L2 norms, [B, P], of the gradients of each clip for P parameters."""
-    return torch.stack([torch.linalg.vector_norm(_rows(g), dim=1) for g in samples], dim=1)
+    return _row_norms([_rows(sample) for sample in samples])
+
+
+def _row_norms(rows: Sequence[Tensor]) -> Tensor:
+    return torch.stack([torch.linalg.vector_norm(one, dim=1) for one in rows], dim=1)
 
 
 def _rows(samples: Tensor) -> Tensor:
@@ -144,11 +158,12 @@ class WrittenOut:
         if isinstance(self.optimizer, WholeClipOptimizer):
             norms = self.optimizer.norms()
         else:
-            for parameter in self.optimizer.params:
+            samples = self.optimizer.grad_samples
+            for parameter, sample in zip(self.optimizer.params, samples, strict=True):
                 if parameter.ndim == 0:
                     # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
-                    _set_samples(parameter, parameter.grad_sample.reshape(-1, 1))
-            norms = sample_norms(self.optimizer.grad_samples)
+                    _set_samples(parameter, sample.reshape(-1, 1))
+            norms = sample_norms(samples)
         gone = unbounded(norms)
         if gone.any():
             for parameter, sample in zip(

@@ -27,7 +27,7 @@ from fnl.snn.recurrent import RecurrentLIF
 from fnl.snn.spiking_layer import SpikingLayer
 from fnl.snn.synaptic import Synaptic
 
-Deliver = Callable[[nn.Parameter, ClipGradients], None]
+Deliver = Callable[[Any, ClipGradients], None]
 """Takes a parameter and the gradients of each clip, of one use of it in one backward pass."""
 
 Back = Callable[[Tensor, Deliver, bool], Tensor | None]
@@ -61,7 +61,9 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int, _inner: bool) -> tupl
     return F.linear(signal, weight, bias), back
 
 
-def _layer_norm(layer: nn.LayerNorm, signal: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
+def _layer_norm(
+    layer: nn.LayerNorm, signal: Tensor, factor: int, _inner: bool
+) -> tuple[Tensor, Back]:
     weight, bias = layer.weight, layer.bias
     output, mean, inverse_deviation = torch.native_layer_norm(
         signal, layer.normalized_shape, weight, bias, layer.eps

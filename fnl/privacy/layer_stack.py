@@ -54,7 +54,7 @@ class _StackFunction(torch.autograd.Function):
     """Layers that deliver per-clip gradients, and the trained parameters of theirs."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes arguments by position
+    def forward(
         ctx: Any,
         signal: Tensor,
         layers: Sequence[tuple[Runner, nn.Module]],

@@ -45,6 +45,7 @@ class PerClipGradientModule(GradSampleModule):
         if loss_reduction not in ("mean", "sum"):
             raise ConfigError(f"loss_reduction must be mean or sum, got {loss_reduction!r}")
         super().__init__(m, loss_reduction=loss_reduction, strict=strict)
+        self._parameters_of = {layer: list(layer.parameters()) for layer in self._module.modules()}
         for layer in self._module.modules():
             if type(layer) in CHAINS:
                 layer.forward = partial(self._run_chain, layer)
@@ -77,7 +78,7 @@ class PerClipGradientModule(GradSampleModule):
 
     def _run(self, stack: Sequence[nn.Module], signal: Tensor) -> Tensor:
         """Run direct layers one after the other, delivering under Opacus' own conditions."""
-        trained = [p for layer in stack for p in layer.parameters() if p.requires_grad]
+        trained = [p for layer in stack for p in self._parameters_of[layer] if p.requires_grad]
         wanted = trained and stack[0].training and torch.is_grad_enabled() and self.hooks_enabled
         if not wanted:
             for layer in stack:
