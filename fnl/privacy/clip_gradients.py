@@ -42,7 +42,12 @@ def unbounded(norms: Tensor) -> Tensor:
     Args:
         norms: of the gradient of each clip and parameter, [B, P].
     """
-    return ~norms.isfinite().all(dim=1) | ~norms.norm(2, dim=1).isfinite()
+    return ~whole_norms(norms).isfinite()  # as is that of anything infinite or nan
+
+
+def whole_norms(norms: Tensor) -> Tensor:
+    """Return the L2 norm of the whole gradient of each clip, [B], from those of its parts."""
+    return torch.linalg.vector_norm(norms, dim=1)
 
 
 @dataclass(frozen=True)

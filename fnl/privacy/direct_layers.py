@@ -1,6 +1,7 @@
-"""Layers whose own backward pass delivers the gradients of each clip.
+"""Layers that go back by themselves and deliver the gradients of each clip on the way.
 
-Each hands, instead of the gradients of the batch, those of each clip to a `Deliver`.
+A `Runner` computes a layer's output without autograd and returns with it the way back, which
+hands the gradients of each clip to a `Deliver` and computes none of the batch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fnl.privacy.clip_gradients import (
     ClipGradients,
@@ -21,93 +21,70 @@ from fnl.privacy.clip_gradients import (
     LinearGradients,
 )
 from fnl.snn.adaptive import AdaptiveLIF
-from fnl.snn.neurons import LIF
+from fnl.snn.dropout import Dropout
+from fnl.snn.neurons import LIF, LeakyReadout
 from fnl.snn.recurrent import RecurrentLIF
-from fnl.snn.spiking_layer import PerClip, SpikingLayer
+from fnl.snn.spiking_layer import SpikingLayer
 from fnl.snn.synaptic import Synaptic
 
-Deliver = Callable[[nn.Parameter, ClipGradients], None]
+Deliver = Callable[[Any, ClipGradients], None]
 """Takes a parameter and the gradients of each clip, of one use of it in one backward pass."""
 
-Runner = Callable[..., Tensor]
-"""Runs a layer: (layer, signal, factor on the gradients of each clip, `Deliver`) -> output."""
+Back = Callable[[Tensor, Deliver, bool], Tensor | None]
+"""The way back: (gradient of the output, `Deliver`, whether that of the input is wanted) -> it.
+
+To be gone once, and without autograd.
+"""
+
+Runner = Callable[[Any, Tensor, int, bool], tuple[Tensor, Back]]
+"""Runs a layer: (layer, input, factor on the gradients of each clip, inner) -> output, way back.
+
+Outputs and gradients are new tensors that nobody keeps. So a layer that is `inner`, which has
+others of these before and behind it, may overwrite what it is given, forth and back.
+"""
 
 
-class _LinearFunction(torch.autograd.Function):
-    """`nn.Linear` whose backward pass delivers per-clip gradients."""
+def _linear(layer: nn.Linear, signal: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
+    weight, bias = layer.weight, layer.bias
 
-    @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes arguments by position
-        ctx: Any,
-        signal: Tensor,
-        weight: nn.Parameter,
-        bias: nn.Parameter | None,
-        factor: int,
-        deliver: Deliver,
-    ) -> Tensor:
-        ctx.save_for_backward(signal)
-        ctx.weight, ctx.bias, ctx.factor, ctx.deliver = weight, bias, factor, deliver
-        return F.linear(signal, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, None, None, None, None]:
-        (signal,) = ctx.saved_tensors
-        weight, bias = ctx.weight, ctx.bias
+    def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
         # [B, …, F] as [B, steps, F]; spelled out, because -1 is ambiguous for B = 0
         steps = math.prod(signal.shape[1:-1])
         rows = grad.reshape(len(grad), steps, grad.shape[-1])
         if weight.requires_grad:
             signals = signal.reshape(len(signal), steps, signal.shape[-1])
-            ctx.deliver(weight, LinearGradients(rows, signals, ctx.factor))
+            deliver(weight, LinearGradients(rows, signals, factor))
         if bias is not None and bias.requires_grad:
-            ctx.deliver(bias, DenseGradients(rows.sum(1).mul_(ctx.factor)))
-        return (grad @ weight if ctx.needs_input_grad[0] else None), None, None, None, None
+            deliver(bias, DenseGradients(rows.sum(1).mul_(factor)))
+        return grad @ weight if wanted else None
+
+    return F.linear(signal, weight, bias), back
 
 
-class _LayerNormFunction(torch.autograd.Function):
-    """`nn.LayerNorm` over the last axes whose backward pass delivers per-clip gradients."""
+def _layer_norm(
+    layer: nn.LayerNorm, signal: Tensor, factor: int, _inner: bool
+) -> tuple[Tensor, Back]:
+    weight, bias = layer.weight, layer.bias
+    output, mean, inverse_deviation = torch.native_layer_norm(
+        signal, layer.normalized_shape, weight, bias, layer.eps
+    )
 
-    @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes arguments by position
-        ctx: Any,
-        signal: Tensor,
-        weight: nn.Parameter,
-        bias: nn.Parameter | None,
-        layer: nn.LayerNorm,
-        factor: int,
-        deliver: Deliver,
-    ) -> Tensor:
-        output, mean, inverse_deviation = torch.native_layer_norm(
-            signal, layer.normalized_shape, weight, bias, layer.eps
-        )
-        ctx.save_for_backward(signal, mean, inverse_deviation)
-        ctx.layer, ctx.factor, ctx.deliver = layer, factor, deliver
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, None, None, None, None, None]:
-        signal, mean, inverse_deviation = ctx.saved_tensors
-        layer: nn.LayerNorm = ctx.layer
-        weight, bias = layer.weight, layer.bias
+    def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
         middle = tuple(range(1, signal.ndim - len(layer.normalized_shape)))
         if weight.requires_grad:
             products = torch.sub(signal, mean).mul_(inverse_deviation).mul_(grad)
-            ctx.deliver(weight, DenseGradients(_sum(products, middle) * ctx.factor))
+            deliver(weight, DenseGradients(_sum(products, middle) * factor))
         if bias is not None and bias.requires_grad:
-            ctx.deliver(bias, DenseGradients(_sum(grad, middle) * ctx.factor))
-        if not ctx.needs_input_grad[0]:
-            return None, None, None, None, None, None
+            deliver(bias, DenseGradients(_sum(grad, middle) * factor))
+        if not wanted:
+            return None
         grad_signal, _, _ = torch.ops.aten.native_layer_norm_backward(
             grad, signal, layer.normalized_shape, mean, inverse_deviation, weight, bias,
             [True, False, False],
         )  # fmt: skip
-        return grad_signal, None, None, None, None, None
+        return grad_signal
+
+    return output, back
 
 
 def _sum(values: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -115,82 +92,67 @@ def _sum(values: Tensor, axes: tuple[int, ...]) -> Tensor:
     return values.sum(axes) if axes else values
 
 
-class _ConvolutionFunction(torch.autograd.Function):
-    """`nn.Conv1d` or `nn.Conv2d` whose backward pass delivers per-clip gradients."""
-
-    @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes arguments by position
-        ctx: Any,
-        signal: Tensor,
-        weight: nn.Parameter,
-        bias: nn.Parameter | None,
-        layer: nn.Conv1d | nn.Conv2d,
-        padding: tuple[int, ...],
-        factor: int,
-        deliver: Deliver,
-    ) -> Tensor:
-        ctx.save_for_backward(signal)
-        ctx.layer, ctx.padding, ctx.factor, ctx.deliver = layer, padding, factor, deliver
-        convolve = F.conv1d if isinstance(layer, nn.Conv1d) else F.conv2d
-        return convolve(signal, weight, bias, layer.stride, padding, layer.dilation)
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, None, None, None, None, None, None]:
-        (signal,) = ctx.saved_tensors
-        layer: nn.Conv1d | nn.Conv2d = ctx.layer
-        weight, bias = layer.weight, layer.bias
-        if weight.requires_grad:
-            gradients = ConvolutionGradients(layer, ctx.padding, grad, signal, ctx.factor)
-            ctx.deliver(weight, gradients)
-        if bias is not None and bias.requires_grad:
-            axes = tuple(range(2, grad.ndim))
-            ctx.deliver(bias, DenseGradients(grad.sum(axes).mul_(ctx.factor)))
-        if not ctx.needs_input_grad[0]:
-            return None, None, None, None, None, None, None
-        grad_signal, _, _ = torch.ops.aten.convolution_backward(
-            grad, signal, weight, None, layer.stride, ctx.padding, layer.dilation, False,
-            [0] * len(ctx.padding), 1, [True, False, False],
-        )  # fmt: skip
-        return grad_signal, None, None, None, None, None, None
-
-
-def _linear(layer: nn.Linear, signal: Tensor, factor: int, deliver: Deliver) -> Tensor:
-    output = _LinearFunction.apply(signal, layer.weight, layer.bias, factor, deliver)
-    return output  # pyright: ignore[reportReturnType]  # noqa: RET504 - `apply` is untyped
-
-
-def _layer_norm(layer: nn.LayerNorm, signal: Tensor, factor: int, deliver: Deliver) -> Tensor:
-    return _LayerNormFunction.apply(  # pyright: ignore[reportReturnType] - as above
-        signal, layer.weight, layer.bias, layer, factor, deliver
-    )
-
-
 def _convolution(
-    layer: nn.Conv1d | nn.Conv2d, signal: Tensor, factor: int, deliver: Deliver
-) -> Tensor:
-    padding: tuple[int, ...]
-    if layer.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        padding = tuple(total // 2 for total in totals)
-        odd = [total % 2 for total in totals]
-        if any(odd):  # PyTorch pads one more at the end of such an axis
-            signal = F.pad(signal, [side for more in reversed(odd) for side in (0, more)])
-    else:
-        padding = (0,) * len(layer.dilation) if layer.padding == "valid" else layer.padding  # pyright: ignore[reportAssignmentType] - no other strings
-    return _ConvolutionFunction.apply(  # pyright: ignore[reportReturnType] - as above
-        signal, layer.weight, layer.bias, layer, padding, factor, deliver
-    )
+    layer: nn.Conv1d | nn.Conv2d, signal: Tensor, factor: int, _inner: bool
+) -> tuple[Tensor, Back]:
+    weight, bias = layer.weight, layer.bias
+    padding, ends = _zeros_around(layer)
+    padded = F.pad(signal, ends) if any(ends) else signal
+
+    def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
+        if weight.requires_grad:
+            deliver(weight, ConvolutionGradients(layer, padding, grad, padded, factor))
+        if bias is not None and bias.requires_grad:
+            deliver(bias, DenseGradients(grad.sum(tuple(range(2, grad.ndim))).mul_(factor)))
+        if not wanted:
+            return None
+        grad_padded, _, _ = torch.ops.aten.convolution_backward(
+            grad, padded, weight, None, layer.stride, padding, layer.dilation, False,
+            [0] * len(padding), 1, [True, False, False],
+        )  # fmt: skip
+        return F.pad(grad_padded, [-end for end in ends]) if any(ends) else grad_padded
+
+    convolve = F.conv1d if isinstance(layer, nn.Conv1d) else F.conv2d
+    return convolve(padded, weight, bias, layer.stride, padding, layer.dilation), back
 
 
-def _spiking(layer: SpikingLayer, current: Tensor, factor: int, deliver: Deliver) -> Tensor:
-    def sink(gradients: PerClip) -> None:
+def _zeros_around(layer: nn.Conv1d | nn.Conv2d) -> tuple[tuple[int, ...], list[int]]:
+    """Return the zeros at both ends of each axis, and further ones at its ends for `F.pad`."""
+    if layer.padding != "same":
+        padding = (0,) * len(layer.dilation) if layer.padding == "valid" else layer.padding
+        return padding, []  # pyright: ignore[reportReturnType] - no other strings
+    totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    # PyTorch pads one more at the end of an axis whose zeros are odd in number
+    ends = [side for total in reversed(totals) for side in (0, total % 2)]
+    return tuple(total // 2 for total in totals), ends
+
+
+def _spiking(layer: SpikingLayer, current: Tensor, factor: int, inner: bool) -> tuple[Tensor, Back]:
+    spikes, layer_back = layer.forward_and_back(current, overwrite=inner)
+
+    def back(grad: Tensor, deliver: Deliver, _wanted: bool) -> Tensor | None:
+        grad_current, gradients = layer_back(grad)
         for parameter, gradient in gradients.items():
             deliver(parameter, DenseGradients(gradient * factor))
+        return grad_current
 
-    return layer.forward_with_sink(current, sink)
+    return spikes, back
+
+
+def _readout(layer: LeakyReadout, spikes: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
+    shares, total = layer.time_shares(spikes)
+    scores, linear_back = _linear(layer.linear, shares @ spikes, factor, _inner)
+
+    def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
+        grad_mean = linear_back(grad * total, deliver, wanted)
+        return None if grad_mean is None else shares[:, None] * grad_mean[:, None, :]
+
+    return scores * total, back
+
+
+def _dropout(layer: Dropout, signal: Tensor, _factor: int, _inner: bool) -> tuple[Tensor, Back]:
+    mask = layer.mask(signal)
+    return signal * mask, lambda grad, _deliver, _wanted: grad * mask
 
 
 DIRECT: dict[type[nn.Module], Runner] = {
@@ -198,12 +160,14 @@ DIRECT: dict[type[nn.Module], Runner] = {
     nn.LayerNorm: _layer_norm,
     nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
+    Dropout: _dropout,
     LIF: _spiking,
     RecurrentLIF: _spiking,
     Synaptic: _spiking,
     AdaptiveLIF: _spiking,
+    LeakyReadout: _readout,
 }
-"""Layers that deliver per-clip gradients themselves, by exact type, and how they run."""
+"""Layers that go back by themselves, by exact type, and how they run."""
 
 
 def direct_runner(layer: nn.Module) -> Runner | None:

@@ -273,7 +273,7 @@ def _train_private(
     norms: list[Tensor] = []
     clipped: list[Tensor] = []
     for rows in sampler:
-        training.optimizer.zero_grad()
+        training.optimizer.zero_grad(set_to_none=True)
         layer_norms = torch.zeros((0, 1))
         if rows:
             loss = clips.loss(training.module, rows)

@@ -3,12 +3,14 @@
 Opacus' hooks keep every layer's input, wait for its output gradient, and then compute the
 per-clip gradients beside the ordinary ones that a private step never uses. Here the backward
 pass of linear, convolutional, normalising and spiking layers (`direct_layers.DIRECT`) writes
-`p.grad_sample` itself, by one batched matrix product, and computes no ordinary gradient. Every
-other layer keeps Opacus' hooks, and everything after the backward pass is Opacus' own.
+`p.grad_sample` itself, by one batched matrix product, and computes no ordinary gradient. Such
+layers that are known to follow one another (`layer_stack.CHAINS`) are one operation of autograd.
+Every other layer keeps Opacus' hooks, and everything after the backward pass is Opacus' own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ import fnl.privacy.grad_samplers  # noqa: F401 - registers what Opacus' hooks ne
 from fnl.errors import ConfigError
 from fnl.privacy.clip_gradients import ClipGradients
 from fnl.privacy.direct_layers import direct_runner
+from fnl.privacy.layer_stack import CHAINS, chained, has_hooks, run_stack
 
 
 class PerClipGradientModule(GradSampleModule):
@@ -42,9 +45,12 @@ class PerClipGradientModule(GradSampleModule):
         if loss_reduction not in ("mean", "sum"):
             raise ConfigError(f"loss_reduction must be mean or sum, got {loss_reduction!r}")
         super().__init__(m, loss_reduction=loss_reduction, strict=strict)
+        self._parameters_of = {layer: list(layer.parameters()) for layer in self._module.modules()}
         for layer in self._module.modules():
-            if direct_runner(layer) is not None:
-                layer.forward = partial(self._run, layer)
+            if type(layer) in CHAINS:
+                layer.forward = partial(self._run_chain, layer)
+            elif direct_runner(layer) is not None:
+                layer.forward = partial(self._run, [layer])
 
     def iterate_submodules(self, module: nn.Module) -> Any:
         """Yield the layers that Opacus' hooks are for."""
@@ -55,21 +61,34 @@ class PerClipGradientModule(GradSampleModule):
     def remove_hooks(self) -> None:
         """Give every layer back its own forward pass, and remove Opacus' hooks."""
         for layer in self._module.modules():
-            if direct_runner(layer) is not None:
+            if type(layer) in CHAINS or direct_runner(layer) is not None:
                 vars(layer).pop("forward", None)
         super().remove_hooks()
 
-    def _run(self, layer: nn.Module, signal: Tensor) -> Tensor:
-        """Run a layer's forward pass, with per-clip gradients under Opacus' own conditions."""
-        trained = [p for p in layer.parameters(recurse=False) if p.requires_grad]
-        wanted = trained and layer.training and torch.is_grad_enabled() and self.hooks_enabled
-        run = direct_runner(layer)
-        if run is None or not wanted:
-            return type(layer).forward(layer, signal)
+    def _run_chain(self, chain: nn.Module, signal: Tensor) -> Tensor:
+        """Run a chain's forward pass, as many layers at once as go back by themselves."""
+        stack: list[nn.Module] = []
+        for module in chained(chain):
+            if direct_runner(module) is not None and module.training and not has_hooks(module):
+                stack.append(module)
+            else:
+                signal = module(self._run(stack, signal))
+                stack = []
+        return self._run(stack, signal)
+
+    def _run(self, stack: Sequence[nn.Module], signal: Tensor) -> Tensor:
+        """Run direct layers one after the other, delivering under Opacus' own conditions."""
+        trained = [p for layer in stack for p in self._parameters_of[layer] if p.requires_grad]
+        wanted = trained and stack[0].training and torch.is_grad_enabled() and self.hooks_enabled
+        if not wanted:
+            for layer in stack:
+                signal = type(layer).forward(layer, signal)
+            return signal
         for parameter in trained:
             parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
+        runners = [(run, layer) for layer in stack if (run := direct_runner(layer)) is not None]
         factor = len(signal) if self.loss_reduction == "mean" else 1
-        return run(layer, signal, factor, self._deliver)
+        return run_stack(runners, signal, factor, self._deliver, trained)
 
     def _deliver(self, parameter: nn.Parameter, gradients: ClipGradients) -> None:
         """Add per-clip gradients to those of this backward pass, and hand them on at its end.

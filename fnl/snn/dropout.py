@@ -31,13 +31,22 @@ class Dropout(nn.Module):
         Raises:
             RuntimeError: in training without a stream.
         """
-        if not self.training or self.probability == 0:
-            return signal
+        return signal * self.mask(signal) if self.drops() else signal
+
+    def drops(self) -> bool:
+        """Return whether anything is dropped."""
+        return self.training and self.probability > 0
+
+    def mask(self, signal: Tensor) -> Tensor:
+        """Return what `signal` is multiplied by where something is dropped: 0 or 1 / (1 − p).
+
+        Raises:
+            RuntimeError: without a stream.
+        """
         if self.stream is None:
             raise RuntimeError("dropout has no random stream: call set_streams before training")
         drawn = torch.rand(signal.shape, generator=self.stream, dtype=torch.float32)
-        kept = (drawn >= self.probability).to(signal)
-        return signal * (kept / (1 - self.probability))
+        return (drawn >= self.probability).to(signal) / (1 - self.probability)
 
     def extra_repr(self) -> str:
         """Describe the layer."""

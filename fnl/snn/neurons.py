@@ -112,14 +112,25 @@ class LeakyReadout(nn.Module):
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores [B, C] for the spikes [B, T, F]."""
-        weights = self.time_weights(spikes.shape[1])
-        total = float(weights.sum())
+        shares, total = self.time_shares(spikes)
         # The linear layer is given a weighted mean, so that its bias counts as often as it should.
-        mean = (weights / total).to(spikes) @ spikes
-        return self.linear(mean) * total
+        return self.linear(shares @ spikes) * total
+
+    def time_shares(self, spikes: Tensor) -> tuple[Tensor, float]:
+        """Return w_s / Σ_s w_s, [T] in the dtype of `spikes` [B, T, F], and Σ_s w_s."""
+        return _time_shares(self.beta, spikes.shape[1], spikes.dtype, spikes.device)
 
 
 @cache
 def _time_weights(beta: float, steps: int) -> Tensor:
     powers = torch.full((steps,), beta, dtype=torch.float64) ** torch.arange(steps)
     return powers.cumsum(0).flip(0) / steps
+
+
+@cache
+def _time_shares(
+    beta: float, steps: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, float]:
+    weights = _time_weights(beta, steps)
+    total = float(weights.sum())
+    return (weights / total).to(device, dtype), total

@@ -6,10 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fnl.snn.kernels.recurrent import recurrent, recurrent_forward
+from fnl.snn.kernels.recurrent import (
+    recurrent,
+    recurrent_backward,
+    recurrent_forward,
+    spikes_before,
+)
 from fnl.snn.kernels.scan import Recorded
 from fnl.snn.neurons import LIF
-from fnl.snn.spiking_layer import GradientSink
+from fnl.snn.spiking_layer import GoBack, PerClip
 
 
 class RecurrentLIF(LIF):
@@ -46,31 +51,54 @@ class RecurrentLIF(LIF):
         self.weight = nn.Parameter(initial.weight)
         self.bias = nn.Parameter(initial.bias) if bias else None
 
-    def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
-        """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
-        beta, threshold = self._rows(current)
-        arguments = (beta, threshold, *self._recurrent_rows(current), self.dynamics)
-        if sink is None:
-            return recurrent(current, *arguments)
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the spikes S, 0 or 1, [B, T, F], for the current I [B, T, F].
 
-        def rows_sink(
-            grad_beta: Tensor, grad_threshold: Tensor, grad_input: Tensor, before: Tensor
-        ) -> None:
+        Raises:
+            ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
+        """
+        beta, threshold = self._rows(current)
+        return recurrent(current, beta, threshold, *self._recurrent_rows(current), self.dynamics)
+
+    def forward_and_back(
+        self,
+        current: Tensor,
+        *,
+        overwrite: bool = False,  # noqa: ARG002 - the weights' gradients need both
+    ) -> tuple[Tensor, GoBack]:
+        """Do `forward` without autograd; return the spikes and the way back, to be gone once."""
+        rows = self._contiguous_rows(current)
+        beta, threshold, weight, _ = rows
+        spikes, membrane, _ = recurrent_forward(
+            current.contiguous(), *rows, self.dynamics, save=True
+        )
+        if membrane is None:
+            raise RuntimeError("the kernel saved nothing")
+
+        def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
+            grad_current, grad_beta, grad_threshold = recurrent_backward(
+                grad_spikes, membrane, beta, threshold, weight, self.dynamics
+            )
             gradients = self._per_clip(grad_beta, grad_threshold)
             if self.weight.requires_grad:
-                gradients[self.weight] = grad_input.transpose(1, 2) @ before
+                before = spikes_before(membrane, threshold)
+                gradients[self.weight] = grad_current.transpose(1, 2) @ before
             if self.bias is not None and self.bias.requires_grad:
-                gradients[self.bias] = grad_input.sum(1)
-            sink(gradients)
+                gradients[self.bias] = grad_current.sum(1)
+            return grad_current, gradients
 
-        return recurrent(current, *arguments, rows_sink)
+        return spikes, back
 
     def _record(self, current: Tensor) -> tuple[Tensor, Tensor | None, Recorded | None]:
         """Return spikes and membrane, [B, T, F], and what the kernel recorded."""
+        rows = self._contiguous_rows(current)
+        return recurrent_forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
+
+    def _contiguous_rows(self, current: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return β, θ, W and c as the kernel takes them."""
         beta, threshold = (row.contiguous() for row in self._rows(current))
         weight, bias = (row.contiguous() for row in self._recurrent_rows(current))
-        rows = (beta, threshold, weight, bias)
-        return recurrent_forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
+        return beta, threshold, weight, bias
 
     def _recurrent_rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """Return W and c for this current, differentiable.

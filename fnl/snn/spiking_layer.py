@@ -23,8 +23,8 @@ from fnl.snn.surrogates import Surrogate, atan
 PerClip = dict[nn.Parameter, Tensor]
 """Gradients of each clip, [B, *p.shape], by parameter p."""
 
-GradientSink = Callable[[PerClip], None]
-"""Takes the per-clip gradients of one layer in its backward pass."""
+GoBack = Callable[[Tensor], tuple[Tensor, PerClip]]
+"""Goes back through a layer: dL/dS [B, T, F] -> dL/dI [B, T, F] and the gradients of each clip."""
 
 
 class SpikingLayer(nn.Module):
@@ -77,18 +77,34 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
         """
-        return self.forward_with_sink(current, None)
+        return scan(self.scan, current, self._rows(current), self.dynamics)
 
-    def forward_with_sink(self, current: Tensor, sink: GradientSink | None) -> Tensor:
-        """Do `forward`, and let the backward pass give `sink` the gradients of each clip."""
-        rows = self._rows(current)
-        if sink is None:
-            return scan(self.scan, current, rows, self.dynamics, None)
+    def forward_and_back(
+        self, current: Tensor, *, overwrite: bool = False
+    ) -> tuple[Tensor, GoBack]:
+        """Do `forward` without autograd; return the spikes and the way back, to be gone once.
 
-        def rows_sink(*gradients: Tensor) -> None:
-            sink(self._per_clip(*gradients))
+        Args:
+            current: I, [B, T, F].
+            overwrite: whether `current` and dL/dS may be overwritten, which saves memory.
 
-        return scan(self.scan, current, rows, self.dynamics, rows_sink)
+        Raises:
+            ValueError: as `forward`.
+        """
+        current, kind, dynamics = current.contiguous(), self.scan, self.dynamics
+        rows = [row.contiguous() for row in self._rows(current)]
+        reuse = {"overwrite": True} if overwrite and kind.overwrites else {}
+        spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=True, **reuse)
+        learns = any(getattr(self, name).requires_grad for name in self.row_names)
+        kept = current if kind.keeps_current and learns else None
+
+        def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
+            grad_current, *grad_rows = kind.backward(
+                grad_spikes, membrane, kept, *rows, dynamics, learns=learns, **reuse
+            )
+            return grad_current, self._per_clip(*grad_rows) if learns else {}
+
+        return spikes, back
 
     @torch.no_grad()
     def observe(self, current: Tensor) -> tuple[Tensor, SpikeStatistics]:
@@ -106,6 +122,7 @@ class SpikingLayer(nn.Module):
             updates = int(changed) + membrane[:, 0].numel()
         return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1], updates)
 
+    @torch.no_grad()
     def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> PerClip:
         """Return dL/dp of each clip for each trained parameter p, [B, *p.shape].
 
@@ -113,11 +130,8 @@ class SpikingLayer(nn.Module):
             current: I of the forward pass, [B, T, F].
             grad_spikes: dL/dS, [B, T, F].
         """
-        collected: PerClip = {}
-        with torch.enable_grad():
-            spikes = self.forward_with_sink(current.detach(), collected.update)
-        torch.autograd.backward(spikes, grad_spikes)
-        return collected
+        _, back = self.forward_and_back(current)
+        return back(grad_spikes)[1]
 
     def extra_repr(self) -> str:
         """Describe the neurons."""

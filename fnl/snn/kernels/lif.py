@@ -22,6 +22,7 @@ def lif_forward(
     *,
     save: bool = False,
     record: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor | None, Recorded | None]:
     """Step every neuron of every clip through time.
 
@@ -32,6 +33,7 @@ def lif_forward(
         dynamics: reset, its timing, backend.
         save: whether to return the membrane that `lif_backward` needs.
         record: whether to return statistics.
+        overwrite: whether the membrane may take the place of `current`.
 
     Returns:
         Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
@@ -48,7 +50,8 @@ def lif_forward(
         return spikes, membrane if save else None, recorded
     clips, _, features = current.shape
     spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else current.new_empty(0, 0, 0)
+    room = current if overwrite else torch.empty_like(current)
+    membrane = room if save else current.new_empty(0, 0, 0)
     counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
     moments = torch.zeros(5, features, dtype=torch.float64)
     lif_numba.lif_forward(
@@ -73,6 +76,7 @@ def lif_backward(
     dynamics: Dynamics,
     *,
     learns: bool = True,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dL/dI [B, T, F], and dL/dβ and dL/dθ of each clip, [B, F] each.
 
@@ -83,6 +87,7 @@ def lif_backward(
         threshold: as in the forward pass.
         dynamics: as in the forward pass.
         learns: whether the gradients of β and θ are wanted; they are zero if not.
+        overwrite: whether dL/dI may take the place of `grad_spikes`.
     """
     if uses_triton(dynamics.backend, membrane):
         from fnl.snn.kernels import lif_triton  # noqa: PLC0415 Triton is there with CUDA only
@@ -94,11 +99,12 @@ def lif_backward(
         return lif_torch.lif_backward(grad_spikes, membrane, beta, threshold, dynamics)
     clips, _, features = membrane.shape
     derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
-    grad_current = torch.empty_like(membrane)
+    grad_spikes = grad_spikes.contiguous()
+    grad_current = grad_spikes if overwrite else torch.empty_like(membrane)
     grad_beta = membrane.new_zeros(clips, features)
     grad_threshold = membrane.new_zeros(clips, features)
     lif_numba.lif_backward(
-        grad_spikes.contiguous().numpy(),
+        grad_spikes.numpy(),
         membrane.numpy(),
         derivatives.numpy(),
         beta.numpy(),
@@ -140,9 +146,12 @@ def _backward(
     current: Tensor | None,  # noqa: ARG001 - nothing of LIF needs it
     *rows_and_dynamics: Any,
     learns: bool,
+    overwrite: bool = False,
 ) -> tuple[Tensor, ...]:
-    return lif_backward(grad_spikes, membrane, *rows_and_dynamics, learns=learns)
+    return lif_backward(
+        grad_spikes, membrane, *rows_and_dynamics, learns=learns, overwrite=overwrite
+    )
 
 
-LIF_SCAN = Scan(lif_forward, _backward)
+LIF_SCAN = Scan(lif_forward, _backward, overwrites=True)
 """Rows β and θ."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,9 +14,6 @@ from fnl.snn.kernels.dynamics import Dynamics, uses_numba
 from fnl.snn.kernels.lif import surrogate_arguments
 from fnl.snn.kernels.lif_torch import above, moments
 from fnl.snn.kernels.scan import Recorded
-
-RecurrentSink = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-"""Receives dL/dβ, dL/dθ [B, F], dL/dI and the spikes one step late [B, T, F], going back."""
 
 
 def recurrent_forward(
@@ -137,7 +133,6 @@ class RecurrentFunction(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         dynamics: Dynamics,
-        sink: RecurrentSink | None,
     ) -> Tensor:
         """Return S [B, T, F] for I [B, T, F], β, θ, bias [F] and weights [F to, F from]."""
         beta, threshold, weight = beta.contiguous(), threshold.contiguous(), weight.contiguous()
@@ -152,7 +147,7 @@ class RecurrentFunction(torch.autograd.Function):
         )
         if membrane is not None:
             ctx.save_for_backward(membrane, beta, threshold, weight)
-        ctx.dynamics, ctx.sink = dynamics, sink
+        ctx.dynamics = dynamics
         return spikes
 
     @staticmethod
@@ -160,15 +155,12 @@ class RecurrentFunction(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
         ctx: Any, grad_spikes: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Return the gradients of I, β, θ, weights and bias; of I alone if there is a sink."""
+        """Return the gradients of I, β, θ, weights and bias."""
         membrane, beta, threshold, weight = ctx.saved_tensors
         grad_current, grad_beta, grad_threshold = recurrent_backward(
             grad_spikes, membrane, beta, threshold, weight, ctx.dynamics
         )
         before = spikes_before(membrane, threshold)
-        if ctx.sink is not None:
-            ctx.sink(grad_beta, grad_threshold, grad_current, before)
-            return grad_current, None, None, None, None, None, None
         grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)
         return (
             grad_current,
@@ -176,7 +168,6 @@ class RecurrentFunction(torch.autograd.Function):
             grad_threshold.sum(0),
             grad_weight,
             grad_current.sum((0, 1)),
-            None,
             None,
         )
 
@@ -188,7 +179,6 @@ def recurrent(
     weight: Tensor,
     bias: Tensor,
     dynamics: Dynamics,
-    sink: RecurrentSink | None = None,
 ) -> Tensor:
     """Return the spikes of a recurrent leaky integrate-and-fire layer, differentiable once.
 
@@ -199,7 +189,5 @@ def recurrent(
         weight: recurrent weights, [F to, F from].
         bias: added to the recurrent input at every step, [F].
         dynamics: reset, its timing, surrogate, backend.
-        sink: takes the gradients of each clip in the backward pass, instead of autograd taking
-            those of β, θ, weights and bias.
     """
-    return RecurrentFunction.apply(current, beta, threshold, weight, bias, dynamics, sink)  # pyright: ignore[reportReturnType] - `apply` is untyped
+    return RecurrentFunction.apply(current, beta, threshold, weight, bias, dynamics)  # pyright: ignore[reportReturnType] - `apply` is untyped

@@ -15,9 +15,6 @@ from fnl.snn.kernels.dynamics import Dynamics
 Recorded = tuple[Tensor, Tensor]
 """Spikes per clip and neuron, int32 [B, F], and `lif_numba.lif_forward`'s moments, [5, F]."""
 
-RowSink = Callable[..., None]
-"""Receives the gradients of each clip of every row, [B, F] each, in the backward pass."""
-
 
 @dataclass(frozen=True)
 class Scan:
@@ -29,11 +26,14 @@ class Scan:
         backward: maps dL/dS, the saved membrane, I or None, the rows and the dynamics, with a
             keyword `learns`, to dL/dI [B, T, F] and the gradients of each clip and row, [B, F].
         keeps_current: whether the gradients of the rows need I.
+        overwrites: whether both take a keyword `overwrite`: that the membrane may take the place
+            of I, and dL/dI that of dL/dS.
     """
 
     forward: Callable[..., tuple[Tensor, Tensor | None, Recorded | None]]
     backward: Callable[..., tuple[Tensor, ...]]
     keeps_current: bool = False
+    overwrites: bool = False
 
 
 class ScanFunction(torch.autograd.Function):
@@ -45,7 +45,6 @@ class ScanFunction(torch.autograd.Function):
         kind: Scan,
         current: Tensor,
         dynamics: Dynamics,
-        sink: RowSink | None,
         *rows: Tensor,
     ) -> Tensor:
         """Return S [B, T, F] for I [B, T, F] and rows [F]."""
@@ -53,9 +52,9 @@ class ScanFunction(torch.autograd.Function):
         save = any(ctx.needs_input_grad)
         spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=save)
         if membrane is not None:
-            needed = kind.keeps_current and any(ctx.needs_input_grad[4:])
+            needed = kind.keeps_current and any(ctx.needs_input_grad[3:])
             ctx.save_for_backward(membrane, current if needed else None, *rows)
-        ctx.kind, ctx.dynamics, ctx.sink = kind, dynamics, sink
+        ctx.kind, ctx.dynamics = kind, dynamics
         return spikes
 
     @staticmethod
@@ -63,23 +62,18 @@ class ScanFunction(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
         ctx: Any, grad_spikes: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Return the gradients of I [B, T, F] and the rows [F]; the latter none for a sink."""
+        """Return the gradients of I [B, T, F] and the rows [F]."""
         membrane, current, *rows = ctx.saved_tensors
-        learns = any(ctx.needs_input_grad[4:])
+        learns = any(ctx.needs_input_grad[3:])
         grad_current, *grad_rows = ctx.kind.backward(
             grad_spikes, membrane, current, *rows, ctx.dynamics, learns=learns
         )
         if not learns:
-            return None, grad_current, None, None, *(None for _ in rows)
-        if ctx.sink is not None:
-            ctx.sink(*grad_rows)
-            return None, grad_current, None, None, *(None for _ in rows)
-        return None, grad_current, None, None, *(gradient.sum(0) for gradient in grad_rows)
+            return None, grad_current, None, *(None for _ in rows)
+        return None, grad_current, None, *(gradient.sum(0) for gradient in grad_rows)
 
 
-def scan(
-    kind: Scan, current: Tensor, rows: tuple[Tensor, ...], dynamics: Dynamics, sink: RowSink | None
-) -> Tensor:
+def scan(kind: Scan, current: Tensor, rows: tuple[Tensor, ...], dynamics: Dynamics) -> Tensor:
     """Return the spikes of a layer [B, T, F], differentiable once.
 
     Args:
@@ -87,7 +81,5 @@ def scan(
         current: I, [B, T, F] with T >= 1.
         rows: the neurons' parameters, [F] each.
         dynamics: reset, its timing, surrogate, backend.
-        sink: takes the gradients of the rows of each clip in the backward pass, instead of
-            autograd taking them.
     """
-    return ScanFunction.apply(kind, current, dynamics, sink, *rows)  # pyright: ignore[reportReturnType] - `apply` is untyped
+    return ScanFunction.apply(kind, current, dynamics, *rows)  # pyright: ignore[reportReturnType] - `apply` is untyped

@@ -83,10 +83,14 @@ class SpikingNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [B, C] of inputs [B, T, F]."""
-        signal = self.encoder(inputs)
-        for linear, norm, neuron, dropout in self._layers():
-            signal = dropout(neuron(norm(linear(signal))))
-        return self.readout(signal)
+        signal = inputs
+        for module in self.chain():
+            signal = module(signal)
+        return signal
+
+    def chain(self) -> list[nn.Module]:
+        """Return the modules that `forward` runs one after the other."""
+        return [self.encoder, *(part for layer in self._layers() for part in layer), self.readout]
 
     @torch.no_grad()
     def trace(self, inputs: Tensor, *, membranes: bool = True) -> Trace:
