@@ -101,7 +101,10 @@ class GridTables:
         owners = pl.DataFrame({"path": list(paths), "cell": list(paths.values())})
         about = cells.select("cell", "seed", "is_twin", *self.axes, "level", "level_order")
         return (
-            rows.join(owners.lazy(), on="path").drop("path").join(about.lazy(), on="cell").collect()
+            rows.join(owners.lazy(), on="path", maintain_order="left")
+            .drop("path")
+            .join(about.lazy(), on="cell", maintain_order="left")
+            .collect()
         )
 
 

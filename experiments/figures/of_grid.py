@@ -102,12 +102,15 @@ def indicators(grid: GridTables) -> pl.DataFrame:
     layers = layers.filter(pl.col("partition").is_null())
     membranes = _last_round(layers).group_by("cell").agg(pl.col(_MEMBRANES).mean())
     twins = grid.cells.select("cell", "twin").join(
-        last.select(twin="cell", rate_twin="firing_rate"), on="twin", how="left"
+        last.select(twin="cell", rate_twin="firing_rate"),
+        on="twin",
+        how="left",
+        maintain_order="left",
     )
     table = (
         last.filter(pl.col("level") != WITHOUT_DP)
-        .join(membranes, on="cell", how="left")
-        .join(twins, on="cell", how="left")
+        .join(membranes, on="cell", how="left", maintain_order="left")
+        .join(twins, on="cell", how="left", maintain_order="left")
         .with_columns(rate_shift=pl.col("firing_rate") - pl.col("rate_twin"))
     )
     if table["rate_shift"].count():
@@ -115,7 +118,7 @@ def indicators(grid: GridTables) -> pl.DataFrame:
     names = ["round", "firing_rate_after", "firing_rate_shadow"]
     shift = pl.col("firing_rate_after") - pl.col("firing_rate_shadow")
     shifts = _last_round(grid.scan("clients", names)).group_by("cell").agg(rate_shift=shift.mean())
-    return table.drop("rate_shift").join(shifts, on="cell", how="left")
+    return table.drop("rate_shift").join(shifts, on="cell", how="left", maintain_order="left")
 
 
 def _last_round(table: pl.DataFrame) -> pl.DataFrame:

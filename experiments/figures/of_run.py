@@ -192,7 +192,7 @@ def _indicators(run: RunTables) -> pl.DataFrame:
     )
     rounds = run.rounds.drop("rate_shift", *membranes, strict=False)
     return (
-        rounds.join(shifts, on="round", how="left")
-        .join(layers, on="round", how="left")
+        rounds.join(shifts, on="round", how="left", maintain_order="left")
+        .join(layers, on="round", how="left", maintain_order="left")
         .with_columns(level=pl.lit("rounds"), level_order=pl.lit(0.0))
     )

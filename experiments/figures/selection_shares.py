@@ -43,11 +43,13 @@ def selection_shares(
     )
     order = (
         label_counts.select("partition")
-        .join(frequency, on="partition", how="left")
+        .join(frequency, on="partition", how="left", maintain_order="left")
         .sort(["share", "partition"], descending=[True, False], nulls_last=True)
     )
     labels = [column for column in label_counts.columns if column != "partition"]
-    counts = order.select("partition").join(label_counts, on="partition", how="left")
+    counts = order.select("partition").join(
+        label_counts, on="partition", how="left", maintain_order="left"
+    )
     table = counts.select(labels).to_numpy().astype(float)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     panels: list[Panel] = [_bars(order), _heat_map(order, shares, labels)]

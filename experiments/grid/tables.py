@@ -91,7 +91,7 @@ def result_table(directory: GridDirectory, cells: pl.DataFrame) -> pl.LazyFrame:
         rounds.with_columns(pl.col(METRICS).cast(pl.Float64))
         .unpivot(METRICS, index=["path", "round"], variable_name="metric")
         .drop_nulls("value")
-        .join(owners, on="path")
+        .join(owners, on="path", maintain_order="left")
         .select("cell", "seed", "round", "metric", "value")
     )
 

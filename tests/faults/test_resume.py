@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from fnl.config import parse_config
+from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.runtime.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from fnl.runtime.in_process import run_in_process
@@ -73,7 +74,9 @@ def whole(tmp_path_factory, shared_cache):
     """The same run, uninterrupted: its directory and the number of instants it may be killed at."""
     folder = tmp_path_factory.mktemp("whole")
     paths = {"run.results-dir": str(folder), "data.cache-dir": str(shared_cache)}
-    flat = parse_config(SMALL | TINY | paths).flat()
+    config = parse_config(SMALL | TINY | paths)
+    open_federation(config)  # or writing the features would be counted here, and nowhere else
+    flat = config.flat()
     assert not run_and_kill(flat, 0, folder / "instants")
     return _path(flat), int((folder / "instants").read_text())
 
@@ -269,8 +272,9 @@ def test_a_folder_with_something_else_in_it_is_not_touched(flat):
 
 
 def test_the_record_says_where_a_run_was_resumed(flat, stopped):
+    newest = checkpoints(stopped / "checkpoints")[0]
     _run(flat)
     record = json.loads((stopped / "run.json").read_text())
     (entry,) = record["resumed"]
     assert entry["engine"] == "in-process"
-    assert entry["after_round"] in (2, 3)
+    assert entry["after_round"] == int(newest.stem[-6:]) >= 2
