@@ -37,6 +37,9 @@ _LINE_SPACING = 1.3
 _MARGIN_INCHES = 0.06
 _LETTERS_PER_INCH = {"bold": 14.5, "normal": 19.0}
 """Of the heading's two sizes; generous, so that no line runs off the page."""
+_LEGEND_LETTERS = 62
+"""That fit above the narrowest panel, of which a line and its gaps take `_HANDLE_LETTERS`."""
+_HANDLE_LETTERS = 9
 _MUTED = "0.35"
 _NO_DATE = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -157,7 +160,7 @@ def finish(axes: Axes, title: str, *, x: str, y: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
     rows = 0
     if labels:
-        fit = len(labels) if sum(map(len, labels)) + 6 * len(labels) <= 58 else 2
+        fit = _legend_columns(labels)
         rows = -(-len(labels) // fit)
         axes.legend(
             handles,
@@ -178,6 +181,13 @@ def finish(axes: Axes, title: str, *, x: str, y: str) -> None:
     if not axes.has_data():
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", color=_MUTED)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Return how many entries of a legend fit beside each other above a panel, two at least."""
+    if sum(map(len, labels)) + _HANDLE_LETTERS * len(labels) <= _LEGEND_LETTERS:
+        return len(labels)
+    return max(2, _LEGEND_LETTERS // (max(map(len, labels)) + _HANDLE_LETTERS))
 
 
 def reference(axes: Axes, value: float, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -12,9 +13,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from experiments.figure_style import PERCENT, Columns, Look, Panel, finish, lay_out
 from experiments.figures.left_out import need
 from experiments.figures.looks import MOST_SERIES, graded_looks, short, show
+from experiments.figures.main_product import described, main_product
 
-EPSILON = "privacy.epsilon"
+EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 MOST_PANELS = 8
+_TITLE_LETTERS = 44
+"""That fit above a panel, of two side by side."""
 _TWIN = Look("0.35", (0, (6, 2)), "")
 
 
@@ -27,7 +31,8 @@ def accuracy_against_epsilon(
 ) -> Figure:
     """Draw a metric's mean over seeds and its 95 % interval against ε.
 
-    The axis with the fewest values gives the lines of a panel, the others' combinations the panels.
+    C, else the axis with the fewest values, gives the lines of a panel, the others' combinations
+    the panels. Where most cells lie in one of these, the others are titled by what differs from it.
 
     Args:
         summary: a grid's `summary.parquet`.
@@ -47,12 +52,15 @@ def accuracy_against_epsilon(
     twins = summary.filter((pl.col("metric") == metric) & pl.col("is_twin"))
     lines, panel_keys = _split_axes(rows)
     values = rows.select(panel_keys).unique(maintain_order=True).rows() if panel_keys else [()]
+    usual = main_product(rows, panel_keys)
     panels: list[Panel] = []
     for value in values[:MOST_PANELS]:
         chosen = dict(zip(panel_keys, value, strict=True))
-        title = ", ".join(f"{short(key)} = {show(v)}" for key, v in chosen.items())
+        title = _title(chosen, usual)
         panels.append(_panel(_where(rows, chosen), _where(twins, chosen), lines, title, metric))
     notes = [*about, f"{_seeds(rows)} Lines: mean; bars and bands: 95 % interval over seeds."]
+    if usual:
+        notes.append(f"Where a panel says nothing else: {described(usual)}.")
     if len(values) > MOST_PANELS:
         notes.append(f"{len(values) - MOST_PANELS} further combinations of axes are not drawn.")
     return lay_out(
@@ -63,15 +71,29 @@ def accuracy_against_epsilon(
     )
 
 
+def _title(chosen: Mapping[str, object], usual: Mapping[str, object] | None) -> str:
+    """Return what a panel shows: all its values, or those that differ from the usual ones."""
+    if usual is None:
+        return textwrap.fill(described(chosen), _TITLE_LETTERS)
+    differing = {key: value for key, value in chosen.items() if value != usual[key]}
+    return textwrap.fill(described(differing) or "The grid's product", _TITLE_LETTERS)
+
+
 def _split_axes(rows: pl.DataFrame) -> tuple[str | None, list[str]]:
     """Return the axis whose values are lines of a panel, and those that make panels."""
     others = [key for key in rows.columns if "." in key and key != EPSILON]
     varied = sorted(
-        (key for key in others if rows[key].n_unique() > 1), key=lambda key: _few(rows, key)
+        (key for key in others if rows[key].n_unique() > 1),
+        key=lambda key: (not _is_bound(rows, key), *_few(rows, key)),
     )
     if not varied or rows[varied[0]].n_unique() > MOST_SERIES:
         return None, varied
     return varied[0], varied[1:]
+
+
+def _is_bound(rows: pl.DataFrame, key: str) -> bool:
+    """Return whether `key` is the clipping bound, with as many values as can be told apart."""
+    return key == CLIP_NORM and rows[key].n_unique() <= MOST_SERIES
 
 
 def _few(rows: pl.DataFrame, key: str) -> tuple[int, str]:

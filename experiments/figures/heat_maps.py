@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments.figure_style import Columns, Panel, lay_out
 from experiments.figures.left_out import LeftOut, need
 from experiments.figures.looks import SEQUENTIAL, short, show
+from experiments.figures.main_product import described, main_product
 
 EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 _MAPS = (
@@ -28,7 +29,8 @@ def heat_maps(summary: pl.DataFrame, *, columns: Columns = 2, about: Sequence[st
     """Draw rate shift, attenuation, Kendall τ and Jaccard over ε (across) and C (up).
 
     The rate shift is the global model's rate minus its non-private twin's where the grid has twins,
-    else the candidates' against their shadows. Where further axes vary, a cell is their mean.
+    else the candidates' against their shadows. Where further axes vary, a cell is their mean, or
+    that of the combination in which most cells of the grid lie.
 
     Raises:
         LeftOut: if ε and C do not both vary, or none of the four was measured.
@@ -37,6 +39,11 @@ def heat_maps(summary: pl.DataFrame, *, columns: Columns = 2, about: Sequence[st
     for key in (EPSILON, CLIP_NORM):
         if rows[key].n_unique() < 2:
             raise LeftOut(f"{key} has a single value: nothing to lay out over ε and C")
+    further = [key for key in rows.columns if "." in key and key not in (EPSILON, CLIP_NORM)]
+    further = [key for key in further if rows[key].n_unique() > 1]
+    usual = main_product(rows, further)
+    for key, value in (usual or {}).items():
+        rows = rows.filter(pl.col(key).eq_missing(pl.lit(value)))
     panels: list[Panel] = []
     absent: list[str] = []
     for name, sources, numbers in _MAPS:
@@ -47,7 +54,11 @@ def heat_maps(summary: pl.DataFrame, *, columns: Columns = 2, about: Sequence[st
             panels.append(_panel(table, name, numbers))
     if not panels:
         raise LeftOut("the summary has neither rate shift, attenuation, Kendall τ nor Jaccard")
-    notes = [*about, *_averaged(rows)]
+    notes = list(about)
+    if usual:
+        notes.append(f"Only cells of {described(usual)}.")
+    elif further:
+        notes.append(f"A cell is the mean over {', '.join(map(short, further))}.")
     if absent:
         notes.append(f"Not measured: {', '.join(absent)} (evaluation.shadow, twins).")
     title = "Rates and coordination over ε and the clipping bound C"
@@ -65,12 +76,6 @@ def _first_with_values(
         if known.height:
             return known.group_by(EPSILON, CLIP_NORM).agg(pl.col(column).mean().alias("value"))
     return None
-
-
-def _averaged(rows: pl.DataFrame) -> list[str]:
-    keys = [key for key in rows.columns if "." in key and key not in (EPSILON, CLIP_NORM)]
-    varied = [short(key) for key in keys if rows[key].n_unique() > 1]
-    return [f"A cell is the mean over {', '.join(varied)}."] if varied else []
 
 
 def _panel(table: pl.DataFrame, name: str, numbers: str) -> Panel:
