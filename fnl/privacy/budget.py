@@ -53,11 +53,8 @@ class Noise:
         return (steps, *_releases(work, self.rates))
 
     def run_of(self, work: Workload) -> Ledger:
-        """Return what all rounds cost."""
-        if not work.rounds:
-            return Ledger()
-        steps = Spend(self.gradients, work.sample_rate, work.steps * work.rounds)
-        return Ledger((steps, *_releases(work, self.rates)))
+        """Return the ledger after all rounds."""
+        return Ledger(self.of(work)) if work.rounds else Ledger()
 
 
 @dataclass(frozen=True)
