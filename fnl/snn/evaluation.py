@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fnl.snn.kernels.activity import add_activity
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.network import SpikingNetwork, set_streams
 from fnl.snn.statistics import FiringStatistics
@@ -80,8 +81,7 @@ def evaluate(
     loss, correct = 0.0, 0
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
-    clip_rates: list[Tensor] = []
-    firing: FiringStatistics | None = None
+    counts: list[list[Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
             inputs = features[start : start + EVALUATION_BATCH].float()
@@ -90,25 +90,27 @@ def evaluate(
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == target).sum())
-            # count_nonzero over one axis takes seven times as long
-            sums = [signal.sign().abs_().sum(0).double() for signal in trace.signals]
-            active = [a + b for a, b in zip(active, sums, strict=True)] if active else sums
+            active = active or [_no_activity(signal) for signal in trace.signals]
+            for signal, times in zip(trace.signals, active, strict=True):
+                add_activity(signal, times)
             observed = [_without_counts(layer) for layer in trace.statistics]
             recorded = (
                 [_merged(a, b) for a, b in zip(recorded, observed, strict=True)]
                 if recorded
                 else observed
             )
-            rates = [layer.double().mean(dim=1) / inputs.shape[1] for layer in trace.counts]
-            clip_rates.append(torch.stack(rates, dim=1))
-            batch = _per_class(trace.counts, target, classes, steps=inputs.shape[1])
-            firing = batch if firing is None else firing + batch
-    if firing is None:  # unreachable: there is at least one batch
-        raise ValueError("there are no clips to evaluate on")
-    n = len(labels)
-    activity = tuple((layer / n).numpy() for layer in active)
-    rates = torch.cat(clip_rates).numpy()
-    return Evaluation(loss / n, correct / n, firing, activity, rates, tuple(recorded))
+            counts.append(trace.counts)
+    n, steps = len(labels), features.shape[1]
+    spikes = [torch.cat(layer).double() for layer in zip(*counts, strict=True)]
+    rates = torch.stack([layer.mean(dim=1) / steps for layer in spikes], dim=1).numpy()
+    firing = _per_class(spikes, labels, classes, steps)
+    means = tuple((layer.double() / n).numpy() for layer in active)
+    return Evaluation(loss / n, correct / n, firing, means, rates, tuple(recorded))
+
+
+def _no_activity(signal: Tensor) -> Tensor:
+    """Return zeros for the sums over clips of `signal` [B, T, F], int32 [T, F]."""
+    return torch.zeros(signal.shape[1:], dtype=torch.int32)
 
 
 def _without_counts(layer: SpikeStatistics | None) -> SpikeStatistics | None:
@@ -121,9 +123,10 @@ def _merged(a: SpikeStatistics | None, b: SpikeStatistics | None) -> SpikeStatis
 
 
 def _per_class(counts: list[Tensor], labels: Tensor, classes: int, steps: int) -> FiringStatistics:
+    """Return the sums by class of spikes per clip and neuron, float64 [n, F_l]."""
     spikes = tuple(
         torch.zeros(classes, layer.shape[1], dtype=torch.float64)
-        .index_add_(0, labels, layer.double())
+        .index_add_(0, labels, layer)
         .numpy()
         for layer in counts
     )

@@ -53,7 +53,7 @@ def lif_forward(
     room = current if overwrite else torch.empty_like(current)
     membrane = room if save else current.new_empty(0, 0, 0)
     counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
-    moments = torch.zeros(5, features, dtype=torch.float64)
+    moments = torch.zeros(6, features, dtype=torch.float64)
     lif_numba.lif_forward(
         current.numpy(),
         beta.numpy(),
