@@ -45,6 +45,11 @@ def unbounded(norms: Tensor) -> Tensor:
     return ~whole_norms(norms).isfinite()  # as is that of anything infinite or nan
 
 
+def any_unbounded(norms: Tensor) -> bool:
+    """Return whether there are such clips, by fewer calls: nothing infinite has a finite sum."""
+    return not math.isfinite(whole_norms(norms).sum().item()) and bool(unbounded(norms).any())
+
+
 def whole_norms(norms: Tensor) -> Tensor:
     """Return the L2 norm of the whole gradient of each clip, [B], from those of its parts."""
     return torch.linalg.vector_norm(norms, dim=1)

@@ -5,7 +5,8 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from fnl.privacy.clipping import METHODS, WholeClipOptimizer
+from fnl.privacy.clipping import METHODS
+from fnl.privacy.whole_clip import WholeClipOptimizer
 
 
 def parameters(seed: int, clips: int) -> list[nn.Parameter]:
