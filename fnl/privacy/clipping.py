@@ -22,7 +22,7 @@ import torch
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from torch import Tensor, nn
 
-from fnl.privacy.clip_gradients import DenseGradients, any_unbounded, unbounded
+from fnl.privacy.clip_gradients import ClipNorms, DenseGradients
 from fnl.privacy.ghost import GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
 from fnl.privacy.whole_clip import WholeClipOptimizer, sample_norms
@@ -47,8 +47,8 @@ class ClippedTraining(Protocol):
         """Opacus' optimizer; to be stepped after `clip` or `skip`."""
         ...
 
-    def clip(self) -> Tensor:
-        """Prepare the step after a backward pass; return norms before clipping, [B, P]."""
+    def clip(self) -> ClipNorms:
+        """Prepare the step after a backward pass; return the norms before clipping."""
         ...
 
     def skip(self) -> None:
@@ -76,8 +76,8 @@ class WrittenOut:
             bounds = [clip_norm / layers**0.5] * layers
             self.optimizer = DPPerLayerOptimizer(optimizer, max_grad_norm=bounds, **options)
 
-    def clip(self) -> Tensor:
-        """Return the norms before clipping, [B, P]; the optimizer clips."""
+    def clip(self) -> ClipNorms:
+        """Return the norms before clipping; the optimizer clips."""
         if isinstance(self.optimizer, WholeClipOptimizer):
             norms = self.optimizer.norms()
         else:
@@ -87,8 +87,7 @@ class WrittenOut:
                     # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
                     _set_samples(parameter, sample.reshape(-1, 1))
             norms = sample_norms(samples)
-        if any_unbounded(norms):
-            gone = unbounded(norms)
+        if (gone := norms.unbounded()) is not None:
             for parameter, sample in zip(
                 self.optimizer.params, self.optimizer.grad_samples, strict=True
             ):
@@ -122,8 +121,8 @@ class Ghost:
         )
         self._clipping: Clipping = clipping
 
-    def clip(self) -> Tensor:
-        """Write the clipped sums to the gradients; return the norms before, [B, P]."""
+    def clip(self) -> ClipNorms:
+        """Write the clipped sums to the gradients; return the norms before."""
         bound = self.optimizer.max_grad_norm
         return self.module.clip(
             self.optimizer.params,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.privacy.adaptive_clipping import AdaptiveBound, SplitNoise
+from fnl.privacy.clip_gradients import ClipNorms
 from fnl.privacy.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
+from fnl.privacy.cross_entropy import cross_entropy
 from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.privacy.sampling import poisson_samples
 
@@ -126,16 +129,16 @@ class GaussianMechanism:
             expected_batch=expected_batch,
         )
 
-    def clipped(self, norms: Tensor, clip_norm: float) -> Tensor | None:
-        """Return which of the gradients of norms [B, P] are above their bound.
+    def clipped(self, norms: ClipNorms, clip_norm: float) -> Tensor | None:
+        """Return which of the gradients of B clips are above their bound.
 
         Bool [B], with per-layer clipping [B, P]; None where every gradient is scaled.
         """
         if self.clipping == "automatic":
             return None
         if self.clipping == "per-layer":
-            return norms > clip_norm / norms.shape[1] ** 0.5
-        return norms.norm(2, dim=1) > clip_norm
+            return norms.parts > clip_norm / norms.parts.shape[1] ** 0.5
+        return norms.whole > clip_norm
 
 
 @dataclass(frozen=True)
@@ -220,20 +223,17 @@ def train(
 
 @dataclass(frozen=True)
 class _Clips:
-    """A client's clips and the loss they are trained on."""
+    """A client's clips, and what is done to them before they are trained on."""
 
     features: Tensor
     labels: Tensor
     label_smoothing: float
     augment: Augment | None
 
-    def loss(self, module: nn.Module, rows: list[int]) -> Tensor:
-        """Return the cross-entropy summed over the clips `rows`."""
+    def drawn(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Return what the network is given of the clips `rows`, [B, T, F], and labels [B]."""
         inputs = self.features[rows]
-        logits = module(inputs if self.augment is None else self.augment(inputs))
-        return F.cross_entropy(
-            logits, self.labels[rows], reduction="sum", label_smoothing=self.label_smoothing
-        )
+        return inputs if self.augment is None else self.augment(inputs), self.labels[rows]
 
 
 def _train_plain(
@@ -247,7 +247,10 @@ def _train_plain(
     for rows in sampler:
         optimizer.zero_grad()
         if rows:
-            loss = clips.loss(network, rows)
+            inputs, labels = clips.drawn(rows)
+            loss = F.cross_entropy(
+                network(inputs), labels, reduction="sum", label_smoothing=clips.label_smoothing
+            )
             (loss / expected_batch).backward()
             total_loss += loss.item()
             drawn += len(rows)
@@ -274,20 +277,21 @@ def _train_private(
     clipped: list[Tensor] = []
     for rows in sampler:
         training.optimizer.zero_grad(set_to_none=True)
-        layer_norms = torch.zeros((0, 1))
+        drawn = torch.zeros(0)
         if rows:
-            loss = clips.loss(training.module, rows)
-            loss.backward()
-            total_loss += loss.item()
-            layer_norms = training.clip()  # [clips, P]
-            norms.append(layer_norms.norm(2, dim=1))
-            above = mechanism.clipped(layer_norms, clip_norm)
+            inputs, labels = clips.drawn(rows)
+            loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
+            total_loss += training.module.descend(inputs, loss)
+            clip_norms = training.clip()
+            drawn = clip_norms.whole
+            norms.append(drawn)
+            above = mechanism.clipped(clip_norms, clip_norm)
             clipped += [] if above is None else [above.reshape(-1)]
         else:  # an empty Poisson sample is a step of noise alone
             training.skip()
         training.optimizer.step()
         if bound is not None:
-            clip_norm = bound.update(layer_norms.norm(2, dim=1), noise)
+            clip_norm = bound.update(drawn, noise)
             training.optimizer.max_grad_norm = clip_norm
     if not norms:
         return TrainingSummary(None, clip_norm=clip_norm)

@@ -13,7 +13,7 @@ from opacus.optimizers import DPOptimizer
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
-from fnl.privacy.clip_gradients import whole_norms
+from fnl.privacy.clip_gradients import ClipNorms
 from fnl.privacy.flat_parameters import step_as_one
 from fnl.privacy.ghost import AUTOMATIC_STABILITY, NORM_GUARD
 
@@ -51,8 +51,8 @@ class WholeClipOptimizer(DPOptimizer):
         """The parameters of the network, with Opacus' attributes."""
         return self._params
 
-    def norms(self) -> Tensor:
-        """Return the norms of the gradients of each clip and parameter, [B, P]."""
+    def norms(self) -> ClipNorms:
+        """Return the norms of the gradients of each clip."""
         return self._take().norms
 
     def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002 - Opacus' signature
@@ -75,15 +75,15 @@ class WholeClipOptimizer(DPOptimizer):
         self.scale_grad()
         if self.step_hook:
             self.step_hook(self)
+            self._gather()
         self._is_last_step_skipped = False
-        self._gather()
         return True
 
     def clip_and_accumulate(self) -> None:
         """Sum the clipped gradients of the clips."""
         taken, self._taken = self._take(), None
         guard = AUTOMATIC_STABILITY if self.automatic else NORM_GUARD
-        factors = self.max_grad_norm / (whole_norms(taken.norms) + guard)
+        factors = self.max_grad_norm / (taken.norms.whole + guard)
         if not self.automatic:
             factors = factors.clamp(max=1.0)
         weights = factors.to(self._sums.dtype)[None, None]  # [1, 1, B]
@@ -116,8 +116,8 @@ class WholeClipOptimizer(DPOptimizer):
 
     def scale_grad(self) -> None:
         """Divide by the expected batch, of every pass accumulated, as Opacus does."""
+        self._gather()
         if self.loss_reduction == "mean" and self.expected_batch_size is not None:
-            self._gather()
             self._grads.div_(self.expected_batch_size * self.accumulated_iterations)
 
     def _gather(self) -> None:
@@ -133,27 +133,28 @@ class WholeClipOptimizer(DPOptimizer):
         """Return the norms of the gradients of each clip, taken when first asked for."""
         given = [getattr(parameter, "grad_sample", None) for parameter in self._params]
         if self._taken is None or any(map(is_not, given, self._taken.given)):
-            rows = [_rows(sample) for sample in self.grad_samples]
+            plain = all(isinstance(sample, Tensor) for sample in given)
+            rows = [_rows(sample) for sample in (given if plain else self.grad_samples)]
             self._taken = _Taken(given, rows, _row_norms(rows))
         return self._taken
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """Norms [B, P], and of what: `grad_sample` as it was found, and as rows [B, n]."""
+    """Norms, and of what: `grad_sample` as it was found, and as rows [B, n]."""
 
     given: list[Any]
     rows: list[Tensor]
-    norms: Tensor
+    norms: ClipNorms
 
 
-def sample_norms(samples: Sequence[Tensor]) -> Tensor:
-    """Return the L2 norms, [B, P], of the gradients of each clip for P parameters."""
+def sample_norms(samples: Sequence[Tensor]) -> ClipNorms:
+    """Return the norms of the gradients of each clip, [B, *p.shape] for each parameter p."""
     return _row_norms([_rows(sample) for sample in samples])
 
 
-def _row_norms(rows: Sequence[Tensor]) -> Tensor:
-    return torch.stack([torch.linalg.vector_norm(one, dim=1) for one in rows], dim=1)
+def _row_norms(rows: Sequence[Tensor]) -> ClipNorms:
+    return ClipNorms(torch.stack([torch.linalg.vector_norm(one, dim=1) for one in rows], dim=1))
 
 
 def _rows(samples: Tensor) -> Tensor:
