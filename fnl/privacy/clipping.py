@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from fnl.privacy.clip_gradients import ClipNorms, DenseGradients
 from fnl.privacy.ghost import GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
-from fnl.privacy.whole_clip import WholeClipOptimizer, sample_norms
+from fnl.privacy.whole_clip import WholeClipOptimizer
 
 Clipping = Literal["flat", "per-layer", "adaptive", "automatic"]
 """What is bounded: the whole gradient of a clip, or its part for each parameter; and by what."""
@@ -81,12 +81,15 @@ class WrittenOut:
         if isinstance(self.optimizer, WholeClipOptimizer):
             norms = self.optimizer.norms()
         else:
-            samples = self.optimizer.grad_samples
-            for parameter, sample in zip(self.optimizer.params, samples, strict=True):
+            for parameter, sample in zip(
+                self.optimizer.params, self.optimizer.grad_samples, strict=True
+            ):
                 if parameter.ndim == 0:
                     # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
                     _set_samples(parameter, sample.reshape(-1, 1))
-            norms = sample_norms(samples)
+            samples = self.optimizer.grad_samples
+            parts = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in samples]
+            norms = ClipNorms(torch.stack(parts, dim=1))
         if (gone := norms.unbounded()) is not None:
             for parameter, sample in zip(
                 self.optimizer.params, self.optimizer.grad_samples, strict=True

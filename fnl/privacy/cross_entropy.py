@@ -20,13 +20,13 @@ def cross_entropy(
         labels: int64 [B].
         label_smoothing: ε.
     """
-    scores = F.log_softmax(logits, 1)
+    scores = torch.log_softmax(logits, 1)
     classes = scores.shape[1]
     loss = F.nll_loss(scores, labels, reduction="sum")
     if label_smoothing:
         elsewhere = scores.sum(1).neg().sum()
         loss = (1 - label_smoothing) * loss + label_smoothing / classes * elsewhere
     slope = torch.full_like(scores, -label_smoothing / classes)
-    slope.scatter_(1, labels[:, None], label_smoothing - 1, reduce="add")
-    grad = torch.ops.aten._log_softmax_backward_data(slope, scores, 1, scores.dtype)
-    return loss.item(), grad
+    slope.scatter_(1, labels.unsqueeze(1), label_smoothing - 1, reduce="add")
+    back = torch._log_softmax_backward_data  # pyright: ignore[reportPrivateImportUsage] - PyTorch's own
+    return loss.item(), back(slope, scores, 1, scores.dtype)

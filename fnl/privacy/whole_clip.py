@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import is_not
 from typing import Any
@@ -39,6 +38,7 @@ class WholeClipOptimizer(DPOptimizer):
         self._sums = torch.empty_like(flat.values)
         self._grads = torch.empty_like(flat.values)
         self._sum_parts, self._grad_parts = flat.parts(self._sums), flat.parts(self._grads)
+        self._sizes = [part.numel() for part in self._sum_parts]
         self._sum_rows = [part.view(1, 1, part.numel()) for part in self._sum_parts]
         self._taken: _Taken | None = None
         super().__init__(optimizer, **options)
@@ -86,33 +86,33 @@ class WholeClipOptimizer(DPOptimizer):
         factors = self.max_grad_norm / (taken.norms.whole + guard)
         if not self.automatic:
             factors = factors.clamp(max=1.0)
-        weights = factors.to(self._sums.dtype)[None, None]  # [1, 1, B]
+        weights = factors[None, None]  # [1, 1, B]
         targets = zip(self._params, taken.rows, self._sum_parts, self._sum_rows, strict=True)
         for parameter, rows, part, out in targets:
             p: Any = parameter
             _check_processed_flag(p.grad_sample)
             # a batch of one product, as Opacus' einsum does it: a plain one rounds otherwise
             if p.summed_grad is None:
-                torch.bmm(weights, rows[None].to(p.dtype), out=out)
+                torch.bmm(weights, rows, out=out)
                 p.summed_grad = part
             else:
-                out.add_(torch.bmm(weights, rows[None].to(p.dtype)))
+                _check_processed_flag(part)
+                out.add_(torch.bmm(weights, rows))
             _mark_as_processed(p.grad_sample)
 
     def add_noise(self) -> None:
         """Add Gaussian noise to the sums, from the generator as Opacus draws it."""
         std = self.noise_multiplier * self.max_grad_norm
+        _check_processed_flag(self._sum_parts)
         for parameter, part in zip(self._params, self._grad_parts, strict=True):
-            p: Any = parameter
-            _check_processed_flag(p.summed_grad)
             if std > 0:
                 part.normal_(0.0, std, generator=self.generator)
-            p.grad = part
-            _mark_as_processed(p.summed_grad)
+            parameter.grad = part
         if std > 0:
             self._grads.add_(self._sums)
         else:
             self._grads.copy_(self._sums)
+        _mark_as_processed(self._sum_parts)
 
     def scale_grad(self) -> None:
         """Divide by the expected batch, of every pass accumulated, as Opacus does."""
@@ -131,32 +131,25 @@ class WholeClipOptimizer(DPOptimizer):
 
     def _take(self) -> _Taken:
         """Return the norms of the gradients of each clip, taken when first asked for."""
-        given = [getattr(parameter, "grad_sample", None) for parameter in self._params]
+        given: list[Any] = [getattr(p, "grad_sample", None) for p in self._params]
         if self._taken is None or any(map(is_not, given, self._taken.given)):
             plain = all(isinstance(sample, Tensor) for sample in given)
-            rows = [_rows(sample) for sample in (given if plain else self.grad_samples)]
-            self._taken = _Taken(given, rows, _row_norms(rows))
+            samples = given if plain else self.grad_samples
+            rows = [self._rows(sample, n) for sample, n in zip(samples, self._sizes, strict=True)]
+            norms = [torch.linalg.vector_norm(one, dim=2) for one in rows]
+            self._taken = _Taken(given, rows, ClipNorms(torch.stack(norms, dim=2)[0]))
         return self._taken
+
+    def _rows(self, samples: Tensor, size: int) -> Tensor:
+        """Return [B, *shape] as [1, B, size] of the parameters' dtype, as Opacus casts them."""
+        rows = samples.reshape(1, len(samples), size)
+        return rows if rows.dtype == self._sums.dtype else rows.to(self._sums.dtype)
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """Norms, and of what: `grad_sample` as it was found, and as rows [B, n]."""
+    """Norms, and of what: `grad_sample` as it was found, and as rows [1, B, n]."""
 
     given: list[Any]
     rows: list[Tensor]
     norms: ClipNorms
-
-
-def sample_norms(samples: Sequence[Tensor]) -> ClipNorms:
-    """Return the norms of the gradients of each clip, [B, *p.shape] for each parameter p."""
-    return _row_norms([_rows(sample) for sample in samples])
-
-
-def _row_norms(rows: Sequence[Tensor]) -> ClipNorms:
-    return ClipNorms(torch.stack([torch.linalg.vector_norm(one, dim=1) for one in rows], dim=1))
-
-
-def _rows(samples: Tensor) -> Tensor:
-    """Return [B, *shape] as [B, size]; spelled out, because -1 is ambiguous for B = 0."""
-    return samples.reshape(len(samples), math.prod(samples.shape[1:]))

@@ -96,7 +96,7 @@ class SpikingLayer(nn.Module):
         rows = self._constant_rows(current)
         reuse = {"overwrite": True} if overwrite and kind.overwrites else {}
         spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=True, **reuse)
-        learns = any(self._parameters[name].requires_grad for name in self.row_names)
+        learns = any(getattr(self, name).requires_grad for name in self.row_names)
         kept = current if kind.keeps_current and learns else None
 
         def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
@@ -181,8 +181,10 @@ class SpikingLayer(nn.Module):
             if parameter is None or parameter.requires_grad or parameter.numel() > 1:
                 rows.append(self._row(name, current).contiguous())
             else:
-                kind = parameter.dtype, current.dtype, current.device
-                rows.append(_row_of(self.maps[name], parameter.item(), current.shape[2], *kind))
+                value, features = parameter.item(), current.shape[2]
+                like = current.dtype, current.device
+                row = _row_of(self.maps[name], value, parameter.dtype, features=features, like=like)
+                rows.append(row)
         return rows
 
     def _row(self, name: str, current: Tensor) -> Tensor:
@@ -204,12 +206,13 @@ class SpikingLayer(nn.Module):
 def _row_of(
     parameter_map: ParameterMap,
     parameter: float,
-    features: int,
     dtype: torch.dtype,
-    row_dtype: torch.dtype,
-    device: torch.device,
+    *,
+    features: int,
+    like: tuple[torch.dtype, torch.device],
 ) -> Tensor:
     """Return the value of a parameter of `dtype` as a row [F]; nobody may write to it."""
+    row_dtype, device = like
     value = parameter_map.value(torch.tensor(parameter, dtype=dtype))
     return value.to(device, row_dtype).repeat(features)
 
