@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from fnl.bench.memory import peak_tensor_bytes
 from fnl.bench.networks import LayerwiseNetwork, SteppedNetwork, our_network
 from fnl.privacy.clipping import METHODS
+from fnl.privacy.cross_entropy import cross_entropy
+from fnl.privacy.dp_sgd import TrainingPlan, build_optimizer
 from fnl.runtime.memory import keep_freed_memory
 
 CLIP_NORM = 1.0
@@ -92,9 +95,10 @@ def matrix_products(widths: tuple[int, ...], steps: int, batch: int) -> Callable
 
 def our_step(network: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], None]:
     """Return a function that does one DP-SGD step the way `fnl.privacy.dp_sgd.train` does."""
+    plan = TrainingPlan(1, 1.0, "sgd", LEARNING_RATE)
     training = METHODS["per-clip"](
         network,
-        torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=LEARNING_RATE),
+        build_optimizer(network, plan),
         CLIP_NORM,
         "flat",
         noise_multiplier=NOISE_MULTIPLIER,
@@ -103,7 +107,7 @@ def our_step(network: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], 
 
     def step() -> None:
         training.optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(training.module(clips), labels, reduction="sum").backward()
+        training.module.descend(clips, partial(cross_entropy, labels=labels))
         training.clip()
         training.optimizer.step()
 

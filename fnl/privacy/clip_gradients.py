@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -33,21 +34,31 @@ class ClipGradients(Protocol):
         ...
 
 
-def unbounded(norms: Tensor) -> Tensor:
-    """Return which clips have a gradient that no scaling bounds, bool [B]: infinite or nan.
+@dataclass(frozen=True)
+class ClipNorms:
+    """The L2 norms of the gradients of B clips.
 
-    Scaled by anything they stay so, and whoever chose the weights could tell from a sum that is
-    not finite that such a clip was in it. They have to contribute nothing.
-
-    Args:
-        norms: of the gradient of each clip and parameter, [B, P].
+    Attributes:
+        parts: of the gradient of each clip and parameter, [B, P].
     """
-    return ~whole_norms(norms).isfinite()  # as is that of anything infinite or nan
 
+    parts: Tensor
 
-def whole_norms(norms: Tensor) -> Tensor:
-    """Return the L2 norm of the whole gradient of each clip, [B], from those of its parts."""
-    return torch.linalg.vector_norm(norms, dim=1)
+    @cached_property
+    def whole(self) -> Tensor:
+        """Of the whole gradient of each clip, [B]."""
+        return torch.linalg.vector_norm(self.parts, dim=1)
+
+    def unbounded(self) -> Tensor | None:
+        """Return which clips have a gradient that no scaling bounds, bool [B]; None if none has.
+
+        Infinite or nan, they stay so scaled by anything, and whoever chose the weights could tell
+        from a sum that is not finite that such a clip was in it. They have to contribute nothing.
+        """
+        if math.isfinite(self.whole.sum().item()):  # nothing infinite has a finite sum
+            return None
+        gone = ~self.whole.isfinite()
+        return gone if bool(gone.any()) else None
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,8 @@ class ConvolutionGradients:
 
 def _product(left: Tensor, right: Tensor, factor: int) -> Tensor:
     """Return factor · left @ right of each clip: [B, M, K] and [B, K, N] -> [B, M, N]."""
+    if factor == 1:
+        return torch.bmm(left, right)
     return torch.baddbmm(left.new_empty(()), left, right, beta=0, alpha=factor)
 
 

@@ -16,20 +16,16 @@ follows a quantile (`adaptive_clipping`). Automatic clipping (Bu, Wang, Zha & Ka
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import is_not
 from typing import Any, Literal, Protocol
 
 import torch
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
-from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
-from fnl.privacy.clip_gradients import DenseGradients, unbounded, whole_norms
-from fnl.privacy.ghost import AUTOMATIC_STABILITY, NORM_GUARD, GhostClippingModule
+from fnl.privacy.clip_gradients import ClipNorms, DenseGradients
+from fnl.privacy.ghost import GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.privacy.whole_clip import WholeClipOptimizer
 
 Clipping = Literal["flat", "per-layer", "adaptive", "automatic"]
 """What is bounded: the whole gradient of a clip, or its part for each parameter; and by what."""
@@ -51,86 +47,13 @@ class ClippedTraining(Protocol):
         """Opacus' optimizer; to be stepped after `clip` or `skip`."""
         ...
 
-    def clip(self) -> Tensor:
-        """Prepare the step after a backward pass; return norms before clipping, [B, P]."""
+    def clip(self) -> ClipNorms:
+        """Prepare the step after a backward pass; return the norms before clipping."""
         ...
 
     def skip(self) -> None:
         """Prepare the step for an empty batch: noise alone."""
         ...
-
-
-class WholeClipOptimizer(DPOptimizer):
-    """Opacus' `DPOptimizer`, bounding the whole gradient of a clip by norms taken once.
-
-    Opacus takes the norms of the written-out gradients when it clips; whoever has looked at them
-    before has taken them, too. The sums are Opacus' to the last bit, by the same product.
-
-    Attributes:
-        automatic: whether every gradient is scaled, none left alone.
-    """
-
-    automatic = False
-    _taken: _Taken | None = None
-
-    def norms(self) -> Tensor:
-        """Return the norms of the gradients of each clip and parameter, [B, P]."""
-        return self._take().norms
-
-    def clip_and_accumulate(self) -> None:
-        """Sum the clipped gradients of the clips."""
-        taken, self._taken = self._take(), None
-        guard = AUTOMATIC_STABILITY if self.automatic else NORM_GUARD
-        factors = self.max_grad_norm / (whole_norms(taken.norms) + guard)
-        if not self.automatic:
-            factors = factors.clamp(max=1.0)
-        weights = factors[None, None]  # [1, 1, B]
-        for parameter, rows in zip(self.params, taken.rows, strict=True):
-            p: Any = parameter  # Opacus keeps its state in attributes of the parameters
-            _check_processed_flag(p.grad_sample)
-            # a batch of one product, as Opacus' einsum does it: a plain one rounds otherwise
-            total = torch.bmm(weights.to(p.dtype), rows[None].to(p.dtype)).view(p.shape)
-            p.summed_grad = total if p.summed_grad is None else p.summed_grad + total
-            _mark_as_processed(p.grad_sample)
-
-    def scale_grad(self) -> None:
-        """Divide by the expected batch, of every pass accumulated, as Opacus does."""
-        if self.loss_reduction == "mean" and self.expected_batch_size is not None:
-            divisor = self.expected_batch_size * self.accumulated_iterations
-            for parameter in self.params:
-                if parameter.grad is not None:
-                    parameter.grad.div_(divisor)
-
-    def _take(self) -> _Taken:
-        """Return the norms of the gradients of each clip, taken when first asked for."""
-        samples = self.grad_samples
-        if self._taken is None or any(map(is_not, samples, self._taken.samples)):
-            rows = [_rows(sample) for sample in samples]
-            self._taken = _Taken(samples, rows, _row_norms(rows))
-        return self._taken
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """Norms [B, P], and of what: gradients of each clip [B, *p.shape], the same as rows [B, n]."""
-
-    samples: list[Tensor]
-    rows: list[Tensor]
-    norms: Tensor
-
-
-def sample_norms(samples: Sequence[Tensor]) -> Tensor:
-    """Return the L2 norms, [B, P], of the gradients of each clip for P parameters."""
-    return _row_norms([_rows(sample) for sample in samples])
-
-
-def _row_norms(rows: Sequence[Tensor]) -> Tensor:
-    return torch.stack([torch.linalg.vector_norm(one, dim=1) for one in rows], dim=1)
-
-
-def _rows(samples: Tensor) -> Tensor:
-    """Return [B, *shape] as [B, size]; spelled out, because -1 is ambiguous for B = 0."""
-    return samples.reshape(len(samples), math.prod(samples.shape[1:]))
 
 
 class WrittenOut:
@@ -153,19 +76,21 @@ class WrittenOut:
             bounds = [clip_norm / layers**0.5] * layers
             self.optimizer = DPPerLayerOptimizer(optimizer, max_grad_norm=bounds, **options)
 
-    def clip(self) -> Tensor:
-        """Return the norms before clipping, [B, P]; the optimizer clips."""
+    def clip(self) -> ClipNorms:
+        """Return the norms before clipping; the optimizer clips."""
         if isinstance(self.optimizer, WholeClipOptimizer):
             norms = self.optimizer.norms()
         else:
-            samples = self.optimizer.grad_samples
-            for parameter, sample in zip(self.optimizer.params, samples, strict=True):
+            for parameter, sample in zip(
+                self.optimizer.params, self.optimizer.grad_samples, strict=True
+            ):
                 if parameter.ndim == 0:
                     # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
                     _set_samples(parameter, sample.reshape(-1, 1))
-            norms = sample_norms(samples)
-        gone = unbounded(norms)
-        if gone.any():
+            samples = self.optimizer.grad_samples
+            parts = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in samples]
+            norms = ClipNorms(torch.stack(parts, dim=1))
+        if (gone := norms.unbounded()) is not None:
             for parameter, sample in zip(
                 self.optimizer.params, self.optimizer.grad_samples, strict=True
             ):
@@ -199,8 +124,8 @@ class Ghost:
         )
         self._clipping: Clipping = clipping
 
-    def clip(self) -> Tensor:
-        """Write the clipped sums to the gradients; return the norms before, [B, P]."""
+    def clip(self) -> ClipNorms:
+        """Write the clipped sums to the gradients; return the norms before."""
         bound = self.optimizer.max_grad_norm
         return self.module.clip(
             self.optimizer.params,

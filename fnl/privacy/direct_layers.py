@@ -48,17 +48,27 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int, _inner: bool) -> tupl
     weight, bias = layer.weight, layer.bias
 
     def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
-        # [B, …, F] as [B, steps, F]; spelled out, because -1 is ambiguous for B = 0
-        steps = math.prod(signal.shape[1:-1])
-        rows = grad.reshape(len(grad), steps, grad.shape[-1])
+        rows = _with_one_axis_of_steps(grad)
         if weight.requires_grad:
-            signals = signal.reshape(len(signal), steps, signal.shape[-1])
-            deliver(weight, LinearGradients(rows, signals, factor))
+            deliver(weight, LinearGradients(rows, _with_one_axis_of_steps(signal), factor))
         if bias is not None and bias.requires_grad:
-            deliver(bias, DenseGradients(rows.sum(1).mul_(factor)))
+            deliver(bias, DenseGradients(_scaled(rows.sum(1), factor)))
         return grad @ weight if wanted else None
 
     return F.linear(signal, weight, bias), back
+
+
+def _with_one_axis_of_steps(values: Tensor) -> Tensor:
+    """Return [B, …, F] as [B, steps, F]."""
+    if values.ndim == 3:
+        return values
+    # the size is spelled out, because -1 is ambiguous for B = 0
+    return values.reshape(len(values), math.prod(values.shape[1:-1]), values.shape[-1])
+
+
+def _scaled(gradients: Tensor, factor: int) -> Tensor:
+    """Return factor · gradients, in their place."""
+    return gradients if factor == 1 else gradients.mul_(factor)
 
 
 def _layer_norm(
@@ -103,7 +113,7 @@ def _convolution(
         if weight.requires_grad:
             deliver(weight, ConvolutionGradients(layer, padding, grad, padded, factor))
         if bias is not None and bias.requires_grad:
-            deliver(bias, DenseGradients(grad.sum(tuple(range(2, grad.ndim))).mul_(factor)))
+            deliver(bias, DenseGradients(_scaled(grad.sum(tuple(range(2, grad.ndim))), factor)))
         if not wanted:
             return None
         grad_padded, _, _ = torch.ops.aten.convolution_backward(

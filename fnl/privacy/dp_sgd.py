@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.privacy.adaptive_clipping import AdaptiveBound, SplitNoise
+from fnl.privacy.clip_gradients import ClipNorms
 from fnl.privacy.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
+from fnl.privacy.cross_entropy import cross_entropy
 from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.privacy.sampling import poisson_samples
 
@@ -126,16 +129,16 @@ class GaussianMechanism:
             expected_batch=expected_batch,
         )
 
-    def clipped(self, norms: Tensor, clip_norm: float) -> Tensor | None:
-        """Return which of the gradients of norms [B, P] are above their bound.
+    def clipped(self, norms: ClipNorms, clip_norm: float) -> Tensor | None:
+        """Return which of the gradients of B clips are above their bound.
 
         Bool [B], with per-layer clipping [B, P]; None where every gradient is scaled.
         """
         if self.clipping == "automatic":
             return None
         if self.clipping == "per-layer":
-            return norms > clip_norm / norms.shape[1] ** 0.5
-        return norms.norm(2, dim=1) > clip_norm
+            return norms.parts > clip_norm / norms.parts.shape[1] ** 0.5
+        return norms.whole > clip_norm
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,11 @@ def train(
     clips = _Clips(features, labels, plan.label_smoothing, augment)
     network.train()
     if mechanism is None or noise is None:
-        optimizer = _optimizer(network, plan)
+        optimizer = build_optimizer(network, plan)
         return _train_plain(network, optimizer, clips, sampler, expected_batch)
     training = METHODS[mechanism.clipping_method](
         network,
-        _optimizer(network, plan),
+        build_optimizer(network, plan),
         mechanism.clip_norm,
         mechanism.clipping,
         noise_multiplier=mechanism.gradient_noise(expected_batch),
@@ -220,20 +223,17 @@ def train(
 
 @dataclass(frozen=True)
 class _Clips:
-    """A client's clips and the loss they are trained on."""
+    """A client's clips, and what is done to them before they are trained on."""
 
     features: Tensor
     labels: Tensor
     label_smoothing: float
     augment: Augment | None
 
-    def loss(self, module: nn.Module, rows: list[int]) -> Tensor:
-        """Return the cross-entropy summed over the clips `rows`."""
+    def drawn(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Return what the network is given of the clips `rows`, [B, T, F], and labels [B]."""
         inputs = self.features[rows]
-        logits = module(inputs if self.augment is None else self.augment(inputs))
-        return F.cross_entropy(
-            logits, self.labels[rows], reduction="sum", label_smoothing=self.label_smoothing
-        )
+        return inputs if self.augment is None else self.augment(inputs), self.labels[rows]
 
 
 def _train_plain(
@@ -247,7 +247,10 @@ def _train_plain(
     for rows in sampler:
         optimizer.zero_grad()
         if rows:
-            loss = clips.loss(network, rows)
+            inputs, labels = clips.drawn(rows)
+            loss = F.cross_entropy(
+                network(inputs), labels, reduction="sum", label_smoothing=clips.label_smoothing
+            )
             (loss / expected_batch).backward()
             total_loss += loss.item()
             drawn += len(rows)
@@ -274,20 +277,21 @@ def _train_private(
     clipped: list[Tensor] = []
     for rows in sampler:
         training.optimizer.zero_grad(set_to_none=True)
-        layer_norms = torch.zeros((0, 1))
+        drawn = torch.zeros(0)
         if rows:
-            loss = clips.loss(training.module, rows)
-            loss.backward()
-            total_loss += loss.item()
-            layer_norms = training.clip()  # [clips, P]
-            norms.append(layer_norms.norm(2, dim=1))
-            above = mechanism.clipped(layer_norms, clip_norm)
+            inputs, labels = clips.drawn(rows)
+            loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
+            total_loss += training.module.descend(inputs, loss)
+            clip_norms = training.clip()
+            drawn = clip_norms.whole
+            norms.append(drawn)
+            above = mechanism.clipped(clip_norms, clip_norm)
             clipped += [] if above is None else [above.reshape(-1)]
         else:  # an empty Poisson sample is a step of noise alone
             training.skip()
         training.optimizer.step()
         if bound is not None:
-            clip_norm = bound.update(layer_norms.norm(2, dim=1), noise)
+            clip_norm = bound.update(drawn, noise)
             training.optimizer.max_grad_norm = clip_norm
     if not norms:
         return TrainingSummary(None, clip_norm=clip_norm)
@@ -302,30 +306,36 @@ def _train_private(
     )
 
 
-def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+    """Return a client's optimizer, new in every round, with what is done beside its steps.
+
+    `foreach` is off, because it is slower on a CPU, and is slow to decide for itself.
+    """
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer: torch.optim.Optimizer
     if plan.optimizer == "sgd":
-        optimizer = torch.optim.SGD(trainable, lr=plan.learning_rate, momentum=plan.momentum)
+        optimizer = torch.optim.SGD(
+            trainable, lr=plan.learning_rate, momentum=plan.momentum, foreach=False
+        )
     else:
-        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate)
+        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate, foreach=False)
     if plan.weight_decay:
-        _decay_before_steps(optimizer, plan)
+        _decay_before_steps(optimizer, trainable, plan.learning_rate * plan.weight_decay)
     if plan.proximal_mu:
         _pull_to_start(optimizer, trainable, plan.proximal_mu)
     return optimizer
 
 
-def _decay_before_steps(optimizer: torch.optim.Optimizer, plan: TrainingPlan) -> None:
-    """Shrink matrices and kernels before each step, as AdamW does (arXiv 1711.05101)."""
-    shrink = 1 - plan.learning_rate * plan.weight_decay
+def _decay_before_steps(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], share: float
+) -> None:
+    """Shrink matrices and kernels by `share` before each step, as AdamW does (arXiv 1711.05101)."""
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
 
     def decay(*_: object) -> None:
         with torch.no_grad():
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter.ndim > 1:
-                        parameter.mul_(shrink)
+            for matrix in matrices:
+                matrix.mul_(1 - share)
 
     optimizer.register_step_pre_hook(decay)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnl.privacy.clip_gradients import ClipGradients, DenseGradients, unbounded
+from fnl.privacy.clip_gradients import ClipGradients, ClipNorms, DenseGradients
 from fnl.privacy.per_clip import PerClipGradientModule
 
 NORM_GUARD = 1e-6
@@ -50,7 +50,7 @@ class GhostClippingModule(PerClipGradientModule):
         *,
         per_layer: bool = False,
         automatic: bool = False,
-    ) -> Tensor:
+    ) -> ClipNorms:
         """Write to each `p.grad` the sum over clips of their clipped gradients.
 
         To be called once after every backward pass.
@@ -65,23 +65,24 @@ class GhostClippingModule(PerClipGradientModule):
         A clip whose gradient is infinite or nan contributes nothing: no scaling would bound it.
 
         Returns:
-            The L2 norm of the gradient of each clip and parameter before clipping, [B, P].
+            The norms of the gradients of each clip before clipping.
 
         Raises:
             ValueError: if a parameter had no part in a backward pass since the last call.
         """
         gradients = [self._take(parameter) for parameter in parameters]
-        norms = torch.stack([one.squared_norms() for one in gradients], dim=1).sqrt()
-        gone = unbounded(norms)
-        if gone.any():
+        squared = [one.squared_norms() for one in gradients]
+        norms = ClipNorms(torch.stack(squared, dim=1).sqrt())
+        finite = norms.parts
+        if (gone := norms.unbounded()) is not None:
             gradients = [DenseGradients(one.written_out()).without(gone) for one in gradients]
-        finite = norms.masked_fill(gone[:, None], 0.0)
+            finite = finite.masked_fill(gone[:, None], 0.0)
         bound = clip_norm / len(parameters) ** 0.5 if per_layer else clip_norm
         compared = finite if per_layer else finite.norm(2, dim=1, keepdim=True)
         if automatic:
-            scale = (bound / (compared + AUTOMATIC_STABILITY)).expand_as(norms)
+            scale = (bound / (compared + AUTOMATIC_STABILITY)).expand_as(finite)
         else:
-            scale = (bound / (compared + NORM_GUARD)).clamp(max=1.0).expand_as(norms)
+            scale = (bound / (compared + NORM_GUARD)).clamp(max=1.0).expand_as(finite)
         for index, (parameter, one) in enumerate(zip(parameters, gradients, strict=True)):
             parameter.grad = one.weighted_sum(scale[:, index])
         return norms

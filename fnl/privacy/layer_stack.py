@@ -36,8 +36,22 @@ def chained(module: nn.Module) -> Iterator[nn.Module]:
             yield part
         elif type(part) in CHAINS:
             yield from chained(part)
-        elif type(part) is not nn.Identity and not (isinstance(part, Dropout) and not part.drops()):
+        elif not is_idle(part):
             yield part
+
+
+def parts(chain: nn.Module) -> list[nn.Module]:
+    """Return all that a chain runs one after the other, chains in it taken apart."""
+    return [
+        part
+        for module in CHAINS[type(chain)](chain)
+        for part in (parts(module) if type(module) in CHAINS else [module])
+    ]
+
+
+def is_idle(module: nn.Module) -> bool:
+    """Return whether calling `module` does nothing."""
+    return type(module) is nn.Identity or (isinstance(module, Dropout) and not module.drops())
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -48,6 +62,35 @@ def has_hooks(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
     )
+
+
+def run_forward(
+    layers: Sequence[tuple[Runner, nn.Module]], signal: Tensor, factor: int
+) -> tuple[Tensor, list[Back]]:
+    """Run layers one after the other without autograd; return the last one's output, ways back."""
+    backs: list[Back] = []
+    last = len(layers) - 1
+    for index, (run, layer) in enumerate(layers):
+        signal, back = run(layer, signal, factor, 0 < index < last)
+        backs.append(back)
+    return signal, backs
+
+
+def run_backward(
+    backs: list[Back], grad: Tensor, deliver: Deliver, *, wanted: bool
+) -> Tensor | None:
+    """Go back through layers, once; return the gradient of the first one's input if `wanted`.
+
+    Raises:
+        RuntimeError: the second time.
+    """
+    if not backs:
+        raise RuntimeError("layers of a private network can be gone back through once")
+    back_grad: Tensor | None = grad
+    while backs and back_grad is not None:  # each way back keeps its layer's tensors until popped
+        back = backs.pop()
+        back_grad = back(back_grad, deliver, bool(backs) or wanted)
+    return back_grad
 
 
 class _StackFunction(torch.autograd.Function):
@@ -63,26 +106,18 @@ class _StackFunction(torch.autograd.Function):
         *trained: nn.Parameter,
     ) -> Tensor:
         ctx.save_for_backward(signal)  # autograd then refuses one that was changed since
-        ctx.backs, ctx.deliver, ctx.trained = [], deliver, len(trained)
-        for index, (run, layer) in enumerate(layers):
-            inner = 0 < index < len(layers) - 1
-            signal, back = run(layer, signal, factor, inner)
-            ctx.backs.append(back)
-        return signal
+        ctx.deliver, ctx.trained = deliver, len(trained)
+        output, ctx.backs = run_forward(layers, signal, factor)
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad: Tensor | None
+        ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises as said above
-        backs: list[Back] = ctx.backs
-        if not backs:
-            raise RuntimeError("layers of a private network can be gone back through once")
-        while backs and grad is not None:  # each way back keeps its layer's tensors until popped
-            back = backs.pop()
-            grad = back(grad, ctx.deliver, bool(backs) or ctx.needs_input_grad[0])
-        return grad, None, None, None, *(None,) * ctx.trained
+        grad_signal = run_backward(ctx.backs, grad, ctx.deliver, wanted=ctx.needs_input_grad[0])
+        return grad_signal, None, None, None, *(None,) * ctx.trained
 
 
 def run_stack(

@@ -10,7 +10,7 @@ Every other layer keeps Opacus' hooks, and everything after the backward pass is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,20 @@ from torch import Tensor, nn
 import fnl.privacy.grad_samplers  # noqa: F401 - registers what Opacus' hooks need of our layers
 from fnl.errors import ConfigError
 from fnl.privacy.clip_gradients import ClipGradients
-from fnl.privacy.direct_layers import direct_runner
-from fnl.privacy.layer_stack import CHAINS, chained, has_hooks, run_stack
+from fnl.privacy.direct_layers import Runner, direct_runner
+from fnl.privacy.layer_stack import (
+    CHAINS,
+    chained,
+    has_hooks,
+    is_idle,
+    parts,
+    run_backward,
+    run_forward,
+    run_stack,
+)
+
+Loss = Callable[[Tensor], tuple[float, Tensor]]
+"""Scores [B, C] -> the loss and its gradient [B, C]."""
 
 
 class PerClipGradientModule(GradSampleModule):
@@ -46,11 +58,53 @@ class PerClipGradientModule(GradSampleModule):
             raise ConfigError(f"loss_reduction must be mean or sum, got {loss_reduction!r}")
         super().__init__(m, loss_reduction=loss_reduction, strict=strict)
         self._parameters_of = {layer: list(layer.parameters()) for layer in self._module.modules()}
+        self._runners = {
+            layer: runner
+            for layer in self._module.modules()
+            if (runner := direct_runner(layer)) is not None
+        }
+        chains = [module for module in self._module.modules() if type(module) in CHAINS]
+        self._parts = parts(self._module) if self._module in chains else []
+        self._called = [self, *chains, *self._parts]
         for layer in self._module.modules():
             if type(layer) in CHAINS:
                 layer.forward = partial(self._run_chain, layer)
-            elif direct_runner(layer) is not None:
+            elif layer in self._runners:
                 layer.forward = partial(self._run, [layer])
+
+    def descend(self, signal: Tensor, loss: Loss) -> float:
+        """Do what `loss(self(signal)).backward()` does; return the loss.
+
+        A network that is one chain of direct layers goes back without autograd, whose own work
+        takes as long as a small layer's. No gradient of `signal` is computed.
+
+        Args:
+            signal: the network's input, clips first.
+            loss: of its output, joining the clips as `loss_reduction` says.
+        """
+        stack = self._whole_stack()
+        trained = self._trained(stack)
+        if not trained:
+            output = self(signal)
+            value, grad = loss(output.detach())
+            output.backward(grad)
+            return value
+        _count_uses(trained)
+        with torch.no_grad():
+            output, backs = run_forward(self._with_runners(stack), signal, self._factor(signal))
+            value, grad = loss(output)
+            run_backward(backs, grad, self._deliver, wanted=False)
+        return value
+
+    def _whole_stack(self) -> list[nn.Module]:
+        """Return the layers of a network that is a chain of direct ones alone, else none."""
+        if not self.hooks_enabled or any(map(has_hooks, self._called)):
+            return []
+        stack = [part for part in self._parts if not is_idle(part)]
+        return stack if all(part in self._runners and part.training for part in stack) else []
+
+    def _runs_in_stack(self, layer: nn.Module) -> bool:
+        return layer in self._runners and layer.training and not has_hooks(layer)
 
     def iterate_submodules(self, module: nn.Module) -> Any:
         """Yield the layers that Opacus' hooks are for."""
@@ -61,7 +115,7 @@ class PerClipGradientModule(GradSampleModule):
     def remove_hooks(self) -> None:
         """Give every layer back its own forward pass, and remove Opacus' hooks."""
         for layer in self._module.modules():
-            if type(layer) in CHAINS or direct_runner(layer) is not None:
+            if type(layer) in CHAINS or layer in self._runners:
                 vars(layer).pop("forward", None)
         super().remove_hooks()
 
@@ -69,7 +123,7 @@ class PerClipGradientModule(GradSampleModule):
         """Run a chain's forward pass, as many layers at once as go back by themselves."""
         stack: list[nn.Module] = []
         for module in chained(chain):
-            if direct_runner(module) is not None and module.training and not has_hooks(module):
+            if self._runs_in_stack(module):
                 stack.append(module)
             else:
                 signal = module(self._run(stack, signal))
@@ -78,17 +132,25 @@ class PerClipGradientModule(GradSampleModule):
 
     def _run(self, stack: Sequence[nn.Module], signal: Tensor) -> Tensor:
         """Run direct layers one after the other, delivering under Opacus' own conditions."""
-        trained = [p for layer in stack for p in self._parameters_of[layer] if p.requires_grad]
+        trained = self._trained(stack)
         wanted = trained and stack[0].training and torch.is_grad_enabled() and self.hooks_enabled
         if not wanted:
             for layer in stack:
                 signal = type(layer).forward(layer, signal)
             return signal
-        for parameter in trained:
-            parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
-        runners = [(run, layer) for layer in stack if (run := direct_runner(layer)) is not None]
-        factor = len(signal) if self.loss_reduction == "mean" else 1
-        return run_stack(runners, signal, factor, self._deliver, trained)
+        _count_uses(trained)
+        factor = self._factor(signal)
+        return run_stack(self._with_runners(stack), signal, factor, self._deliver, trained)
+
+    def _trained(self, stack: Sequence[nn.Module]) -> list[nn.Parameter]:
+        return [p for layer in stack for p in self._parameters_of[layer] if p.requires_grad]
+
+    def _with_runners(self, stack: Sequence[nn.Module]) -> list[tuple[Runner, nn.Module]]:
+        return [(self._runners[layer], layer) for layer in stack]
+
+    def _factor(self, signal: Tensor) -> int:
+        """Return what turns a clip's part of the loss's gradient into its own."""
+        return len(signal) if self.loss_reduction == "mean" else 1
 
     def _deliver(self, parameter: nn.Parameter, gradients: ClipGradients) -> None:
         """Add per-clip gradients to those of this backward pass, and hand them on at its end.
@@ -99,8 +161,11 @@ class PerClipGradientModule(GradSampleModule):
         per_clip = gradients.written_out()
         p: Any = parameter  # Opacus keeps its state in attributes of the parameters
         earlier = getattr(p, "_current_grad_sample", None)
-        p._current_grad_sample = per_clip if earlier is None else earlier + per_clip
         p._forward_counter -= 1
+        if earlier is None and p._forward_counter == 0 and p.grad_sample is None:
+            p.grad_sample = per_clip  # what the lines below come to where it is used once
+            return
+        p._current_grad_sample = per_clip if earlier is None else earlier + per_clip
         if p._forward_counter == 0:
             promote_current_grad_sample(p)
         if not self.grad_accumulation_allowed and isinstance(p.grad_sample, list):
@@ -108,3 +173,9 @@ class PerClipGradientModule(GradSampleModule):
                 "Poisson sampling is not compatible with gradient accumulation: "
                 "call optimizer.step() after every backward pass, or use BatchMemoryManager"
             )
+
+
+def _count_uses(parameters: Sequence[nn.Parameter]) -> None:
+    """Count the uses of parameters in a forward pass, as Opacus does."""
+    for parameter in parameters:
+        parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'

@@ -8,6 +8,7 @@ returns the spikes [B, T, F]. A kind of neuron is a subclass that names its para
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -77,7 +78,10 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
         """
-        return scan(self.scan, current, self._rows(current), self.dynamics)
+        if torch.is_grad_enabled():
+            return scan(self.scan, current, self._rows(current), self.dynamics)
+        rows = self._constant_rows(current)
+        return self.scan.forward(current.contiguous(), *rows, self.dynamics)[0]
 
     def forward_and_back(
         self, current: Tensor, *, overwrite: bool = False
@@ -92,7 +96,7 @@ class SpikingLayer(nn.Module):
             ValueError: as `forward`.
         """
         current, kind, dynamics = current.contiguous(), self.scan, self.dynamics
-        rows = [row.contiguous() for row in self._rows(current)]
+        rows = self._constant_rows(current)
         reuse = {"overwrite": True} if overwrite and kind.overwrites else {}
         spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=True, **reuse)
         learns = any(getattr(self, name).requires_grad for name in self.row_names)
@@ -142,7 +146,7 @@ class SpikingLayer(nn.Module):
 
     def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
         """Return spikes [B, T, F] and what the kernel recorded."""
-        rows = (row.contiguous() for row in self._rows(current))
+        rows = self._constant_rows(current)
         spikes, _, recorded = self.scan.forward(
             current.contiguous(), *rows, self.dynamics, record=True
         )
@@ -164,18 +168,58 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: if the current has another shape than this layer takes.
         """
-        kind, features = type(self).__name__, current.shape[-1]
-        if current.ndim != 3 or current.shape[1] < 1:
-            raise ValueError(f"{kind} takes [B, T, F] with T >= 1, got {list(current.shape)}")
+        self._check(current)
+        return tuple(self._row(name, current) for name in self.row_names)
+
+    def _constant_rows(self, current: Tensor) -> list[Tensor]:
+        """Return what `_rows` does, contiguous and without autograd.
+
+        A number that is not trained is looked at, and its row taken from those made before.
+
+        Raises:
+            ValueError: as `_rows`.
+        """
+        self._check(current)
         rows: list[Tensor] = []
         for name in self.row_names:
-            value = self.row_value(name)
-            if value.numel() not in (1, features):
-                raise ValueError(
-                    f"{kind} has {value.numel()} values of {name}, got {features} neurons"
-                )
-            rows.append(value.to(current.dtype).expand(features))
-        return tuple(rows)
+            parameter = self._parameters[name]
+            if parameter is None or parameter.requires_grad or parameter.numel() > 1:
+                rows.append(self._row(name, current).contiguous())
+            else:
+                value, features = parameter.item(), current.shape[2]
+                like = current.dtype, current.device
+                row = _row_of(self.maps[name], value, parameter.dtype, features=features, like=like)
+                rows.append(row)
+        return rows
+
+    def _row(self, name: str, current: Tensor) -> Tensor:
+        value, features = self.row_value(name), current.shape[2]
+        if value.numel() not in (1, features):
+            raise ValueError(
+                f"{type(self).__name__} has {value.numel()} values of {name}, "
+                f"got {features} neurons"
+            )
+        return value.to(current.dtype).expand(features)
+
+    def _check(self, current: Tensor) -> None:
+        if current.ndim != 3 or current.shape[1] < 1:
+            kind, shape = type(self).__name__, list(current.shape)
+            raise ValueError(f"{kind} takes [B, T, F] with T >= 1, got {shape}")
+
+
+@lru_cache(maxsize=64)
+def _row_of(
+    parameter_map: ParameterMap,
+    parameter: float,
+    dtype: torch.dtype,
+    *,
+    features: int,
+    like: tuple[torch.dtype, torch.device],
+) -> Tensor:
+    """Return the value of a parameter of `dtype` as a row [F]; nobody may write to it."""
+    row_dtype, device = like
+    value = parameter_map.value(torch.tensor(parameter, dtype=dtype))
+    return value.to(device, row_dtype).repeat(features)
 
 
 def _per_clip_shape(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def adaptive_backward(
         grad_spikes.contiguous().numpy(),
         membrane.numpy(),
         current.numpy(),
-        derivatives.numpy(),
+        derivatives,
         *(row.numpy() for row in rows),
         int(dynamics.reset),
         kind,

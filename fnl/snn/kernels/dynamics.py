@@ -70,7 +70,7 @@ def uses_numba(backend: Backend, tensor: Tensor) -> bool:
         raise ConfigError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}")
     if backend == "triton":
         raise ConfigError("backend 'triton' has no kernel for these neurons: choose auto or torch")
-    suitable = tensor.device.type == "cpu" and tensor.dtype in COMPILED_DTYPES
+    suitable = tensor.is_cpu and tensor.dtype in COMPILED_DTYPES
     if backend == "numba" and not suitable:
         raise ConfigError(
             "backend 'numba' takes CPU tensors of float32 or float64, "
@@ -90,7 +90,7 @@ def uses_triton(backend: Backend, tensor: Tensor) -> bool:
     """
     if backend not in ("auto", "triton"):
         return False
-    suitable = tensor.device.type == "cuda" and tensor.dtype in COMPILED_DTYPES
+    suitable = tensor.is_cuda and tensor.dtype in COMPILED_DTYPES
     if backend == "auto":
         return suitable and _has_triton()
     if not _has_triton():
@@ -98,7 +98,7 @@ def uses_triton(backend: Backend, tensor: Tensor) -> bool:
             "backend 'triton' needs the package triton, which is not installed: "
             "choose auto or torch, or install triton"
         )
-    if os.environ.get("TRITON_INTERPRET") == "1" and tensor.device.type == "cpu":
+    if os.environ.get("TRITON_INTERPRET") == "1" and tensor.is_cpu:
         suitable = tensor.dtype in COMPILED_DTYPES
     if not suitable:
         raise ConfigError(

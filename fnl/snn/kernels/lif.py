@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fnl.snn.kernels import lif_numba, lif_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
+from fnl.snn.kernels.dynamics import COMPILED_DTYPES, Dynamics, uses_numba, uses_triton
 from fnl.snn.kernels.scan import Recorded, Scan
 from fnl.snn.surrogates import SurrogateKind
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+_NO_DERIVATIVES = {dtype: np.empty((0, 0, 0), _NUMPY[dtype]) for dtype in COMPILED_DTYPES}
+_NO_ROWS = {dtype: torch.empty(0, 0, dtype=dtype) for dtype in COMPILED_DTYPES}
+_NOTHING_RECORDED = torch.empty(0, 0, dtype=torch.int32), torch.empty(0, 0, dtype=torch.float64)
 
 
 def lif_forward(
@@ -52,8 +58,10 @@ def lif_forward(
     spikes = torch.empty_like(current)
     room = current if overwrite else torch.empty_like(current)
     membrane = room if save else current.new_empty(0, 0, 0)
-    counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
-    moments = torch.zeros(6, features, dtype=torch.float64)
+    counts, moments = _NOTHING_RECORDED
+    if record:
+        counts = torch.zeros(clips, features, dtype=torch.int32)
+        moments = torch.zeros(6, features, dtype=torch.float64)
     lif_numba.lif_forward(
         current.numpy(),
         beta.numpy(),
@@ -86,7 +94,8 @@ def lif_backward(
         beta: as in the forward pass.
         threshold: as in the forward pass.
         dynamics: as in the forward pass.
-        learns: whether the gradients of β and θ are wanted; they are zero if not.
+        learns: whether the gradients of β and θ are wanted; what is returned for them says nothing
+            if not.
         overwrite: whether dL/dI may take the place of `grad_spikes`.
     """
     if uses_triton(dynamics.backend, membrane):
@@ -101,12 +110,14 @@ def lif_backward(
     derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
     grad_spikes = grad_spikes.contiguous()
     grad_current = grad_spikes if overwrite else torch.empty_like(membrane)
-    grad_beta = membrane.new_zeros(clips, features)
-    grad_threshold = membrane.new_zeros(clips, features)
+    # a reset in the spike's own step has the kernel write to θ's in any case
+    grad_beta = grad_threshold = _NO_ROWS[membrane.dtype]
+    if learns or not dynamics.reset_delay:
+        grad_beta, grad_threshold = membrane.new_zeros(2, clips, features)
     lif_numba.lif_backward(
         grad_spikes.numpy(),
         membrane.numpy(),
-        derivatives.numpy(),
+        derivatives,
         beta.numpy(),
         threshold.numpy(),
         int(dynamics.reset),
@@ -124,19 +135,19 @@ def lif_backward(
 
 def surrogate_arguments(
     dynamics: Dynamics, membrane: Tensor, threshold: Tensor
-) -> tuple[Tensor, int, np.floating[Any], np.floating[Any]]:
+) -> tuple[NDArray[np.floating[Any]], int, np.floating[Any], np.floating[Any]]:
     """Return what a compiled backward kernel takes of the surrogate.
 
     Returns:
-        dS/dU [B, T, F] or an empty tensor, the formula's number, its parameters in the dtype of
+        dS/dU [B, T, F] or an empty array, the formula's number, its parameters in the dtype of
         `membrane`. PyTorch's exponential is vectorised and Numba's is not, so formulas with one
         are evaluated here.
     """
     surrogate = dynamics.surrogate
-    derivatives = membrane.new_empty(0, 0, 0)
+    derivatives = _NO_DERIVATIVES[membrane.dtype]
     if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
-        derivatives = surrogate.derivative(membrane - threshold)
-    scalar = np.float32 if membrane.dtype == torch.float32 else np.float64
+        derivatives = surrogate.derivative(membrane - threshold).numpy()
+    scalar = _NUMPY[membrane.dtype]
     return derivatives, int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)
 
 

@@ -99,7 +99,7 @@ def recurrent_backward(
     recurrent_numba.recurrent_backward(
         grad_spikes.contiguous().numpy(),
         membrane.numpy(),
-        derivatives.numpy(),
+        derivatives,
         beta.numpy(),
         threshold.numpy(),
         weight.numpy(),

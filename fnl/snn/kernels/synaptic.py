@@ -112,7 +112,7 @@ def synaptic_backward(
         grad_spikes.contiguous().numpy(),
         membrane.numpy(),
         current.numpy(),
-        derivatives.numpy(),
+        derivatives,
         alpha.numpy(),
         beta.numpy(),
         threshold.numpy(),
