@@ -31,11 +31,12 @@ class Evaluation:
         firing: spike sums per layer, class and neuron.
         activity: mean number of non-zero values that a clip sends into each linear map and into
             the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
-            operations count. The first is of the encoded input, the others are of spikes.
+            operations count. The first is of the encoded input, the others are of spikes. Empty
+            where rates alone were asked for.
         clip_rates: firing rate of each spiking layer on each clip, float64 [n, L].
-        membranes: statistics of the membranes of each spiking layer; None where they were not
-            taken, and for a neuron of one's own that has no `observe`. Their spike counts are left
-            out: `firing` has them.
+        membranes: statistics of the membranes of each spiking layer; None where rates alone were
+            asked for, and for a neuron of one's own that has no `observe`. Their spike counts are
+            left out: `firing` has them.
     """
 
     loss: float
@@ -57,7 +58,7 @@ def evaluate(
     labels: Tensor,
     classes: int,
     *,
-    membranes: bool = True,
+    rates_alone: bool = False,
 ) -> Evaluation:
     """Return loss, accuracy and firing statistics of `network` on all clips given.
 
@@ -69,7 +70,7 @@ def evaluate(
         features: [n, T, F], n at least 1; any float type, computed in float32.
         labels: int64 [n].
         classes: C.
-        membranes: whether to take the statistics of membranes, which rates do not need.
+        rates_alone: whether to leave out `activity` and `membranes`, which takes a fifth less time.
 
     Raises:
         ValueError: if there are no clips.
@@ -86,13 +87,14 @@ def evaluate(
         for start in range(0, len(labels), EVALUATION_BATCH):
             inputs = features[start : start + EVALUATION_BATCH].float()
             target = labels[start : start + EVALUATION_BATCH]
-            trace = network.trace(inputs, membranes=membranes)
+            trace = network.trace(inputs, membranes=not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == target).sum())
-            active = active or [_no_activity(signal) for signal in trace.signals]
-            for signal, times in zip(trace.signals, active, strict=True):
-                add_activity(signal, times)
+            if not rates_alone:
+                active = active or [_no_activity(signal) for signal in trace.signals]
+                for signal, times in zip(trace.signals, active, strict=True):
+                    add_activity(signal, times)
             observed = [_without_counts(layer) for layer in trace.statistics]
             recorded = (
                 [_merged(a, b) for a, b in zip(recorded, observed, strict=True)]
