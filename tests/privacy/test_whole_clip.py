@@ -5,6 +5,7 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from fnl.errors import ConfigError
 from fnl.privacy.clipping import METHODS
 from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.privacy.whole_clip import WholeClipOptimizer
@@ -124,3 +125,11 @@ def test_noise_of_the_operating_system_is_added_to_the_sums():
     for parameter, total in zip(made, sums, strict=True):
         noise = (parameter.detach() + total).abs().max()
         assert 0 < noise < 6 * 5e-4
+
+
+def test_secure_mode_of_opacus_is_refused_and_not_ignored():
+    with pytest.raises(ConfigError, match="call use_secure_noise instead"):
+        WholeClipOptimizer(
+            torch.optim.SGD(parameters(0, 4), lr=1.0), noise_multiplier=1.0, max_grad_norm=1.0,
+            expected_batch_size=4, secure_mode=True,
+        )  # fmt: skip
