@@ -56,7 +56,7 @@ def normal_tensor(
     """Return independent normal numbers of mean 0, float64 of shape `size`."""
     if isinstance(source, torch.Generator):
         return torch.randn(size, generator=source, dtype=torch.float64) * std
-    return torch.from_numpy(source.normal(0.0, std, size))
+    return torch.from_numpy(np.asarray(source.normal(0.0, std, size)))  # a number for no axes
 
 
 def use_secure_noise(optimizer: DPOptimizer, source: SecureNoise) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -75,14 +76,15 @@ class PerClipGradientModule(GradSampleModule):
     def descend(self, signal: Tensor, loss: Loss) -> float:
         """Do what `loss(self(signal)).backward()` does; return the loss.
 
-        A network that is one chain of direct layers goes back without autograd, whose own work
-        takes as long as a small layer's. No gradient of `signal` is computed.
+        A chain of direct layers goes back without autograd, whose own work takes as long as a
+        small layer's; ahead of them may be what is not trained. No gradient of `signal` is
+        computed.
 
         Args:
             signal: the network's input, clips first.
             loss: of its output, joining the clips as `loss_reduction` says.
         """
-        stack = self._whole_stack()
+        ahead, stack = self._whole_stack()
         trained = self._trained(stack)
         if not trained:
             output = self(signal)
@@ -91,17 +93,25 @@ class PerClipGradientModule(GradSampleModule):
             return value
         _count_uses(trained)
         with torch.no_grad():
+            for part in ahead:
+                signal = part(signal)
             output, backs = run_forward(self._with_runners(stack), signal, self._factor(signal))
             value, grad = loss(output)
             run_backward(backs, grad, self._deliver, wanted=False)
         return value
 
-    def _whole_stack(self) -> list[nn.Module]:
-        """Return the layers of a network that is a chain of direct ones alone, else none."""
+    def _whole_stack(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Return the layers of a chain of direct ones, and what comes ahead of them; else none."""
         if not self.hooks_enabled or any(map(has_hooks, self._called)):
-            return []
-        stack = [part for part in self._parts if not is_idle(part)]
-        return stack if all(part in self._runners and part.training for part in stack) else []
+            return [], []
+        working = [part for part in self._parts if not is_idle(part)]
+        ahead = list(takewhile(self._is_ahead, working))
+        stack = working[len(ahead) :]
+        straight = all(part in self._runners and part.training for part in stack)
+        return (ahead, stack) if straight else ([], [])
+
+    def _is_ahead(self, part: nn.Module) -> bool:
+        return part not in self._runners and not self._trained([part])
 
     def _runs_in_stack(self, layer: nn.Module) -> bool:
         return layer in self._runners and layer.training and not has_hooks(layer)

@@ -12,6 +12,7 @@ from opacus.optimizers import DPOptimizer
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
+from fnl.errors import ConfigError
 from fnl.privacy.clip_gradients import ClipNorms
 from fnl.privacy.flat_parameters import step_as_one
 from fnl.privacy.ghost import AUTOMATIC_STABILITY, NORM_GUARD
@@ -24,15 +25,21 @@ class WholeClipOptimizer(DPOptimizer):
     before has taken them, too. Sums, noise and gradients of all parameters are one vector each,
     and so are the numbers that `optimizer` steps (`flat_parameters`). All of it has Opacus' bits:
     the products are the same, and noise is drawn parameter by parameter. `zero_grad` sets
-    gradients to None in any case.
+    gradients to None in any case, and their memory is used again in the next step.
 
     Attributes:
         automatic: whether every gradient is scaled, none left alone.
+
+    Raises:
+        ConfigError: for parameters of several dtypes or devices, and for Opacus' `secure_mode`:
+            `fnl.privacy.noise.use_secure_noise` is ours.
     """
 
     automatic = False
 
     def __init__(self, optimizer: torch.optim.Optimizer, **options: Any) -> None:
+        if options.get("secure_mode"):
+            raise ConfigError("secure_mode is not Opacus' here: call use_secure_noise instead")
         flat = step_as_one(optimizer)
         self._params = flat.parameters
         self._sums = torch.empty_like(flat.values)

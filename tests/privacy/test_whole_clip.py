@@ -5,7 +5,9 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from fnl.errors import ConfigError
 from fnl.privacy.clipping import METHODS
+from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.privacy.whole_clip import WholeClipOptimizer
 
 
@@ -90,3 +92,44 @@ def test_a_clip_that_cannot_be_bounded_leaves_the_norms_of_the_others():
     assert not norms.parts[1].isfinite().all()
     moved = (network.weight.detach() - before).norm()
     assert 0 < moved <= 2 * 0.5 * (1 + 1e-5)
+
+
+def test_a_gradient_that_a_hook_replaces_is_the_one_stepped():
+    made = parameters(0, 4)
+    optimizer = WholeClipOptimizer(
+        torch.optim.SGD(made, lr=1.0), noise_multiplier=0.3, max_grad_norm=0.5,
+        expected_batch_size=4,
+    )  # fmt: skip
+
+    def replace(stepped: DPOptimizer) -> None:
+        stepped.params[1].grad = torch.full((33,), 2.0)
+
+    optimizer.attach_step_hook(replace)
+    optimizer.step()
+    assert torch.equal(made[1].detach(), torch.full((33,), -2.0))
+    assert bool((made[0] != 0).all())
+
+
+def test_noise_of_the_operating_system_is_added_to_the_sums():
+    made = parameters(0, 4)
+    optimizer = WholeClipOptimizer(
+        torch.optim.SGD(made, lr=1.0), noise_multiplier=1e-4, max_grad_norm=5.0,
+        expected_batch_size=1,
+    )  # fmt: skip
+    use_secure_noise(optimizer, SecureNoise())
+    optimizer.clip_and_accumulate()
+    sums = [parameter.summed_grad.clone() for parameter in made]
+    optimizer.add_noise()
+    optimizer.scale_grad()
+    optimizer.original_optimizer.step()
+    for parameter, total in zip(made, sums, strict=True):
+        noise = (parameter.detach() + total).abs().max()
+        assert 0 < noise < 6 * 5e-4
+
+
+def test_secure_mode_of_opacus_is_refused_and_not_ignored():
+    with pytest.raises(ConfigError, match="call use_secure_noise instead"):
+        WholeClipOptimizer(
+            torch.optim.SGD(parameters(0, 4), lr=1.0), noise_multiplier=1.0, max_grad_norm=1.0,
+            expected_batch_size=4, secure_mode=True,
+        )  # fmt: skip
