@@ -88,7 +88,7 @@ def measured(
         generator = None if noise is None else torch.Generator().manual_seed(100 + noise)
         train(trained, *clips, plan, batches=batches, mechanism=private, noise=generator)
         labels = int(clips[1].max()) + 1
-        return evaluate(trained, *clips, labels, membranes=False).firing.rate()
+        return evaluate(trained, *clips, labels, rates_alone=True).firing.rate()
 
     shadow = rate(None)
     return np.array([rate(draw) - shadow for draw in range(draws)])

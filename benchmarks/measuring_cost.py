@@ -21,7 +21,7 @@ from unittest.mock import patch
 import torch
 
 import clients.training
-import server.app
+import server.recorder
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
@@ -90,7 +90,7 @@ def main() -> None:
 def run(config: Config) -> Clock:
     """Run `config` in this process and return its clock."""
     clock = Clock()
-    record, train = server.app._Recorder.__call__, clients.training.train
+    record, train = server.recorder.Recorder.__call__, clients.training.train
 
     def recorded(*arguments: object) -> object:
         result = record(*arguments)  # type: ignore[arg-type]  # handed through as they came
@@ -107,7 +107,7 @@ def run(config: Config) -> Clock:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with (
         tempfile.TemporaryDirectory() as results,
-        patch.object(server.app._Recorder, "__call__", recorded),
+        patch.object(server.recorder.Recorder, "__call__", recorded),
         patch.object(clients.training, "train", trained),
     ):
         flat = config.flat() | {"run.results-dir": results}
@@ -122,7 +122,7 @@ def run(config: Config) -> Clock:
 
 
 def inference(config: Config) -> tuple[float, float, float]:
-    """Return processor seconds of `evaluate`, of it without membranes, and of the logits alone."""
+    """Return processor seconds of `evaluate`, of rates alone, and of the logits alone."""
     federation = open_federation(config)
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, 0)
@@ -138,7 +138,7 @@ def inference(config: Config) -> tuple[float, float, float]:
         evaluate(network, *clips)
 
     def rates() -> None:
-        evaluate(network, *clips, membranes=False)
+        evaluate(network, *clips, rates_alone=True)
 
     with one_thread():
         everything()

@@ -214,7 +214,7 @@ class _Client:
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
         network = self.network(weights)
-        return evaluate(network, self.features, self.labels, self.classes, membranes=False)
+        return evaluate(network, self.features, self.labels, self.classes, rates_alone=True)
 
     def predict_shift(self, weights: Weights, noise: Noise) -> RateShift:
         """Return the rate shift that first order expects of this round."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import get_type_hints
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, MessageType, MetricRecord
@@ -135,9 +134,9 @@ class ClientReport:
         if len(values) < len(record):
             twice = next(key for key in record if "_" in key)
             raise RunError(f"a client's report has {twice!r} in two spellings")
-        hints = get_type_hints(cls)
+        known = {field.name for field in fields(cls)}
         withheld = _all_nan(values.get("seconds"))  # a clock never says so
-        for name in values.keys() - hints.keys():
+        for name in values.keys() - known:
             raise RunError(f"a client's report has the unknown field {name!r}")
         for field in fields(cls):
             if field.name not in values:

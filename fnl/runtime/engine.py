@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-ENGINES = {"InMemoryGrid": "flower-simulation", "InProcessGrid": "in-process"}
+FLOWER_SIMULATION = "flower-simulation"
+ENGINES = {"InMemoryGrid": FLOWER_SIMULATION, "InProcessGrid": "in-process"}
 SIMULATIONS = frozenset(ENGINES.values())
 """Engines whose clients are no real devices: what they keep is lost with the process."""
 
@@ -19,6 +20,13 @@ class Notifying(Protocol):
     """A grid whose engine shows the user messages itself."""
 
     notify: Callable[[str], None]
+
+
+@runtime_checkable
+class Hosting(Protocol):
+    """A grid that computes clients itself, and whether it does so in other processes."""
+
+    clients_apart: bool
 
 
 def engine_name(grid: Grid) -> str:
@@ -33,3 +41,14 @@ def notify(grid: Grid, message: str) -> None:
         grid.notify(message)
     else:
         log(INFO, "fnl: %s", message)
+
+
+def clients_apart(grid: Grid) -> bool:
+    """Return whether clients are simulated in other processes than the server's.
+
+    The server may then compute while they do. Real devices do not count: what a server has written
+    down must not fall behind what they have spent.
+    """
+    if isinstance(grid, Hosting):
+        return grid.clients_apart
+    return engine_name(grid) == FLOWER_SIMULATION

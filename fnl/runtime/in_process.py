@@ -38,6 +38,9 @@ class InProcessGrid(Grid):
             hangs cannot be stopped.
         on_reply: called after every reply, for progress.
         notify: shows a message to the user.
+
+    Attributes:
+        clients_apart: whether clients compute in other processes.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class InProcessGrid(Grid):
         self._sent = 0
         self._run = Run.create_empty(run_id=RUN_ID)
         self._pool = WorkerPool(workers, client_app) if workers > 1 or interruptible else None
+        self.clients_apart = self._pool is not None
         start_process()
 
     def close(self) -> None:

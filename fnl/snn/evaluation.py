@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fnl.snn.kernels.activity import add_activity
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.network import SpikingNetwork, set_streams
 from fnl.snn.statistics import FiringStatistics
@@ -30,11 +31,12 @@ class Evaluation:
         firing: spike sums per layer, class and neuron.
         activity: mean number of non-zero values that a clip sends into each linear map and into
             the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
-            operations count. The first is of the encoded input, the others are of spikes.
+            operations count. The first is of the encoded input, the others are of spikes. Empty
+            where rates alone were asked for.
         clip_rates: firing rate of each spiking layer on each clip, float64 [n, L].
-        membranes: statistics of the membranes of each spiking layer; None where they were not
-            taken, and for a neuron of one's own that has no `observe`. Their spike counts are left
-            out: `firing` has them.
+        membranes: statistics of the membranes of each spiking layer; None where rates alone were
+            asked for, and for a neuron of one's own that has no `observe`. Their spike counts are
+            left out: `firing` has them.
     """
 
     loss: float
@@ -56,7 +58,7 @@ def evaluate(
     labels: Tensor,
     classes: int,
     *,
-    membranes: bool = True,
+    rates_alone: bool = False,
 ) -> Evaluation:
     """Return loss, accuracy and firing statistics of `network` on all clips given.
 
@@ -68,7 +70,7 @@ def evaluate(
         features: [n, T, F], n at least 1; any float type, computed in float32.
         labels: int64 [n].
         classes: C.
-        membranes: whether to take the statistics of membranes, which rates do not need.
+        rates_alone: whether to leave out `activity` and `membranes`, which takes a fifth less time.
 
     Raises:
         ValueError: if there are no clips.
@@ -80,35 +82,37 @@ def evaluate(
     loss, correct = 0.0, 0
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
-    clip_rates: list[Tensor] = []
-    firing: FiringStatistics | None = None
+    counts: list[list[Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
             inputs = features[start : start + EVALUATION_BATCH].float()
             target = labels[start : start + EVALUATION_BATCH]
-            trace = network.trace(inputs, membranes=membranes)
+            trace = network.trace(inputs, membranes=not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == target).sum())
-            # count_nonzero over one axis takes seven times as long
-            sums = [signal.sign().abs_().sum(0).double() for signal in trace.signals]
-            active = [a + b for a, b in zip(active, sums, strict=True)] if active else sums
+            if not rates_alone:
+                active = active or [_no_activity(signal) for signal in trace.signals]
+                for signal, times in zip(trace.signals, active, strict=True):
+                    add_activity(signal, times)
             observed = [_without_counts(layer) for layer in trace.statistics]
             recorded = (
                 [_merged(a, b) for a, b in zip(recorded, observed, strict=True)]
                 if recorded
                 else observed
             )
-            rates = [layer.double().mean(dim=1) / inputs.shape[1] for layer in trace.counts]
-            clip_rates.append(torch.stack(rates, dim=1))
-            batch = _per_class(trace.counts, target, classes, steps=inputs.shape[1])
-            firing = batch if firing is None else firing + batch
-    if firing is None:  # unreachable: there is at least one batch
-        raise ValueError("there are no clips to evaluate on")
-    n = len(labels)
-    activity = tuple((layer / n).numpy() for layer in active)
-    rates = torch.cat(clip_rates).numpy()
-    return Evaluation(loss / n, correct / n, firing, activity, rates, tuple(recorded))
+            counts.append(trace.counts)
+    n, steps = len(labels), features.shape[1]
+    spikes = [torch.cat(layer).double() for layer in zip(*counts, strict=True)]
+    rates = torch.stack([layer.mean(dim=1) / steps for layer in spikes], dim=1).numpy()
+    firing = _per_class(spikes, labels, classes, steps)
+    means = tuple((layer.double() / n).numpy() for layer in active)
+    return Evaluation(loss / n, correct / n, firing, means, rates, tuple(recorded))
+
+
+def _no_activity(signal: Tensor) -> Tensor:
+    """Return zeros for the sums over clips of `signal` [B, T, F], int32 [T, F]."""
+    return torch.zeros(signal.shape[1:], dtype=torch.int32)
 
 
 def _without_counts(layer: SpikeStatistics | None) -> SpikeStatistics | None:
@@ -121,9 +125,10 @@ def _merged(a: SpikeStatistics | None, b: SpikeStatistics | None) -> SpikeStatis
 
 
 def _per_class(counts: list[Tensor], labels: Tensor, classes: int, steps: int) -> FiringStatistics:
+    """Return the sums by class of spikes per clip and neuron, float64 [n, F_l]."""
     spikes = tuple(
         torch.zeros(classes, layer.shape[1], dtype=torch.float64)
-        .index_add_(0, labels, layer.double())
+        .index_add_(0, labels, layer)
         .numpy()
         for layer in counts
     )

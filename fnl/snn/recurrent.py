@@ -89,10 +89,13 @@ class RecurrentLIF(LIF):
 
         return spikes, back
 
-    def _record(self, current: Tensor) -> tuple[Tensor, Tensor | None, Recorded | None]:
-        """Return spikes and membrane, [B, T, F], and what the kernel recorded."""
+    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
+        """Return spikes [B, T, F] and what the kernel recorded."""
         rows = self._contiguous_rows(current)
-        return recurrent_forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
+        spikes, _, recorded = recurrent_forward(
+            current.contiguous(), *rows, self.dynamics, record=True
+        )
+        return spikes, recorded
 
     def _contiguous_rows(self, current: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return β, θ, W and c as the kernel takes them."""

@@ -78,7 +78,10 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
         """
-        return scan(self.scan, current, self._rows(current), self.dynamics)
+        if torch.is_grad_enabled():
+            return scan(self.scan, current, self._rows(current), self.dynamics)
+        rows = self._constant_rows(current)
+        return self.scan.forward(current.contiguous(), *rows, self.dynamics)[0]
 
     def forward_and_back(
         self, current: Tensor, *, overwrite: bool = False
@@ -114,14 +117,13 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
-        spikes, membrane, recorded = self._record(current)
-        if recorded is None or membrane is None:
+        spikes, recorded = self._record(current)
+        if recorded is None:
             raise RuntimeError("the kernel recorded nothing")
-        updates = None
-        if self.dynamics.reset_delay:  # the membrane of the comparison is the one a step leaves
-            changed = torch.count_nonzero(membrane[:, 1:] != membrane[:, :-1])
-            updates = int(changed) + membrane[:, 0].numel()
-        return spikes, SpikeStatistics.from_recorded(recorded, current.shape[1], updates)
+        # NeuroBench's updates are of the membrane compared: the one a step leaves, if a delayed
+        # reset is still to come
+        delayed = self.dynamics.reset_delay
+        return spikes, SpikeStatistics(current.shape[1], *recorded, counts_updates=delayed)
 
     @torch.no_grad()
     def per_clip_gradients(self, current: Tensor, grad_spikes: Tensor) -> PerClip:
@@ -142,10 +144,13 @@ class SpikingLayer(nn.Module):
             f"surrogate={dynamics.surrogate.kind.name.lower()}"
         )
 
-    def _record(self, current: Tensor) -> tuple[Tensor, Tensor | None, Recorded | None]:
-        """Return spikes and membrane, [B, T, F], and what the kernel recorded."""
-        rows = (row.contiguous() for row in self._rows(current))
-        return self.scan.forward(current.contiguous(), *rows, self.dynamics, save=True, record=True)
+    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
+        """Return spikes [B, T, F] and what the kernel recorded."""
+        rows = self._constant_rows(current)
+        spikes, _, recorded = self.scan.forward(
+            current.contiguous(), *rows, self.dynamics, record=True
+        )
+        return spikes, recorded
 
     def _per_clip(self, *gradients: Tensor) -> PerClip:
         """Turn the gradients of each clip and row, [B, F], into those of the parameters."""

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import server.app
 from fnl.runtime import atomic, journal, table_files
 from fnl.runtime.in_process import run_in_process
 
@@ -98,9 +99,10 @@ def _watch(instants: _Instants) -> None:
     table_files.TableFiles.flush_in_time = every_other_time
 
 
-def _child(flat: Flat, client_app: str, kill_at: int, counted: Path) -> None:
+def _child(flat: Flat, client_app: str, kill_at: int, counted: Path, beside: bool) -> None:
     instants = _Instants(kill_at)
     _watch(instants)
+    server.app.clients_apart = lambda _: beside
     clients = int(flat["data.clients"])
     run_in_process(
         "server.app:app", client_app, clients=clients, run_config=flat, notify=lambda _: None
@@ -109,14 +111,21 @@ def _child(flat: Flat, client_app: str, kill_at: int, counted: Path) -> None:
 
 
 def run_and_kill(
-    flat: Flat, kill_at: int, counted: Path, client_app: str = "clients.app:app"
+    flat: Flat,
+    kill_at: int,
+    counted: Path,
+    client_app: str = "clients.app:app",
+    *,
+    beside: bool = False,
 ) -> bool:
     """Run `flat` and kill it at its instant `kill_at`; 0 never.
+
+    With `beside` rounds are written while the next ones are under way.
 
     Returns:
         Whether it was killed; else the number of instants there were is in the file `counted`.
     """
-    process = _CONTEXT.Process(target=_child, args=(flat, client_app, kill_at, counted))
+    process = _CONTEXT.Process(target=_child, args=(flat, client_app, kill_at, counted, beside))
     process.start()
     process.join()
     if process.exitcode not in (0, -signal.SIGKILL):

@@ -91,26 +91,28 @@ def killed(whole, tmp_path_factory, shared_cache):
     return _path(flat)
 
 
-def _kill_and_resume(flat, instant: int, tmp_path: Path) -> list[str]:
-    shutil.rmtree(_path(flat), ignore_errors=True)
-    assert run_and_kill(flat, instant, tmp_path / "unused")
-    return _run(flat)
+BESIDE = pytest.mark.parametrize("beside", [False, True], ids=["in turn", "beside the next round"])
+"""When a round is written."""
 
 
-def test_killed_at_some_instants(flat, whole, tmp_path):
+@BESIDE
+def test_killed_at_some_instants(flat, whole, tmp_path, beside):
     path, instants = whole
     assert instants > 100
-    for instant in np.random.default_rng(7).integers(1, instants * 9 // 10, 3):
-        _kill_and_resume(flat, int(instant), tmp_path)
+    for instant in np.random.default_rng(7 + beside).integers(1, instants * 9 // 10, 3):
+        shutil.rmtree(_path(flat), ignore_errors=True)
+        assert run_and_kill(flat, int(instant), tmp_path / "unused", beside=beside)
+        _run(flat)
         assert_same_run(_path(flat), path)
 
 
 @pytest.mark.slow
-def test_killed_at_every_instant(flat, whole, tmp_path):
+@BESIDE
+def test_killed_at_every_instant(flat, whole, tmp_path, beside):
     path, instants = whole
     for instant in range(1, instants + 1):
         shutil.rmtree(_path(flat), ignore_errors=True)
-        assert run_and_kill(flat, instant, tmp_path / "unused")
+        assert run_and_kill(flat, instant, tmp_path / "unused", beside=beside)
         if (_path(flat) / "run.json").exists() and read_run(_path(flat))["status"] == "finished":
             continue  # what was left to do was to tidy up
         _run(flat)

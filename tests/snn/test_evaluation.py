@@ -109,6 +109,19 @@ def test_measuring_leaves_weights_and_gradients_alone(network, data):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_rates_alone_are_the_same_rates(network, data):
+    whole = evaluate(network, *data, CLASSES)
+    alone = evaluate(network, *data, CLASSES, rates_alone=True)
+    assert (alone.loss, alone.accuracy) == (whole.loss, whole.accuracy)
+    for one, other in zip(alone.firing.spikes, whole.firing.spikes, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(alone.clip_rates, whole.clip_rates)
+    assert alone.activity == ()
+    assert alone.membranes == (None, None)
+    assert len(whole.activity) == 3
+    assert None not in whole.membranes
+
+
 def test_no_clips_are_refused(network):
     with pytest.raises(ValueError, match="no clips"):
         evaluate(network, torch.zeros(0, STEPS, FEATURES), torch.zeros(0, dtype=torch.int64), 5)

@@ -1,5 +1,6 @@
 """The compiled kernels against their plain PyTorch reference, and their choice."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,30 @@ def test_compiled_and_plain_kernels_agree(name, reset, reset_delay, dtype):
     for gradient, reference in zip(gradients, references, strict=True):
         scale = max(1.0, float(reference.abs().max()))
         assert torch.allclose(gradient / scale, reference / scale, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("steps", range(1, 10))
+@pytest.mark.parametrize("reset_delay", [True, False])
+def test_statistics_are_those_of_a_membrane_stepped_by_hand(reset_delay, steps):
+    generator = torch.Generator().manual_seed(steps)
+    current = torch.randn(5, steps, 3, generator=generator)
+    current[torch.rand(current.shape, generator=generator) < 0.5] = 0  # with β = 1 nothing changes
+    beta, threshold = torch.tensor([1.0, 0.0, 0.7]), torch.ones(3)
+    dynamics = Dynamics(Reset.NONE, reset_delay, surrogates.atan(), "numba")
+    spikes, _, recorded = lif_forward(current, beta, threshold, dynamics, record=True)
+    counts, (total, square, lag, first, last, changes) = recorded
+    u = np.zeros((5, steps + 1, 3), dtype=np.float32)
+    for t in range(steps):
+        u[:, t + 1] = beta.numpy() * u[:, t] + current[:, t].numpy()
+    after, before = u[:, 1:].astype(np.float64), u[:, :-1].astype(np.float64)
+    np.testing.assert_array_equal(counts.numpy(), (after > 1).sum(1))
+    np.testing.assert_array_equal(spikes.numpy(), after > 1)
+    np.testing.assert_array_equal(changes, 5 + (np.diff(after, axis=1) != 0).sum((0, 1)))
+    np.testing.assert_allclose(total, after.sum((0, 1)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(square, (after**2).sum((0, 1)), rtol=1e-12)
+    np.testing.assert_allclose(lag, (after * before).sum((0, 1)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(first, after[:, 0].sum(0), rtol=1e-12)
+    np.testing.assert_allclose(last, after[:, -1].sum(0), rtol=1e-12)
 
 
 def test_a_sigmoid_far_below_the_threshold_has_no_gradient_instead_of_nan():

@@ -107,3 +107,4 @@ class _Placed:
 
     def __init__(self, device: str, dtype: torch.dtype):
         self.device, self.dtype = torch.device(device), dtype
+        self.is_cuda, self.is_cpu = self.device.type == "cuda", self.device.type == "cpu"

@@ -54,7 +54,7 @@ def adaptive_forward(
     spikes = torch.empty_like(current)
     membrane = torch.empty_like(current) if save else current.new_empty(0, 0, 0)
     counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
-    sums = torch.zeros(5, features, dtype=torch.float64)
+    sums = torch.zeros(6, features, dtype=torch.float64)
     adaptive_numba.adaptive_forward(
         current.numpy(),
         *(row.numpy() for row in rows),

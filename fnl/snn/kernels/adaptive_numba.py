@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from fnl.snn.kernels.cache import kernel
-from fnl.snn.kernels.lif_numba import SUBTRACT, ZERO, record, surrogate_row
+from fnl.snn.kernels.lif_numba import SUBTRACT, ZERO, surrogate_row
+from fnl.snn.kernels.statistics_numba import record_clip
 
 
 @kernel
@@ -37,6 +38,7 @@ def adaptive_forward(
     adaptation = np.empty(features, current.dtype)
     saves = membrane.shape[0] > 0
     records = counts.shape[0] > 0
+    left = np.zeros((steps + 1 if records else 1, features), current.dtype)
     for clip in range(clips):
         carried[:] = zero
         spiked[:] = zero
@@ -57,7 +59,10 @@ def adaptive_forward(
                 for f in range(features):
                     membrane[clip, t, f] = carried[f]
             if records:
-                record(clip, t, steps, spikes, before, carried, counts, moments)
+                for f in range(features):
+                    left[t + 1, f] = carried[f]
+        if records:
+            record_clip(clip, spikes, left, counts, moments)
 
 
 @kernel

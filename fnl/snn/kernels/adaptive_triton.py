@@ -62,6 +62,7 @@ def forward_kernel(
     square = tl.zeros([block], tl.float64)
     lag = tl.zeros([block], tl.float64)
     first = tl.zeros([block], tl.float64)
+    changes = tl.zeros([block], tl.int32)
     for t in range(steps):
         here = start + t * features
         drive = (1.0 - decay) * (tl.load(current + here, mask=inside, other=0.0) - adaptation)
@@ -78,11 +79,14 @@ def forward_kernel(
             tl.store(membrane + here, after, mask=inside)
         if record:
             fires += spike.to(tl.int32)
-            total, square, lag, first = add_moments(t, before, after, total, square, lag, first)
+            total, square, lag, first, changes = add_moments(
+                t, before, after, total, square, lag, first, changes
+            )
         before = after
     if record:
         tl.store(counts + row, fires, mask=inside)
-        store_moments(moments, row, size, inside, total, square, lag, first, before)
+        last = before
+        store_moments(moments, row, size, inside, total, square, lag, first, last, changes)
 
 
 @triton.jit

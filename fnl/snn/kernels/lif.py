@@ -61,7 +61,7 @@ def lif_forward(
     counts, moments = _NOTHING_RECORDED
     if record:
         counts = torch.zeros(clips, features, dtype=torch.int32)
-        moments = torch.zeros(5, features, dtype=torch.float64)
+        moments = torch.zeros(6, features, dtype=torch.float64)
     lif_numba.lif_forward(
         current.numpy(),
         beta.numpy(),

@@ -12,6 +12,7 @@ import numpy as np
 
 from fnl.snn.kernels.cache import kernel
 from fnl.snn.kernels.dynamics import Reset
+from fnl.snn.kernels.statistics_numba import record_clip
 from fnl.snn.surrogates import SurrogateKind
 
 SUBTRACT = int(Reset.SUBTRACT)
@@ -125,24 +126,6 @@ def leave(reset, reset_delay, threshold, carried, fired):
 
 
 @kernel
-def record(b, t, steps, spikes, before, carried, counts, moments):
-    """Add step t of clip b to the statistics of `lif_forward`."""
-    for f in range(carried.shape[0]):
-        u = np.float64(carried[f])
-        counts[b, f] += np.int32(spikes[b, t, f])
-        moments[0, f] += u
-        moments[1, f] += u * u
-        # The membrane before the first step is zero, so it adds no product.
-        moments[2, f] += u * before[f]
-    if t == 0:
-        for f in range(carried.shape[0]):
-            moments[3, f] += carried[f]
-    if t == steps - 1:
-        for f in range(carried.shape[0]):
-            moments[4, f] += carried[f]
-
-
-@kernel
 def lif_forward(current, beta, threshold, reset, reset_delay, spikes, membrane, counts, moments):
     """Step every neuron of every clip through time.
 
@@ -156,26 +139,28 @@ def lif_forward(current, beta, threshold, reset, reset_delay, spikes, membrane, 
         membrane: receives the membrane compared with θ, [B, T, F]; or empty, to save nothing.
         counts: receives spikes per clip and neuron, [B, F]; or empty, for no statistics.
         moments: receives, added up over clips, per neuron: Σu, Σu², Σu[t]u[t+1], Σu[0], Σu[T−1]
-            of the membrane after each step, float64 [5, F]; zeros on entry.
+            of the membrane after each step, and in how many steps it changed, the first step of
+            a clip counted in any case, float64 [6, F]; zeros on entry.
     """
     zero = current.dtype.type(0)
     clips, steps, features = current.shape
     carried = np.empty(features, current.dtype)
-    before = np.empty(features, current.dtype)
     fired = np.empty(features, current.dtype)
     saves = membrane.shape[0] > 0
     records = counts.shape[0] > 0
+    left = np.zeros((steps + 1 if records else 1, features), current.dtype)
     for b in range(clips):
         carried[:] = zero
         for t in range(steps):
-            if records:
-                before[:] = carried
             advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes)
             if saves:
                 for f in range(features):
                     membrane[b, t, f] = fired[f]
             if records:
-                record(b, t, steps, spikes, before, carried, counts, moments)
+                for f in range(features):
+                    left[t + 1, f] = carried[f]
+        if records:
+            record_clip(b, spikes, left, counts, moments)
 
 
 @kernel

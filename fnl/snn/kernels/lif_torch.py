@@ -52,12 +52,13 @@ def lif_forward(
 
 
 def moments(left: Tensor) -> Tensor:
-    """Return Σu, Σu², Σu[t]u[t+1], Σu[0], Σu[T−1] per neuron, float64 [5, F].
+    """Return `lif_numba.lif_forward`'s moments, float64 [6, F].
 
     Args:
         left: the membrane after each step, [B, T, F], T >= 1.
     """
     u = left.double()
+    changes = torch.count_nonzero(u[:, 1:] != u[:, :-1], dim=(0, 1)) + len(u)
     return torch.stack(
         [
             u.sum((0, 1)),
@@ -65,6 +66,7 @@ def moments(left: Tensor) -> Tensor:
             (u[:, 1:] * u[:, :-1]).sum((0, 1)),
             u[:, 0].sum(0),
             u[:, -1].sum(0),
+            changes.double(),
         ]
     )
 

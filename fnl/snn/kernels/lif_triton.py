@@ -49,7 +49,7 @@ def forward_kernel(
 ):
     """Step a block of neurons of one clip through time; arrays as in `lif_numba`.
 
-    `moments` is [5, B, F], of each clip; arrays not asked for by `save` and `record` are not
+    `moments` is [6, B, F], of each clip; arrays not asked for by `save` and `record` are not
     touched.
     """
     row, start, neuron, inside = place(steps, features, block)
@@ -61,6 +61,7 @@ def forward_kernel(
     square = tl.zeros([block], tl.float64)
     lag = tl.zeros([block], tl.float64)
     first = tl.zeros([block], tl.float64)
+    changes = tl.zeros([block], tl.int32)
     for t in range(steps):
         here = start + t * features
         drive = tl.load(current + here, mask=inside, other=0.0)
@@ -78,11 +79,14 @@ def forward_kernel(
         left = membrane_left(carried, fired, theta, reset, reset_delay)
         if record:
             fires += spike.to(tl.int32)
-            total, square, lag, first = add_moments(t, carried, left, total, square, lag, first)
+            total, square, lag, first, changes = add_moments(
+                t, carried, left, total, square, lag, first, changes
+            )
         carried = left
     if record:
         tl.store(counts + row, fires, mask=inside)
-        store_moments(moments, row, size, inside, total, square, lag, first, carried)
+        last = carried
+        store_moments(moments, row, size, inside, total, square, lag, first, last, changes)
 
 
 @triton.jit

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from fnl.snn.kernels.cache import kernel
-from fnl.snn.kernels.lif_numba import SUBTRACT, ZERO, leave, record, surrogate_row, undo_reset
+from fnl.snn.kernels.lif_numba import SUBTRACT, ZERO, leave, surrogate_row, undo_reset
+from fnl.snn.kernels.statistics_numba import record_clip
 
 
 @kernel
@@ -46,16 +47,14 @@ def recurrent_forward(
     zero = current.dtype.type(0)
     clips, steps, features = current.shape
     carried = np.empty(features, current.dtype)
-    before = np.empty(features, current.dtype)
     fired = np.empty(features, current.dtype)
     drive = np.empty(features, current.dtype)
     saves = membrane.shape[0] > 0
     records = counts.shape[0] > 0
+    left = np.zeros((steps + 1 if records else 1, features), current.dtype)
     for b in range(clips):
         carried[:] = zero
         for t in range(steps):
-            if records:
-                before[:] = carried
             for f in range(features):
                 drive[f] = bias[f]
             if t > 0:
@@ -79,7 +78,10 @@ def recurrent_forward(
                     membrane[b, t, f] = fired[f]
             leave(reset, reset_delay, threshold, carried, fired)
             if records:
-                record(b, t, steps, spikes, before, carried, counts, moments)
+                for f in range(features):
+                    left[t + 1, f] = carried[f]
+        if records:
+            record_clip(b, spikes, left, counts, moments)
 
 
 @kernel

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from fnl.snn.kernels.dynamics import Dynamics
 
 Recorded = tuple[Tensor, Tensor]
-"""Spikes per clip and neuron, int32 [B, F], and `lif_numba.lif_forward`'s moments, [5, F]."""
+"""Spikes per clip and neuron, int32 [B, F], and `lif_numba.lif_forward`'s moments, [6, F]."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fnl.snn.kernels.scan import Recorded
-
 
 @dataclass(frozen=True)
 class SpikeStatistics:
@@ -17,32 +15,16 @@ class SpikeStatistics:
     Attributes:
         steps: T.
         spike_counts: spikes of each clip and neuron, int32 [B, F].
-        membrane_sum: Σu per neuron over clips and steps, float64 [F]; u is the membrane after
-            the step, as snnTorch returns it.
-        membrane_square_sum: Σu², [F].
-        membrane_lag_sum: Σu[t]u[t+1], [F].
-        membrane_first_sum: Σu[0] over clips, [F].
-        membrane_last_sum: Σu[T−1] over clips, [F].
-        membrane_updates: how often a membrane changed in a step, over clips, steps and neurons;
-            the first step always counts (NeuroBench). None if it was not counted.
+        moments: per neuron over clips, float64 [6, F]: Σu, Σu² and Σu[t]u[t+1] over steps, Σu[0],
+            Σu[T−1], and in how many steps the membrane changed, where the first step of a clip
+            always counts (NeuroBench). u is the membrane after the step, as snnTorch returns it.
+        counts_updates: whether these changes are NeuroBench's updates.
     """
 
     steps: int
     spike_counts: Tensor
-    membrane_sum: Tensor
-    membrane_square_sum: Tensor
-    membrane_lag_sum: Tensor
-    membrane_first_sum: Tensor
-    membrane_last_sum: Tensor
-    membrane_updates: int | None = None
-
-    @classmethod
-    def from_recorded(
-        cls, recorded: Recorded, steps: int, membrane_updates: int | None = None
-    ) -> SpikeStatistics:
-        """Wrap what a forward kernel recorded over `steps` steps."""
-        counts, moments = recorded
-        return cls(steps, counts, *moments, membrane_updates=membrane_updates)
+    moments: Tensor
+    counts_updates: bool = True
 
     def merge(self, other: SpikeStatistics) -> SpikeStatistics:
         """Return the statistics of both batches, this one's clips first.
@@ -50,22 +32,22 @@ class SpikeStatistics:
         Raises:
             ValueError: if the batches differ in steps or neurons.
         """
-        if self.steps != other.steps or self.membrane_sum.shape != other.membrane_sum.shape:
+        if self.steps != other.steps or self.moments.shape != other.moments.shape:
             raise ValueError(
-                f"cannot merge {self.steps} steps of {len(self.membrane_sum)} neurons with "
-                f"{other.steps} steps of {len(other.membrane_sum)}"
+                f"cannot merge {self.steps} steps of {self.moments.shape[1]} neurons with "
+                f"{other.steps} steps of {other.moments.shape[1]}"
             )
-        updates, others = self.membrane_updates, other.membrane_updates
         return SpikeStatistics(
             self.steps,
             torch.cat([self.spike_counts, other.spike_counts]),
-            self.membrane_sum + other.membrane_sum,
-            self.membrane_square_sum + other.membrane_square_sum,
-            self.membrane_lag_sum + other.membrane_lag_sum,
-            self.membrane_first_sum + other.membrane_first_sum,
-            self.membrane_last_sum + other.membrane_last_sum,
-            None if updates is None or others is None else updates + others,
+            self.moments + other.moments,
+            self.counts_updates and other.counts_updates,
         )
+
+    @property
+    def membrane_updates(self) -> int | None:
+        """How often a membrane changed in a step, over clips, steps and neurons, if counted."""
+        return int(self.moments[5].sum()) if self.counts_updates else None
 
     @property
     def clips(self) -> int:
@@ -78,11 +60,11 @@ class SpikeStatistics:
 
     def membrane_mean(self) -> Tensor:
         """Return the mean membrane per neuron, [F]; NaN for no clips."""
-        return self.membrane_sum / (self.clips * self.steps)
+        return self.moments[0] / (self.clips * self.steps)
 
     def membrane_variance(self) -> Tensor:
         """Return the population variance of the membrane per neuron, [F]; NaN for no clips."""
-        mean_square = self.membrane_square_sum / (self.clips * self.steps)
+        mean_square = self.moments[1] / (self.clips * self.steps)
         return (mean_square - self.membrane_mean() ** 2).clamp(min=0)
 
     def membrane_autocorrelation(self) -> Tensor:
@@ -92,8 +74,9 @@ class SpikeStatistics:
         the neuron's mean over all clips. NaN where the membrane never moves.
         """
         mean = self.membrane_mean()
-        without_last = self.membrane_sum - self.membrane_last_sum
-        without_first = self.membrane_sum - self.membrane_first_sum
+        total, _, lag, first, last, _ = self.moments
+        without_last = total - last
+        without_first = total - first
         pairs = self.clips * (self.steps - 1)
-        covariance = self.membrane_lag_sum - mean * (without_last + without_first) + pairs * mean**2
+        covariance = lag - mean * (without_last + without_first) + pairs * mean**2
         return covariance / (self.membrane_variance() * self.clips * self.steps)

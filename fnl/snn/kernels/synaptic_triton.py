@@ -60,6 +60,7 @@ def forward_kernel(
     square = tl.zeros([block], tl.float64)
     lag = tl.zeros([block], tl.float64)
     first = tl.zeros([block], tl.float64)
+    changes = tl.zeros([block], tl.int32)
     for t in range(steps):
         here = start + t * features
         synaptic = synaptic_decay * synaptic + tl.load(current + here, mask=inside, other=0.0)
@@ -76,11 +77,14 @@ def forward_kernel(
         left = membrane_left(carried, fired, theta, reset, reset_delay)
         if record:
             fires += spike.to(tl.int32)
-            total, square, lag, first = add_moments(t, carried, left, total, square, lag, first)
+            total, square, lag, first, changes = add_moments(
+                t, carried, left, total, square, lag, first, changes
+            )
         carried = left
     if record:
         tl.store(counts + row, fires, mask=inside)
-        store_moments(moments, row, size, inside, total, square, lag, first, carried)
+        last = carried
+        store_moments(moments, row, size, inside, total, square, lag, first, last, changes)
 
 
 @triton.jit

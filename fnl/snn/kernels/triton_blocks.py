@@ -96,21 +96,27 @@ def place(steps, features, block: tl.constexpr):
 
 
 @triton.jit
-def add_moments(t, before, left, total, square, lag, first):
-    """Return the sums over steps of u, u² and u[t−1]u[t], and u[0], after step t, in float64."""
+def add_moments(t, before, left, total, square, lag, first, changes):
+    """Return the statistics of the membrane after step t.
+
+    Sums over steps of u, u² and u[t−1]u[t], and u[0], in float64; the number of steps in which it
+    changed, of which the first always is one.
+    """
     u = left.to(tl.float64)
     first = tl.where(t == 0, u, first)
-    return total + u, square + u * u, lag + before.to(tl.float64) * u, first
+    changes += tl.where(t == 0, 1, (left != before).to(tl.int32))
+    return total + u, square + u * u, lag + before.to(tl.float64) * u, first, changes
 
 
 @triton.jit
-def store_moments(moments, row, size, inside, total, square, lag, first, last):
-    """Write the sums over steps of one clip to `moments`, [5, B, F] with B F = `size`."""
+def store_moments(moments, row, size, inside, total, square, lag, first, last, changes):
+    """Write the statistics of one clip to `moments`, [6, B, F] with B F = `size`."""
     tl.store(moments + row, total, mask=inside)
     tl.store(moments + size + row, square, mask=inside)
     tl.store(moments + 2 * size + row, lag, mask=inside)
     tl.store(moments + 3 * size + row, first, mask=inside)
     tl.store(moments + 4 * size + row, last.to(tl.float64), mask=inside)
+    tl.store(moments + 5 * size + row, changes.to(tl.float64), mask=inside)
 
 
 @triton.jit
@@ -156,7 +162,7 @@ def surrogate_modes(dynamics: Dynamics) -> dict[str, Any]:
 
 
 def room_for_statistics(current: Tensor) -> tuple[Tensor, Tensor]:
-    """Return spike counts [B, F] and moments of each clip [5, B, F] for a kernel to fill."""
+    """Return spike counts [B, F] and moments of each clip [6, B, F] for a kernel to fill."""
     clips, _, features = current.shape
     counts = current.new_empty(clips, features, dtype=torch.int32)
-    return counts, current.new_empty(5, clips, features, dtype=torch.float64)
+    return counts, current.new_empty(6, clips, features, dtype=torch.float64)
