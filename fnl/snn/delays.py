@@ -105,7 +105,7 @@ class AxonalDelays(nn.Module):
         padded = F.pad(signal, (0, 0, -self.first, self.last + 1))
         padded = padded.unsqueeze(2).expand(-1, -1, self.taps, -1)
         steps = torch.arange(signal.shape[1], device=signal.device)[:, None, None]
-        index = steps + (positions.detach().floor().long() - self.first)
+        index = steps + _offset(positions.detach().floor(), self.first)
         index = index.expand(len(signal), -1, -1, -1)
         return padded.gather(1, index), padded.gather(1, index + 1)
 
@@ -141,13 +141,18 @@ class DelayedLinear(nn.Module):
         return self.linear(self.delays(signal))
 
 
+def _offset(whole: Tensor, first: int) -> Tensor:
+    """Return whole positions counted from `first`, int64; nan reads step t and becomes nan."""
+    return whole.nan_to_num(nan=0.0).long() - first
+
+
 class _Shift(torch.autograd.Function):
     """`AxonalDelays._shifted`, compiled; [B, T, F] and positions [S, F] to [B, T, S, F]."""
 
     @staticmethod
     def forward(ctx: Any, signal: Tensor, positions: Tensor, first: int, last: int) -> Tensor:
         whole = positions.detach().floor()
-        offset, part = whole.long() - first, positions.detach() - whole
+        offset, part = _offset(whole, first), positions.detach() - whole
         padded = F.pad(signal.detach(), (0, 0, -first, last + 1))
         clips, steps, features = signal.shape
         out = signal.new_empty(clips, steps, len(positions), features)

@@ -115,6 +115,24 @@ def test_positions_that_left_their_reach_are_put_back(signal, causal):
 
 
 @CAUSAL
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_position_that_is_no_number_spoils_its_own_tap_and_reads_no_foreign_memory(
+    signal, causal, compiled, monkeypatch
+):
+    monkeypatch.setattr(delays, "uses_numba", lambda *_: compiled)
+    layer = scattered(causal=causal)
+    expected = layer(signal).detach()
+    with torch.no_grad():
+        layer.position[1] = float("nan")
+    for _ in range(2):  # also after a training pass has put positions back
+        taps = layer(signal)
+        taps.sum().backward()
+        assert taps[..., 1].isnan().all()
+        others = [tap for tap in range(taps.shape[2]) if tap != 1]
+        assert torch.equal(taps[..., others], expected[..., others])
+
+
+@CAUSAL
 def test_synapses_are_counted_where_the_delays_lead(causal):
     layer = DelayedLinear(FEATURES, 5, 3, 3, causal=causal).eval()
     with torch.no_grad():
