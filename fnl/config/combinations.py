@@ -63,7 +63,7 @@ def check_combinations(config: Config) -> None:
 def _check_model(config: Config) -> None:
     model = config.model
     layers = len(model.hidden_sizes)
-    convolves = model.network in ("temporal-conv", "conv")
+    convolves = model.network in ("temporal-conv", "conv", "delays")
     if convolves and len(model.layer_dilations) < layers:
         raise ConfigError(
             f"model.dilations = {model.dilations!r} has too few entries: model.hidden = "
@@ -73,6 +73,11 @@ def _check_model(config: Config) -> None:
         raise ConfigError(
             f"model.kernel-size = {model.kernel_size} is even: model.padding = 'same' needs "
             "an odd one, or use model.padding = 'causal'"
+        )
+    if model.network == "delays" and model.kernel_size == 1:
+        raise ConfigError(
+            "model.kernel-size = 1 leaves the delays of model.network = 'delays' no step to move "
+            "in: use 3 or more, or model.network = 'feedforward'"
         )
     if model.network == "recurrent" and model.neuron not in ("lif", "recurrent-lif"):
         raise ConfigError(

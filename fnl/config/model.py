@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fnl.config.kinds import Count, Group, Positive, known_or_own
 
-NETWORKS = ("feedforward", "recurrent", "temporal-conv", "conv")
+NETWORKS = ("feedforward", "recurrent", "temporal-conv", "conv", "delays")
 NEURONS = ("lif", "recurrent-lif", "synaptic", "adlif")
 ENCODINGS = ("direct", "rate", "delta", "latency")
 """Names in the registries of `fnl.snn`."""

@@ -50,7 +50,7 @@ def fan_out(
     A synapse that a convolution shares over time or frequency counts at every place, and at the
     edges only as far as the output reaches. That is the map's transpose on ones, with each
     non-zero weight (`dense`: every weight) replaced by 1 and biases left out, so it holds for any
-    linear map.
+    linear map; delays are as in evaluation if the map is in evaluation mode.
     """
     with torch.enable_grad():
         silence = torch.zeros(1, steps, features, dtype=torch.float64, requires_grad=True)
@@ -61,6 +61,15 @@ def fan_out(
 
 def _zeros_and_ones(linear_map: nn.Module, dense: bool) -> dict[str, Tensor]:
     return {
-        name: ((p.detach() != 0) | dense).double() if p.ndim > 1 else torch.zeros_like(p).double()
+        name: _ones(p.detach(), dense) if p.ndim > 1 else _without_bias(name, p.detach())
         for name, p in linear_map.named_parameters()
     }
+
+
+def _ones(weight: Tensor, dense: bool) -> Tensor:
+    return ((weight != 0) | dense).double()
+
+
+def _without_bias(name: str, vector: Tensor) -> Tensor:
+    """Return a vector as it is (delays say where synapses reach), or zeros for a bias."""
+    return (torch.zeros_like(vector) if name.endswith("bias") else vector).double()

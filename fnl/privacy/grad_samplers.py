@@ -11,38 +11,40 @@ from opacus.grad_sample.utils import register_norm_sampler
 from torch import Tensor, nn
 
 from fnl.snn.adaptive import AdaptiveLIF
+from fnl.snn.delays import AxonalDelays
 from fnl.snn.neurons import LIF
 from fnl.snn.recurrent import RecurrentLIF
 from fnl.snn.spiking_layer import SpikingLayer
 from fnl.snn.synaptic import Synaptic
 
 SPIKING_LAYERS = [LIF, RecurrentLIF, Synaptic, AdaptiveLIF]
+OWN_LAYERS = [*SPIKING_LAYERS, AxonalDelays]
 
 
-@register_grad_sampler(SPIKING_LAYERS)
+@register_grad_sampler(OWN_LAYERS)
 def spiking_grad_sample(
-    layer: SpikingLayer, activations: list[Tensor], backprops: Tensor
+    layer: SpikingLayer | AxonalDelays, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
-    """Return the per-clip gradients of a spiking layer's trained parameters.
+    """Return the per-clip gradients of a layer's trained parameters.
 
     Args:
         layer: the layer.
-        activations: its input current, one tensor [B, T, F].
-        backprops: dL/dS scaled by Opacus to a sum over clips, [B, T, F].
+        activations: its input, a current or a signal, one tensor [B, T, F].
+        backprops: dL/d of its output scaled by Opacus to a sum over clips.
     """
     return layer.per_clip_gradients(activations[0], backprops)
 
 
-@register_norm_sampler(SPIKING_LAYERS)
+@register_norm_sampler(OWN_LAYERS)
 def spiking_norm_sample(
-    layer: SpikingLayer, activations: list[Tensor], backprops: Tensor
+    layer: SpikingLayer | AxonalDelays, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
-    """Return the norms [B] of the per-clip gradients of a spiking layer's trained parameters.
+    """Return the norms [B] of the per-clip gradients of a layer's trained parameters.
 
     Args:
         layer: the layer.
-        activations: its input current, one tensor [B, T, F].
-        backprops: dL/dS scaled by Opacus to a sum over clips, [B, T, F].
+        activations: its input, a current or a signal, one tensor [B, T, F].
+        backprops: dL/d of its output scaled by Opacus to a sum over clips.
     """
     gradients = layer.per_clip_gradients(activations[0], backprops)
     return {

@@ -173,3 +173,10 @@ def test_encoded_inputs_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.encoding=direct"):
         export_nir(build_network(model, INPUTS, CLASSES), tmp_path / "model.nir")
     assert not (tmp_path / "model.nir").exists()
+
+
+def test_learned_delays_are_refused_by_name(tmp_path):
+    model = ModelGroup(network="delays", hidden="8", normalisation="none", reset="zero")
+    with pytest.raises(ConfigError, match="not DelayedLinear"):
+        export_nir(build_network(model, INPUTS, CLASSES), tmp_path / "model.nir")
+    assert not (tmp_path / "model.nir").exists()

@@ -46,6 +46,11 @@ MODELS: dict[str, dict[str, object]] = {
         "network": "conv", "hidden": "4,6", "kernel_size": 4, "padding": "causal",
         "normalisation": "none", "threshold": 0.3,
     },
+    "delays": {"network": "delays", "hidden": "16,8", "kernel_size": 3, "learn_beta": True},
+    "delays, causal": {
+        "network": "delays", "hidden": "16,8", "kernel_size": 4, "padding": "causal",
+        "normalisation": "none", "threshold": 0.3,
+    },
     "synaptic": {"neuron": "synaptic", "hidden": "16,8", "learn_beta": True},
     "synaptic, fixed": {"neuron": "synaptic", "hidden": "16,8", "reset": "zero"},
     "adlif": {"neuron": "adlif", "hidden": "32,16", "learn_beta": True, "threshold": 0.1},
@@ -113,7 +118,9 @@ def test_per_clip_gradients_are_those_of_each_clip_alone(name, inputs):
     assert all(gradient.abs().max() > 0 for gradient in together)
 
 
-@pytest.mark.parametrize("name", ["temporal-conv, causal", "conv, causal", "recurrent", "delta"])
+@pytest.mark.parametrize(
+    "name", ["temporal-conv, causal", "conv, causal", "recurrent", "delta", "delays, causal"]
+)
 @pytest.mark.parametrize("cut", [1, 7, 12])
 def test_causal_networks_do_not_look_ahead(name, cut, inputs):
     network = build(name)
@@ -230,6 +237,9 @@ def test_names_in_the_configuration_are_those_of_the_registries():
     [
         ({"model.network": "temporal-conv", "model.hidden": "8,8,8,8"}, "model.dilations"),
         ({"model.network": "conv", "model.kernel-size": 4}, "model.kernel-size"),
+        ({"model.network": "delays", "model.kernel-size": 4}, "model.kernel-size"),
+        ({"model.network": "delays", "model.kernel-size": 1}, "model.kernel-size"),
+        ({"model.network": "delays", "model.hidden": "8,8,8,8"}, "model.dilations"),
         ({"model.network": "recurrent", "model.neuron": "a:b"}, "model.neuron"),
         ({"model.normalisation": "group", "model.hidden": "8,12"}, "model.groups"),
         ({"model.encoding": "latency", "model.latency-steps": 7}, "model.latency-steps"),

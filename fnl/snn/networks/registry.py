@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 from fnl.snn.networks.conv import conv
+from fnl.snn.networks.delays import delays
 from fnl.snn.networks.dense import dense
 from fnl.snn.networks.stack import SpikingNetwork
 from fnl.snn.networks.temporal_conv import temporal_conv
@@ -20,6 +21,7 @@ NETWORKS: dict[str, NetworkBuilder] = {
     "recurrent": dense,
     "temporal-conv": temporal_conv,
     "conv": conv,
+    "delays": delays,
 }
 """Networks by name; `fnl.config.NETWORKS` lists the same names."""
 

@@ -1,0 +1,185 @@
+"""Axonal delays that are learned: every neuron's spikes reach the next layer at times of its own.
+
+Hammouamri et al. 2024 (arXiv 2306.17670) learn a delay a synapse, as the position of a weight in
+a kernel over time. Here a neuron's synapses share their delays, so that a layer costs what a
+convolution with as many taps costs, and the positions are interpolated linearly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from fnl.snn.kernels import delays_numba
+from fnl.snn.kernels.dynamics import uses_numba
+
+RATE = 30.0
+"""Steps of time in one unit of the parameter: how much faster than weights positions move."""
+
+
+class AxonalDelays(nn.Module):
+    """Each feature S times over, at trained positions in time: [B, T, F] -> [B, T, S·F].
+
+    A tap at position p reads step t + p. In training a position between two steps is linear
+    interpolation, which is what moves it; in evaluation it is rounded to a whole step. Positions
+    start on the grid of a dilated convolution and stay within its reach; a training pass first
+    puts back those that an optimizer moved out.
+
+    Args:
+        features: F.
+        taps: S.
+        dilation: steps between taps at the start.
+        causal: taps reach back only, else as far ahead as back.
+
+    Attributes:
+        position: positions / `RATE`, tap by tap, [S·F].
+        first: the earliest step a tap reads, relative to t; at most 0.
+        last: the latest; at least 0.
+    """
+
+    def __init__(
+        self, features: int, taps: int, dilation: int = 1, *, causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.features, self.taps, self.dilation = features, taps, dilation
+        reach = dilation * (taps - 1)
+        self.last = 0 if causal else reach // 2
+        self.first = self.last - reach
+        self.position = nn.Parameter(self._grid())
+
+    def initialise(self, generator: torch.Generator) -> None:  # noqa: ARG002 - nothing is drawn
+        """Put the positions on their grid."""
+        with torch.no_grad():
+            self.position.copy_(self._grid())
+
+    def positions(self) -> Tensor:
+        """Return the positions in steps, [S, F]: within reach, and whole in evaluation."""
+        steps = self.position * RATE
+        inside = steps.detach().clamp(self.first, self.last)
+        steps = steps + (inside - steps.detach()) if self.training else inside.round()
+        return steps.unflatten(0, (self.taps, self.features))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the taps [B, T, S·F], tap by tap, of the signal [B, T, F]."""
+        if self.training:
+            with torch.no_grad():
+                self.position.clamp_(self.first / RATE, self.last / RATE)
+        positions = self.positions().to(signal.dtype)
+        if uses_numba("auto", signal):
+            return _Shift.apply(signal, positions, self.first, self.last).flatten(2)
+        return self._shifted(signal, positions).flatten(2)
+
+    @torch.no_grad()
+    def per_clip_gradients(self, signal: Tensor, grad_taps: Tensor) -> dict[nn.Parameter, Tensor]:
+        """Return dL/d`position` of each clip, [B, S·F].
+
+        Args:
+            signal: of the forward pass, [B, T, F].
+            grad_taps: dL/d of what `forward` returned, [B, T, S·F].
+        """
+        if not self.position.requires_grad or not self.training:
+            return {}
+        positions = self.positions().to(signal.dtype)
+        now, then = self._two_steps(signal, positions)
+        rise = (then - now).flatten(2)
+        return {self.position: torch.einsum("btf,btf->bf", grad_taps, rise) * RATE}
+
+    def extra_repr(self) -> str:
+        """Describe the delays."""
+        return f"{self.features}, taps={self.taps}, steps {self.first} to {self.last}"
+
+    def _grid(self) -> Tensor:
+        steps = self.first + self.dilation * torch.arange(self.taps)
+        return steps.repeat_interleave(self.features) / RATE
+
+    def _shifted(self, signal: Tensor, positions: Tensor) -> Tensor:
+        now, then = self._two_steps(signal, positions)
+        return torch.lerp(now, then, (positions - positions.detach().floor()).expand_as(now))
+
+    def _two_steps(self, signal: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what lies at the step before each position and at the one after, [B, T, S, F]."""
+        padded = F.pad(signal, (0, 0, -self.first, self.last + 1))
+        padded = padded.unsqueeze(2).expand(-1, -1, self.taps, -1)
+        steps = torch.arange(signal.shape[1], device=signal.device)[:, None, None]
+        index = steps + _offset(positions.detach().floor(), self.first)
+        index = index.expand(len(signal), -1, -1, -1)
+        return padded.gather(1, index), padded.gather(1, index + 1)
+
+
+class DelayedLinear(nn.Module):
+    """Axonal delays, then a dense layer of all taps: [B, T, F_in] -> [B, T, F_out].
+
+    Args:
+        in_features: F_in.
+        out_features: F_out.
+        taps: delays a neuron of the input has.
+        dilation: steps between taps at the start.
+        causal: taps reach back only, else as far ahead as back.
+        bias: whether there is one.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        taps: int,
+        dilation: int = 1,
+        *,
+        causal: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.delays = AxonalDelays(in_features, taps, dilation, causal=causal)
+        self.linear = nn.Linear(taps * in_features, out_features, bias=bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Return the current [B, T, F_out] of the signal [B, T, F_in]."""
+        return self.linear(self.delays(signal))
+
+
+def _offset(whole: Tensor, first: int) -> Tensor:
+    """Return whole positions counted from `first`, int64; nan reads step t and becomes nan."""
+    return whole.nan_to_num(nan=0.0).long() - first
+
+
+class _Shift(torch.autograd.Function):
+    """`AxonalDelays._shifted`, compiled; [B, T, F] and positions [S, F] to [B, T, S, F]."""
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, positions: Tensor, first: int, last: int) -> Tensor:
+        whole = positions.detach().floor()
+        offset, part = _offset(whole, first), positions.detach() - whole
+        padded = F.pad(signal.detach(), (0, 0, -first, last + 1))
+        clips, steps, features = signal.shape
+        out = signal.new_empty(clips, steps, len(positions), features)
+        delays_numba.shift(padded.numpy(), offset.numpy(), part.numpy(), out.numpy())
+        ctx.save_for_backward(padded, offset, part)
+        ctx.reach = first, last
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
+        ctx: Any, grad_taps: Tensor
+    ) -> tuple[Tensor, Tensor, None, None]:
+        padded, offset, part = ctx.saved_tensors
+        first, last = ctx.reach
+        grad = grad_taps.contiguous()
+        clips, steps, taps, features = grad.shape
+        grad_input = grad.new_zeros(clips, steps, features)
+        grad_position = grad.new_zeros(clips, taps, features)
+        delays_numba.shift_back(
+            grad.numpy(),
+            F.pad(grad, (0, 0, 0, 0, last + 1, -first)).numpy(),
+            padded.numpy(),
+            offset.numpy(),
+            part.numpy(),
+            last - first,
+            grad_input.numpy(),
+            grad_position.numpy(),
+        )
+        return grad_input, grad_position.sum(0), None, None
