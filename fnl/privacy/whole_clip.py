@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import is_not
 from typing import Any
@@ -16,6 +16,8 @@ from fnl.errors import ConfigError
 from fnl.privacy.clip_gradients import ClipNorms
 from fnl.privacy.flat_parameters import step_as_one
 from fnl.privacy.ghost import AUTOMATIC_STABILITY, NORM_GUARD
+
+_BLOCK = 16
 
 
 class WholeClipOptimizer(DPOptimizer):
@@ -47,6 +49,7 @@ class WholeClipOptimizer(DPOptimizer):
         self._sum_parts, self._grad_parts = flat.parts(self._sums), flat.parts(self._grads)
         self._sizes = [part.numel() for part in self._sum_parts]
         self._sum_rows = [part.view(1, 1, part.numel()) for part in self._sum_parts]
+        self._drawn = self._grads.split(_drawn_together(self._sizes))
         self._taken: _Taken | None = None
         super().__init__(optimizer, **options)
         vectors: list[nn.Parameter] = [v for group in self.param_groups for v in group["params"]]
@@ -111,14 +114,14 @@ class WholeClipOptimizer(DPOptimizer):
         """Add Gaussian noise to the sums, from the generator as Opacus draws it."""
         std = self.noise_multiplier * self.max_grad_norm
         _check_processed_flag(self._sum_parts)
-        for parameter, part in zip(self._params, self._grad_parts, strict=True):
-            if std > 0:
-                part.normal_(0.0, std, generator=self.generator)
-            parameter.grad = part
         if std > 0:
+            for part in self._drawn:
+                part.normal_(0.0, std, generator=self.generator)
             self._grads.add_(self._sums)
         else:
             self._grads.copy_(self._sums)
+        for parameter, part in zip(self._params, self._grad_parts, strict=True):
+            parameter.grad = part
         _mark_as_processed(self._sum_parts)
 
     def scale_grad(self) -> None:
@@ -160,3 +163,20 @@ class _Taken:
     given: list[Any]
     rows: list[Tensor]
     norms: ClipNorms
+
+
+def _drawn_together(sizes: Sequence[int]) -> list[int]:
+    """Return the sizes of what noise is drawn for in one call, for parameters of `sizes`.
+
+    PyTorch draws normal numbers in blocks of sixteen, so several parameters of whole blocks get
+    what they get one after the other.
+    """
+    together: list[int] = []
+    whole = False
+    for size in sizes:
+        if whole and size % _BLOCK == 0:
+            together[-1] += size
+        else:
+            together.append(size)
+        whole = size % _BLOCK == 0
+    return together

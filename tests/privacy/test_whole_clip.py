@@ -1,5 +1,8 @@
 """Our sums of written-out gradients against Opacus' `DPOptimizer`, to the last bit."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 from opacus.optimizers import DPOptimizer
@@ -11,18 +14,22 @@ from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.privacy.whole_clip import WholeClipOptimizer
 
 
-def parameters(seed: int, clips: int) -> list[nn.Parameter]:
+def parameters(
+    seed: int, clips: int, shapes: Sequence[tuple[int, ...]] = ((33, 17), (33,), ())
+) -> list[nn.Parameter]:
     """Return a matrix, a vector and a number with gradients of each clip."""
     generator = torch.Generator().manual_seed(seed)
-    made = [nn.Parameter(torch.zeros(shape)) for shape in [(33, 17), (33,), ()]]
+    made = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
     for parameter in made:
         sample = torch.randn(clips, *parameter.shape, generator=generator)
         setattr(parameter, "grad_sample", sample)  # noqa: B010 - Opacus' own attribute
     return made
 
 
-def stepped(kind: type[DPOptimizer], clips: int, *, passes: int = 1) -> list[Tensor]:
-    made = parameters(0, clips)
+def stepped(
+    kind: type[DPOptimizer], clips: int, *, passes: int = 1, **options: Any
+) -> list[Tensor]:
+    made = parameters(0, clips, **options)
     optimizer = kind(
         torch.optim.SGD(made, lr=0.1), noise_multiplier=0.7, max_grad_norm=5.0,
         expected_batch_size=6, generator=torch.Generator().manual_seed(1),
@@ -31,7 +38,7 @@ def stepped(kind: type[DPOptimizer], clips: int, *, passes: int = 1) -> list[Ten
         optimizer.signal_skip_step(do_skip=True)
         optimizer.step()
         optimizer.zero_grad()
-        for parameter, other in zip(made, parameters(number, clips), strict=True):
+        for parameter, other in zip(made, parameters(number, clips, **options), strict=True):
             setattr(parameter, "grad_sample", other.grad_sample)  # noqa: B010 - as above
     optimizer.signal_skip_step(do_skip=False)
     optimizer.step()
@@ -46,6 +53,21 @@ def test_steps_have_the_bits_of_opacus(clips, passes):
     )
     for a, b in zip(mine, theirs, strict=True):
         assert bool((a != 0).all())
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(40, 128), (128,), (128, 128), (128,), (10, 128), (10,)],
+        [(16,), (10,), (32, 3), (48,), (16,)],
+        [(7,), (16,), (16,), (17,), (4, 4)],
+        [(1,), (), (15,)],
+    ],
+)
+def test_noise_drawn_for_several_parameters_at_once_has_the_bits_of_opacus(shapes):
+    mine, theirs = (stepped(kind, 5, shapes=shapes) for kind in (WholeClipOptimizer, DPOptimizer))
+    for a, b in zip(mine, theirs, strict=True):
         assert torch.equal(a, b)
 
 
