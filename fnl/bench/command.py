@@ -109,16 +109,23 @@ def _print_json(content: object) -> None:
 
 
 def _print_steps(rows: Sequence[StepTimings]) -> None:
-    title = f"ms of a private step, {rows[0].threads} thread(s)"
-    table = Table("widths", "T", "B", "snnTorch", "by layer", "ours", "floor", title=title)
-    for column in ("snnTorch / ours", "ours / floor", "MiB snnTorch", "MiB ours"):
-        table.add_column(column)
+    threads = "thread" if rows[0].threads == 1 else "threads"
+    _out.print(
+        f"ms of a private step, {rows[0].threads} {threads}. loop, layers: snnTorch over time, by "
+        "layer;\nfloor: the matrix products alone; gain: loop / ours; MiB: of loop and ours"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("widths", no_wrap=True)
+    names = ("T", "B", "loop", "layers", "ours", "floor", "gain", "ours/floor", "MiB", "ours")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
+        times = (row.peer_ms, row.layerwise_ms, row.ours_ms, row.floor_ms)
         table.add_row(
             "-".join(map(str, row.shape["widths"])),  # type: ignore[arg-type]  # a list of ints
             str(row.shape["steps"]),
             str(row.shape["batch"]),
-            *(f"{ms:.2f}" for ms in (row.peer_ms, row.layerwise_ms, row.ours_ms, row.floor_ms)),
+            *(f"{ms:.0f}" if ms >= 99.5 else f"{ms:.3g}" for ms in times),
             f"{row.peer_ms / row.ours_ms:.1f}",
             f"{row.ours_ms / row.floor_ms:.1f}",
             f"{row.peak_mib['peer']:.1f}",
