@@ -104,10 +104,11 @@ def our_step(network: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], 
         noise_multiplier=NOISE_MULTIPLIER,
         expected_batch_size=len(clips),
     )
+    descend = training.module.descent()
 
     def step() -> None:
         training.optimizer.zero_grad(set_to_none=True)
-        training.module.descend(clips, partial(cross_entropy, labels=labels))
+        descend(clips, partial(cross_entropy, labels=labels))
         training.clip()
         training.optimizer.step()
 

@@ -275,13 +275,14 @@ def _train_private(
     total_loss = 0.0
     norms: list[Tensor] = []
     clipped: list[Tensor] = []
+    descend = training.module.descent()
     for rows in sampler:
         training.optimizer.zero_grad(set_to_none=True)
         drawn = torch.zeros(0)
         if rows:
             inputs, labels = clips.drawn(rows)
             loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
-            total_loss += training.module.descend(inputs, loss)
+            total_loss += descend(inputs, loss)
             clip_norms = training.clip()
             drawn = clip_norms.whole
             norms.append(drawn)

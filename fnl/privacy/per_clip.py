@@ -38,6 +38,9 @@ from fnl.privacy.layer_stack import (
 Loss = Callable[[Tensor], tuple[float, Tensor]]
 """Scores [B, C] -> the loss and its gradient [B, C]."""
 
+Descent = Callable[[Tensor, Loss], float]
+"""Goes forward and back: (network's input, clips first; loss of its output) -> the loss."""
+
 
 class PerClipGradientModule(GradSampleModule):
     """Opacus' `GradSampleModule`, without its hooks on the layers of `DIRECT`.
@@ -73,29 +76,39 @@ class PerClipGradientModule(GradSampleModule):
             elif layer in self._runners:
                 layer.forward = partial(self._run, [layer])
 
-    def descend(self, signal: Tensor, loss: Loss) -> float:
-        """Do what `loss(self(signal)).backward()` does; return the loss.
+    def descent(self) -> Descent:
+        """Return what does as `loss(self(signal)).backward()` does, and returns the loss.
 
         A chain of direct layers goes back without autograd, whose own work takes as long as a
-        small layer's; ahead of them may be what is not trained. No gradient of `signal` is
-        computed.
-
-        Args:
-            signal: the network's input, clips first.
-            loss: of its output, joining the clips as `loss_reduction` says.
+        small layer's; ahead of them may be what is not trained. No gradient of the signal is
+        computed. How to go is decided here: layers, hooks on them and what is trained have to
+        stay as they are.
         """
         ahead, stack = self._whole_stack()
         trained = self._trained(stack)
         if not trained:
-            output = self(signal)
-            value, grad = loss(output.detach())
-            output.backward(grad)
-            return value
+            return self._descend_by_autograd
+        return partial(self._descend, ahead, self._with_runners(stack), trained)
+
+    def _descend_by_autograd(self, signal: Tensor, loss: Loss) -> float:
+        output = self(signal)
+        value, grad = loss(output.detach())
+        output.backward(grad)
+        return value
+
+    def _descend(
+        self,
+        ahead: Sequence[nn.Module],
+        layers: Sequence[tuple[Runner, nn.Module]],
+        trained: Sequence[nn.Parameter],
+        signal: Tensor,
+        loss: Loss,
+    ) -> float:
         _count_uses(trained)
         with torch.no_grad():
             for part in ahead:
                 signal = part(signal)
-            output, backs = run_forward(self._with_runners(stack), signal, self._factor(signal))
+            output, backs = run_forward(layers, signal, self._factor(signal))
             value, grad = loss(output)
             run_backward(backs, grad, self._deliver, wanted=False)
         return value

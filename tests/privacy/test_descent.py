@@ -54,7 +54,7 @@ def test_descending_is_the_backward_pass(network, smoothing):
     ours, theirs = (
         PerClipGradientModule(network(), loss_reduction="sum", strict=False) for _ in range(2)
     )
-    value = ours.descend(clips, partial(cross_entropy, labels=labels, label_smoothing=smoothing))
+    value = ours.descent()(clips, partial(cross_entropy, labels=labels, label_smoothing=smoothing))
     loss = nn.functional.cross_entropy(
         theirs(clips), labels, reduction="sum", label_smoothing=smoothing
     )
@@ -69,7 +69,7 @@ def test_a_network_of_direct_layers_has_the_gradients_of_opacus():
     clips, labels = batch()
     ours = PerClipGradientModule(straight(), loss_reduction="sum")
     theirs = GradSampleModule(straight(), loss_reduction="sum", strict=False)
-    ours.descend(clips, partial(cross_entropy, labels=labels))
+    ours.descent()(clips, partial(cross_entropy, labels=labels))
     nn.functional.cross_entropy(theirs(clips), labels, reduction="sum").backward()
     for mine, other in zip(gradients(ours), gradients(theirs), strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
@@ -82,7 +82,7 @@ def test_direct_layers_alone_leave_autograd_out(monkeypatch):
     clips, labels = batch()
     ours = PerClipGradientModule(straight(), loss_reduction="sum")
     monkeypatch.setattr(Tensor, "backward", refuse)
-    ours.descend(clips, partial(cross_entropy, labels=labels))
+    ours.descent()(clips, partial(cross_entropy, labels=labels))
     assert all(gradient is not None for gradient in gradients(ours))
 
 
@@ -94,7 +94,7 @@ def test_dropout_and_an_encoder_that_draws_are_those_of_the_forward_pass():
         set_streams(network, 3, 1, 2)
         wrapped = PerClipGradientModule(network, loss_reduction="sum", strict=False)
         if descends:
-            wrapped.descend(clips, partial(cross_entropy, labels=labels))
+            wrapped.descent()(clips, partial(cross_entropy, labels=labels))
         else:
             nn.functional.cross_entropy(wrapped(clips), labels, reduction="sum").backward()
         found.append(gradients(wrapped))
@@ -111,7 +111,7 @@ def test_hooks_of_anybody_are_called(place):
     if place == "layer":
         hooked["layer"] = network.get_submodule("readout")
     hooked[place].register_forward_hook(lambda *_: seen.append(place))
-    wrapped.descend(clips, partial(cross_entropy, labels=labels))
+    wrapped.descent()(clips, partial(cross_entropy, labels=labels))
     assert seen == [place]
 
 
@@ -120,7 +120,7 @@ def test_a_frozen_network_and_one_in_evaluation_deliver_nothing():
     wrapped = PerClipGradientModule(straight(), loss_reduction="sum")
     wrapped.eval()
     with pytest.raises(RuntimeError, match=r"does not require grad"), torch.no_grad():
-        wrapped.descend(clips, partial(cross_entropy, labels=labels))
+        wrapped.descent()(clips, partial(cross_entropy, labels=labels))
     assert all(p.grad_sample is None for p in wrapped.parameters() if p.requires_grad)
 
 
@@ -130,7 +130,7 @@ def test_ghosts_descend_too():
     for descends in (True, False):
         ghost = GhostClippingModule(straight(), loss_reduction="sum")
         if descends:
-            ghost.descend(clips, partial(cross_entropy, labels=labels))
+            ghost.descent()(clips, partial(cross_entropy, labels=labels))
         else:
             nn.functional.cross_entropy(ghost(clips), labels, reduction="sum").backward()
         trained = [p for p in ghost.parameters() if p.requires_grad]
@@ -145,14 +145,14 @@ def test_weights_written_between_steps_are_the_ones_used():
     clips, labels = batch()
     network = straight(learn_beta=False)
     wrapped = PerClipGradientModule(network, loss_reduction="sum")
-    wrapped.descend(clips, partial(cross_entropy, labels=labels))
+    wrapped.descent()(clips, partial(cross_entropy, labels=labels))
     before = [gradient.clone() for gradient in gradients(wrapped)]
     with torch.no_grad():
         network.get_submodule("neuron.0").threshold.data.fill_(0.9)
     set_weights(network, get_weights(network))
     for parameter in wrapped.parameters():
         parameter.grad_sample = None
-    wrapped.descend(clips, partial(cross_entropy, labels=labels))
+    wrapped.descent()(clips, partial(cross_entropy, labels=labels))
     after = gradients(wrapped)
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     wrapped.remove_hooks()
