@@ -1,0 +1,123 @@
+"""Where a private step's time goes, section by section.
+
+    python benchmarks/step_sections.py [--widths 40-128-128-10] [--steps 50] [--batch 8]
+
+The step of `fnl bench step`, in microseconds by the clock, one thread, medians: once after a step
+of snnTorch (by layer, under Opacus' hooks), which empties the caches, and once after nothing but
+the step's own matrix products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from opacus.grad_sample import GradSampleModule
+
+import fnl.privacy.per_clip
+from fnl.bench.networks import LayerwiseNetwork, our_network
+from fnl.bench.step import CLIP_NORM, LEARNING_RATE, NOISE_MULTIPLIER, dp_step, matrix_products
+from fnl.privacy.clipping import METHODS
+from fnl.privacy.cross_entropy import cross_entropy
+from fnl.privacy.dp_sgd import TrainingPlan, build_optimizer
+from fnl.runtime.determinism import one_thread
+from fnl.runtime.memory import keep_freed_memory
+
+
+class Sections:
+    """Seconds of every call of the functions it stands in for, by section."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function` with its calls timed as the section `name`."""
+
+        def call(*args: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+
+        return call
+
+    def medians(self) -> dict[str, float]:
+        """Return the median microseconds of each section."""
+        return {name: 1e6 * statistics.median(times) for name, times in self.seconds.items()}
+
+
+def measure(
+    widths: tuple[int, ...], steps: int, batch: int, *, repeats: int, between: bool
+) -> dict[str, float]:
+    """Return the sections' medians; `between`: after a step of snnTorch each."""
+    clips = torch.randn(batch, steps, widths[0])
+    labels = torch.randint(widths[-1], (batch,))
+    network = our_network(widths)
+    plan = TrainingPlan(1, 1.0, "sgd", LEARNING_RATE)
+    optimizer = build_optimizer(network, plan)
+    training = METHODS["per-clip"](
+        network, optimizer, CLIP_NORM, "flat",
+        noise_multiplier=NOISE_MULTIPLIER, expected_batch_size=batch,
+    )  # fmt: skip
+    sections = Sections()
+    peer = dp_step(GradSampleModule(LayerwiseNetwork(widths), strict=False), clips, labels)
+    products = sections.timed("matrix products", matrix_products(widths, steps, batch))
+    loss = sections.timed("loss and gradient", partial(cross_entropy, labels=labels))
+    clip = sections.timed("norms", training.clip)
+    private: Any = training.optimizer
+    with ExitStack() as stack:
+        for name, of, attribute in (
+            ("forward", fnl.privacy.per_clip, "run_forward"),
+            ("backward", fnl.privacy.per_clip, "run_backward"),
+            ("zero_grad", private, "zero_grad"),
+            ("clipped sums", private, "clip_and_accumulate"),
+            ("noise", private, "add_noise"),
+            ("division", private, "scale_grad"),
+            ("SGD", optimizer, "step"),
+        ):
+            timed = sections.timed(name, getattr(of, attribute))
+            stack.enter_context(patch.object(of, attribute, timed))
+        descend = training.module.descent()
+        for _ in range(repeats):
+            if between:
+                peer()
+            private.zero_grad()
+            descend(clips, loss)
+            clip()
+            private.step()
+            products()
+    return sections.medians()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Where a private step's time goes.")
+    parser.add_argument("--widths", default="40-128-128-10")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=200)
+    options = parser.parse_args()
+    widths = tuple(map(int, options.widths.split("-")))
+    keep_freed_memory()
+    warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+    with one_thread():
+        cold, warm = (
+            measure(widths, options.steps, options.batch, repeats=options.repeats, between=between)
+            for between in (True, False)
+        )
+    print(f"{'µs':20}{'after snnTorch':>16}{'after products':>16}")
+    for name in warm:
+        print(f"{name:20}{cold[name]:16.0f}{warm[name]:16.0f}")
+
+
+if __name__ == "__main__":
+    main()
