@@ -30,6 +30,14 @@ from fnl.runtime.memory import keep_freed_memory
 CLIP_NORM = 1.0
 NOISE_MULTIPLIER = 1.0
 LEARNING_RATE = 0.01
+BALANCED_ORDERS = (
+    ("peer", "layerwise", "floor", "ours"),
+    ("layerwise", "ours", "peer", "floor"),
+    ("ours", "floor", "layerwise", "peer"),
+    ("floor", "peer", "ours", "layerwise"),
+)
+"""Each way comes after each other one as often (Williams 1949): what ran before decides what is in
+the caches."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def measure_step(
     threads: int = 1,
     repeats: int = 21,
 ) -> StepTimings:
-    """Time one DP-SGD step each way, alternating, after two steps to warm up.
+    """Time one DP-SGD step each way, alternating in balanced orders, after two steps to warm up.
 
     Args:
         widths: input features, hidden neurons of each layer, classes.
@@ -159,9 +167,9 @@ def measure_step(
         # Opacus' hook on the first layer, whose input has no gradient, makes torch warn.
         warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
         for repeat in range(repeats + 2):
-            for name, work in ways.items():
+            for name in BALANCED_ORDERS[repeat % len(BALANCED_ORDERS)]:
                 start = time.perf_counter()
-                work()
+                ways[name]()
                 if repeat >= 2:
                     seconds[name].append(time.perf_counter() - start)
         peaks = {name: peak_tensor_bytes(ways[name]) for name in ("peer", "layerwise", "ours")}
