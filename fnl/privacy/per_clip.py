@@ -4,8 +4,9 @@ Opacus' hooks keep every layer's input, wait for its output gradient, and then c
 per-clip gradients beside the ordinary ones that a private step never uses. Here the backward
 pass of linear, convolutional, normalising and spiking layers (`direct_layers.DIRECT`) writes
 `p.grad_sample` itself, by one batched matrix product, and computes no ordinary gradient. Such
-layers that are known to follow one another (`layer_stack.CHAINS`) are one operation of autograd.
-Every other layer keeps Opacus' hooks, and everything after the backward pass is Opacus' own.
+layers that are known to follow one another (`layer_stack.CHAINS`) are one operation of autograd;
+a network of nothing else goes back without it (`PerClipGradientModule.descent`). Every other
+layer keeps Opacus' hooks, and everything after the backward pass is an Opacus optimizer's.
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from fnl.config import ModelGroup
 from fnl.snn.delays import DelayedLinear
-from fnl.snn.networks.stack import SpikingNetwork, has_bias
+from fnl.snn.networks.stack import SpikingNetwork
+from fnl.snn.networks.temporal_conv import over_time
 
 
 def delays(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
@@ -14,16 +13,4 @@ def delays(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
 
     Every neuron has `model.kernel_size` delays, at the start `model.dilations` steps apart.
     """
-    pairs = pairwise((inputs, *model.hidden_sizes))
-    linear = [
-        DelayedLinear(
-            fan_in,
-            fan_out,
-            model.kernel_size,
-            dilation,
-            causal=model.padding == "causal",
-            bias=has_bias(model),
-        )
-        for (fan_in, fan_out), dilation in zip(pairs, model.layer_dilations, strict=True)
-    ]
-    return SpikingNetwork(model, linear, model.hidden_sizes, classes)
+    return over_time(DelayedLinear, model, inputs, classes)

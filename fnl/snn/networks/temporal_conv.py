@@ -6,6 +6,7 @@ Compare learned delays (Hammouamri et al. 2024, arXiv 2306.17670), of which this
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -55,9 +56,16 @@ def padding(kernel_size: int, dilation: int, *, causal: bool) -> tuple[int, int]
 
 def temporal_conv(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
     """Return [Conv1d over time → normalisation → neurons → dropout] × L and a read-out."""
+    return over_time(TemporalConv, model, inputs, classes)
+
+
+def over_time(
+    linear_map: Callable[..., nn.Module], model: ModelGroup, inputs: int, classes: int
+) -> SpikingNetwork:
+    """Return a network of maps that see several steps, made as `TemporalConv` is."""
     pairs = pairwise((inputs, *model.hidden_sizes))
     linear = [
-        TemporalConv(
+        linear_map(
             fan_in,
             fan_out,
             model.kernel_size,
