@@ -27,7 +27,7 @@ from fnl.bench.networks import LayerwiseNetwork, our_network
 from fnl.bench.step import CLIP_NORM, LEARNING_RATE, NOISE_MULTIPLIER, dp_step, matrix_products
 from fnl.privacy.clipping import METHODS
 from fnl.privacy.cross_entropy import cross_entropy
-from fnl.privacy.dp_sgd import TrainingPlan, build_optimizer
+from fnl.privacy.training_plan import TrainingPlan, build_optimizer
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.memory import keep_freed_memory
 

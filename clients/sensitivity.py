@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan
+from fnl.privacy.dp_sgd import GaussianMechanism
 from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.network import SpikingNetwork, set_streams
 

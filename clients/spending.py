@@ -10,8 +10,8 @@ from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.participation import planned_participations
 from fnl.privacy.budget import Budget, Noise, Workload, delta_of
-from fnl.privacy.dp_sgd import TrainingPlan
 from fnl.privacy.ledger import Ledger
+from fnl.privacy.training_plan import TrainingPlan
 
 NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fnl.participation import candidates
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan
+from fnl.privacy.dp_sgd import GaussianMechanism
+from fnl.privacy.training_plan import TrainingPlan
 
 Scalar = bool | int | float | str
 SEED = 0

@@ -24,7 +24,7 @@ from fnl.bench.memory import peak_tensor_bytes
 from fnl.bench.networks import LayerwiseNetwork, SteppedNetwork, our_network
 from fnl.privacy.clipping import METHODS
 from fnl.privacy.cross_entropy import cross_entropy
-from fnl.privacy.dp_sgd import TrainingPlan, build_optimizer
+from fnl.privacy.training_plan import TrainingPlan, build_optimizer
 from fnl.runtime.memory import keep_freed_memory
 
 CLIP_NORM = 1.0

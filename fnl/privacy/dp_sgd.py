@@ -24,54 +24,10 @@ from fnl.privacy.clipping import METHODS, ClippedTraining, Clipping, ClippingMet
 from fnl.privacy.cross_entropy import cross_entropy
 from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.privacy.sampling import poisson_samples
+from fnl.privacy.training_plan import TrainingPlan, build_optimizer
 
 Augment = Callable[[Tensor], Tensor]
 """Features [B, T, F] to other features of the same words."""
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """The steps of one client in one round.
-
-    Attributes:
-        steps: number of mini-batches.
-        sample_rate: probability q with which each clip is in a mini-batch.
-        optimizer: "sgd" or "adam".
-        learning_rate: of the optimizer.
-        momentum: of SGD.
-        weight_decay: decoupled, of parameters with more than one axis; it looks at no data.
-        label_smoothing: share of every target that is spread over all classes.
-        proximal_mu: μ of FedProx, 0 for none.
-    """
-
-    steps: int
-    sample_rate: float
-    optimizer: str
-    learning_rate: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    proximal_mu: float = 0.0
-
-    @classmethod
-    def for_clips(
-        cls,
-        clips: int,
-        *,
-        batch_size: int,
-        local_epochs: float,
-        optimizer: str,
-        learning_rate: float,
-        **options: float,
-    ) -> TrainingPlan:
-        """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
-
-        `local_epochs` is the expected number of passes, at least one step; `options` are the
-        further attributes of a plan.
-        """
-        sample_rate = min(1.0, batch_size / clips)
-        steps = max(1, round(local_epochs / sample_rate))
-        return cls(steps, sample_rate, optimizer, learning_rate, **options)
 
 
 @dataclass(frozen=True)
@@ -305,56 +261,3 @@ def _train_private(
         gradient_norm_q90=all_norms.quantile(0.9).item(),
         clip_norm=clip_norm,
     )
-
-
-def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
-    """Return a client's optimizer, new in every round, with what is done beside its steps.
-
-    `foreach` is off, because it is slower on a CPU, and is slow to decide for itself.
-    """
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer: torch.optim.Optimizer
-    if plan.optimizer == "sgd":
-        optimizer = torch.optim.SGD(
-            trainable, lr=plan.learning_rate, momentum=plan.momentum, foreach=False
-        )
-    else:
-        optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate, foreach=False)
-    if plan.weight_decay:
-        _decay_before_steps(optimizer, trainable, plan.learning_rate * plan.weight_decay)
-    if plan.proximal_mu:
-        _pull_to_start(optimizer, trainable, plan.proximal_mu)
-    return optimizer
-
-
-def _decay_before_steps(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], share: float
-) -> None:
-    """Shrink matrices and kernels by `share` before each step, as AdamW does (arXiv 1711.05101)."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-
-    def decay(*_: object) -> None:
-        with torch.no_grad():
-            for matrix in matrices:
-                matrix.mul_(1 - share)
-
-    optimizer.register_step_pre_hook(decay)
-
-
-def _pull_to_start(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], proximal_mu: float
-) -> None:
-    """Add μ(w − w₀) to the gradients of every step (FedProx, Li et al. 2018, arXiv 1812.06127).
-
-    Opacus' optimizers step this one after clipping and noise: the term does not depend on the
-    clips, so it is neither clipped nor does it cost privacy.
-    """
-    starts = [parameter.detach().clone() for parameter in parameters]
-
-    def pull(*_: object) -> None:
-        with torch.no_grad():
-            for parameter, start in zip(parameters, starts, strict=True):
-                if parameter.grad is not None:
-                    parameter.grad.add_(parameter - start, alpha=proximal_mu)
-
-    optimizer.register_step_pre_hook(pull)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from clients.sensitivity import predict_rate_shift, project, rate_gradient
 from fnl.config import ModelGroup
 from fnl.privacy.clipping import Clipping
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
+from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from fnl.config import ModelGroup
 from fnl.privacy.adaptive_clipping import AdaptiveBound, SplitNoise
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
 from fnl.privacy.ledger import Ledger
+from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.network import build_network, initialise
 
 

@@ -14,9 +14,10 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
 from fnl.privacy.ghost import GhostClippingModule
 from fnl.privacy.per_clip import PerClipGradientModule
+from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.neurons import LIF, LeakyReadout
 from fnl.snn.recurrent import RecurrentLIF

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
+from fnl.privacy.training_plan import TrainingPlan
 
 MECHANISMS = {
     "none": None,

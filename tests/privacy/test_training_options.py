@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fnl.config import TrainingGroup, parse_config
 from fnl.errors import ConfigError
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
+from fnl.privacy.training_plan import TrainingPlan
 
 
 def stream(seed: int) -> torch.Generator:

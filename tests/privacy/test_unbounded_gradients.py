@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fnl.config import ModelGroup
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
+from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.network import build_network, initialise
 
 WAYS = list(

@@ -10,7 +10,8 @@ from torch import Tensor
 from fnl.config import Config
 from fnl.data.augmentation import Augmentation
 from fnl.privacy.audit.claims import Claim
-from fnl.privacy.dp_sgd import GaussianMechanism, TrainingPlan, train
+from fnl.privacy.dp_sgd import GaussianMechanism, train
+from fnl.privacy.training_plan import TrainingPlan
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.network import SpikingNetwork, set_streams
 
