@@ -143,5 +143,5 @@ def _print_round(timings: RoundTimings) -> None:
         table.add_row(name, f"{seconds:.3f}", f"{cpu:.3f}" if cpu else "", f"{ratio:.2f}")
     _out.print(table)
     for name, reason in timings.skipped.items():
-        _out.print(f"{name}: {reason}")
+        _out.print(f"{name}: {reason}", markup=False)  # fnl[bench] is no markup
     _out.print(f"load of the machine: {timings.load:.1f}\n")
