@@ -1,6 +1,6 @@
 """The parameters of a network as one vector, which an optimizer steps by a single call.
 
-PyTorch's optimizers take some 15 µs a parameter and step, however small it is. All of them work
+PyTorch's optimizers take some 10 µs a parameter and step, however small it is. All of them work
 number by number, so that a vector of all numbers is stepped to the same values.
 """
 
