@@ -22,12 +22,12 @@ import clients.training
 from clients.training import RoundOutcome, train_round
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
-from fnl.participation import candidates
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
+from fnl.schedule import candidates
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
-from server.vetting import cost_of_this_round
+from server.replies.vetting import cost_of_this_round
 
 RELEASE: dict[str, Scalar] = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 2.0}
 CLEAR: dict[str, Scalar] = {

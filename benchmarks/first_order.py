@@ -20,11 +20,11 @@ import torch
 from clients.sensitivity import predict_rate_shift
 from fnl.config import Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
-from fnl.privacy.dp_sgd import GaussianMechanism, train
-from fnl.privacy.training_plan import TrainingPlan
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.plan import TrainingPlan
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 SMALL: dict[str, Scalar] = {

@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many"
         directory = write_runs(path, options.settings, options.seeds, options.rounds)
-        command = [sys.executable, "-m", "fnl.cli", "grid", "tables", str(directory.path)]
+        command = [sys.executable, "-m", "fnl.cli.main", "grid", "tables", str(directory.path)]
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - started

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import polars as pl
 
-FNL = [sys.executable, "-m", "fnl.cli"]
+FNL = [sys.executable, "-m", "fnl.cli.main"]
 CELL = {
     "run.rounds": 5,
     "data.speakers": 40,

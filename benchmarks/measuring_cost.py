@@ -21,7 +21,7 @@ from unittest.mock import patch
 import torch
 
 import clients.training
-import server.recorder
+import server.record.recorder
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
@@ -90,7 +90,7 @@ def main() -> None:
 def run(config: Config) -> Clock:
     """Run `config` in this process and return its clock."""
     clock = Clock()
-    record, train = server.recorder.Recorder.__call__, clients.training.train
+    record, train = server.record.recorder.Recorder.__call__, clients.training.train
 
     def recorded(*arguments: object) -> object:
         result = record(*arguments)  # type: ignore[arg-type]  # handed through as they came
@@ -107,7 +107,7 @@ def run(config: Config) -> Clock:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with (
         tempfile.TemporaryDirectory() as results,
-        patch.object(server.recorder.Recorder, "__call__", recorded),
+        patch.object(server.record.recorder.Recorder, "__call__", recorded),
         patch.object(clients.training, "train", trained),
     ):
         flat = config.flat() | {"run.results-dir": results}

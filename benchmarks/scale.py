@@ -71,7 +71,7 @@ def memory_bytes(root: int) -> int:
 def measure(clients: int, rounds: int, workers: int) -> dict[str, float]:
     """Run one federation and return its median seconds a round and its peak memory."""
     with tempfile.TemporaryDirectory() as results:
-        command = [sys.executable, "-m", "fnl.cli", "run", f"--workers={workers}"]
+        command = [sys.executable, "-m", "fnl.cli.main", "run", f"--workers={workers}"]
         command += settings(clients, rounds, results)
         started = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     for clients in options.clients:  # corpora are built before anything is timed
-        prepare = [sys.executable, "-m", "fnl.cli", "data", "prepare"]
+        prepare = [sys.executable, "-m", "fnl.cli.main", "data", "prepare"]
         subprocess.run([*prepare, *settings(clients, options.rounds, "unused")], check=True)
     runs = [
         measure(clients, options.rounds, options.workers)

@@ -22,14 +22,14 @@ from unittest.mock import patch
 import torch
 from opacus.grad_sample import GradSampleModule
 
-import fnl.privacy.per_clip
-from fnl.bench.networks import LayerwiseNetwork, our_network
-from fnl.bench.step import CLIP_NORM, LEARNING_RATE, NOISE_MULTIPLIER, dp_step, matrix_products
-from fnl.privacy.clipping import METHODS
-from fnl.privacy.cross_entropy import cross_entropy
-from fnl.privacy.training_plan import TrainingPlan, build_optimizer
+import fnl.training.per_clip.module
+from benchmarks.networks import LayerwiseNetwork, our_network
+from benchmarks.step import CLIP_NORM, LEARNING_RATE, NOISE_MULTIPLIER, dp_step, matrix_products
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.memory import keep_freed_memory
+from fnl.training.clipping import METHODS
+from fnl.training.cross_entropy import cross_entropy
+from fnl.training.plan import TrainingPlan, build_optimizer
 
 
 class Sections:
@@ -76,8 +76,8 @@ def measure(
     private: Any = training.optimizer
     with ExitStack() as stack:
         for name, of, attribute in (
-            ("forward", fnl.privacy.per_clip, "run_forward"),
-            ("backward", fnl.privacy.per_clip, "run_backward"),
+            ("forward", fnl.training.per_clip.module, "run_forward"),
+            ("backward", fnl.training.per_clip.module, "run_backward"),
             ("zero_grad", private, "zero_grad"),
             ("clipped sums", private, "clip_and_accumulate"),
             ("noise", private, "add_noise"),

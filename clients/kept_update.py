@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fnl import exchange
+from fnl.wire import exchange
 
 _KEPT = "kept-"
 _KEYS = (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)

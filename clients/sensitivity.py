@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
-from fnl.privacy.dp_sgd import GaussianMechanism
-from fnl.privacy.per_clip import PerClipGradientModule
-from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.network import SpikingNetwork, set_streams
+from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.per_clip.module import PerClipGradientModule
+from fnl.training.plan import TrainingPlan
 
 GRADIENT_BATCH = 32
 """Clips whose gradients are written out at a time."""

@@ -8,10 +8,10 @@ from functools import lru_cache
 from fnl.config import Config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
-from fnl.participation import planned_participations
 from fnl.privacy.budget import Budget, Noise, Workload, delta_of
 from fnl.privacy.ledger import Ledger
-from fnl.privacy.training_plan import TrainingPlan
+from fnl.schedule import planned_participations
+from fnl.training.plan import TrainingPlan
 
 NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
 

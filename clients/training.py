@@ -16,18 +16,18 @@ from clients.spending import at_least, noise_of, plan_of, refuse_overdraft, work
 from fnl.config import Config
 from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
-from fnl.exchange import ClientReport
 from fnl.metrics.aggregation import update_norm
 from fnl.metrics.memory import peak_memory_bytes
 from fnl.metrics.sensitivity import RateShift
 from fnl.privacy.budget import Noise
-from fnl.privacy.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
 from fnl.privacy.ledger import Ledger
 from fnl.privacy.noise import NoiseSource, SecureNoise
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, set_streams
+from fnl.training.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
 from fnl.weights import Weights, get_weights, set_weights
+from fnl.wire.exchange import ClientReport
 
 
 @dataclass(frozen=True)

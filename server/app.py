@@ -7,7 +7,6 @@ from functools import partial
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fnl import exchange
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation
 from fnl.runtime.deployment import DEPLOYMENT
@@ -18,12 +17,13 @@ from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
+from fnl.wire import exchange
 from server.coordination import Coordinator
 from server.devices import DeviceGrid, open_server_data
-from server.facts import privacy_warnings, run_facts
+from server.fault_tolerant_strategy import GuardedStrategy
 from server.federation_nodes import nodes_by_partition
-from server.guarded_strategy import GuardedStrategy
-from server.recorder import Recorder
+from server.record.guarantee import privacy_warnings, run_facts
+from server.record.recorder import Recorder
 from server.resumption import take_over
 from server.spending import Spending
 from server.strategy import RateStrategy

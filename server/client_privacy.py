@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.config import Config
-from fnl.participation import planned_participations
 from fnl.privacy.budget import delta_of
 from fnl.privacy.client_level import client_epsilon, client_noise, private_aggregate
 from fnl.privacy.noise import SecureNoise
 from fnl.randomness import Purpose, stream
+from fnl.schedule import planned_participations
 from fnl.weights import Weights
 
 

@@ -10,12 +10,12 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fnl.config import Config
-from fnl.exchange import ClientReport
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
+from fnl.wire.exchange import ClientReport
 from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, shares_of
 from server.context import History, RoundContext
-from server.rejections import Rejection
+from server.replies.rejections import Rejection
 from server.selection import Scores, select, selection_rule
 
 

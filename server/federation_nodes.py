@@ -10,9 +10,9 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 
 import fnl
-from fnl import exchange
 from fnl.errors import ConfigError, DeviceError, RunError
 from fnl.runtime.deployment import IDENTITY, IS_DEVICE, VERSION, check_version
+from fnl.wire import exchange
 
 CONNECT_TIMEOUT_SECONDS = 120.0
 

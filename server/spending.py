@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fnl.config import Config
-from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
+from fnl.wire.exchange import ClientReport
 
 _Partition = Annotated[int, Field(ge=0)]
 _Epsilon = Annotated[float, Field(ge=0)]  # infinite where nothing bounds it

@@ -11,20 +11,20 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fnl import exchange
 from fnl.config import Config, EvaluationGroup
 from fnl.errors import RunError
-from fnl.exchange import ClientReport
-from fnl.participation import candidates
+from fnl.schedule import candidates
 from fnl.weights import Weights
+from fnl.wire import exchange
+from fnl.wire.exchange import ClientReport
 from server.aggregation import OptimizerState, server_step
 from server.client_privacy import privatise
 from server.context import History
 from server.coordination import Coordination, Coordinator, RoundOutcome
-from server.rejections import Rejection, require_enough
-from server.replies import Answer, answers
+from server.replies.answer import Answer, answers
+from server.replies.rejections import Rejection, require_enough
+from server.replies.uploads import Uploads, request_uploads
 from server.traffic import content_bytes
-from server.uploads import Uploads, request_uploads
 
 _HISTORY, _OPTIMIZER = "history/", "optimizer/"
 
@@ -96,7 +96,7 @@ class RateStrategy(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Select, weigh and average; `replies` have passed the boundary (`server/vetting.py`).
+        """Select, weigh and average; `replies` have passed the boundary (`server/replies`).
 
         Raises:
             RunError: if too few of the selected upload their weights when they are asked for them,

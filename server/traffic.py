@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flwr.app import Message
 
-from fnl import exchange
+from fnl.wire import exchange
 
 
 def content_bytes(messages: Iterable[Message]) -> int:

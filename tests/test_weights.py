@@ -7,7 +7,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import nn
 
-from fnl.snn.neurons import LIF
+from fnl.snn.neurons.lif import LIF
 from fnl.weights import RunningMean, get_weights, set_weights, weighted_mean, weights_hash
 
 

@@ -30,7 +30,7 @@ from fnl.errors import ConfigError
 from fnl.runtime.atomic import write_atomically
 from fnl.snn.kernels.dynamics import Reset
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.neurons import LIF
+from fnl.snn.neurons.lif import LIF
 
 STEP_SECONDS = 1e-4
 """The dt that readers of NIR assume."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.neurons.recurrent import RecurrentLIF
 
 
 def fan_outs(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.spiking_layer import SpikingLayer
-from fnl.snn.synaptic import Synaptic
+from fnl.snn.neurons.adaptive import AdaptiveLIF
+from fnl.snn.neurons.spiking_layer import SpikingLayer
+from fnl.snn.neurons.synaptic import Synaptic
 
 
 @dataclass(frozen=True)

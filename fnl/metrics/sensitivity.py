@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.privacy.clipping import Clipping
+from fnl.training.clipping import Clipping
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fnl.metrics.fan_out import fan_outs
 from fnl.metrics.memory import membrane_updates
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.neurons.recurrent import RecurrentLIF
 
 MAC_PICOJOULES = 4.6
 AC_PICOJOULES = 0.9

@@ -147,7 +147,7 @@ FAULTS = {
     "reason": pl.String,
     "epsilon_assumed": pl.Float64,
 }
-"""A row a reply that was not taken, or that never came. `kind`: `server/rejections.py`.
+"""A row a reply that was not taken, or that never came. `kind`: `server/replies/rejections.py`.
 
 `epsilon_assumed`: what the client is taken to have spent so far, as it may have trained; infinite
 where nothing bounds it, null without privacy, and where the client's own report says what it spent.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
-from fnl.snn.own import own
+from fnl.import_path import own
 
 
 class Encoder(nn.Module):

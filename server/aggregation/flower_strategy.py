@@ -8,9 +8,9 @@ from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
 from flwr.serverapp.strategy import FedAvg
 
-from fnl import exchange
 from fnl.errors import RunError
 from fnl.weights import Weights
+from fnl.wire import exchange
 
 WEIGHT = "weight"
 """The metric that Flower weighs by."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnl.snn.own import own
+from fnl.import_path import own
 from server.aggregation.afedsnn import afedsnn
 from server.aggregation.interface import AggregationRule
 from server.aggregation.robust import ROBUST_RULES

@@ -15,10 +15,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 from numpy.typing import NDArray
 
-from fnl import exchange
 from fnl.config import CoordinationGroup
 from fnl.errors import RunError
 from fnl.weights import Weights
+from fnl.wire import exchange
 from server.aggregation.flower_strategy import WEIGHT, flower_aggregate
 
 OptimizerState = Mapping[str, NDArray[np.generic]]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
-from fnl.exchange import ClientReport
 from fnl.metrics.ranking import order
+from fnl.wire.exchange import ClientReport
 from server.context import RoundContext
 from server.selection.interface import Scores, Selection, SelectionRule
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fnl.exchange import ClientReport
+from fnl.wire.exchange import ClientReport
 from server.context import RoundContext
 from server.selection.interface import Selection
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnl.snn.own import own
+from fnl.import_path import own
 from server.selection.diversity import rate_diversity
 from server.selection.interface import SelectionRule
 from server.selection.rate_differences import (

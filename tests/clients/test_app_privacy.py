@@ -9,12 +9,12 @@ from opacus.accountants import RDPAccountant
 
 from clients import app as client_app
 from clients.ledger_state import CLIPPING, load_clip_norm, load_ledger, save_clip_norm, save_ledger
-from fnl import exchange
 from fnl.config import Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import RDP_ORDERS, Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
+from fnl.wire import exchange
 
 RELEASE: dict[str, Scalar] = {
     "evaluation.shadow": False, "privacy.rate-release": "gaussian", "privacy.rate-epsilon": 2.0,

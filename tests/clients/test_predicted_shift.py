@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from clients.sensitivity import predict_rate_shift, project, rate_gradient
 from fnl.config import ModelGroup
-from fnl.privacy.clipping import Clipping
-from fnl.privacy.dp_sgd import GaussianMechanism, train
-from fnl.privacy.training_plan import TrainingPlan
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.training.clipping import Clipping
+from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.plan import TrainingPlan
 
 CLIPS, STEPS, FEATURES, CLASSES = 40, 8, 5, 3
 FEW, MANY = 40, 150  # a draw is a whole private step

@@ -10,8 +10,8 @@ from clients.training import RoundOutcome, train_round
 from fnl.config import Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
-from fnl.participation import planned_participations
 from fnl.privacy.ledger import Ledger, Spend
+from fnl.schedule import planned_participations
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights, weights_hash
 

@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import nn
 
-import fnl.privacy.dp_sgd
+import fnl.training.dp_sgd
 from clients.measurement import floor_seed
 from fnl.config import Scalar, parse_config
-from fnl.privacy.sampling import poisson_samples
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
 from fnl.snn.encoders import Encoder
+from fnl.training.sampling import poisson_samples
 
 DRAWN: dict[str, Scalar] = {
     "model.encoding": "rate",
@@ -61,7 +61,7 @@ def drawn(monkeypatch):
             if isinstance(module, Encoder) and module.training:
                 draws.encodings.append(hashlib.sha256(output.numpy().tobytes()).hexdigest())
 
-        monkeypatch.setattr(fnl.privacy.dp_sgd, "poisson_samples", watched)
+        monkeypatch.setattr(fnl.training.dp_sgd, "poisson_samples", watched)
         hook = nn.modules.module.register_module_forward_hook(watch)
         config = parse_config(flat)
         try:

@@ -9,12 +9,12 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 
 import clients.app
 import fnl
-from fnl import exchange
 from fnl.config import parse_config
-from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
+from fnl.wire import exchange
+from fnl.wire.exchange import ClientReport
 
 RUN = {
     "data.corpus": "device",

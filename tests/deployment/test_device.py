@@ -13,16 +13,16 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import fnl
 from clients.app import app
-from fnl import exchange
 from fnl.config import parse_config
 from fnl.data.federated import open_federation
 from fnl.data.own_clips import device_federation, fixed_labels, server_federation
 from fnl.errors import ConfigError, CorpusError, DeviceError
-from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.deployment import check_deployable
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
+from fnl.wire import exchange
+from fnl.wire.exchange import ClientReport
 
 RUN = {
     "data.corpus": "device",

@@ -13,7 +13,7 @@ from figures_grid import write_grid
 from experiments.figures.catalogue import draw_all
 from experiments.figures.of_grid import of_grid
 from experiments.report import build
-from fnl import commands_report
+from fnl.cli import report as commands_report
 from fnl.config import parse_config
 from fnl.data.describe import count_column, describe
 from fnl.data.federated import prepare

@@ -32,10 +32,10 @@ import polars as pl
 
 from fnl.config import PrivacyGroup, parse_config
 from fnl.data.federated import prepare
-from fnl.participation import candidates
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.run_directory import read_run
-from server.uploads import UPLOAD
+from fnl.schedule import candidates
+from server.replies.uploads import UPLOAD
 from tests.faults.faulty_grid import Flat, run_with_faults
 from tests.faults.injection import Schedule
 from tests.faults.warm import SMALL

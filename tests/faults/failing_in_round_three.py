@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.app import identify, train, upload
-from fnl import exchange
+from fnl.wire import exchange
 
 app = ClientApp()
 app.query()(identify)

@@ -17,8 +17,8 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.app import identify, train, upload
-from fnl import exchange
-from server.uploads import UPLOAD
+from fnl.wire import exchange
+from server.replies.uploads import UPLOAD
 from tests.faults.injection import corrupt
 
 FAULTS = "faults.json"

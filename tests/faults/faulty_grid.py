@@ -10,11 +10,11 @@ from flwr.app import ConfigRecord, Context, Error, Message, MessageType, RecordD
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import ServerApp
 
-from fnl import exchange
 from fnl.runtime.in_process import InProcessGrid
 from fnl.runtime.worker_pool import RUN_ID, SERVER_NODE
+from fnl.wire import exchange
 from server.app import app
-from server.uploads import UPLOAD
+from server.replies.uploads import UPLOAD
 from tests.faults.injection import CONTENT, Schedule, corrupt, refusal
 
 _PHASES = (MessageType.TRAIN, exchange.UPLOAD_TYPE)

@@ -8,8 +8,8 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 
-from fnl import exchange
-from server.rejections import FaultKind
+from fnl.wire import exchange
+from server.replies.rejections import FaultKind
 
 CONTENT = {
     "no report": FaultKind.MALFORMED,

@@ -9,9 +9,9 @@ import pytest
 
 from fnl.config import parse_config
 from fnl.errors import RunError
-from fnl.participation import candidates
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.run_directory import read_run
+from fnl.schedule import candidates
 from tests.faults.faulty_grid import run_with_faults
 from tests.faults.injection import KINDS, Schedule
 

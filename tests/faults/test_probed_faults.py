@@ -11,11 +11,11 @@ import pytest
 
 from fnl.config import parse_config
 from fnl.errors import RunError
-from fnl.participation import candidates
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
-from server.uploads import UPLOAD
+from fnl.schedule import candidates
+from server.replies.uploads import UPLOAD
 from tests.conftest import SMALL
 from tests.faults.faulty_app import FAULTS
 from tests.faults.faulty_grid import run_with_faults

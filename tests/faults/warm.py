@@ -9,11 +9,11 @@ import torch
 
 import tests.faults.faulty_grid  # noqa: F401 to have it imported
 from fnl.config import parse_config
-from fnl.privacy.dp_sgd import GaussianMechanism, train
-from fnl.privacy.training_plan import TrainingPlan
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import build_network, initialise
+from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.plan import TrainingPlan
 
 SMALL = {
     "run.checkpoint-every": 7,

@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fnl.config import Config, known_keys
-from fnl.exchange import ClientReport
-from fnl.npy import to_array
+from fnl.wire.exchange import ClientReport
+from fnl.wire.npy import to_array
 
 _EXTREMES = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\xff" * 8, b"\0" * 8)
 

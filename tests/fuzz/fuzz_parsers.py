@@ -17,19 +17,19 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 from clients.device import Device
 from clients.ledger_file import LedgerFile, Release
 from experiments.run_tables import read_table
-from fnl import exchange
 from fnl.config import parse_config, parse_overrides
 from fnl.data.audio import read_clip
 from fnl.data.corpus import CLIP_SCHEMA
 from fnl.data.folder import SPLIT_LISTS, FolderCorpus
 from fnl.data.partitioning import Partitioning
 from fnl.data.store import FeatureStore
-from fnl.exchange import ClientReport
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.run_directory import FINISHED, read_run
 from fnl.runtime.saved_model import load_model
 from fnl.snn.network import build_network
 from fnl.weights import get_weights
+from fnl.wire import exchange
+from fnl.wire.exchange import ClientReport
 from server.devices import load_devices
 
 _SMALL: dict[str, bool | int | float | str] = {"model.hidden": "4", "data.mel-bins": 4}

@@ -23,10 +23,10 @@ from experiments.run_tables import read_table
 from fnl.config import parse_overrides
 from fnl.data.speech_commands_archive import _unpack
 from fnl.errors import ConfigError, CorpusError, FnlError, RunError
-from fnl.npy import view_array
 from fnl.runtime.checkpoint import load_checkpoint
 from fnl.runtime.run_directory import read_run
 from fnl.runtime.saved_model import load_model
+from fnl.wire.npy import view_array
 
 DEEP = b"[" * 200_000
 

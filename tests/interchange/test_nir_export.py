@@ -9,8 +9,8 @@ from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 from fnl.interchange.nir_export import STEP_SECONDS, export_nir
 from fnl.snn.network import SpikingNetwork, build_network
-from fnl.snn.neurons import LIF
-from fnl.snn.synaptic import Synaptic
+from fnl.snn.neurons.lif import LIF
+from fnl.snn.neurons.synaptic import Synaptic
 
 nir = pytest.importorskip("nir", reason="the package nir is not installed")
 

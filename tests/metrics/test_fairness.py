@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnl.metrics.participation import gini, share_selected
+from fnl.metrics.fairness import gini, share_selected
 
 selections = st.lists(st.integers(0, 50), min_size=1, max_size=30)
 

@@ -16,7 +16,7 @@ from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.snn.networks.conv import TimeFrequencyConv
 from fnl.snn.networks.temporal_conv import TemporalConv
-from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.neurons.recurrent import RecurrentLIF
 
 CLIPS, STEPS, FEATURES, CLASSES = 3, 8, 5, 3
 

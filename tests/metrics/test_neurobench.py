@@ -18,7 +18,7 @@ from fnl.config import ModelGroup
 from fnl.metrics.sparsity import Sparsity, sparsity
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
-from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.neurons.recurrent import RecurrentLIF
 
 CLIPS, STEPS, FEATURES, CLASSES = 12, 15, 9, 4
 STATIC = [ConnectionSparsity, Footprint]

@@ -9,11 +9,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from fnl.privacy.dp_sgd import GaussianMechanism, train
 from fnl.privacy.noise import SecureNoise, normal_tensor
-from fnl.privacy.sampling import poisson_samples
-from fnl.privacy.training_plan import TrainingPlan
 from fnl.randomness import Purpose, torch_stream
+from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.plan import TrainingPlan
+from fnl.training.sampling import poisson_samples
 
 LABELS = torch.arange(8) % 3
 

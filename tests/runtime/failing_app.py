@@ -6,7 +6,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from clients.app import identify, train
-from fnl.participation import candidates
+from fnl.schedule import candidates
 
 app = ClientApp()
 app.query()(identify)

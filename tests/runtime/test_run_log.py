@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fnl import commands_runs
+from fnl.cli import runs as commands_runs
 from fnl.config import parse_config
 from fnl.errors import ConfigError, RunError
 from fnl.runtime import run_log

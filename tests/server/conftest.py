@@ -9,8 +9,8 @@ import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
 from fnl.config import CoordinationGroup
-from fnl.exchange import ClientReport
 from fnl.randomness import Purpose, stream
+from fnl.wire.exchange import ClientReport
 from server.context import History, RoundContext
 
 CLIENTS = 20

@@ -9,9 +9,9 @@ import pytest
 from opacus.accountants import RDPAccountant
 
 from fnl.config import parse_config
-from fnl.participation import candidates
 from fnl.privacy.ledger import RDP_ORDERS
 from fnl.runtime.in_process import run_in_process
+from fnl.schedule import candidates
 
 ROUNDS = 4
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import server.app
-import server.recorder
+import server.record.recorder
 from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime.in_process import run_in_process
@@ -45,7 +45,7 @@ def slow(monkeypatch):
     The pause is longer than a round of clients in this process.
     """
     seen = []
-    evaluate = server.recorder.evaluate
+    evaluate = server.record.recorder.evaluate
 
     def slowly(*args, **kwargs):
         began = time.monotonic()
@@ -55,7 +55,7 @@ def slow(monkeypatch):
         seen.append((thread, threads, began, time.monotonic()))
         return evaluation
 
-    monkeypatch.setattr(server.recorder, "evaluate", slowly)
+    monkeypatch.setattr(server.record.recorder, "evaluate", slowly)
     return seen
 
 
@@ -162,7 +162,7 @@ def test_a_round_is_written_although_the_next_one_fails_while_it_is_evaluated(fl
 
 def _break(monkeypatch, name, at, error):
     """Let what the recorder calls `name` raise at its call number `at`."""
-    calls, real = [], getattr(server.recorder, name)
+    calls, real = [], getattr(server.record.recorder, name)
 
     def broken(*args, **kwargs):
         calls.append(args)
@@ -170,7 +170,7 @@ def _break(monkeypatch, name, at, error):
             raise error
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(server.recorder, name, broken)
+    monkeypatch.setattr(server.record.recorder, name, broken)
 
 
 @pytest.mark.parametrize("overlap", [False, True])

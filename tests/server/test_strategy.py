@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fnl import exchange
 from fnl.config import parse_config
 from fnl.config.coordination import AGGREGATIONS, ROBUST, SELECTIONS
 from fnl.data.federated import open_federation
@@ -18,6 +17,7 @@ from fnl.runtime.in_process import InProcessGrid, run_in_process
 from fnl.runtime.run_directory import read_run
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights, weights_hash
+from fnl.wire import exchange
 from server.strategy import RateStrategy
 
 OPTIMIZERS = ("fedavgm", "fedadagrad", "fedadam", "fedyogi")

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fnl.config import ModelGroup
 from fnl.metrics.fan_out import fan_out
-from fnl.privacy.ghost import GhostClippingModule
 from fnl.snn import delays
 from fnl.snn.delays import RATE, AxonalDelays, DelayedLinear
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.snn.networks.temporal_conv import TemporalConv
+from fnl.training.per_clip.ghost import GhostClippingModule
 
 CLIPS, STEPS, FEATURES = 3, 14, 4
 CAUSAL = pytest.mark.parametrize("causal", [False, True])

@@ -13,12 +13,12 @@ from torch import Tensor
 from fnl import config
 from fnl.config import ModelGroup, parse_config
 from fnl.errors import ConfigError
-from fnl.privacy.per_clip import PerClipGradientModule
 from fnl.snn.encoders import ENCODERS
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
-from fnl.snn.networks.neurons import NEURONS
 from fnl.snn.networks.registry import NETWORKS
-from fnl.snn.neurons import LIF
+from fnl.snn.neurons.lif import LIF
+from fnl.snn.neurons.registry import NEURONS
+from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights, weights_hash
 
 CLIPS, STEPS, FEATURES, CLASSES = 5, 20, 12, 4

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
-from fnl.snn.neurons import LIF, LeakyReadout
+from fnl.snn.neurons.lif import LIF, LeakyReadout
 
 BACKENDS = ["numba", "torch"]
 PAIRS = {

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
-from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.kernels.adaptive import adaptive_backward, adaptive_forward
 from fnl.snn.kernels.dynamics import Dynamics, Reset
+from fnl.snn.neurons.adaptive import AdaptiveLIF
 
 BACKENDS = ["numba", "torch"]
 RESETS = ["subtract", "zero", "none"]

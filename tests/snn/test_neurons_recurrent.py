@@ -7,7 +7,7 @@ from snntorch import surrogate as peer
 from torch import Tensor
 
 from fnl.snn import surrogates
-from fnl.snn.recurrent import RecurrentLIF
+from fnl.snn.neurons.recurrent import RecurrentLIF
 
 BACKENDS = ["numba", "torch"]
 

@@ -12,8 +12,8 @@ from fnl.errors import ConfigError
 from fnl.snn import surrogates
 from fnl.snn.kernels.dynamics import Dynamics, Reset
 from fnl.snn.kernels.synaptic import synaptic_backward, synaptic_forward
-from fnl.snn.neurons import LIF
-from fnl.snn.synaptic import Synaptic
+from fnl.snn.neurons.lif import LIF
+from fnl.snn.neurons.synaptic import Synaptic
 
 BACKENDS = ["numba", "torch"]
 RESETS = ["subtract", "zero", "none"]

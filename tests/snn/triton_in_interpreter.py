@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from fnl.snn import surrogates
-from fnl.snn.adaptive import AdaptiveLIF
 from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
 from fnl.snn.kernels.dynamics import RESETS, Dynamics, Reset
 from fnl.snn.kernels.lif import LIF_SCAN
 from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
-from fnl.snn.neurons import LIF
-from fnl.snn.synaptic import Synaptic
+from fnl.snn.neurons.adaptive import AdaptiveLIF
+from fnl.snn.neurons.lif import LIF
+from fnl.snn.neurons.synaptic import Synaptic
 
 SCANS = {"lif": (LIF_SCAN, 1), "synaptic": (SYNAPTIC_SCAN, 2), "adaptive": (ADAPTIVE_SCAN, 4)}
 """Scans, and how many rows come before θ."""

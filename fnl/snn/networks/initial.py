@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.randomness import Purpose, torch_stream
-from fnl.snn.networks.neurons import start_ranges
 from fnl.snn.networks.stack import SpikingNetwork
+from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.registry import start_ranges
+from fnl.snn.neurons.spiking_layer import SpikingLayer
 from fnl.snn.normalisation import StepGroupNorm
-from fnl.snn.recurrent import RecurrentLIF
-from fnl.snn.spiking_layer import SpikingLayer
 
 NORMALISATION_GAIN = 0.5
 """At threshold 1 a gain of 1 would start the network near saturation."""

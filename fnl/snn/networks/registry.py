@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
+from fnl.import_path import own
 from fnl.snn.networks.conv import conv
 from fnl.snn.networks.delays import delays
 from fnl.snn.networks.dense import dense
 from fnl.snn.networks.stack import SpikingNetwork
 from fnl.snn.networks.temporal_conv import temporal_conv
-from fnl.snn.own import own
 
 NetworkBuilder = Callable[[ModelGroup, int, int], SpikingNetwork]
 """Makes a network from the model, the features of a step, and the number of labels."""

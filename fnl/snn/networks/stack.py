@@ -21,8 +21,8 @@ from fnl.randomness import Purpose, torch_stream
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
 from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.networks.neurons import build_neuron
-from fnl.snn.neurons import LeakyReadout
+from fnl.snn.neurons.lif import LeakyReadout
+from fnl.snn.neurons.registry import build_neuron
 from fnl.snn.normalisation import build_normalisation
 
 

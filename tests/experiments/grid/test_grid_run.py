@@ -44,7 +44,7 @@ def _toml(value):
 
 
 def _command(grid, results, *more):
-    code = "from fnl.cli import main; main()"
+    code = "from fnl.cli.main import main; main()"
     return [
         sys.executable, "-c", code, "grid", "run", str(grid), "--results-dir", str(results),
         "--workers", "2", *more,

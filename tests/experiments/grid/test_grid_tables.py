@@ -14,7 +14,7 @@ from experiments.grid.directory import GridDirectory
 from experiments.grid.export import latex, write_csv, write_latex
 from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
-from fnl import commands_grid
+from fnl.cli import grid_commands as commands_grid
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.run_directory import RunDirectory
 

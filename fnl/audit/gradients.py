@@ -1,0 +1,84 @@
+"""What one clip contributes to a step of DP-SGD: its gradient, clipped as the mechanism clips."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.per_clip.ghost import AUTOMATIC_STABILITY
+from fnl.training.per_clip.module import PerClipGradientModule
+
+_BATCH = 128
+
+
+def clip_gradients(
+    network: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    mechanism: GaussianMechanism | None,
+    *,
+    label_smoothing: float = 0.0,
+) -> NDArray[np.float64]:
+    """Return the gradient of each clip, clipped by `mechanism`, float64 [n, D].
+
+    D counts all trained parameters, in the network's order. The network is left as it was.
+
+    Args:
+        network: maps [B, T, F] to logits [B, C].
+        features: [n, T, F], n at least 1.
+        labels: int64 [n].
+        mechanism: clipping at C (adaptive: at its first C); None: gradients as they are.
+        label_smoothing: of the loss.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    batches = zip(features.split(_BATCH), labels.split(_BATCH), strict=True)
+    gradients = np.concatenate(
+        [_written_out(network, *batch, label_smoothing) for batch in batches]
+    )
+    if mechanism is None:
+        return gradients
+    if mechanism.clipping == "automatic":
+        return _clipped(gradients, mechanism.clip_norm, always=True)
+    if mechanism.clipping != "per-layer":
+        return _clipped(gradients, mechanism.clip_norm)
+    ends = np.cumsum([p.numel() for p in parameters])[:-1]
+    bound = mechanism.clip_norm / len(parameters) ** 0.5
+    layers = np.split(gradients, ends, axis=1)
+    return np.concatenate([_clipped(layer, bound) for layer in layers], axis=1)
+
+
+def _written_out(
+    network: nn.Module, features: Tensor, labels: Tensor, label_smoothing: float
+) -> NDArray[np.float64]:
+    training = network.training
+    network.train()
+    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    try:
+        with warnings.catch_warnings():
+            # inputs need no gradient, and Opacus' hooks do not mind
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            logits = module(features)
+            F.cross_entropy(
+                logits, labels, reduction="sum", label_smoothing=label_smoothing
+            ).backward()
+        samples = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
+        return torch.cat([s.reshape(len(labels), -1) for s in samples], dim=1).double().numpy()
+    finally:
+        module.zero_grad()
+        module.remove_hooks()
+        network.train(training)
+
+
+def _clipped(
+    gradients: NDArray[np.float64], bound: float, *, always: bool = False
+) -> NDArray[np.float64]:
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    if always:
+        return gradients * (bound / (norms + AUTOMATIC_STABILITY))
+    return gradients * np.minimum(1.0, bound / (norms + 1e-6))  # 1e-6: Opacus' guard

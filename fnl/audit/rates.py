@@ -1,0 +1,250 @@
+"""Attacks on firing rates alone: sent in the clear, and through the private release.
+
+The models at which rates are measured are public here: they come from a federation trained
+without canaries, so that all that is learned about the coins comes from the rates. In every round
+a client reports rates under the model before and the model after, as a real client does.
+
+In the clear, each class rate and each layer rate is a mean over the clips, known to the last bit:
+every one is a linear equation in the coins, and m canaries are read off m numbers, a few rounds.
+The private release is the Gaussian mechanism on a sum of clipped vectors, decoded as weights are.
+One canary a release is the strongest attack on it, as no other coin is in the way; in the clear
+many are taken at once, to show how much a handful of numbers tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fnl.audit.canaries import Canaries, coins, draw_canaries
+from fnl.audit.claims import Claim, Mechanism, Work, claim
+from fnl.audit.local_training import plan, train_locally
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
+from fnl.randomness import Purpose, stream
+from fnl.snn.evaluation import Evaluation, evaluate
+from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.weights import Weights, get_weights, set_weights, weighted_mean
+
+RAW_CANARIES = 20
+"""Canaries of a client that reports rates in the clear."""
+
+
+@dataclass(frozen=True)
+class RateAttack:
+    """What an attack on rates made of one federation.
+
+    Attributes:
+        claim: what the release claims; infinite ε in the clear.
+        scores: float64 [M], larger for a canary that looks included.
+        included: the coins, bool [M].
+    """
+
+    claim: Claim
+    scores: NDArray[np.float64]
+    included: NDArray[np.bool_]
+
+
+def public_models(config: Config, federation: Federation) -> list[Weights]:
+    """Return the global weights before and after every round of training without canaries."""
+    network = build_network(config.model, federation.inputs, federation.classes)
+    initialise(network, config.run.seed)
+    models = [get_weights(network)]
+    for server_round in range(1, config.run.rounds + 1):
+        trained, sizes = [], []
+        for partition in range(config.data.clients):
+            clips = federation.client_clips(partition)
+            steps = plan(config, len(clips[1]))
+            set_weights(network, models[-1])
+            path = (server_round, partition)
+            train_locally(network, clips, config, steps, mechanism=None, path=path)
+            trained.append(get_weights(network))
+            sizes.append(float(len(clips[1])))
+        models.append(weighted_mean(trained, sizes))
+    return models
+
+
+def attack_raw_rates(
+    config: Config,
+    federation: Federation,
+    models: Sequence[Weights],
+    *,
+    canaries: int = RAW_CANARIES,
+    repeats: int = 1,
+) -> RateAttack:
+    """Read coins off rates in the clear.
+
+    Args:
+        config: network, clients and seed.
+        federation: holds the clients' clips.
+        models: from `public_models`.
+        canaries: of a client.
+        repeats: how often each client reports, with new coins.
+    """
+    network = build_network(config.model, federation.inputs, federation.classes)
+    scores, included = [], []
+    for partition in range(config.data.clients):
+        own = federation.client_clips(partition)
+        made = _canaries(config, federation, partition, canaries)
+        views = [_view(network, weights, made, own, federation.classes) for weights in models]
+        for repeat in range(repeats):
+            name = partition + repeat * config.data.clients
+            tossed = coins(config.run.seed, name, canaries)
+            held = Canaries(made.features, made.labels, tossed).joined(*own)
+            reports = []
+            for weights in models:
+                set_weights(network, weights)
+                reports.append(evaluate(network, *held, federation.classes))
+            equations = [_equations(*pair) for pair in zip(views, reports, strict=True)]
+            left = np.vstack([rows for rows, _ in equations])
+            right = np.concatenate([values for _, values in equations])
+            scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
+            included.append(tossed)
+    infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta, None)
+    return RateAttack(infinite, np.concatenate(scores), np.concatenate(included))
+
+
+def attack_private_rates(
+    config: Config,
+    federation: Federation,
+    models: Sequence[Weights],
+    *,
+    mechanism: Mechanism,
+    epsilon: float,
+    repeats: int,
+) -> RateAttack:
+    """Judge one canary a release, `repeats` releases a client, over all rounds.
+
+    Args:
+        config: network, clients, seed and `privacy.rate-clip-norm`.
+        federation: holds the clients' clips.
+        models: from `public_models`; a round releases rates under two neighbours.
+        mechanism: correct, or broken on purpose.
+        epsilon: the budget of the rates alone over all rounds.
+        repeats: releases of each client, each with a canary of its own.
+
+    Raises:
+        ConfigError: if no noise keeps the budget.
+    """
+    privacy = config.privacy
+    claimed = claim(
+        mechanism,
+        Work(1.0, 1, config.run.rounds),
+        epsilon=epsilon,
+        delta=privacy.delta,
+        accountant=privacy.accountant,
+    )
+    sigma = claimed.noise_multiplier or 0.0
+    network = build_network(config.model, federation.inputs, federation.classes)
+    scores, included = [], []
+    for partition in range(config.data.clients):
+        own = federation.client_clips(partition)
+        made = _canaries(config, federation, partition, repeats)
+        views = [_view(network, weights, made, own, federation.classes) for weights in models]
+        rounds = list(pairwise(views))
+        path = (config.run.seed, partition)
+        scores.append(_judge(rounds, made.included, privacy.rate_clip_norm, sigma, path))
+        included.append(made.included)
+    return RateAttack(claimed, np.concatenate(scores), np.concatenate(included))
+
+
+@dataclass(frozen=True)
+class _View:
+    """What each clip contributes to the rates of a client under one model.
+
+    Attributes:
+        canaries: `per_clip_rates` of the canaries, float64 [m, L + C].
+        own: of the clips that are surely there, [n, L + C].
+        canary_labels: int64 [m].
+        own_labels: int64 [n].
+    """
+
+    canaries: NDArray[np.float64]
+    own: NDArray[np.float64]
+    canary_labels: NDArray[np.int64]
+    own_labels: NDArray[np.int64]
+
+
+def _canaries(config: Config, federation: Federation, partition: int, count: int) -> Canaries:
+    steps, bins = federation.store.features.shape[1:]
+    return draw_canaries(config.run.seed, partition, count, (steps, bins, federation.classes))
+
+
+def _view(
+    network: SpikingNetwork,
+    weights: Weights,
+    canaries: Canaries,
+    own: tuple[Tensor, Tensor],
+    classes: int,
+) -> _View:
+    set_weights(network, weights)
+
+    def contributions(features: Tensor, labels: Tensor) -> NDArray[np.float64]:
+        seen = evaluate(network, features, labels, classes)
+        return per_clip_rates(seen.clip_rates, seen.firing.neurons, labels.numpy(), classes)
+
+    return _View(
+        canaries=contributions(canaries.features, canaries.labels),
+        own=contributions(*own),
+        canary_labels=canaries.labels.numpy(),
+        own_labels=own[1].numpy(),
+    )
+
+
+def _equations(view: _View, report: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the linear equations in the coins that a report's rates are: [L + C, m], [L + C].
+
+    A rate r over clips of which n₀ are known, with the sum s₀, says Σᵢ bᵢ(sᵢ - r) = r·n₀ - s₀.
+    A class without a rate says that none of its canaries is there.
+    """
+    layers = len(report.firing.neurons)
+    classes = view.own.shape[1] - layers
+    # which clips a rate is the mean over, [clips, L + C]
+    counted, known = (
+        np.hstack([np.ones((len(labels), layers)), np.eye(classes)[labels]])
+        for labels in (view.canary_labels, view.own_labels)
+    )
+    rates = np.concatenate([report.firing.layer_rates(), report.firing.class_rates()])
+    absent = np.isnan(rates)
+    rates = np.where(absent, 0.0, rates)
+    rows = np.where(absent, counted, view.canaries - counted * rates)
+    values = np.where(absent, 0.0, rates * known.sum(axis=0) - view.own.sum(axis=0))
+    return rows.T, values
+
+
+def _judge(
+    rounds: Sequence[tuple[_View, _View]],
+    included: NDArray[np.bool_],
+    clip_norm: float,
+    noise_multiplier: float,
+    path: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Release rates once a canary and round, and return the log likelihood ratio of each, [m].
+
+    The ratio is in units of the noise's variance, the same for all.
+    """
+    seed, partition = path
+    scores = np.zeros(len(included))
+    for number, (before, after) in enumerate(rounds, start=1):
+        own = np.hstack([before.own, after.own])
+        canaries = np.hstack([before.canaries, after.canaries])
+        known = clip_to_norm(own, clip_norm).sum(axis=0)
+        signals = clip_to_norm(canaries, clip_norm)
+        for canary, inside in enumerate(included):
+            held = np.vstack([own, canaries[canary : canary + 1]]) if inside else own
+            released = release(
+                held,
+                clip_norm=clip_norm,
+                noise_multiplier=noise_multiplier,
+                num_clips=len(own) + 1,
+                generator=stream(seed, Purpose.RATE_NOISE, number, partition, canary),
+            )
+            signal = signals[canary]
+            scores[canary] += signal @ (released * (len(own) + 1) - known - signal / 2)
+    return scores

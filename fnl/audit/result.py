@@ -1,0 +1,88 @@
+"""One line of an audit: a claim, an attack, and what the attack proves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fnl.audit.claims import Claim
+from fnl.audit.membership import auc, true_positive_rate
+from fnl.audit.one_run import bound_from_scores
+from fnl.runtime.atomic import write_atomically
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What one attack on one mechanism proves.
+
+    Attributes:
+        target: what was released: "weights", "rates-raw" or "rates-private".
+        mechanism: "correct", or how it was broken.
+        claimed_epsilon: ε of the claim; infinite without privacy.
+        delta: δ of the claim.
+        lower_bound: the release is not (ε, δ)-DP for any ε below it.
+        confidence: of the lower bound.
+        canaries: coins tossed.
+        guesses: coins guessed.
+        correct: coins guessed right.
+        auc: area under the attack's ROC curve; 1/2 is guessing.
+        attack: how the scores were made.
+        tpr: true-positive rate at a false-positive rate of 1 %.
+    """
+
+    target: str
+    mechanism: str
+    claimed_epsilon: float
+    delta: float
+    lower_bound: float
+    confidence: float
+    canaries: int
+    guesses: int
+    correct: int
+    auc: float
+    attack: str
+    tpr: float
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the claim is shown to be false."""
+        return self.lower_bound > self.claimed_epsilon
+
+
+def one_run_result(
+    target: str,
+    attack: str,
+    claim: Claim,
+    scores: NDArray[np.float64],
+    included: NDArray[np.bool_],
+    *,
+    confidence: float,
+) -> AuditResult:
+    """Return what one-run auditing proves from `scores` [m] of canaries with coins `included`."""
+    bound = bound_from_scores(scores, included, delta=claim.delta, confidence=confidence)
+    return AuditResult(
+        target=target,
+        mechanism=claim.mechanism.value,
+        claimed_epsilon=claim.epsilon,
+        delta=claim.delta,
+        lower_bound=bound.lower_bound,
+        confidence=confidence,
+        canaries=bound.canaries,
+        guesses=bound.guesses,
+        correct=bound.correct,
+        auc=auc(scores[included], scores[~included]),
+        attack=attack,
+        tpr=true_positive_rate(scores[included], scores[~included], 0.01),
+    )
+
+
+def write_results(path: Path, results: Sequence[AuditResult]) -> None:
+    """Write one row a result to a Parquet file, its columns the fields of `AuditResult`."""
+    names = [field.name for field in fields(AuditResult)]
+    frame = pl.DataFrame([asdict(result) for result in results]).select(names)
+    write_atomically(path, frame.write_parquet)

@@ -1,0 +1,173 @@
+"""Attacks on the weights that clients release round by round.
+
+Every client of the federation holds its own clips and canaries by fair coins, trains with
+`fnl.training.dp_sgd.train` in every round from the mean of all clients' weights, and releases its
+weights. The auditor is the server at its worst: it knows every clip but not the coins, and sees
+the weights of every client in every round. Its white-box attack decodes the coins from each
+client's updates (`decoder.py`); its black-box attack only looks at how far the loss of each canary
+fell between the first and the last global weights.
+
+What the claim takes as public is public here too: the number of clips, the steps and the sampling
+rate, which are planned for all canaries, included or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from fnl.audit.canaries import Canaries, draw_canaries
+from fnl.audit.claims import Claim, Mechanism, Work, claim
+from fnl.audit.decoder import CoinDecoder
+from fnl.audit.gradients import clip_gradients
+from fnl.audit.local_training import gaussian, plan, train_locally
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.weights import Weights, get_weights, set_weights, weighted_mean
+
+Notify = Callable[[], None]
+"""Called after every client's round, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class WeightAttack:
+    """What the attacks made of one federation.
+
+    Attributes:
+        claim: of the client with the largest ε.
+        white_box: scores from every released update, float64 [M], M canaries of all clients.
+        black_box: scores from the losses under the first and the last global weights, [M].
+        included: the coins, bool [M].
+    """
+
+    claim: Claim
+    white_box: NDArray[np.float64]
+    black_box: NDArray[np.float64]
+    included: NDArray[np.bool_]
+
+
+def attack_weights(
+    config: Config,
+    federation: Federation,
+    *,
+    mechanism: Mechanism,
+    epsilon: float,
+    canaries: int,
+    notify: Notify = lambda: None,
+) -> WeightAttack:
+    """Train the federation with `canaries` a client under a budget, and attack what it releases.
+
+    Raises:
+        ConfigError: if no noise keeps the budget.
+        ValueError: if a client's updates have fewer numbers than canaries.
+    """
+    network = build_network(config.model, federation.inputs, federation.classes)
+    initialise(network, config.run.seed)
+    clients = [
+        _Client(
+            config,
+            federation,
+            network,
+            k,
+            mechanism=mechanism,
+            epsilon=epsilon,
+            canaries=canaries,
+        )
+        for k in range(config.data.clients)
+    ]
+    first = weights = get_weights(network)
+    for server_round in range(1, config.run.rounds + 1):
+        trained = []
+        for client in clients:
+            trained.append(client.train(weights, server_round))
+            client.observe(weights, trained[-1], server_round)
+            notify()
+        weights = weighted_mean(trained, [float(client.clips) for client in clients])
+    return WeightAttack(
+        claim=max((client.claim for client in clients), key=lambda one: one.epsilon),
+        white_box=np.concatenate([client.decoder.scores() for client in clients]),
+        black_box=np.concatenate([client.loss(first) - client.loss(weights) for client in clients]),
+        included=np.concatenate([client.canaries.included for client in clients]),
+    )
+
+
+class _Client:
+    """One client with canaries, and what the auditor noted of it."""
+
+    def __init__(
+        self,
+        config: Config,
+        federation: Federation,
+        network: SpikingNetwork,
+        partition: int,
+        *,
+        mechanism: Mechanism,
+        epsilon: float,
+        canaries: int,
+    ) -> None:
+        self._config = config
+        self._network = network
+        self._partition = partition
+        self._own = federation.client_clips(partition)
+        steps, bins = self._own[0].shape[1:]
+        shape = (int(steps), int(bins), federation.classes)
+        self.canaries: Canaries = draw_canaries(config.run.seed, partition, canaries, shape)
+        self.clips = len(self._own[1]) + canaries
+        self._plan = plan(config, self.clips)
+        self.claim = claim(
+            mechanism,
+            Work(self._plan.sample_rate, self._plan.steps, config.run.rounds),
+            epsilon=epsilon,
+            delta=config.privacy.delta,
+            accountant=config.privacy.accountant,
+        )
+        self._mechanism = gaussian(config, self.claim)
+        self.decoder = CoinDecoder(canaries)
+
+    def train(self, weights: Weights, server_round: int) -> Weights:
+        """Return the weights that the client releases in this round."""
+        set_weights(self._network, weights)
+        train_locally(
+            self._network,
+            self.canaries.joined(*self._own),
+            self._config,
+            self._plan,
+            mechanism=self._mechanism,
+            path=(server_round, self._partition),
+        )
+        return get_weights(self._network)
+
+    def observe(self, before: Weights, after: Weights, server_round: int) -> None:
+        """Let the auditor note a released update."""
+        set_weights(self._network, before)
+        set_streams(self._network, self._config.run.seed, server_round, self._partition)
+        smoothing = self._plan.label_smoothing
+        own = clip_gradients(self._network, *self._own, self._mechanism, label_smoothing=smoothing)
+        canaries = clip_gradients(
+            self._network,
+            self.canaries.features,
+            self.canaries.labels,
+            self._mechanism,
+            label_smoothing=smoothing,
+        )
+        update = np.concatenate([(before[name] - after[name]).ravel() for name in before])
+        release = update.astype(np.float64)
+        if self._config.training.optimizer == "adam":
+            # its steps have about one length, whatever the gradients'
+            release /= float(np.sqrt(np.mean(release**2))) or 1.0
+        self.decoder.add(canaries, own.sum(axis=0), release)
+
+    @torch.no_grad()
+    def loss(self, weights: Weights) -> NDArray[np.float64]:
+        """Return the cross-entropy of each canary, float64 [m]."""
+        set_weights(self._network, weights)
+        self._network.eval()
+        logits = self._network(self.canaries.features)
+        losses = F.cross_entropy(logits, self.canaries.labels, reduction="none")
+        return losses.double().numpy()

@@ -1,0 +1,85 @@
+"""Adaptive leaky integrate-and-fire neurons (adLIF)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
+from fnl.snn.kernels.dynamics import Backend
+from fnl.snn.neurons.constraints import BetaMap, Clamp, Free, decay_map
+from fnl.snn.neurons.spiking_layer import SpikingLayer
+from fnl.snn.surrogates import Surrogate
+
+A_RANGE = (-1.0, 1.0)
+"""Where Bittar and Garner keep a: beyond it, the membrane's own adaptation can diverge."""
+
+B_RANGE = (0.0, 2.0)
+"""Where Bittar and Garner keep b."""
+
+
+class AdaptiveLIF(SpikingLayer):
+    """LIF neurons with an adaptation w that grows with the membrane and with every spike.
+
+        u[t] = α u[t−1] + (1−α)(I[t] − w[t−1]) − θ S[t−1],    S[t] = H(u[t] − θ)
+        w[t] = β w[t−1] + a u[t−1] + b S[t−1]
+
+    u, w and S are zero before the first step. As in `LIF`, the reset −θ S[t−1] carries no
+    gradient; b S[t−1] does, through the surrogate. Bittar and Garner draw α from
+    [e^(−1/5), e^(−1/25)], β from [e^(−1/30), e^(−1/120)], a from [−1, 1] and b from [0, 2].
+
+    Source: Bittar & Garner 2022, "A surrogate gradient spiking baseline for speech command
+    recognition", Frontiers in Neuroscience 16:865897.
+
+    Args:
+        alpha: decay of the membrane per step in [0, 1], one number for the layer or one a
+            neuron, [F].
+        beta: decay of the adaptation per step in [0, 1], one number or [F].
+        a: adaptation by the membrane in [−1, 1], one number or [F].
+        b: adaptation by a spike in [0, 2], one number or [F].
+        threshold: θ, one number or [F].
+        reset: `subtract` θ (the paper's), set to `zero`, or `none`; in the step after the spike.
+        surrogate: stands in for dS/du; snnTorch's default.
+        learn_alpha: whether α is trained.
+        learn_beta: whether β is trained.
+        learn_a: whether a is trained, clamped to its range.
+        learn_b: whether b is trained, clamped to its range.
+        learn_threshold: whether θ is trained.
+        beta_map: how α and β are kept, `clamp` or `sigmoid`.
+        backend: `auto`, `numba`, `triton` or `torch`.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    scan = ADAPTIVE_SCAN
+    row_names = ("alpha", "beta", "a", "b", "threshold")
+    alpha: nn.Parameter
+    beta: nn.Parameter
+    a: nn.Parameter
+    b: nn.Parameter
+    threshold: nn.Parameter
+
+    def __init__(
+        self,
+        alpha: float | Tensor,
+        beta: float | Tensor,
+        a: float | Tensor,
+        b: float | Tensor,
+        threshold: float | Tensor = 1.0,
+        *,
+        reset: str = "subtract",
+        surrogate: Surrogate | None = None,
+        learn_alpha: bool = False,
+        learn_beta: bool = False,
+        learn_a: bool = False,
+        learn_b: bool = False,
+        learn_threshold: bool = False,
+        beta_map: BetaMap = "clamp",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(reset=reset, surrogate=surrogate, backend=backend)
+        self.add_row("alpha", alpha, decay_map(beta_map), learn=learn_alpha)
+        self.add_row("beta", beta, decay_map(beta_map), learn=learn_beta)
+        self.add_row("a", a, Clamp(*A_RANGE), learn=learn_a)
+        self.add_row("b", b, Clamp(*B_RANGE), learn=learn_b)
+        self.add_row("threshold", threshold, Free(), learn=learn_threshold)

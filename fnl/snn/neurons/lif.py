@@ -1,0 +1,136 @@
+"""Leaky integrate-and-fire neurons, and the read-out.
+
+The neurons are snnTorch 1.0's to the last bit; only the order of work is another: a layer at a
+time instead of a step at a time.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from fnl.errors import ConfigError
+from fnl.snn.kernels.dynamics import Backend
+from fnl.snn.kernels.lif import LIF_SCAN
+from fnl.snn.neurons.constraints import BetaMap, Free, decay_map
+from fnl.snn.neurons.spiking_layer import SpikingLayer
+from fnl.snn.surrogates import Surrogate
+
+
+class LIF(SpikingLayer):
+    """Leaky integrate-and-fire neurons: snnTorch's `Leaky`, all steps at once.
+
+    With `reset="subtract"` (u starts at 0, H the Heaviside step):
+
+        u[t] = β u[t−1] + I[t] − θ H(u[t−1] − θ),    S[t] = H(u[t] − θ)
+
+    The reset carries no gradient; dS/du is the surrogate. β and θ are parameters in any case, so
+    that they travel with the model, and are trained only if asked for.
+
+    Args:
+        beta: decay per step in [0, 1], one number for the layer or one a neuron, [F].
+        threshold: θ, one number or [F].
+        reset: `subtract` θ, set to `zero`, or `none`.
+        reset_delay: whether the reset acts in the step after the spike (snnTorch's default) or
+            in the spike's own step.
+        surrogate: stands in for dS/du; snnTorch's default.
+        learn_beta: whether β is trained.
+        learn_threshold: whether θ is trained.
+        beta_map: `clamp` keeps β itself, clamped to [0, 1] (snnTorch); `sigmoid` keeps its logit,
+            which cannot leave (0, 1).
+        backend: `auto`, `numba`, `triton` or `torch`.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    scan = LIF_SCAN
+    row_names = ("beta", "threshold")
+    beta: nn.Parameter
+    threshold: nn.Parameter
+
+    def __init__(
+        self,
+        beta: float | Tensor,
+        threshold: float | Tensor = 1.0,
+        *,
+        reset: str = "subtract",
+        reset_delay: bool = True,
+        surrogate: Surrogate | None = None,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        beta_map: BetaMap = "clamp",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(reset=reset, reset_delay=reset_delay, surrogate=surrogate, backend=backend)
+        self.beta_map: BetaMap = beta_map
+        self.add_row("beta", beta, decay_map(beta_map), learn=learn_beta)
+        self.add_row("threshold", threshold, Free(), learn=learn_threshold)
+
+    def decay(self) -> Tensor:
+        """Return β in [0, 1], shaped as the parameter."""
+        return self.row_value("beta")
+
+    def extra_repr(self) -> str:
+        """Describe the neurons."""
+        return f"beta_map={self.beta_map}, {super().extra_repr()}"
+
+
+class LeakyReadout(nn.Module):
+    """Class scores: the mean over time of a leaky integrator without reset, over a linear layer.
+
+    u[t] = β u[t−1] + W S[t] + b and score = (1/T) Σ_t u[t]. That is linear in S, so
+
+        score = W Σ_s w_s S[s] + b Σ_s w_s,    w_s = (1 − β^(T−s)) / ((1 − β) T),
+
+    which needs the linear layer once a clip instead of once a step.
+
+    Args:
+        in_features: F.
+        out_features: number of classes C.
+        beta: decay per step in [0, 1].
+        bias: whether the linear layer has one; it enters at every step.
+
+    Raises:
+        ConfigError: if `beta` is out of range.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, beta: float = 0.9, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if not 0 <= beta <= 1:
+            raise ConfigError(f"the readout's beta must lie in [0, 1], got {beta}")
+        self.beta = beta
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+
+    def time_weights(self, steps: int) -> Tensor:
+        """Return w_s for s = 0 … T−1, float64 [T]."""
+        return _time_weights(self.beta, steps)
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Return the scores [B, C] for the spikes [B, T, F]."""
+        shares, total = self.time_shares(spikes)
+        # The linear layer is given a weighted mean, so that its bias counts as often as it should.
+        return self.linear(shares @ spikes) * total
+
+    def time_shares(self, spikes: Tensor) -> tuple[Tensor, float]:
+        """Return w_s / Σ_s w_s, [T] in the dtype of `spikes` [B, T, F], and Σ_s w_s."""
+        return _time_shares(self.beta, spikes.shape[1], spikes.dtype, spikes.device)
+
+
+@cache
+def _time_weights(beta: float, steps: int) -> Tensor:
+    powers = torch.full((steps,), beta, dtype=torch.float64) ** torch.arange(steps)
+    return powers.cumsum(0).flip(0) / steps
+
+
+@cache
+def _time_shares(
+    beta: float, steps: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, float]:
+    weights = _time_weights(beta, steps)
+    total = float(weights.sum())
+    return (weights / total).to(device, dtype), total

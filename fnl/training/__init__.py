@@ -1,0 +1,1 @@
+"""What a client does to a model: one round of local training."""

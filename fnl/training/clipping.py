@@ -1,0 +1,147 @@
+"""The ways to clip the gradients of each clip, by one interface, on Opacus' optimizers.
+
+| | written out | ghost |
+|---|---|---|
+| flat | `WholeClipOptimizer`, a `DPOptimizer` | `DPOptimizerFastGradientClipping` |
+| per layer | `DPPerLayerOptimizer` | `DPOptimizerFastGradientClipping` |
+| adaptive | the same, its bound moved | `DPOptimizerFastGradientClipping`, likewise |
+| automatic | the same, every gradient scaled | `DPOptimizerFastGradientClipping` |
+
+Flat clipping bounds the whole gradient of a clip by C. Per-layer clipping (McMahan et al. 2018)
+bounds its part for each of the P parameters by C/√P, and so the whole by C: the noise is the same.
+As in Opacus, a layer is here one parameter tensor. Adaptive clipping is flat clipping whose bound
+follows a quantile (`adaptive_clipping`). Automatic clipping (Bu, Wang, Zha & Karypis 2022, arXiv
+2206.07136) has no bound to tune: each gradient becomes C·g/(‖g‖ + γ), γ = 0.01, shorter than C.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import torch
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
+from torch import Tensor, nn
+
+from fnl.training.per_clip.clip_gradients import ClipNorms, DenseGradients
+from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
+from fnl.training.per_clip.ghost import GhostClippingModule
+from fnl.training.per_clip.module import PerClipGradientModule
+
+Clipping = Literal["flat", "per-layer", "adaptive", "automatic"]
+"""What is bounded: the whole gradient of a clip, or its part for each parameter; and by what."""
+
+ClippingMethod = Literal["per-clip", "ghost"]
+"""Whether the gradients of the clips are written out. The result is the same."""
+
+
+class ClippedTraining(Protocol):
+    """A network and its private optimizer."""
+
+    @property
+    def module(self) -> PerClipGradientModule:
+        """The network wrapped; a loss summed over the batch goes backward on it."""
+        ...
+
+    @property
+    def optimizer(self) -> DPOptimizer:
+        """Opacus' optimizer; to be stepped after `clip` or `skip`."""
+        ...
+
+    def clip(self) -> ClipNorms:
+        """Prepare the step after a backward pass; return the norms before clipping."""
+        ...
+
+    def skip(self) -> None:
+        """Prepare the step for an empty batch: noise alone."""
+        ...
+
+
+class WrittenOut:
+    """Per-clip gradients written out, clipped by the optimizer."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float,
+        clipping: Clipping,
+        **options: Any,
+    ) -> None:
+        self.module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+        if clipping != "per-layer":
+            self.optimizer = WholeClipOptimizer(optimizer, max_grad_norm=clip_norm, **options)
+            self.optimizer.automatic = clipping == "automatic"
+        else:
+            layers = sum(len(group["params"]) for group in optimizer.param_groups)
+            bounds = [clip_norm / layers**0.5] * layers
+            self.optimizer = DPPerLayerOptimizer(optimizer, max_grad_norm=bounds, **options)
+
+    def clip(self) -> ClipNorms:
+        """Return the norms before clipping; the optimizer clips."""
+        if isinstance(self.optimizer, WholeClipOptimizer):
+            norms = self.optimizer.norms()
+        else:
+            for parameter, sample in zip(
+                self.optimizer.params, self.optimizer.grad_samples, strict=True
+            ):
+                if parameter.ndim == 0:
+                    # [B, 1]: of [B], DPPerLayerOptimizer takes one norm over all clips
+                    _set_samples(parameter, sample.reshape(-1, 1))
+            samples = self.optimizer.grad_samples
+            parts = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in samples]
+            norms = ClipNorms(torch.stack(parts, dim=1))
+        if (gone := norms.unbounded()) is not None:
+            for parameter, sample in zip(
+                self.optimizer.params, self.optimizer.grad_samples, strict=True
+            ):
+                _set_samples(parameter, DenseGradients(sample).without(gone).values)
+        return norms
+
+    def skip(self) -> None:
+        """Give every parameter the gradients of no clips."""
+        for parameter in self.optimizer.params:
+            _set_samples(parameter, parameter.new_zeros((0, *(parameter.shape or (1,)))))
+
+
+def _set_samples(parameter: nn.Parameter, samples: Tensor) -> None:
+    setattr(parameter, "grad_sample", samples)  # noqa: B010 - Opacus' own attribute
+
+
+class Ghost:
+    """Clipped sums without per-clip gradients."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float,
+        clipping: Clipping,
+        **options: Any,
+    ) -> None:
+        self.module = GhostClippingModule(network, loss_reduction="sum", strict=False)
+        self.optimizer = DPOptimizerFastGradientClipping(
+            optimizer, max_grad_norm=clip_norm, **options
+        )
+        self._clipping: Clipping = clipping
+
+    def clip(self) -> ClipNorms:
+        """Write the clipped sums to the gradients; return the norms before."""
+        bound = self.optimizer.max_grad_norm
+        return self.module.clip(
+            self.optimizer.params,
+            bound,
+            per_layer=self._clipping == "per-layer",
+            automatic=self._clipping == "automatic",
+        )
+
+    def skip(self) -> None:
+        """Set the gradients to zero."""
+        for parameter in self.optimizer.params:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+METHODS: dict[ClippingMethod, type[WrittenOut] | type[Ghost]] = {
+    "per-clip": WrittenOut,
+    "ghost": Ghost,
+}
+"""Ways of clipping by the name a configuration uses."""

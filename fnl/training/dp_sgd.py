@@ -1,0 +1,263 @@
+"""Local training: DP-SGD on Opacus, or the same steps without clipping and noise.
+
+One step (Abadi et al. 2016): g = (1/B̄)[Σᵢ gᵢ·min(1, C/‖gᵢ‖) + N(0, σ²C²I)] over a Poisson
+sample at rate q, B̄ = q·n the expected batch. Without a mechanism the step is (1/B̄) Σᵢ gᵢ over
+the same samples, so a run and its non-private twin differ in clipping and noise alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fnl.errors import ConfigError
+from fnl.privacy.noise import SecureNoise, use_secure_noise
+from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
+from fnl.training.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
+from fnl.training.cross_entropy import cross_entropy
+from fnl.training.per_clip.clip_gradients import ClipNorms
+from fnl.training.plan import TrainingPlan, build_optimizer
+from fnl.training.sampling import poisson_samples
+
+Augment = Callable[[Tensor], Tensor]
+"""Features [B, T, F] to other features of the same words."""
+
+
+@dataclass(frozen=True)
+class GaussianMechanism:
+    """Clipping of each clip's gradient to `clip_norm`, noise of `noise_multiplier * clip_norm`.
+
+    Attributes:
+        noise_multiplier: σ, as the ledger books it.
+        clip_norm: C, the bound on the L2 norm of the gradient of a clip.
+        clipping: "flat" bounds the whole gradient by C; "per-layer" each of its P parameters by
+            C/√P, which bounds the whole by C too; "adaptive" the whole by a C that follows a
+            quantile of the norms; "automatic" scales every gradient to C·g/(‖g‖ + 0.01).
+        clipping_method: "per-clip" writes the gradient of every clip out; "ghost" does not, which
+            takes less memory for large batches. The steps are the same up to rounding.
+        clip_quantile: γ, the share of clips that an adaptive bound leaves unclipped.
+        clip_learning_rate: η of an adaptive bound.
+
+    Raises:
+        ConfigError: if `clipping` or `clipping_method` is unknown.
+    """
+
+    noise_multiplier: float
+    clip_norm: float
+    clipping: Clipping = "flat"
+    clipping_method: ClippingMethod = "per-clip"
+    clip_quantile: float = 0.5
+    clip_learning_rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.clipping not in get_args(Clipping):
+            raise ConfigError(
+                f"clipping {self.clipping!r} is unknown: choose one of "
+                + ", ".join(get_args(Clipping))
+            )
+        if self.clipping_method not in METHODS:
+            raise ConfigError(
+                f"clipping method {self.clipping_method!r} is unknown: choose per-clip or ghost"
+            )
+
+    def gradient_noise(self, expected_batch: float) -> float:
+        """Return the noise multiplier of the gradients: above σ where a count shares the budget."""
+        if self.clipping != "adaptive":
+            return self.noise_multiplier
+        return SplitNoise.of(self.noise_multiplier, expected_batch).gradients
+
+    def adaptive_bound(self, expected_batch: float) -> AdaptiveBound | None:
+        """Return the bound that moves, from C; None where C is fixed."""
+        if self.clipping != "adaptive":
+            return None
+        return AdaptiveBound(
+            self.clip_norm,
+            quantile=self.clip_quantile,
+            learning_rate=self.clip_learning_rate,
+            count_noise=SplitNoise.of(self.noise_multiplier, expected_batch).count,
+            expected_batch=expected_batch,
+        )
+
+    def clipped(self, norms: ClipNorms, clip_norm: float) -> Tensor | None:
+        """Return which of the gradients of B clips are above their bound.
+
+        Bool [B], with per-layer clipping [B, P]; None where every gradient is scaled.
+        """
+        if self.clipping == "automatic":
+            return None
+        if self.clipping == "per-layer":
+            return norms.parts > clip_norm / norms.parts.shape[1] ** 0.5
+        return norms.whole > clip_norm
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What one client saw while training in one round.
+
+    Attributes:
+        loss: mean cross-entropy over the clips drawn, before each step; None if none was drawn.
+        clip_fraction: share of per-clip gradients above the clipping bound, with per-layer
+            clipping of those of all layers; None without a bound.
+        gradient_norm_median: median L2 norm of the per-clip gradients; None without a mechanism.
+        gradient_norm_q10: their lower decile.
+        gradient_norm_q90: their upper decile.
+        clip_norm: C after the last step; None without a mechanism.
+    """
+
+    loss: float | None
+    clip_fraction: float | None = None
+    gradient_norm_median: float | None = None
+    gradient_norm_q10: float | None = None
+    gradient_norm_q90: float | None = None
+    clip_norm: float | None = None
+
+
+def train(
+    network: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    plan: TrainingPlan,
+    *,
+    batches: torch.Generator | SecureNoise,
+    mechanism: GaussianMechanism | None = None,
+    noise: torch.Generator | SecureNoise | None = None,
+    augment: Augment | None = None,
+) -> TrainingSummary:
+    """Train `network` in place.
+
+    Args:
+        network: maps [B, T, F] to logits [B, C], each clip on its own.
+        features: [n, T, F], the client's clips.
+        labels: int64 [n].
+        plan: steps, sampling rate and optimizer.
+        batches: stream of the Poisson samples, or the operating system.
+        mechanism: clipping and noise; None trains without.
+        noise: stream of the Gaussian noise, or the operating system; required with a mechanism.
+        augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
+            still enters a step through its own gradient alone.
+
+    Raises:
+        ValueError: if a mechanism comes without a noise stream.
+    """
+    if mechanism is not None and noise is None:
+        raise ValueError("a Gaussian mechanism needs a noise stream")
+    sampler = poisson_samples(len(labels), plan.sample_rate, plan.steps, batches)
+    expected_batch = plan.sample_rate * len(labels)
+    clips = _Clips(features, labels, plan.label_smoothing, augment)
+    network.train()
+    if mechanism is None or noise is None:
+        optimizer = build_optimizer(network, plan)
+        return _train_plain(network, optimizer, clips, sampler, expected_batch)
+    training = METHODS[mechanism.clipping_method](
+        network,
+        build_optimizer(network, plan),
+        mechanism.clip_norm,
+        mechanism.clipping,
+        noise_multiplier=mechanism.gradient_noise(expected_batch),
+        expected_batch_size=expected_batch,
+        loss_reduction="mean",
+        generator=noise if isinstance(noise, torch.Generator) else None,
+    )
+    if isinstance(noise, SecureNoise):
+        use_secure_noise(training.optimizer, noise)
+    bound = mechanism.adaptive_bound(expected_batch)
+    with warnings.catch_warnings():
+        # inputs need no gradient, and Opacus' hooks do not mind
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        try:
+            return _train_private(training, mechanism, clips, sampler, bound=bound, noise=noise)
+        finally:
+            training.module.remove_hooks()
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """A client's clips, and what is done to them before they are trained on."""
+
+    features: Tensor
+    labels: Tensor
+    label_smoothing: float
+    augment: Augment | None
+
+    def drawn(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Return what the network is given of the clips `rows`, [B, T, F], and labels [B]."""
+        inputs = self.features[rows]
+        return inputs if self.augment is None else self.augment(inputs), self.labels[rows]
+
+
+def _train_plain(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    clips: _Clips,
+    sampler: Iterable[list[int]],
+    expected_batch: float,
+) -> TrainingSummary:
+    total_loss, drawn = 0.0, 0
+    for rows in sampler:
+        optimizer.zero_grad()
+        if rows:
+            inputs, labels = clips.drawn(rows)
+            loss = F.cross_entropy(
+                network(inputs), labels, reduction="sum", label_smoothing=clips.label_smoothing
+            )
+            (loss / expected_batch).backward()
+            total_loss += loss.item()
+            drawn += len(rows)
+        else:  # an empty Poisson sample is a step of gradient zero
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    return TrainingSummary(total_loss / drawn if drawn else None)
+
+
+def _train_private(
+    training: ClippedTraining,
+    mechanism: GaussianMechanism,
+    clips: _Clips,
+    sampler: Iterable[list[int]],
+    *,
+    bound: AdaptiveBound | None,
+    noise: torch.Generator | SecureNoise,
+) -> TrainingSummary:
+    clip_norm = mechanism.clip_norm
+    total_loss = 0.0
+    norms: list[Tensor] = []
+    clipped: list[Tensor] = []
+    descend = training.module.descent()
+    for rows in sampler:
+        training.optimizer.zero_grad(set_to_none=True)
+        drawn = torch.zeros(0)
+        if rows:
+            inputs, labels = clips.drawn(rows)
+            loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
+            total_loss += descend(inputs, loss)
+            clip_norms = training.clip()
+            drawn = clip_norms.whole
+            norms.append(drawn)
+            above = mechanism.clipped(clip_norms, clip_norm)
+            clipped += [] if above is None else [above.reshape(-1)]
+        else:  # an empty Poisson sample is a step of noise alone
+            training.skip()
+        training.optimizer.step()
+        if bound is not None:
+            clip_norm = bound.update(drawn, noise)
+            training.optimizer.max_grad_norm = clip_norm
+    if not norms:
+        return TrainingSummary(None, clip_norm=clip_norm)
+    all_norms = torch.cat(norms)
+    return TrainingSummary(
+        loss=total_loss / len(all_norms),
+        clip_fraction=torch.cat(clipped).float().mean().item() if clipped else None,
+        gradient_norm_median=all_norms.quantile(0.5).item(),
+        gradient_norm_q10=all_norms.quantile(0.1).item(),
+        gradient_norm_q90=all_norms.quantile(0.9).item(),
+        clip_norm=clip_norm,
+    )

@@ -1,0 +1,1 @@
+"""The gradient of each clip of a batch."""

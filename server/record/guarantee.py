@@ -1,0 +1,144 @@
+"""What a run says about itself in `run.json`: the corpus and the privacy guarantee."""
+
+from __future__ import annotations
+
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.privacy.budget import delta_of
+from fnl.wire.exchange import OUTSIDE_GUARANTEE, RATES_OUTSIDE
+from server.aggregation import PUBLIC_AGGREGATIONS
+from server.client_privacy import client_delta, noise_multiplier
+from server.selection import PUBLIC_SELECTIONS
+
+
+def run_facts(config: Config, federation: Federation) -> dict[str, object]:
+    """Return the entries of `run.json` about the corpus and about privacy."""
+    store = federation.store
+    splits = store.clips.group_by("split").len().sort("split")
+    return {
+        "corpus": {
+            "name": config.data.corpus,
+            "synthetic": store.synthetic,
+            "labels": list(store.labels),
+            "clips": dict(splits.iter_rows()),
+            "skipped": store.skipped,
+            "features": store.key,
+        },
+        "privacy": {**_guarantee(config), "warnings": privacy_warnings(config, federation)},
+    }
+
+
+def privacy_warnings(config: Config, federation: Federation) -> list[str]:
+    """Return what is said in the log and in `run.json` because it may be taken for more."""
+    warnings = []
+    if config.is_private:
+        if config.data.corpus != "device":  # how many clips a device has, only it knows
+            warnings += _weak_deltas(config, federation)
+        outside = ", ".join(outside_guarantee(config))
+        if outside:
+            warnings.append(f"outside the privacy guarantee: {outside}")
+    if config.is_client_private and client_delta(config) * config.data.clients >= 1:
+        warnings.append(
+            f"privacy.client-delta = {config.privacy.client_delta:g} is not below 1/N of "
+            f"{config.data.clients} clients; 0 sets it from their number"
+        )
+    return warnings
+
+
+def _weak_deltas(config: Config, federation: Federation) -> list[str]:
+    sizes = [len(federation.partitioning.rows(k)) for k in range(config.data.clients)]
+    weak = sum(delta_of(config.privacy.delta, clips) * clips >= 1 for clips in sizes)
+    if not weak:
+        return []
+    return [
+        f"privacy.delta = {config.privacy.delta:g} is not below 1/n for {weak} of {len(sizes)} "
+        f"clients, the smallest has {min(sizes)} clips: δ alone would allow to publish a clip; "
+        "privacy.delta = 0 sets it from each client's clips"
+    ]
+
+
+def outside_guarantee(config: Config) -> list[str]:
+    """Return what leaves the clients without being in any ledger.
+
+    The number of clips is in it whatever is configured: it is taken as public.
+    """
+    if config.run.strict_privacy:
+        return ["number of clips"]
+    if config.privacy.rate_release == "none":
+        return list(OUTSIDE_GUARANTEE)
+    return [name for name in OUTSIDE_GUARANTEE if name not in RATES_OUTSIDE]
+
+
+def _feedback(config: Config) -> str:
+    """Say which statistics outside the guarantee steer the global model or the noise."""
+    public = "the number of clips sets sampling rate, noise and weights and is taken as public"
+    coordination = config.coordination
+    selects_in_public = coordination.selection in PUBLIC_SELECTIONS
+    if selects_in_public and coordination.aggregation in PUBLIC_AGGREGATIONS:
+        return public
+    beyond_rates = coordination.selection == "loss" or any(
+        ":" in rule for rule in (coordination.selection, coordination.aggregation)
+    )  # a rule of one's own may read any field of a report
+    if config.privacy.rate_release == "gaussian" and not beyond_rates:
+        return f"{public}; selection or weights follow firing rates, whose release is accounted"
+    return (
+        f"{public}; selection or weights follow firing rates or losses that are outside the "
+        "guarantee and so reach the global models that later steps start from: ε does not cover "
+        "that path"
+    )
+
+
+def _guarantee(config: Config) -> dict[str, object]:
+    if config.privacy.mode == "none":
+        return {"unit": None, "guarantee": "none", "outside_guarantee": ["everything"]}
+    clients = {"client_level": _client_level(config)} if config.is_client_private else {}
+    if not config.is_private:
+        return {
+            "unit": "client: federations that differ in all updates of one client",
+            "guarantee": clients["client_level"],
+            **clients,
+            "noise": _noise(config),
+            "outside_guarantee": ["what clients send to the server, which is trusted"],
+        }
+    return {
+        "unit": "record: data sets that differ in one clip of one client (add or remove)",
+        "guarantee": _record_level(config),
+        **clients,
+        "caveat": _feedback(config),
+        "noise": _noise(config),
+        "outside_guarantee": outside_guarantee(config),
+        "shadows": "computed without privacy for measurement, simulation only"
+        if config.evaluation.shadow
+        else None,
+    }
+
+
+def _record_level(config: Config) -> str:
+    privacy = config.privacy
+    released = privacy.rate_release == "gaussian"
+    covered = "training steps" + (" and the releases of firing rates" if released else "")
+    delta = f"{privacy.delta:g}" if privacy.delta else "n_k^-1.1"
+    fixed = privacy.noise_multiplier > 0
+    budget = "as reported per client" if fixed else f"at most {privacy.epsilon}"
+    return (
+        f"the {covered} of each client over the whole run are (ε, {delta})-DP, ε {budget}, "
+        f"{privacy.accountant} accounting, given the global models they start from"
+    )
+
+
+def _client_level(config: Config) -> str:
+    privacy = config.privacy
+    fixed = privacy.client_noise_multiplier > 0
+    budget = "as reported" if fixed else f"at most {privacy.client_epsilon}"
+    return (
+        f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
+        f"who see nothing else, ε {budget}, noise multiplier {noise_multiplier(config):.4g}, "
+        f"updates clipped to {privacy.client_clip_norm:g}; the server is trusted, and who answers "
+        "and how many clips each has is taken as public"
+    )
+
+
+def _noise(config: Config) -> str:
+    if config.privacy.secure_noise:
+        return "the operating system's generator, four Gaussians a number: not reproducible"
+    return "reproducible pseudo-random streams: for simulation only"

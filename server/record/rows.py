@@ -1,0 +1,194 @@
+"""What is measured in a round, as rows of the run's tables. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from fnl.metrics import aggregation, ranking
+from fnl.metrics.memory import gradient_bytes, membrane_summary, peak_memory_bytes, state_bytes
+from fnl.metrics.sparsity import Sparsity
+from fnl.snn.evaluation import Evaluation
+from fnl.snn.network import SpikingNetwork
+from fnl.wire.exchange import ClientReport
+from server.coordination import RoundOutcome
+from server.record.comparison import (
+    Row,
+    client_shift,
+    floor_values,
+    global_layer_shifts,
+    shadow_values,
+)
+
+
+def evaluation_values(evaluation: Evaluation, cost: Sparsity) -> Row:
+    """Return the columns of a round that the central evaluation gives."""
+    firing = evaluation.firing
+    return {
+        "accuracy": evaluation.accuracy,
+        "loss": evaluation.loss,
+        "firing_rate": firing.rate(),
+        "activation_sparsity": cost.activation_sparsity,
+        "silent_fraction": firing.over_neurons(firing.silent_fractions()),
+        "saturated_fraction": firing.over_neurons(firing.saturated_fractions()),
+        "synops_effective_acs": cost.effective_acs,
+        "synops_effective_macs": cost.effective_macs,
+        "energy_nj": cost.energy_nj,
+        "footprint_bytes": cost.footprint_bytes,
+        "connection_sparsity": cost.connection_sparsity,
+        "synops_dense": cost.dense_operations,
+        "membrane_updates": cost.membrane_updates,
+    }
+
+
+def coordination_values(outcome: RoundOutcome) -> Row:
+    """Return the columns of a round about selection and aggregation, shadow and floor included."""
+    before, after = aggregation.flatten(outcome.before), aggregation.flatten(outcome.after)
+    values: Row = {
+        "update_norm": float(np.linalg.norm(after - before)),
+        "bytes_down": outcome.bytes_down,
+        "bytes_up": outcome.bytes_up,
+    }
+    if (shares := outcome.decision.weights) is not None:
+        values["effective_clients"] = aggregation.effective_clients(shares)
+        values["weight_entropy"] = aggregation.weight_entropy(shares)
+    return values | shadow_values(outcome) | floor_values(outcome)
+
+
+def peak_memory(outcome: RoundOutcome) -> int:
+    """Return the largest resident memory of any one process so far, server's or candidate's."""
+    candidates = (report.peak_memory_bytes or 0 for report in outcome.reports)
+    return max(peak_memory_bytes(), *candidates)
+
+
+def memory_values(network: SpikingNetwork, evaluation: Evaluation) -> Row:
+    """Return the columns of a round about the bytes that a network takes."""
+    return {
+        "state_bytes": state_bytes(network, evaluation),
+        "gradient_bytes": gradient_bytes(network),
+    }
+
+
+def epsilon_values(epsilons: Mapping[int, float], clients: int) -> Row:
+    """Return largest and mean ε over all clients; null before anyone spent anything privately."""
+    if not epsilons:
+        return {}
+    return {
+        "epsilon_max": max(epsilons.values()),
+        "epsilon_mean": sum(epsilons[partition] for partition in sorted(epsilons)) / clients,
+    }
+
+
+def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
+    """Return a row a candidate."""
+    decision, shadow, floor = outcome.decision, outcome.shadow_decision, outcome.floor_decision
+    positions = decision.selected.tolist()
+    shares = [None] * len(positions) if decision.weights is None else decision.weights.tolist()
+    weights = dict(zip(positions, shares, strict=True))
+    ranks = ranking.ranks(decision.scores)
+    shadow_ranks = ranking.ranks(shadow.scores) if shadow else None
+    floor_ranks = ranking.ranks(floor.scores) if floor else None
+    rows: list[Row] = []
+    for position, report in enumerate(outcome.reports):
+        row: Row = {
+            "round": server_round,
+            "selected": position in weights,
+            "score": float(decision.scores[position]),
+            "rank": int(ranks[position]),
+            "score_shadow": float(shadow.scores[position]) if shadow else None,
+            "rank_shadow": int(shadow_ranks[position]) if shadow_ranks is not None else None,
+            "score_floor": float(floor.scores[position]) if floor else None,
+            "rank_floor": int(floor_ranks[position]) if floor_ranks is not None else None,
+            "weight": weights.get(position),
+            "rate_released": report.rate_released,
+        }
+        rows.append(row | _report_values(report) | client_shift(report))
+    return rows
+
+
+def _report_values(report: ClientReport) -> Row:
+    names = (
+        "partition",
+        "num_examples",
+        "steps",
+        "sample_rate",
+        "firing_rate_before",
+        "firing_rate_after",
+        "firing_rate_shadow",
+        "clip_fraction",
+        "gradient_norm_median",
+        "noise_multiplier",
+        "epsilon",
+        "delta",
+        "update_norm",
+        "train_loss",
+        "seconds",
+        "firing_rate_floor",
+        "predicted_rate_shift",
+        "predicted_rate_shift_sd",
+        "rate_noise",
+        "gradient_norm_q10",
+        "gradient_norm_q90",
+        "clip_norm",
+    )
+    return {name: _or_null(getattr(report, name)) for name in names}
+
+
+def _or_null(value: float | None) -> float | None:
+    """Return None for nan, which stands for a number that a client withholds."""
+    return None if value is None or math.isnan(value) else value
+
+
+def global_layer_rows(
+    server_round: int, evaluation: Evaluation, shadow: Evaluation | None = None
+) -> list[Row]:
+    """Return a row a spiking layer of the global model on the evaluation split."""
+    firing = evaluation.firing
+    columns = (firing.layer_rates(), firing.silent_fractions(), firing.saturated_fractions())
+    shifts = global_layer_shifts(evaluation, shadow)
+    rows: list[Row] = []
+    for layer, (rate, silent, saturated) in enumerate(zip(*columns, strict=True)):
+        membrane = membrane_summary(evaluation.membranes[layer])
+        row: Row = {
+            "round": server_round,
+            "layer": layer,
+            "firing_rate": float(rate),
+            "silent_fraction": float(silent),
+            "saturated_fraction": float(saturated),
+            "membrane_mean": membrane.mean,
+            "membrane_variance": membrane.variance,
+            "membrane_autocorrelation": membrane.autocorrelation,
+        }
+        rows.append(row | shifts[layer])
+    return rows
+
+
+def client_layer_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
+    """Return a row a (layer, candidate): rates on the candidate's own clips."""
+    return [
+        {"round": server_round, "partition": report.partition, **row}
+        for report in outcome.reports
+        for row in _layers(report)
+    ]
+
+
+def _layers(report: ClientReport) -> list[Row]:
+    """Return what a report says of each layer."""
+    lists = {
+        "firing_rate": report.layer_rates_after,
+        "firing_rate_before": report.layer_rates_before,
+        "firing_rate_shadow": report.layer_rates_shadow,
+        "rate_shift_distance": report.layer_rates_shadow_distance,
+        "rate_shift_neurons": report.layer_rates_shadow_neurons,
+        "firing_rate_floor": report.layer_rates_floor,
+    }
+    rows: list[Row] = []
+    for layer, after in enumerate(report.layer_rates_after):
+        row: Row = {"layer": layer}
+        row |= {name: _or_null(values[layer]) if values else None for name, values in lists.items()}
+        if report.layer_rates_shadow:
+            row["rate_shift"] = _or_null(after - report.layer_rates_shadow[layer])
+        rows.append(row)
+    return rows

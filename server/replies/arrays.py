@@ -1,0 +1,76 @@
+"""Weights at the boundary: those of the global model, finite, and not too far from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import ArrayRecord, RecordDict
+
+from fnl.errors import FnlError
+from fnl.weights import Weights
+from fnl.wire import exchange
+from server.replies.rejections import FaultKind, RejectedError
+
+_HEADER_BYTES = 4096
+"""More than the header of an array in NumPy's format takes."""
+
+
+def check_arrays(
+    content: RecordDict, required: Iterable[str], *, like: Weights, max_update_norm: float
+) -> None:
+    """Refuse a reply whose weights are not to be taken, also those that nobody asked for.
+
+    Args:
+        content: of the reply.
+        required: keys of the weights that it must carry.
+        like: the global weights: names and shapes.
+        max_update_norm: bound on the L2 norm of an update; 0: none.
+
+    Raises:
+        RejectedError: with the first thing that is wrong.
+    """
+    for key in required:
+        if key not in content.array_records:
+            raise RejectedError(FaultKind.MALFORMED, f"sent no {key}")
+    for key, record in content.array_records.items():
+        weights = _weights(key, record, like)
+        if key == exchange.ARRAYS and max_update_norm:
+            _check_norm(weights, like, max_update_norm)
+
+
+def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:
+    """Return a reply's arrays, if they are those of the global model and finite."""
+    if missing := like.keys() - record.keys():
+        raise RejectedError(FaultKind.MALFORMED, f"{key} lack {min(missing)}")
+    if unknown := record.keys() - like.keys():
+        raise RejectedError(FaultKind.MALFORMED, f"{key} have the unknown {min(unknown)!r:.60}")
+    for name, array in record.items():  # before anything is read from the bytes
+        if len(array.data) > like[name].size * 8 + _HEADER_BYTES:
+            raise RejectedError(FaultKind.WRONG_SHAPE, f"{name} has {len(array.data)} bytes")
+    try:
+        weights = exchange.from_arrays(record)
+    except (FnlError, ValueError, TypeError) as error:
+        raise RejectedError(FaultKind.MALFORMED, f"{key} are not to be read: {error}") from None
+    for name, value in weights.items():
+        if value.shape != like[name].shape:
+            reason = f"{name} has shape {value.shape}, not {like[name].shape}"
+            raise RejectedError(FaultKind.WRONG_SHAPE, reason)
+        if not np.isfinite(value).all():
+            reason = (
+                f"{name} of the {key} is not finite: lower training.learning-rate if it diverged"
+            )
+            raise RejectedError(FaultKind.NOT_FINITE, reason)
+    return weights
+
+
+def _check_norm(weights: Weights, like: Weights, bound: float) -> None:
+    squares = [
+        np.square(weights[name] - before, dtype=np.float64).sum() for name, before in like.items()
+    ]
+    norm = float(np.sqrt(sum(squares)))
+    if norm > bound:
+        raise RejectedError(
+            FaultKind.TOO_LARGE,
+            f"an update of norm {norm:.4g}, coordination.max-update-norm is {bound:g}",
+        )

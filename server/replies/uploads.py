@@ -1,0 +1,102 @@
+"""The second phase of a probed round: the selected are asked for their weights.
+
+What comes back passes the same boundary as every reply (`vetting.py`). Nobody is asked in
+place of a client whose weights are not to be taken: the round goes on with the other selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fnl.errors import RunError
+from fnl.weights import Weights
+from fnl.wire import exchange
+from server.replies.arrays import check_arrays
+from server.replies.rejections import Rejection
+from server.replies.vetting import sift
+from server.traffic import content_bytes
+
+UPLOAD = "upload: "
+"""Begins the reason of a rejection in the second phase: the client's report was taken before."""
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """What the asked clients sent.
+
+    Attributes:
+        models: key of the arrays -> partition -> weights, of those that were asked for them.
+        missing: partitions that were asked and whose weights were not taken.
+        rejections: everything that was wrong, by partition.
+        bytes_down: bytes of the requests.
+        bytes_up: bytes of the replies that were taken.
+    """
+
+    models: Mapping[str, Mapping[int, Weights]]
+    missing: frozenset[int]
+    rejections: tuple[Rejection, ...]
+    bytes_down: int
+    bytes_up: int
+
+
+def request_uploads(
+    grid: Grid,
+    server_round: int,
+    nodes: Mapping[int, int],
+    wanted: Mapping[str, Sequence[int]],
+    *,
+    like: Weights,
+    max_update_norm: float,
+    timeout: float,
+) -> Uploads:
+    """Ask for the updates that clients kept when they trained in `server_round`.
+
+    Args:
+        grid: the engine.
+        server_round: the round they were trained in.
+        nodes: partition -> node id.
+        wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`, `FLOOR_ARRAYS`) -> partitions.
+        like: the global weights: names and shapes.
+        max_update_norm: bound on the L2 norm of an update; 0: none.
+        timeout: seconds after which a client that has not answered has failed.
+    """
+    asked = sorted({partition for partitions in wanted.values() for partition in partitions})
+    keys = {partition: [key for key in wanted if partition in wanted[key]] for partition in asked}
+    requests = [_request(server_round, nodes[partition], keys[partition]) for partition in asked]
+    partition_of = {nodes[partition]: partition for partition in asked}
+
+    def check(reply: Message, partition: int) -> None:
+        check_arrays(reply.content, keys[partition], like=like, max_update_norm=max_update_norm)
+
+    replies = list(grid.send_and_receive(requests, timeout=timeout))
+    messages = frozenset(request.metadata.message_id for request in requests) - {""}
+    taken, rejected = sift(replies, partition_of, messages, check)
+    models: dict[str, dict[int, Weights]] = {key: {} for key in wanted}
+    for reply in taken:
+        partition = partition_of[reply.metadata.src_node_id]
+        for key in keys[partition]:
+            models[key][partition] = _arrays(reply, key)
+    there = {partition_of[reply.metadata.src_node_id] for reply in taken}
+    return Uploads(
+        models,
+        missing=frozenset(asked) - there,
+        rejections=tuple(replace(found, reason=UPLOAD + found.reason) for found in rejected),
+        bytes_down=content_bytes(requests),
+        bytes_up=content_bytes(taken),
+    )
+
+
+def _request(server_round: int, node: int, keys: list[str]) -> Message:
+    config = ConfigRecord({exchange.ROUND: server_round, exchange.WANTED: keys})
+    return Message(RecordDict({exchange.CONFIG: config}), node, exchange.UPLOAD_TYPE)
+
+
+def _arrays(reply: Message, key: str) -> Weights:
+    arrays = reply.content[key]
+    if not isinstance(arrays, ArrayRecord):
+        raise RunError(f"{key} of an upload are no arrays")  # `check_arrays` has seen that they are
+    return exchange.from_arrays(arrays)

@@ -1,0 +1,189 @@
+"""The boundary: which of a round's replies are taken, and what is wrong with the others.
+
+Nothing a client sends is used before it has passed here, and nothing it sends stops the round by
+itself. Everything is checked against what the server knows without the client: whom it asked,
+which arrays the global model has, and what the client said of its ledger before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.common.constant import ErrorCode
+
+from fnl.errors import FnlError
+from fnl.privacy.ledger import Ledger
+from fnl.privacy.prv import EPS_ERROR
+from fnl.weights import Weights
+from fnl.wire import exchange
+from fnl.wire.exchange import ClientReport
+from server.replies.arrays import check_arrays
+from server.replies.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
+
+_ROUNDING = 1e-9
+"""Relative difference of an ε that is the same ledger's."""
+_UNREACHABLE = (
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server knows of a round's replies before they come.
+
+    Attributes:
+        partition_of: node id -> partition, of those that were asked.
+        messages: ids of the messages that asked them.
+        like: the global weights: names and shapes.
+        required: keys of the weights that a reply must carry; any others are checked as well.
+        layers: spiking layers that a report has rates of.
+        classes: labels that a report has rates of.
+        private: whether a report must say what its client has spent.
+        epsilons: partition -> ε that it last reported.
+        max_update_norm: bound on the L2 norm of an update; 0: none.
+        accountant: by which clients count, "rdp" or "prv".
+    """
+
+    partition_of: Mapping[int, int]
+    messages: frozenset[str]
+    like: Weights
+    required: Sequence[str]
+    layers: int
+    classes: int
+    private: bool
+    epsilons: Mapping[int, float]
+    max_update_norm: float
+    accountant: str = "rdp"
+
+
+def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], list[Rejection]]:
+    """Return the replies of training to take, and everything that is wrong: see `sift`."""
+
+    def check(reply: Message, partition: int) -> None:
+        _check_report(reply, partition, expected)
+        check_arrays(
+            reply.content,
+            expected.required,
+            like=expected.like,
+            max_update_norm=expected.max_update_norm,
+        )
+
+    return sift(replies, expected.partition_of, expected.messages, check)
+
+
+def sift(
+    replies: Sequence[Message],
+    partition_of: Mapping[int, int],
+    messages: frozenset[str],
+    check: Callable[[Message, int], None],
+) -> tuple[list[Message], list[Rejection]]:
+    """Return the replies to take, in the order they came, and everything that is wrong.
+
+    A client that was asked and has no reply among `replies` is among the rejected. They come by
+    partition, strangers last: what is wrong is told in the same order whoever was faster.
+
+    Args:
+        replies: what came back.
+        partition_of: node id -> partition, of those that were asked.
+        messages: ids of the messages that asked them.
+        check: called with a reply and its partition; raises `RejectedError` if the content of the
+            reply is not to be taken.
+    """
+    taken: list[Message] = []
+    rejected: list[Rejection] = []
+    heard: set[int] = set()
+    for reply in replies:
+        partition = partition_of.get(reply.metadata.src_node_id)
+        try:
+            if partition is None:
+                raise RejectedError(FaultKind.STRANGER, "answered without being asked")
+            _check_envelope(reply, messages, is_second=partition in heard)
+            heard.add(partition)
+            _check_is_no_failure(reply)
+            check(reply, partition)
+        except RejectedError as error:
+            rejected.append(Rejection(partition, error.kind, one_line(str(error))))
+        else:
+            taken.append(reply)
+    for partition in sorted(set(partition_of.values()) - heard):
+        reason = "nothing came before the deadline"
+        rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
+    return taken, sorted(rejected, key=by_partition)
+
+
+def _check_envelope(reply: Message, messages: frozenset[str], *, is_second: bool) -> None:
+    """Refuse what is no answer to this round's message."""
+    if messages and reply.metadata.reply_to_message_id not in messages:
+        raise RejectedError(FaultKind.LATE, "answered the message of another round")
+    if is_second:
+        raise RejectedError(FaultKind.DUPLICATE, "answered twice")
+
+
+def _check_is_no_failure(reply: Message) -> None:
+    if reply.has_error():
+        unreachable = reply.error.code in _UNREACHABLE
+        kind = FaultKind.NO_ANSWER if unreachable else FaultKind.CRASHED
+        raise RejectedError(kind, reply.error.reason or f"error {reply.error.code}")
+    refusal = reply.content.get(exchange.REFUSAL)
+    if isinstance(refusal, ConfigRecord):
+        raise RejectedError(FaultKind.REFUSED, str(refusal.get("reason", "no reason given")))
+
+
+def _check_report(reply: Message, partition: int, expected: Expected) -> None:
+    record = reply.content.get(exchange.METRICS)
+    if not isinstance(record, MetricRecord):
+        raise RejectedError(FaultKind.MALFORMED, "sent no report")
+    try:
+        report = ClientReport.from_record(record)
+    except FnlError as error:
+        missing = "lacks" in str(error) or "unknown field" in str(error)
+        kind = FaultKind.MALFORMED if missing else FaultKind.IMPOSSIBLE
+        raise RejectedError(kind, str(error)) from None
+    if report.partition != partition:
+        reason = f"reports in the name of partition {report.partition}"
+        raise RejectedError(FaultKind.WRONG_PARTITION, reason)
+    if report.num_examples < 1:
+        raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
+    _check_lengths(report, expected)
+    if not expected.private:
+        return
+    if report.epsilon is None:
+        raise RejectedError(FaultKind.MALFORMED, "does not say what it has spent")
+    before = expected.epsilons.get(partition, 0.0)
+    slack = 2 * EPS_ERROR if expected.accountant == "prv" else 0.0  # on another mesh
+    if report.epsilon < before * (1 - _ROUNDING) - slack:
+        reason = f"epsilon went back from {before:.6g} to {report.epsilon:.6g}"
+        raise RejectedError(FaultKind.LEDGER, reason)
+    least = cost_of_this_round(report, expected.accountant)
+    if report.epsilon < least * (1 - _ROUNDING) - slack:
+        reason = f"epsilon {report.epsilon:.6g} is below {least:.6g}, what this round alone costs"
+        raise RejectedError(FaultKind.LEDGER, reason)
+
+
+def cost_of_this_round(report: ClientReport, accountant: str) -> float:
+    """Return ε of the steps that a report itself speaks of; 0 if it does not say how they were.
+
+    Raises:
+        RejectedError: if δ is none.
+    """
+    sigma, delta = report.noise_multiplier, report.delta
+    if not sigma or not delta or report.steps < 1 or not 0 < report.sample_rate <= 1:
+        return 0.0
+    if delta >= 1:
+        raise RejectedError(FaultKind.IMPOSSIBLE, f"delta is {delta:.6g}")
+    spent = Ledger().spend(sigma, report.sample_rate, report.steps)
+    return spent.epsilon(delta, accountant)
+
+
+def _check_lengths(report: ClientReport, expected: Expected) -> None:
+    counts = {
+        "layers": (len(report.layer_rates_after), expected.layers),
+        "labels": (len(report.class_rates_after), expected.classes),
+    }
+    for what, (sent, there) in counts.items():
+        if sent != there:
+            raise RejectedError(FaultKind.IMPOSSIBLE, f"rates of {sent} {what}, there are {there}")

@@ -1,0 +1,130 @@
+"""`fnl audit`: a table, JSON, a Parquet file, and one clear line for what cannot be audited."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import polars as pl
+import pytest
+
+from fnl.audit.claims import Mechanism
+from fnl.audit.result import AuditResult
+from fnl.cli.audit import AuditPlan, _refuse_refuted
+from fnl.cli.main import main
+from fnl.errors import ConfigError, RunError
+
+COLUMNS = [
+    "target", "mechanism", "claimed_epsilon", "delta", "lower_bound", "confidence", "canaries",
+    "guesses", "correct", "auc", "attack", "tpr",
+]  # fmt: skip
+
+
+@pytest.fixture
+def cli(monkeypatch, capfd, audited):
+    """Return a function that runs `fnl audit …` on the small federation: (exit, stdout, stderr)."""
+    config, _ = audited
+
+    def run(*arguments, **changes):
+        flat = {**config.flat(), **{key.replace("__", "."): v for key, v in changes.items()}}
+        settings = [
+            f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in flat.items()
+        ]
+        monkeypatch.setattr(sys, "argv", ["fnl", "audit", *arguments, *settings])
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        out, err = capfd.readouterr()
+        return exit_info.value.code or 0, out, err
+
+    return run
+
+
+def test_an_audit_writes_a_line_for_each_claim_and_target(cli, tmp_path):
+    code, out, err = cli(
+        "--epsilon=1", "--epsilon=inf", "--broken", "--canaries=60", "--models=4",
+        f"--output={tmp_path / 'proofs'}", "--json", run__rounds=2,
+    )  # fmt: skip
+    assert code == 0, err
+    printed = json.loads(out)
+    table = pl.read_parquet(tmp_path / "proofs" / "audit.parquet")
+    assert printed["path"] == str(tmp_path / "proofs" / "audit.parquet")
+    assert table.columns == COLUMNS
+    # one per mechanism and attack on weights, four claims; membership 1 and inf; rates 1 and 3
+    counts = dict(table.group_by("target").len().iter_rows())
+    assert counts == {"weights": 2 * 4 + 2, "rates-raw": 1, "rates-private": 3}
+    assert len(printed["results"]) == len(table)
+    assert set(table["mechanism"]) == {kind.value for kind in Mechanism}
+    raw = table.filter(pl.col("target") == "rates-raw")
+    assert raw["claimed_epsilon"].to_list() == [math.inf]
+    assert printed["results"][-4]["claimed_epsilon"] is None  # JSON has no infinity
+    right = table.filter((pl.col("mechanism") == "correct") & pl.col("claimed_epsilon").is_finite())
+    assert (right["lower_bound"] <= right["claimed_epsilon"]).all()
+    assert (table["correct"] <= table["guesses"]).all()
+
+
+def test_the_table_names_what_is_refuted(cli, tmp_path):
+    code, out, err = cli("--epsilon=1", "--target=weights", "--broken", "--canaries=120")
+    assert code == 0, err
+    lines = {
+        kind: [line for line in out.splitlines() if kind in line and "white-box" in line]
+        for kind in ("correct", "noise a tenth")
+    }
+    assert all(len(found) == 1 for found in lines.values())
+    assert "refuted" in lines["noise a tenth"][0]
+    assert "refuted" not in lines["correct"][0]
+    assert (tmp_path / "results" / "audit" / "audit.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (["--epsilon=0"], {}, "--epsilon 0.0 is not above 0"),
+        (["--epsilon=nan"], {}, "--epsilon nan is not above 0"),
+        (["--target=rate"], {}, "--target 'rate' is unknown: choose weights, membership, rates"),
+        ([], {"privacy__mode": "none"}, "privacy.mode = 'none': an audit is of record-level"),
+        (
+            [],
+            {
+                "privacy__mode": "both",
+                "coordination__selection": "random",
+                "coordination__aggregation": "fedavg",
+            },
+            "privacy.mode = 'both': an audit is of record-level",
+        ),
+        ([], {"privacy__noise-multiplier": 1.0}, "privacy.noise-multiplier = 1.0 fixes the noise"),
+        ([], {"privacy__delta": 0.0}, "privacy.delta = 0 differs from client to client"),
+        (["--output=/proc/nowhere"], {}, "cannot write to /proc/nowhere"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_audited_is_one_line(cli, arguments, changes, message):
+    code, _, err = cli(*arguments, **changes)
+    assert code == 1
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def result(**changes) -> AuditResult:
+    values: dict = {
+        "target": "weights", "mechanism": "correct", "claimed_epsilon": 1.0, "delta": 1e-5,
+        "lower_bound": 0.5, "confidence": 0.95, "canaries": 10, "guesses": 8, "correct": 6,
+        "auc": 0.6, "attack": "white-box", "tpr": 0.1,
+    }  # fmt: skip
+    return AuditResult(**{**values, **changes})
+
+
+def test_a_refuted_claim_of_the_right_mechanism_fails_the_command():
+    broken = result(mechanism="noise a tenth", lower_bound=2.0)
+    estimate = result(attack="membership", lower_bound=2.0)
+    _refuse_refuted([result(), broken, estimate])
+    with pytest.raises(RunError, match=r"the claim ε = 1\.00 of weights is refuted"):
+        _refuse_refuted([result(), result(lower_bound=1.01)])
+
+
+def test_only_finite_budgets_are_broken():
+    plan = AuditPlan((1.0, math.inf), ("weights",), 10, 4, broken=True, confidence=0.95)
+    assert len(plan.claims(infinite=True)) == 4
+    assert [epsilon for _, epsilon in plan.claims(infinite=False)] == [1.0] * 3
+    with pytest.raises(ConfigError, match="not above 0"):
+        AuditPlan((-1.0,), ("weights",), 10, 4, broken=True, confidence=0.95)

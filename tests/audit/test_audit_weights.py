@@ -1,0 +1,93 @@
+"""Attacks on weights: under the claim when it is true, above it when it is not."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from fnl.audit.claims import Mechanism
+from fnl.audit.membership import auc
+from fnl.audit.result import AuditResult, one_run_result
+from fnl.audit.weights import WeightAttack, attack_weights
+from fnl.config import parse_config
+
+
+def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150, **changes):
+    config, federation = audited
+    config = parse_config(
+        {**config.flat(), **{k.replace("__", ".").replace("_", "-"): v for k, v in changes.items()}}
+    )
+    return attack_weights(
+        config, federation, mechanism=mechanism, epsilon=epsilon, canaries=canaries
+    )
+
+
+def white_box(attack: WeightAttack) -> AuditResult:
+    return one_run_result(
+        "weights", "white-box", attack.claim, attack.white_box, attack.included, confidence=0.95
+    )
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 8.0])
+def test_a_true_claim_stands(audited, epsilon):
+    attack = attacked(audited, Mechanism.CORRECT, epsilon)
+    result = white_box(attack)
+    assert 0.98 * epsilon < result.claimed_epsilon <= epsilon
+    assert not result.refuted
+    # and the attack is no straw man: near the best test of five steps of noise σ against C
+    sigma = attack.claim.noise_multiplier
+    best = norm.cdf(5**0.5 / sigma / 2**0.5)
+    assert 0.5 + 0.6 * (best - 0.5) - 0.03 < result.auc < best + 0.05
+
+
+def test_noise_ten_times_too_small_is_caught(audited):
+    result = white_box(attacked(audited, Mechanism.NOISE_TENTH, 1.0))
+    assert result.refuted
+    assert result.lower_bound > 1.5
+
+
+def test_a_ledger_that_forgets_every_round_is_caught(audited):
+    result = white_box(attacked(audited, Mechanism.LEDGER_RESET, 2.0, run__rounds=40))
+    assert result.claimed_epsilon <= 2.0
+    assert result.refuted
+
+
+def test_without_privacy_every_coin_is_read(audited):
+    attack = attacked(audited, Mechanism.CORRECT, np.inf)
+    assert ((attack.white_box > 0) == attack.included).all()
+    # as much as that many canaries can prove
+    assert white_box(attack).lower_bound > 4
+
+
+def test_other_optimizers_and_sampled_batches_do_not_hide_the_coins(audited):
+    for changes in (
+        {"training__optimizer": "adam"},
+        {"training__batch_size": 60, "training__local_epochs": 2.0},
+        {"training__momentum": 0.9, "training__local_epochs": 2.0},
+        {"privacy__clipping": "per-layer", "privacy__clipping_method": "ghost"},
+        {"privacy__clipping": "adaptive", "training__label_smoothing": 0.1},
+        {"privacy__clipping": "automatic", "training__weight_decay": 0.01},
+    ):
+        attack = attacked(audited, Mechanism.NOISE_TENTH, 8.0, 100, **changes)
+        assert white_box(attack).auc > 0.9, changes
+
+
+def test_an_attack_on_losses_alone_sees_what_was_learned(audited):
+    attack = attacked(
+        audited, Mechanism.CORRECT, np.inf, 40, training__learning_rate=0.3, run__rounds=20
+    )
+    inside, outside = attack.black_box[attack.included], attack.black_box[~attack.included]
+    assert auc(inside, outside) > 0.65
+
+
+def test_the_same_seed_gives_the_same_audit_and_another_seed_other_coins(audited):
+    first, again = (attacked(audited, Mechanism.CORRECT, 8.0, 20) for _ in range(2))
+    assert (first.white_box == again.white_box).all()
+    config, federation = audited
+    moved = attack_weights(
+        parse_config({**config.flat(), "run.seed": 1}),
+        federation,
+        mechanism=Mechanism.CORRECT,
+        epsilon=8.0,
+        canaries=20,
+    )
+    assert (moved.included != first.included).any()

@@ -1,0 +1,123 @@
+"""What a round's rows say of shadow, floor and history, against SciPy and numbers by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fnl.wire.exchange import ClientReport
+from server.coordination import Coordination, RoundOutcome
+from server.record.comparison import client_shift, floor_values, history_values, shadow_values
+from server.record.history import History
+
+REPORT = ClientReport(
+    partition=0, num_examples=10, steps=1, sample_rate=1.0, seconds=0.0,
+    firing_rate_before=0.1, firing_rate_after=0.2,
+    layer_rates_before=[0.1, 0.1], layer_rates_after=[0.3, 0.1],
+    class_rates_before=[0.1, np.nan], class_rates_after=[0.2, np.nan], update_norm=1.0,
+)  # fmt: skip
+
+
+def decision(scores: list[float], top: int = 2) -> Coordination:
+    selected = np.argsort(-np.array(scores), kind="stable")[:top]
+    return Coordination(np.array(scores), selected, np.full(top, 1 / top))
+
+
+def outcome(partitions: list[int], scores: list[float], **more) -> RoundOutcome:
+    reports = tuple(replace(REPORT, partition=partition) for partition in partitions)
+    weights = {"w": np.zeros(2, np.float32)}
+    values = {"reports": reports, "decision": decision(scores), "shadow_decision": None}
+    values |= {"before": weights, "after": weights, "shadow_after": None}
+    return RoundOutcome(**(values | more))
+
+
+def test_a_ranking_is_compared_with_each_candidates_last_round():
+    history = History(6)
+    first = history_values(outcome([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), history)
+    assert first["candidates_previous"] == 0
+    assert "kendall_tau_previous" not in first
+    history_values(outcome([0, 1, 4, 5], [1.0, 5.0, 9.0, 0.0]), history)
+    # 0 and 1 were last seen in round 2, 2 and 3 in round 1; 4 is not asked
+    third = history_values(outcome([0, 1, 2, 3], [7.0, 1.0, 3.0, 2.0]), history)
+    now, then = [7.0, 1.0, 3.0, 2.0], [1.0, 5.0, 2.0, 1.0]
+    assert third["candidates_previous"] == 4
+    assert third["kendall_tau_previous"] == stats.kendalltau(now, then).statistic
+    assert third["spearman_rho_previous"] == stats.spearmanr(now, then).statistic
+    assert third["jaccard_previous"] == pytest.approx(1 / 3)  # {0, 2} and {1, 2}
+    assert third["flip_rate_previous"] == 0.5
+    assert third["score_margin"] == 3.0 - 2.0
+
+
+def test_of_a_subset_as_large_a_share_counts_as_selected():
+    history = History(6)
+    history_values(outcome([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), history)
+    half = history_values(outcome([0, 1, 4, 5], [1.0, 2.0, 9.0, 8.0]), history)
+    assert half["candidates_previous"] == 2
+    assert half["kendall_tau_previous"] == -1
+    assert (half["jaccard_previous"], half["flip_rate_previous"]) == (0, 1)  # the best of two
+
+
+def test_participation_counts_all_clients_of_the_federation():
+    history = History(4)
+    values = history_values(outcome([0, 1, 2], [3.0, 2.0, 1.0]), history)
+    assert (values["selection_gini"], values["selected_share"]) == (pytest.approx(0.5), 0.5)
+    values = history_values(outcome([1, 2, 3], [0.0, 2.0, 1.0]), history)
+    assert values["selection_gini"] == pytest.approx(0)
+    assert history.selections.tolist() == [1, 1, 1, 1]
+
+
+def test_a_history_is_read_back_from_the_table_of_clients():
+    history, again = History(4), History(4)
+    rows = []
+    for scores in ([3.0, 2.0, 1.0], [1.0, 5.0, 2.0]):
+        history_values(outcome([0, 1, 2], scores), history)
+        chosen = decision(scores).selected
+        rows += [
+            {"partition": n, "score": score, "selected": n in chosen}
+            for n, score in enumerate(scores)
+        ]
+    again.replay(rows)
+    np.testing.assert_array_equal(again.selections, history.selections)
+    np.testing.assert_array_equal(again.previous([0, 1, 2, 3]), history.previous([0, 1, 2, 3]))
+
+
+def with_shadow(partition: int, shadow: float, floor: float) -> ClientReport:
+    return replace(
+        REPORT, partition=partition,
+        firing_rate_shadow=shadow, layer_rates_shadow=[0.1, 0.1],
+        class_rates_shadow=[0.05, np.nan], layer_rates_shadow_distance=[0.1, 0.3],
+        firing_rate_floor=floor, layer_rates_floor=[0.1, 0.1],
+        class_rates_floor=[0.1, np.nan], layer_rates_floor_distance=[0.0, 0.1],
+    )  # fmt: skip
+
+
+def test_shadow_and_floor_by_hand():
+    reports = (with_shadow(0, 0.1, 0.2), with_shadow(1, 0.5, 0.4), with_shadow(2, 0.2, 0.2))
+    made = outcome(
+        [0, 1, 2], [3.0, 2.0, 1.0], reports=reports,
+        shadow_decision=decision([3.0, 1.0, 2.0]), floor_decision=decision([1.0, 2.0, 3.0]),
+        after={"w": np.float32([3, 4])}, shadow_after={"w": np.float32([0, 10])},
+        floor_after={"w": np.float32([6, 8])},
+    )  # fmt: skip
+    shadow, floor = shadow_values(made), floor_values(made)
+    assert shadow["rate_shift"] == pytest.approx((0.1 - 0.3 + 0.0) / 3)
+    assert shadow["rate_shift_absolute"] == pytest.approx((0.1 + 0.3 + 0.0) / 3)
+    assert shadow["rate_shift_distance"] == pytest.approx(0.2)
+    assert shadow["rate_shift_classes"] == pytest.approx(0.15)
+    assert (shadow["attenuation"], shadow["cosine_shadow"]) == (0.5, pytest.approx(0.8))
+    assert shadow["kendall_tau_shadow"] == pytest.approx(1 / 3)
+    assert floor["rate_shift_floor"] == pytest.approx((0.1 - 0.1 + 0.0) / 3)
+    assert floor["rate_shift_absolute_floor"] == pytest.approx(0.2 / 3)
+    assert floor["rate_shift_distance_floor"] == pytest.approx(0.05)
+    assert (floor["attenuation_floor"], floor["cosine_floor"]) == (1, pytest.approx(0.8))
+    assert floor["kendall_tau_floor"] == pytest.approx(-1 / 3)
+    # of the shadow's selection {0, 2}, the floor keeps 2
+    assert (floor["flip_rate_floor"], floor["jaccard_floor"]) == (0.5, pytest.approx(1 / 3))
+
+
+def test_what_does_not_apply_is_left_out():
+    plain = outcome([0, 1, 2], [3.0, 2.0, 1.0])
+    assert shadow_values(plain) == floor_values(plain) == client_shift(REPORT) == {}

@@ -1,0 +1,221 @@
+"""Ghost and per-layer clipping against gradients written out, and against Opacus' own."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from opacus.grad_sample import GradSampleModule
+from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+    GradSampleModuleFastGradientClipping,
+)
+from opacus.optimizers import DPOptimizerFastGradientClipping
+from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
+from torch import Tensor, nn
+
+from fnl.errors import ConfigError
+from fnl.snn.neurons.adaptive import AdaptiveLIF
+from fnl.snn.neurons.lif import LIF, LeakyReadout
+from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.synaptic import Synaptic
+from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.per_clip.ghost import GhostClippingModule
+from fnl.training.per_clip.module import PerClipGradientModule
+from fnl.training.plan import TrainingPlan
+
+STEPS, FEATURES, CLASSES = 14, 6, 3
+
+# Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
+hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+
+
+class EveryLayer(nn.Module):
+    """All layers of ours, some wide enough to be clipped as ghosts and some not; one for hooks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Linear(FEATURES, 80)
+        self.lif = LIF(0.8, 0.4, learn_beta=True, learn_threshold=True)
+        self.convolution = nn.Conv1d(80, 8, 3, padding="same", dilation=2)
+        self.norm = nn.LayerNorm(8)
+        self.synaptic = Synaptic(0.5, 0.8, 0.4, learn_alpha=True)
+        self.group = nn.GroupNorm(2, 8)
+        self.adaptive = AdaptiveLIF(0.6, 0.9, 0.1, 0.2, 0.1, learn_b=True, learn_alpha=True)
+        self.recurrent = RecurrentLIF(8, 0.8, 0.4)
+        self.readout = LeakyReadout(8, CLASSES)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        signal = self.lif(self.wide(clips))
+        signal = self.norm(self.convolution(signal.transpose(1, 2)).transpose(1, 2))
+        signal = self.group(self.synaptic(signal).transpose(1, 2)).transpose(1, 2)
+        return self.readout(self.recurrent(self.adaptive(signal)))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Linear(FEATURES, FEATURES)
+        self.readout = LeakyReadout(FEATURES, CLASSES)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.readout(self.twice(torch.tanh(self.twice(clips))))
+
+
+def network(kind: type[nn.Module] = EveryLayer) -> nn.Module:
+    torch.manual_seed(0)
+    return kind().double()
+
+
+def batch(clips: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(clips)
+    features = 2 * torch.randn(clips, STEPS, FEATURES, generator=generator, dtype=torch.float64)
+    return features, torch.arange(clips) % CLASSES
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def written_out(model: nn.Module, clips: int) -> list[Tensor]:
+    """Per-clip gradients by Opacus' hooks, [B, *p.shape] each."""
+    wrapped = GradSampleModule(copy.deepcopy(model), loss_reduction="sum")
+    features, labels = batch(clips)
+    F.cross_entropy(wrapped(features), labels, reduction="sum").backward()
+    return [p.grad_sample for p in trained(wrapped)]
+
+
+@hooks_warn
+@pytest.mark.parametrize("per_layer", [False, True])
+@pytest.mark.parametrize("kind", [EveryLayer, Tied])
+def test_ghost_norms_and_clipped_sums_are_those_of_the_gradients_written_out(kind, per_layer):
+    model, (features, labels) = network(kind), batch(11)
+    samples = written_out(model, 11)
+    layer_norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in samples], dim=1)
+    norms = layer_norms.norm(dim=1)
+    bound = float(norms.median())
+    ghost = GhostClippingModule(model, loss_reduction="sum")
+    F.cross_entropy(ghost(features), labels, reduction="sum").backward()
+    assert next(ghost.parameters()).grad is None
+    assert torch.allclose(ghost.clip(trained(ghost), bound, per_layer=per_layer).parts, layer_norms)
+    for index, (parameter, sample) in enumerate(zip(trained(ghost), samples, strict=True)):
+        if per_layer:
+            scale = bound / len(samples) ** 0.5 / (layer_norms[:, index] + 1e-6)
+        else:
+            scale = bound / (norms + 1e-6)
+        expected = torch.einsum("b,b...->...", scale.clamp(max=1), sample)
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("clipping", ["flat", "per-layer"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_private_training_by_ghosts_is_private_training(optimizer, clipping):
+    results = []
+    for method in ("per-clip", "ghost"):
+        model = network()
+        summary = train(
+            model, *batch(9), TrainingPlan(6, 0.3, optimizer, 0.05),
+            batches=torch.Generator().manual_seed(1), noise=torch.Generator().manual_seed(2),
+            mechanism=GaussianMechanism(0.7, 0.8, clipping, method),
+        )  # fmt: skip
+        results.append((torch.cat([p.detach().flatten() for p in trained(model)]), summary))
+    (first, summary), (second, ghost_summary) = results
+    start = torch.cat([p.detach().flatten() for p in trained(network())])
+    assert (first - start).norm() > 0.1
+    # per-layer bounds go through float32 in Opacus
+    torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-6)
+    assert ghost_summary.loss == pytest.approx(summary.loss, rel=1e-5)
+    assert ghost_summary.clip_fraction == pytest.approx(summary.clip_fraction)
+    assert ghost_summary.gradient_norm_median == pytest.approx(
+        summary.gradient_norm_median, rel=1e-5
+    )
+
+
+def test_an_empty_sample_is_the_same_noise_in_both_methods():
+    moved = []
+    for method in ("per-clip", "ghost"):
+        model = network()
+        summary = train(
+            model, *batch(3), TrainingPlan(3, 1e-9, "sgd", 1.0),
+            batches=torch.Generator().manual_seed(1), noise=torch.Generator().manual_seed(2),
+            mechanism=GaussianMechanism(1.0, 1e-9, "flat", method),
+        )  # fmt: skip
+        assert summary.loss is None
+        moved.append(torch.cat([p.detach().flatten() for p in trained(model)]))
+    assert torch.equal(*moved)
+    assert not torch.equal(moved[0], torch.cat([p.detach().flatten() for p in trained(network())]))
+
+
+@pytest.mark.parametrize("method", ["per-clip", "ghost"])
+def test_per_layer_clipping_bounds_every_layer_and_the_whole(method):
+    model, (features, labels) = network(), batch(1)
+    start = [p.detach().clone() for p in trained(model)]
+    train(
+        model, 100 * features, labels, TrainingPlan(1, 1.0, "sgd", 1.0),
+        batches=torch.Generator().manual_seed(1), noise=torch.Generator().manual_seed(2),
+        mechanism=GaussianMechanism(0.0, 0.01, "per-layer", method),
+    )  # fmt: skip
+    norms = torch.stack([
+        (p.detach() - before).norm() for p, before in zip(trained(model), start, strict=True)
+    ])  # fmt: skip
+    bound = 0.01 / len(start) ** 0.5
+    assert bool((norms <= bound * (1 + 1e-6)).all())
+    assert float((norms > 0.99 * bound).double().mean()) > 0.5
+    assert float(norms.norm()) <= 0.01 * (1 + 1e-6)
+
+
+@hooks_warn
+def test_opacus_own_ghost_clipping_takes_our_layers_and_agrees():
+    model, (features, labels) = network(), batch(8)
+    theirs = GradSampleModuleFastGradientClipping(
+        copy.deepcopy(model), loss_reduction="sum", max_grad_norm=0.5
+    )
+    optimizer = DPOptimizerFastGradientClipping(
+        torch.optim.SGD(trained(theirs), lr=1.0), noise_multiplier=0.0, max_grad_norm=0.5,
+        expected_batch_size=8, loss_reduction="sum",
+    )  # fmt: skip
+    criterion = DPLossFastGradientClipping(
+        theirs, optimizer, nn.CrossEntropyLoss(reduction="sum"), loss_reduction="sum"
+    )
+    criterion(theirs(features), labels).backward()
+    ours = GhostClippingModule(model, loss_reduction="sum")
+    F.cross_entropy(ours(features), labels, reduction="sum").backward()
+    norms = ours.clip(trained(ours), 0.5).whole
+    assert torch.allclose(norms, theirs.per_sample_gradient_norms, rtol=1e-9)
+    for mine, other in zip(trained(ours), trained(theirs), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_no_gradient_of_a_clip_is_written_out_where_the_layer_is_wide(monkeypatch):
+    def refuse(_self):
+        raise AssertionError("written out")
+
+    monkeypatch.setattr("fnl.training.per_clip.clip_gradients.LinearGradients.written_out", refuse)
+    features, labels = batch(8)
+    ghost = GhostClippingModule(network(), loss_reduction="sum")
+    F.cross_entropy(ghost(features), labels, reduction="sum").backward()
+    ghost.clip(trained(ghost), 1.0)
+    written = PerClipGradientModule(network(), loss_reduction="sum")
+    with pytest.raises(AssertionError, match="written out"):
+        F.cross_entropy(written(features), labels, reduction="sum").backward()
+
+
+def test_a_second_backward_pass_or_a_clip_without_one_is_refused():
+    ghost, (features, labels) = GhostClippingModule(network()), batch(4)
+    F.cross_entropy(ghost(features), labels).backward()
+    with pytest.raises(ValueError, match="`clip` after every backward pass"):
+        F.cross_entropy(ghost(features), labels).backward()
+    ghost = GhostClippingModule(network())
+    with pytest.raises(ValueError, match="had no part in one backward pass"):
+        ghost.clip(trained(ghost), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("clipping", "method", "message"),
+    [
+        ("layer", "ghost", "choose one of flat, per-layer"),
+        ("flat", "fast", "choose per-clip or ghost"),
+    ],
+)
+def test_unknown_ways_of_clipping_are_refused(clipping, method, message):
+    with pytest.raises(ConfigError, match=message):
+        GaussianMechanism(1.0, 1.0, clipping, method)

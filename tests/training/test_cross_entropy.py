@@ -1,0 +1,28 @@
+"""The loss and its gradient in closed form, against PyTorch's autograd."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fnl.training.cross_entropy import cross_entropy
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(("clips", "classes"), [(1, 2), (8, 10), (33, 12)])
+def test_loss_and_gradient_have_the_bits_of_autograd(clips, classes, smoothing):
+    generator = torch.Generator().manual_seed(clips)
+    logits = 5 * torch.randn(clips, classes, generator=generator)
+    labels = torch.randint(classes, (clips,), generator=generator)
+    leaf = logits.clone().requires_grad_()
+    loss = F.cross_entropy(leaf, labels, reduction="sum", label_smoothing=smoothing)
+    loss.backward()
+    value, gradient = cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert value == loss.item()
+    assert leaf.grad is not None
+    assert torch.equal(gradient, leaf.grad)
+
+
+def test_of_no_clips_there_is_no_loss():
+    value, gradient = cross_entropy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    assert value == 0
+    assert gradient.shape == (0, 3)
