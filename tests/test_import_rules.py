@@ -1,0 +1,89 @@
+"""Which room may import which: the rules of docs/architecture.md, read off the source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("fnl", "clients", "server", "experiments", "benchmarks")
+
+FORBIDDEN = {
+    "fnl": {"clients", "server", "experiments", "benchmarks"},
+    "fnl/cli": {"clients", "server"},
+    "clients": {"server", "experiments", "benchmarks"},
+    "server": {"clients", "experiments", "benchmarks"},
+    "experiments": {"clients", "server", "benchmarks"},
+}
+"""Room -> top-level packages that its files may not import, inside functions neither."""
+
+APPS = {"clients.app", "server.app"}
+"""What experiments start: a grid's worker runs the two apps in its own process."""
+
+PURE = {
+    "fnl/metrics": {"flwr", "fnl.runtime", "fnl.wire"},
+    "fnl/privacy": {"flwr", "fnl.runtime", "fnl.training", "fnl.snn", "fnl.audit"},
+    "fnl/training": {"flwr", "fnl.runtime", "fnl.audit", "fnl.cli"},
+    "fnl/snn": {"flwr", "opacus", "fnl.runtime", "fnl.training", "fnl.audit", "fnl.privacy"},
+    "fnl/data": {"fnl.runtime.run_directory", "fnl.training", "fnl.audit", "fnl.privacy"},
+    "fnl/config": {"torch", "flwr", "opacus", "fnl.snn", "fnl.runtime", "fnl.training"},
+}
+"""Room -> modules, with all below them, that its files may not import."""
+
+
+def imported(source: str) -> set[str]:
+    """Return the dotted names of all modules that `source` imports, wherever it does."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).parts
+    return "fnl/cli" if parts[:2] == ("fnl", "cli") else parts[0]
+
+
+def broken(path: Path, source: str) -> list[str]:
+    """Return what a file at `path` imports although its room may not."""
+    relative = path.relative_to(ROOT).as_posix()
+    tops = FORBIDDEN.get(room_of(path), set())
+    below = {
+        name for room, names in PURE.items() if relative.startswith(f"{room}/") for name in names
+    }
+    return sorted(
+        name
+        for name in imported(source)
+        if (name.split(".")[0] in tops and not (room_of(path) == "experiments" and name in APPS))
+        or any(name == b or name.startswith(f"{b}.") for b in below)
+    )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_file_imports_what_its_room_may_not(room: str) -> None:
+    files = list((ROOT / room).rglob("*.py"))
+    assert files
+    found = {str(path.relative_to(ROOT)): broken(path, path.read_text()) for path in files}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("fnl/weights.py", "import server.app"),
+        ("fnl/runtime/flower.py", "def f():\n    from experiments.grid import cells"),
+        ("clients/app.py", "from server import strategy"),
+        ("server/app.py", "import clients"),
+        ("experiments/recipe.py", "from server.strategy import RateStrategy"),
+        ("fnl/cli/run.py", "from clients.app import app"),
+        ("fnl/metrics/memory.py", "from fnl.runtime.memory import peak"),
+        ("fnl/privacy/ledger.py", "from fnl import training"),
+    ],
+)
+def test_a_rule_that_is_broken_is_seen(path: str, source: str) -> None:
+    assert broken(ROOT / path, source)
