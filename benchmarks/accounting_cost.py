@@ -18,14 +18,14 @@ from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-import clients.training
-from clients.training import RoundOutcome, train_round
+import fnl.training.local
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
 from fnl.schedule import candidates
 from fnl.snn.network import build_network, initialise
+from fnl.training.local import LocalRound, train_round
 from fnl.weights import get_weights
 from server.replies.vetting import cost_of_this_round
 
@@ -84,7 +84,7 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
 
-    def train(config: Config, partition: int, server_round: int, ledger: Ledger) -> RoundOutcome:
+    def train(config: Config, partition: int, server_round: int, ledger: Ledger) -> LocalRound:
         return train_round(
             config,
             federation,
@@ -101,8 +101,8 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
     ledgers = dict.fromkeys(range(count), Ledger())
     with ExitStack() as patches:
         for owner, name in (
-            (clients.training, "noise_of"),
-            (clients.training, "refuse_overdraft"),
+            (fnl.training.local, "noise_of"),
+            (fnl.training.local, "book_round"),
             (Ledger, "with_entries"),
             (Ledger, "epsilon"),
         ):

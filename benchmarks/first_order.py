@@ -17,7 +17,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from clients.sensitivity import predict_rate_shift
 from fnl.config import Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
@@ -25,6 +24,7 @@ from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
+from fnl.training.sensitivity import predict_rate_shift
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 SMALL: dict[str, Scalar] = {

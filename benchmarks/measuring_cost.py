@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import torch
 
-import clients.training
+import fnl.training.local
 import server.record.recorder
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
@@ -90,7 +90,7 @@ def main() -> None:
 def run(config: Config) -> Clock:
     """Run `config` in this process and return its clock."""
     clock = Clock()
-    record, train = server.record.recorder.Recorder.__call__, clients.training.train
+    record, train = server.record.recorder.Recorder.__call__, fnl.training.local.train
 
     def recorded(*arguments: object) -> object:
         result = record(*arguments)  # type: ignore[arg-type]  # handed through as they came
@@ -108,7 +108,7 @@ def run(config: Config) -> Clock:
     with (
         tempfile.TemporaryDirectory() as results,
         patch.object(server.record.recorder.Recorder, "__call__", recorded),
-        patch.object(clients.training, "train", trained),
+        patch.object(fnl.training.local, "train", trained),
     ):
         flat = config.flat() | {"run.results-dir": results}
         run_in_process(

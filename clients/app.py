@@ -10,12 +10,12 @@ from flwr.clientapp import ClientApp
 from clients.device import Device, identity
 from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
-from clients.training import RoundOutcome, train_round
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.runtime.deployment import DEVICE, IDENTITY
 from fnl.runtime.determinism import one_thread
+from fnl.training.local import LocalRound, train_round
 from fnl.weights import Weights
 from fnl.wire import exchange
 
@@ -114,7 +114,7 @@ def _train_round(
     return content
 
 
-def _content(outcome: RoundOutcome) -> RecordDict:
+def _content(outcome: LocalRound) -> RecordDict:
     """Return what a client sends of a round."""
     content = RecordDict(
         {

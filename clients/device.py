@@ -18,15 +18,14 @@ import filelock
 from flwr.app import ConfigRecord, Message
 
 import fnl
-from clients.device_noise import Limit, noise_beside
 from clients.ledger_file import LedgerFile, Release
-from clients.spending import workload_of
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
 from fnl.errors import BudgetError, ConfigError, CorpusError, DeviceError
 from fnl.privacy.budget import Noise, delta_of
 from fnl.privacy.ledger import Ledger
+from fnl.privacy.limits import Limit, noise_beside
 from fnl.runtime.deployment import (
     DEVICE,
     DEVICE_ID,
@@ -38,6 +37,7 @@ from fnl.runtime.deployment import (
     check_deployable,
     check_version,
 )
+from fnl.training.spending import workload_of
 
 LOCK_SECONDS = 300.0
 """How long to wait for another process of this device: one of a killed SuperNode may still run."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fnl.config import CoordinationGroup
 from fnl.errors import RunError
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, shares_of
 from server.context import History, RoundContext
 from server.replies.rejections import Rejection

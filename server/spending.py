@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fnl.config import Config
 from fnl.privacy.ledger import Ledger
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 
 _Partition = Annotated[int, Field(ge=0)]
 _Epsilon = Annotated[float, Field(ge=0)]  # infinite where nothing bounds it

@@ -16,7 +16,7 @@ from fnl.errors import RunError
 from fnl.schedule import candidates
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.aggregation import OptimizerState, server_step
 from server.client_privacy import privatise
 from server.context import History

@@ -11,11 +11,11 @@ import snntorch
 import torch
 from snntorch import surrogate as snntorch_surrogate
 
-from clients.training import train_round
 from fnl.config import ModelGroup, parse_config
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
+from fnl.training.local import train_round
 from fnl.weights import get_weights
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 from fnl.privacy.ledger import Ledger, Spend, calibrate
 
+NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
+
 
 @dataclass(frozen=True)
 class Workload:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from opacus.optimizers import DPOptimizer
 from scipy.special import ndtri
 
+from fnl.config import Config
+from fnl.randomness import Purpose, stream
+
 
 class NoiseSource(Protocol):
     """What a mechanism draws its Gaussian noise from; NumPy's `Generator` is one."""
@@ -48,6 +51,13 @@ class SecureNoise:
         bits = np.frombuffer(os.urandom(8 * math.prod(size)), dtype=np.uint64) >> np.uint64(12)
         # the middle of each of 2^52 equal parts: neither 0 nor 1, where the quantile is infinite
         return ((bits.astype(np.float64) + 0.5) * 2.0**-52).reshape(size)
+
+
+def noise_source(config: Config, purpose: Purpose, *path: int) -> NoiseSource:
+    """Return what a run draws noise for `purpose` from: secure as configured, else its stream."""
+    if config.privacy.secure_noise:
+        return SecureNoise()
+    return stream(config.run.seed, purpose, *path)
 
 
 def normal_tensor(

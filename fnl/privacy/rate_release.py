@@ -14,7 +14,6 @@ the number of all clips, so the entries of all classes add up to the rate.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,26 +62,13 @@ def release(
     return (total + noise) / num_clips
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Firing rates of one network on one client's clips, as a release sees them.
-
-    Attributes:
-        layers: mean rate of each spiking layer, float64 [L].
-        classes: each class' part of the network's rate, float64 [C].
-    """
-
-    layers: NDArray[np.float64]
-    classes: NDArray[np.float64]
-
-
 def per_clip_rates(
     layer_rates: NDArray[np.float64],
     neurons: tuple[int, ...],
     labels: NDArray[np.int64],
     classes: int,
 ) -> NDArray[np.float64]:
-    """Return what each clip contributes to `Rates`, float64 [n, L + C].
+    """Return what each clip contributes to the rates of layers and classes, [n, L + C].
 
     Args:
         layer_rates: rate of each layer on each clip, [n, L].
@@ -94,9 +80,3 @@ def per_clip_rates(
     by_class = np.zeros((len(labels), classes))
     by_class[np.arange(len(labels)), labels] = network
     return np.hstack([layer_rates, by_class])
-
-
-def as_rates(vector: NDArray[np.float64], classes: int) -> Rates:
-    """Return the parts of a mean (or a release) of rows of `per_clip_rates`, [L + C]."""
-    layers = len(vector) - classes
-    return Rates(vector[:layers], vector[layers:])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fnl.config import Config
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -51,6 +53,22 @@ class TrainingPlan:
         sample_rate = min(1.0, batch_size / clips)
         steps = max(1, round(local_epochs / sample_rate))
         return cls(steps, sample_rate, optimizer, learning_rate, **options)
+
+
+def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
+    """Return the steps in `server_round` of a client with `clips` clips."""
+    training = config.training
+    return TrainingPlan.for_clips(
+        clips,
+        batch_size=training.batch_size,
+        local_epochs=training.local_epochs,
+        optimizer=training.optimizer,
+        learning_rate=training.learning_rate_of(server_round, config.run.rounds),
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        label_smoothing=training.label_smoothing,
+        proximal_mu=training.proximal_mu,
+    )
 
 
 def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.aggregation.interface import Mixing
 from server.context import RoundContext
 

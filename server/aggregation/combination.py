@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flwr.serverapp.strategy import FedAvg
 
 from fnl.weights import Weights, weighted_mean
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.aggregation.flower_strategy import flower_aggregate
 from server.aggregation.interface import Shares
 

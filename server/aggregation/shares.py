@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.aggregation.interface import AggregationRule, Mixing, Shares
 from server.context import RoundContext
 

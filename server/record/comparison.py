@@ -11,7 +11,7 @@ from fnl.metrics.fairness import gini, share_selected
 from fnl.metrics.shift import class_shift, layer_shifts
 from fnl.snn.evaluation import Evaluation
 from fnl.weights import Weights
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport, Unprotected
 from server.coordination import Coordination, RoundOutcome
 from server.record.history import History
 
@@ -101,11 +101,12 @@ def global_layer_shifts(evaluation: Evaluation, shadow: Evaluation | None) -> li
 
 def client_shift(report: ClientReport) -> Row:
     """Return the shift columns of a candidate; none without a shadow."""
-    if report.firing_rate_shadow is None or report.class_rates_shadow is None:
+    if report.shadow is None:
         return {}
+    after, shadow = report.after, report.shadow.rates
     return {
-        "rate_shift": report.firing_rate_after - report.firing_rate_shadow,
-        "rate_shift_classes": class_shift(report.class_rates_after, report.class_rates_shadow),
+        "rate_shift": after.firing_rate - shadow.firing_rate,
+        "rate_shift_classes": class_shift(after.classes, shadow.classes),
     }
 
 
@@ -130,7 +131,7 @@ def _shift_values(reports: Sequence[ClientReport]) -> Row:
     shifts = np.array([row["rate_shift"] for row in rows], dtype=np.float64)
     classes = [row["rate_shift_classes"] for row in rows]
     known = np.array([value for value in classes if value is not None], dtype=np.float64)
-    distances = [d for report in reports for d in report.layer_rates_shadow_distance or ()]
+    distances = _distances([report.shadow for report in reports])
     return {
         "rate_shift": float(shifts.mean()),
         "rate_shift_absolute": float(np.abs(shifts).mean()),
@@ -139,10 +140,14 @@ def _shift_values(reports: Sequence[ClientReport]) -> Row:
     }
 
 
+def _distances(found: Sequence[Unprotected | None]) -> list[float]:
+    return [distance for one in found if one for distance in one.distances or ()]
+
+
 def _floor_shift_values(reports: Sequence[ClientReport]) -> Row:
-    pairs = [(report.firing_rate_floor, report.firing_rate_shadow) for report in reports]
-    shifts = np.array([a - b for a, b in pairs if a is not None and b is not None])
-    distances = [d for report in reports for d in report.layer_rates_floor_distance or ()]
+    pairs = [(report.floor, report.shadow) for report in reports]
+    shifts = np.array([a.rates.firing_rate - b.rates.firing_rate for a, b in pairs if a and b])
+    distances = _distances([report.floor for report in reports])
     return {
         "rate_shift_floor": float(shifts.mean()),
         "rate_shift_absolute_floor": float(np.abs(shifts).mean()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.budget import delta_of
-from fnl.wire.exchange import OUTSIDE_GUARANTEE, RATES_OUTSIDE
+from fnl.wire import report
 from server.aggregation import PUBLIC_AGGREGATIONS
 from server.client_privacy import client_delta, noise_multiplier
 from server.selection import PUBLIC_SELECTIONS
@@ -58,15 +58,9 @@ def _weak_deltas(config: Config, federation: Federation) -> list[str]:
 
 
 def outside_guarantee(config: Config) -> list[str]:
-    """Return what leaves the clients without being in any ledger.
-
-    The number of clips is in it whatever is configured: it is taken as public.
-    """
-    if config.run.strict_privacy:
-        return ["number of clips"]
-    if config.privacy.rate_release == "none":
-        return list(OUTSIDE_GUARANTEE)
-    return [name for name in OUTSIDE_GUARANTEE if name not in RATES_OUTSIDE]
+    """Return what leaves the clients without being in any ledger."""
+    released = config.privacy.rate_release != "none"
+    return report.outside_guarantee(released=released, strict=config.run.strict_privacy)
 
 
 def _feedback(config: Config) -> str:

@@ -12,7 +12,7 @@ from fnl.metrics.memory import gradient_bytes, membrane_summary, peak_memory_byt
 from fnl.metrics.sparsity import Sparsity
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.coordination import RoundOutcome
 from server.record.comparison import (
     Row,
@@ -133,7 +133,8 @@ def _report_values(report: ClientReport) -> Row:
         "gradient_norm_q90",
         "clip_norm",
     )
-    return {name: _or_null(getattr(report, name)) for name in names}
+    values = report.values()
+    return {name: _or_null(values.get(name)) for name in names}
 
 
 def _or_null(value: float | None) -> float | None:
@@ -176,19 +177,20 @@ def client_layer_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
 
 def _layers(report: ClientReport) -> list[Row]:
     """Return what a report says of each layer."""
+    shadow, floor = report.shadow, report.floor
     lists = {
-        "firing_rate": report.layer_rates_after,
-        "firing_rate_before": report.layer_rates_before,
-        "firing_rate_shadow": report.layer_rates_shadow,
-        "rate_shift_distance": report.layer_rates_shadow_distance,
-        "rate_shift_neurons": report.layer_rates_shadow_neurons,
-        "firing_rate_floor": report.layer_rates_floor,
+        "firing_rate": report.after.layers,
+        "firing_rate_before": report.before.layers,
+        "firing_rate_shadow": shadow and shadow.rates.layers,
+        "rate_shift_distance": shadow and shadow.distances,
+        "rate_shift_neurons": shadow and shadow.neurons,
+        "firing_rate_floor": floor and floor.rates.layers,
     }
     rows: list[Row] = []
-    for layer, after in enumerate(report.layer_rates_after):
+    for layer, after in enumerate(report.after.layers):
         row: Row = {"layer": layer}
         row |= {name: _or_null(values[layer]) if values else None for name, values in lists.items()}
-        if report.layer_rates_shadow:
-            row["rate_shift"] = _or_null(after - report.layer_rates_shadow[layer])
+        if shadow:
+            row["rate_shift"] = _or_null(after - shadow.rates.layers[layer])
         rows.append(row)
     return rows

@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from fnl.errors import RunError
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 
 
 @dataclass(frozen=True)

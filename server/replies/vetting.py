@@ -18,7 +18,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.prv import EPS_ERROR
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.replies.arrays import check_arrays
 from server.replies.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
 
@@ -181,8 +181,8 @@ def cost_of_this_round(report: ClientReport, accountant: str) -> float:
 
 def _check_lengths(report: ClientReport, expected: Expected) -> None:
     counts = {
-        "layers": (len(report.layer_rates_after), expected.layers),
-        "labels": (len(report.class_rates_after), expected.classes),
+        "layers": (len(report.after.layers), expected.layers),
+        "labels": (len(report.after.classes), expected.classes),
     }
     for what, (sent, there) in counts.items():
         if sent != there:

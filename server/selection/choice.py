@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fnl.errors import RunError
 from fnl.metrics.ranking import order
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.context import RoundContext
 from server.selection.interface import Scores, Selection, SelectionRule
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.context import RoundContext
 from server.selection.interface import Selection
 
@@ -19,7 +19,7 @@ def rate_diversity(reports: Sequence[ClientReport], context: RoundContext) -> Se
     their mean. A score is the distance to the nearest selected one when a candidate was taken, or
     at the end if it was not; the first has that of the second.
     """
-    profiles = np.array([report.layer_rates_after for report in reports], dtype=np.float64)
+    profiles = np.array([report.after.layers for report in reports], dtype=np.float64)
     first = int(np.argmax(_distances(profiles, profiles.mean(0))))
     nearest = _distances(profiles, profiles[first])
     scores = nearest.copy()

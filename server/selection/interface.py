@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.context import RoundContext
 
 Scores = NDArray[np.float64]

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.context import RoundContext
 from server.selection.interface import Scores
 
 
 def class_differences(report: ClientReport) -> Scores:
     """Return r_{k,c}(θ_k) − r_{k,c}(θ) by class, nan for a class without clips: float64 [C]."""
-    return np.array(report.class_rates_after) - np.array(report.class_rates_before)
+    return np.array(report.after.classes) - np.array(report.before.classes)
 
 
 def rate_difference(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:

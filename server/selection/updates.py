@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fnl.errors import RunError
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.context import RoundContext
 from server.selection.interface import Scores
 

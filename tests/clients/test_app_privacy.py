@@ -15,6 +15,7 @@ from fnl.privacy.ledger import RDP_ORDERS, Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
 from fnl.wire import exchange
+from fnl.wire.report import ClientReport
 
 RELEASE: dict[str, Scalar] = {
     "evaluation.shadow": False, "privacy.rate-release": "gaussian", "privacy.rate-epsilon": 2.0,
@@ -65,7 +66,7 @@ def test_rounds_add_up_to_one_opacus_accountant_fed_the_same_history(small_confi
     for server_round in (1, 2):
         record = ask(context, server_round)[exchange.METRICS]
         assert isinstance(record, MetricRecord)
-        report = exchange.ClientReport.from_record(record)
+        report = ClientReport.from_record(record)
         for _ in range(report.steps):
             accountant.step(
                 noise_multiplier=report.noise_multiplier, sample_rate=report.sample_rate

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clients.sensitivity import predict_rate_shift, project, rate_gradient
 from fnl.config import ModelGroup
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.clipping import Clipping
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
+from fnl.training.sensitivity import predict_rate_shift, project, rate_gradient
 
 CLIPS, STEPS, FEATURES, CLASSES = 40, 8, 5, 3
 FEW, MANY = 40, 150  # a draw is a whole private step

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.spending import noise_of, workload_of
-from clients.training import RoundOutcome, train_round
 from fnl.config import Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.privacy.ledger import Ledger, Spend
 from fnl.schedule import planned_participations
 from fnl.snn.network import build_network, initialise
+from fnl.training.local import LocalRound, train_round
+from fnl.training.spending import noise_of, workload_of
 from fnl.weights import get_weights, weights_hash
 
 RELEASE: dict[str, Scalar] = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 2.0}
@@ -24,7 +24,7 @@ def one_round(
     ledger: Ledger | None = None,
     partition: int = 2,
     server_round: int = 1,
-) -> RoundOutcome:
+) -> LocalRound:
     config = parse_config(flat)
     federation = open_federation(config)
     network = build_network(config.model, federation.inputs, federation.classes)
@@ -60,8 +60,8 @@ def test_what_is_released_is_the_clear_rates_and_noise_of_the_size_it_says(small
         report = one_round(flat, server_round=server_round).report
         assert report.rate_noise is not None
         clear = report.as_shadow()
-        errors += list(np.array(report.layer_rates_before) - clear.layer_rates_before)
-        errors += list(np.array(report.class_rates_before) - clear.class_rates_before)
+        errors += list(np.array(report.before.layers) - clear.before.layers)
+        errors += list(np.array(report.before.classes) - clear.before.classes)
         assert not report.in_range().firing_rate_before < 0
     scaled = np.array(errors) / report.rate_noise
     # 8 rounds x (2 layers + 10 classes): the central 99.9 % of a chi-square of 96 degrees
@@ -73,7 +73,7 @@ def test_weights_are_the_same_bits_with_another_noise_only_if_the_budget_is(smal
     fixed = {**small_config, "privacy.noise-multiplier": 1.0}
     clear, released = one_round(fixed), one_round({**fixed, **RELEASE})
     assert weights_hash(clear.weights) == weights_hash(released.weights)
-    assert released.report.class_rates_after != clear.report.class_rates_after
+    assert released.report.after.classes != clear.report.after.classes
     assert released.ledger.epsilon(1e-3) > clear.ledger.epsilon(1e-3)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from clients.training import RoundOutcome, train_round
 from fnl.config import Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
+from fnl.training.local import LocalRound, train_round
 from fnl.weights import get_weights, weights_hash
 
 DRAWN: list[dict[str, Scalar]] = [
@@ -21,9 +21,7 @@ DRAWN: list[dict[str, Scalar]] = [
 ]
 
 
-def one_round(
-    flat: dict[str, Scalar], *, partition: int = 1, server_round: int = 1
-) -> RoundOutcome:
+def one_round(flat: dict[str, Scalar], *, partition: int = 1, server_round: int = 1) -> LocalRound:
     config = parse_config({**flat, "privacy.noise-multiplier": 1.0})
     federation = open_federation(config)
     network = build_network(config.model, federation.inputs, federation.classes)

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 import fnl.training.dp_sgd
-from clients.measurement import floor_seed
 from fnl.config import Scalar, parse_config
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
 from fnl.snn.encoders import Encoder
+from fnl.training.local import floor_seed
 from fnl.training.sampling import poisson_samples
 
 DRAWN: dict[str, Scalar] = {

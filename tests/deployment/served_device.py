@@ -14,7 +14,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
 from fnl.wire import exchange
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 
 RUN = {
     "data.corpus": "device",

@@ -9,10 +9,10 @@ import pytest
 from flwr.supercore.task_identity import TaskIdentity
 
 import clients.app
-from clients.device_noise import MOST_NOISE
-from clients.spending import noise_of, workload_of
 from fnl.config import parse_config
 from fnl.errors import DeviceError
+from fnl.privacy.limits import MOST_NOISE
+from fnl.training.spending import noise_of, workload_of
 from fnl.wire import exchange
 from server.spending import Spending
 from tests.deployment.served_device import RUN, Served

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 
 import numpy as np
 from hypothesis import strategies as st
 
 from fnl.config import Config, known_keys
-from fnl.wire.exchange import ClientReport
 from fnl.wire.npy import to_array
+from fnl.wire.report import ENTRIES
 
 _EXTREMES = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\xff" * 8, b"\0" * 8)
 
@@ -89,10 +88,9 @@ def reports() -> st.SearchStrategy[dict[str, object]]:
     shares = st.floats(0, 1)
     rates = st.lists(shares, min_size=1, max_size=2)
     likely: dict[str, st.SearchStrategy[object]] = {}
-    for field in fields(ClientReport):
-        kind = str(field.type)
-        good = rates if kind.startswith("list") else st.integers(0, 99) if "int" in kind else shares
-        likely[field.name.replace("_", "-")] = good
+    of_kind = {list: rates, int: st.integers(0, 99), float: shares}
+    for name, entry in ENTRIES.items():
+        likely[name.replace("_", "-")] = of_kind[entry.kind]
     damage = st.dictionaries(
         st.one_of(st.sampled_from(sorted(likely)), st.text(max_size=8)),
         st.one_of(numbers, lists),

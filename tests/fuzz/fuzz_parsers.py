@@ -29,7 +29,7 @@ from fnl.runtime.saved_model import load_model
 from fnl.snn.network import build_network
 from fnl.weights import get_weights
 from fnl.wire import exchange
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.devices import load_devices
 
 _SMALL: dict[str, bool | int | float | str] = {"model.hidden": "4", "data.mel-bins": 4}

@@ -10,7 +10,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fnl.config import CoordinationGroup
 from fnl.randomness import Purpose, stream
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport
 from server.context import History, RoundContext
 
 CLIENTS = 20
@@ -27,7 +27,7 @@ def report() -> Callable[..., ClientReport]:
             "layer_rates_before": [0.1], "layer_rates_after": [0.1],
             "class_rates_before": [0.1], "class_rates_after": [0.1], "update_norm": 1.0,
         }  # fmt: skip
-        return ClientReport(partition=partition, **{**values, **fields})  # type: ignore[arg-type]
+        return ClientReport.from_values({"partition": partition, **values, **fields})
 
     return make
 

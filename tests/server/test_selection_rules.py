@@ -120,7 +120,7 @@ def test_silent_clients_are_drawn_last_and_uniformly(report, in_round):
 
 def test_random_selection_is_a_uniform_sample_that_replays(report, in_round):
     reports = [report(p) for p in (2, 3, 5, 8, 13)]
-    others = [replace(r, num_examples=99, class_rates_after=[1.0]) for r in reports]
+    others = [replace(r, num_examples=99, after=replace(r.after, classes=[1.0])) for r in reports]
     counts = dict.fromkeys((2, 3, 5, 8, 13), 0)
     for seed in range(2000):
         drawn = chosen("random", reports, in_round(reports, seed=seed))

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fnl.wire.exchange import ClientReport
+from fnl.wire.report import ClientReport, Rates, Unprotected
 from server.coordination import Coordination, RoundOutcome
 from server.record.comparison import client_shift, floor_values, history_values, shadow_values
 from server.record.history import History
 
 REPORT = ClientReport(
     partition=0, num_examples=10, steps=1, sample_rate=1.0, seconds=0.0,
-    firing_rate_before=0.1, firing_rate_after=0.2,
-    layer_rates_before=[0.1, 0.1], layer_rates_after=[0.3, 0.1],
-    class_rates_before=[0.1, np.nan], class_rates_after=[0.2, np.nan], update_norm=1.0,
+    before=Rates(0.1, [0.1, 0.1], [0.1, np.nan]), after=Rates(0.2, [0.3, 0.1], [0.2, np.nan]),
+    update_norm=1.0,
 )  # fmt: skip
 
 
@@ -87,10 +86,8 @@ def test_a_history_is_read_back_from_the_table_of_clients():
 def with_shadow(partition: int, shadow: float, floor: float) -> ClientReport:
     return replace(
         REPORT, partition=partition,
-        firing_rate_shadow=shadow, layer_rates_shadow=[0.1, 0.1],
-        class_rates_shadow=[0.05, np.nan], layer_rates_shadow_distance=[0.1, 0.3],
-        firing_rate_floor=floor, layer_rates_floor=[0.1, 0.1],
-        class_rates_floor=[0.1, np.nan], layer_rates_floor_distance=[0.0, 0.1],
+        shadow=Unprotected(Rates(shadow, [0.1, 0.1], [0.05, np.nan]), distances=[0.1, 0.3]),
+        floor=Unprotected(Rates(floor, [0.1, 0.1], [0.1, np.nan]), distances=[0.0, 0.1]),
     )  # fmt: skip
 
 

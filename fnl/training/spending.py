@@ -1,4 +1,4 @@
-"""How much noise a client adds, and whether its budget allows the next round."""
+"""What a client will do, how much noise it adds to it, and whether its budget allows a round."""
 
 from __future__ import annotations
 
@@ -8,28 +8,10 @@ from functools import lru_cache
 from fnl.config import Config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
-from fnl.privacy.budget import Budget, Noise, Workload, delta_of
+from fnl.privacy.budget import NEVER_ASKED, Budget, Noise, Workload, delta_of
 from fnl.privacy.ledger import Ledger
 from fnl.schedule import planned_participations
-from fnl.training.plan import TrainingPlan
-
-NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
-
-
-def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
-    """Return the steps in `server_round` of a client with `clips` clips."""
-    training = config.training
-    return TrainingPlan.for_clips(
-        clips,
-        batch_size=training.batch_size,
-        local_epochs=training.local_epochs,
-        optimizer=training.optimizer,
-        learning_rate=training.learning_rate_of(server_round, config.run.rounds),
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        label_smoothing=training.label_smoothing,
-        proximal_mu=training.proximal_mu,
-    )
+from fnl.training.plan import plan_of
 
 
 def workload_of(config: Config, partition: int, clips: int, *, first_round: int = 1) -> Workload:
@@ -55,35 +37,29 @@ def noise_of(config: Config, work: Workload) -> Noise:
     if not work.rounds and (privacy.noise_multiplier == 0 or privacy.rate_epsilon > 0):
         raise BudgetError(NEVER_ASKED)
     if privacy.noise_multiplier > 0:
-        return Noise(privacy.noise_multiplier, _budget(config).rate_noise(work))
+        return Noise(privacy.noise_multiplier, budget_of(config).rate_noise(work))
     if privacy.noise_allocation == "uniform-noise":
         return _noise_of_all(config)
-    return _budget(config).noise_of(work)
+    return budget_of(config).noise_of(work)
 
 
-def at_least(ledger: Ledger, rounds: Sequence[int], noise: Noise, work: Workload) -> Ledger:
-    """Return `ledger`, or what `rounds` cost if that is more.
+def book_round(
+    config: Config, ledger: Ledger, noise: Noise, work: Workload, spent_rounds: Sequence[int] = ()
+) -> Ledger:
+    """Return `ledger` with one more round in it.
 
     In a simulation the server says which rounds count as spent: a ledger is lost with the process
-    that kept it, and an answer that was lost is taken to have cost its round.
-    """
-    booked = Ledger()
-    for _ in rounds:
-        booked = booked.with_entries(noise.round_of(work))
-    return booked if booked.steps > ledger.steps else ledger
-
-
-def refuse_overdraft(config: Config, ledger: Ledger, noise: Noise, work: Workload) -> None:
-    """Let a round pass that the budget allows; a fixed σ has no budget.
+    that kept it, and an answer that was lost is taken to have cost its round. Where these cost more
+    than is in `ledger` they take its place. A fixed σ has no budget.
 
     Raises:
-        BudgetError: if the round would cost more than is left.
+        BudgetError: if the round would cost more than is left of the budget.
     """
-    privacy = config.privacy
-    if privacy.noise_multiplier > 0:
-        return
-    ahead, planned = noise.round_of(work), noise.run_of(work)
-    if ledger.would_exceed(
+    privacy, ahead = config.privacy, noise.round_of(work)
+    booked = Ledger().with_entries([entry for _ in spent_rounds for entry in ahead])
+    ledger = booked if booked.steps > ledger.steps else ledger
+    planned = noise.run_of(work)
+    if privacy.noise_multiplier == 0 and ledger.would_exceed(
         privacy.epsilon, ahead, delta=work.delta, accountant=privacy.accountant, planned=planned
     ):
         spent = ledger.epsilon(work.delta, privacy.accountant, planned)
@@ -91,6 +67,7 @@ def refuse_overdraft(config: Config, ledger: Ledger, noise: Noise, work: Workloa
             f"privacy.epsilon = {privacy.epsilon:g} is spent: {spent:.4g} so far, and this round "
             "would exceed it"
         )
+    return ledger.with_entries(ahead)
 
 
 def _planned(config: Config, rounds: int, partition: int) -> int:
@@ -101,7 +78,8 @@ def _planned(config: Config, rounds: int, partition: int) -> int:
     return int(asked[partition])
 
 
-def _budget(config: Config) -> Budget:
+def budget_of(config: Config) -> Budget:
+    """Return what each client may spend over the whole run."""
     privacy = config.privacy
     return Budget(privacy.epsilon, privacy.rate_epsilon, privacy.accountant)
 
@@ -114,4 +92,4 @@ def _noise_of_all(config: Config) -> Noise:
         workload_of(config, partition, len(partitioning.rows(partition)))
         for partition in range(config.data.clients)
     ]
-    return _budget(config).noise_of_all(works)
+    return budget_of(config).noise_of_all(works)

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from clients.spending import NEVER_ASKED
 from fnl.config import Config
 from fnl.errors import BudgetError, ConfigError
-from fnl.privacy.budget import Budget, Noise, Workload
+from fnl.privacy.budget import NEVER_ASKED, Budget, Noise, Workload
 from fnl.privacy.ledger import Ledger
 
 MOST_NOISE = 4.0

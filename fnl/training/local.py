@@ -1,0 +1,293 @@
+"""One round of one client: measure rates, set σ, train, measure again, and say what it cost.
+
+Clients in a simulation, devices and audits all train here: there is no second place that sets the
+noise of a client or gives it to a mechanism.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fnl.config import Config
+from fnl.data.augmentation import Augmentation
+from fnl.data.federated import Federation
+from fnl.metrics.aggregation import update_norm
+from fnl.metrics.memory import peak_memory_bytes
+from fnl.metrics.sensitivity import RateShift
+from fnl.privacy.budget import Noise
+from fnl.privacy.ledger import Ledger
+from fnl.privacy.noise import SecureNoise, noise_source
+from fnl.randomness import Purpose, stream, torch_stream
+from fnl.snn.evaluation import Evaluation, evaluate
+from fnl.snn.network import SpikingNetwork, build_network, set_streams
+from fnl.training.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
+from fnl.training.plan import plan_of
+from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
+from fnl.training.sensitivity import predict_rate_shift
+from fnl.training.spending import book_round, noise_of, workload_of
+from fnl.weights import Weights, get_weights, set_weights
+from fnl.wire.report import ClientReport, Rates
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What one client produced in one round. Only `weights` and `report` leave a real device.
+
+    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from.
+    """
+
+    weights: Weights
+    report: ClientReport
+    ledger: Ledger
+    shadow_weights: Weights | None = None
+    floor_weights: Weights | None = None
+    clip_norm: float | None = None
+
+
+def train_round(
+    config: Config,
+    federation: Federation,
+    *,
+    partition: int,
+    server_round: int,
+    weights: Weights,
+    ledger: Ledger,
+    clip_norm: float | None = None,
+    spent_rounds: Sequence[int] = (),
+    noise: Noise | None = None,
+) -> LocalRound:
+    """Train from `weights` on the clips of `partition` and report rates before and after.
+
+    In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
+    that kept it may have been killed. On a device `noise` is what it adds in place of what the
+    run's budget alone would give: its clips may have cost something before.
+
+    Raises:
+        BudgetError: if the round would cost more than is left of the budget; nothing was
+            computed on the clips then.
+        ConfigError: if no noise keeps the client's budget.
+    """
+    started = time.perf_counter()
+    client = LocalTraining(config, federation, (server_round, partition), clip_norm=clip_norm)
+    spent: dict[str, Any] = {}
+    if config.is_private:
+        work = workload_of(config, partition, len(client.labels))
+        noise = noise or noise_of(config, work)
+        ledger = book_round(config, ledger, noise, work, spent_rounds)
+        epsilon = ledger.epsilon(work.delta, config.privacy.accountant, noise.run_of(work))
+        spent = {"noise_multiplier": noise.gradients, "epsilon": epsilon, "delta": work.delta}
+    before = client.measure(weights)
+    trained, summary = client.train(weights, noise)
+    after = client.measure(trained)
+    rates_before, rates_after, rate_noise = client.reported_rates(before, after, noise)
+    plain = _Unprotected()
+    if config.evaluation.shadow:
+        shadow = client.train(weights, None)[0] if noise else trained
+        plain = _without_privacy(client, weights, shadow, (before, after), noise)
+    report = ClientReport(
+        partition=partition,
+        num_examples=len(client.labels),
+        steps=client.plan.steps,
+        sample_rate=client.plan.sample_rate,
+        before=rates_before,
+        after=rates_after,
+        rate_noise=rate_noise,
+        update_norm=update_norm(weights, trained),
+        train_loss=summary.loss,
+        loss_before=before.loss,
+        clip_fraction=summary.clip_fraction,
+        gradient_norm_median=summary.gradient_norm_median,
+        gradient_norm_q10=summary.gradient_norm_q10,
+        gradient_norm_q90=summary.gradient_norm_q90,
+        clip_norm=summary.clip_norm,
+        **spent,
+        **plain.fields,
+        peak_memory_bytes=peak_memory_bytes(),
+        seconds=time.perf_counter() - started,
+    )
+    if config.run.strict_privacy:
+        report = report.accounted_only()
+    return LocalRound(trained, report, ledger, plain.shadow, plain.floor, summary.clip_norm)
+
+
+class LocalTraining:
+    """One client in one round: its clips, its plan, its mechanism and its named streams.
+
+    Args:
+        config: of the run.
+        federation: holds the client's clips.
+        path: of all random streams; begins with the round and the client's partition.
+        clips: features [n, T, F] and labels [n] in place of the client's own.
+        public_clips: the number of clips that steps and sampling rate are planned for, in place of
+            how many there are.
+        clip_norm: where an adaptive bound stands; None at its first round.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        federation: Federation,
+        path: tuple[int, ...],
+        *,
+        clips: tuple[Tensor, Tensor] | None = None,
+        public_clips: int | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.features, self.labels = clips or federation.client_clips(path[1])
+        self.plan = plan_of(config, public_clips or len(self.labels), path[0])
+        adaptive = config.privacy.clipping == "adaptive"
+        self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
+        self.config = config
+        self._inputs, self._classes = federation.inputs, federation.classes
+        self._path = path
+
+    def mechanism(self, noise: Noise) -> GaussianMechanism:
+        """Return the clipping and the noise of this round's gradients."""
+        privacy = self.config.privacy
+        return GaussianMechanism(
+            noise.gradients,
+            self._clip_norm,
+            clipping=privacy.clipping,
+            clipping_method=privacy.clipping_method,
+            clip_quantile=privacy.clip_quantile,
+            clip_learning_rate=privacy.clip_learning_rate,
+        )
+
+    def measure(self, weights: Weights) -> Evaluation:
+        """Return loss and firing rates of `weights` on all clips of this client."""
+        network = self._network(weights)
+        return evaluate(network, self.features, self.labels, self._classes, rates_alone=True)
+
+    def train(
+        self, weights: Weights, noise: Noise | None, *, seed: int | None = None
+    ) -> tuple[Weights, TrainingSummary]:
+        """Return the weights after this round's steps; seeded, all is drawn the same every time.
+
+        With a `seed` everything is drawn as in a run of that seed instead of this one's.
+        """
+        network = self._network(weights)
+        seed = self.config.run.seed if seed is None else seed
+        set_streams(network, seed, *self._path)
+        summary = train(
+            network,
+            self.features,
+            self.labels,
+            self.plan,
+            batches=self._stream(Purpose.BATCHES, seed),
+            mechanism=self.mechanism(noise) if noise else None,
+            noise=self._stream(Purpose.PRIVACY_NOISE, seed),
+            augment=self._augment(seed),
+        )
+        return get_weights(network), summary
+
+    def reported_rates(
+        self, before: Evaluation, after: Evaluation, noise: Noise | None
+    ) -> tuple[Rates, Rates, float | None]:
+        """Return rates before and after, and the noise on them: None where they are in the clear.
+
+        They are released privately where `noise` has some for them.
+        """
+        if noise is None or noise.rates is None:
+            return clear_rates(before), clear_rates(after), None
+        privacy, path = self.config.privacy, self._path
+        return released_rates(
+            before,
+            after,
+            self.labels.numpy(),
+            clip_norm=privacy.rate_clip_norm,
+            noise_multiplier=noise.rates,
+            generator=noise_source(self.config, Purpose.RATE_NOISE, *path),
+        )
+
+    def plain_rates(self, evaluation: Evaluation, noise: Noise | None) -> Rates:
+        """Return rates in the clear, comparable with what `reported_rates` gives."""
+        if noise is None or noise.rates is None:
+            return clear_rates(evaluation)
+        return comparable_rates(evaluation, self.labels.numpy())
+
+    def predict_shift(self, weights: Weights, noise: Noise) -> RateShift:
+        """Return the rate shift that first order expects of this round."""
+        return predict_rate_shift(
+            self._network(weights),
+            (self.features, self.labels),
+            self.plan,
+            self.mechanism(noise),
+            stream=(self.config.run.seed, *self._path),
+        )
+
+    def _network(self, weights: Weights) -> SpikingNetwork:
+        network = build_network(self.config.model, self._inputs, self._classes)
+        set_weights(network, weights)
+        return network
+
+    def _augment(self, seed: int) -> Augment | None:
+        if not self.config.training.augmentation:
+            return None
+        # what is drawn here looks at no data and hides nothing: never secure
+        generator = torch_stream(seed, Purpose.AUGMENTATION, *self._path)
+        return partial(Augmentation(), stream=generator)
+
+    def _stream(self, purpose: Purpose, seed: int) -> torch.Generator | SecureNoise:
+        if self.config.is_private and self.config.privacy.secure_noise:
+            return SecureNoise()
+        return torch_stream(seed, purpose, *self._path)
+
+
+def floor_seed(seed: int) -> int:
+    """Return the seed of the floor: everything its training draws is as in a run of that seed."""
+    return int(stream(seed, Purpose.FLOOR).integers(0, 2**63 - 1))
+
+
+@dataclass(frozen=True)
+class _Unprotected:
+    """A round's shadow and floor: their weights, and what a report says of them."""
+
+    shadow: Weights | None = None
+    floor: Weights | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def _without_privacy(
+    client: LocalTraining,
+    weights: Weights,
+    shadow_weights: Weights,
+    measured: tuple[Evaluation, Evaluation],
+    noise: Noise | None,
+) -> _Unprotected:
+    """Return the shadow, and where they are configured the floor and the predicted shift.
+
+    Args:
+        client: in its round.
+        weights: the global model.
+        shadow_weights: what it became without privacy.
+        measured: rates before and after the round's own training.
+        noise: of the round's own training.
+    """
+    before, after = measured
+    shadow = client.measure(shadow_weights)
+
+    def told(model: Weights, found: Evaluation, against: Evaluation, *, neurons: bool) -> Any:
+        rates, norm = client.plain_rates(found, noise), update_norm(weights, model)
+        return unprotected(rates, against, shadow, norm, neurons=neurons)
+
+    fields: dict[str, Any] = {"shadow": told(shadow_weights, shadow, after, neurons=True)}
+    if noise is not None and noise.rates is not None:
+        fields["before_in_clear"] = client.plain_rates(before, noise)
+    floor_weights = None
+    if client.config.evaluation.floor:
+        other = floor_seed(client.config.run.seed)
+        floor_weights, _ = client.train(weights, None, seed=other)
+        floor = client.measure(floor_weights)
+        fields["floor"] = told(floor_weights, floor, floor, neurons=False)
+    if client.config.evaluation.sensitivity and noise is not None:
+        shift = client.predict_shift(weights, noise)
+        fields["predicted_rate_shift"] = shift.mean
+        fields["predicted_rate_shift_sd"] = shift.standard_deviation
+    return _Unprotected(shadow_weights, floor_weights, fields)

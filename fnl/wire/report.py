@@ -1,0 +1,274 @@
+"""What a client says beside its weights: the report, and what covers each part of it.
+
+Everything that leaves a client is a field of `ClientReport` or an array of weights. Each field
+declares what covers it, in which range it is, and what it tells of a client's clips (`fields.py`):
+strict privacy, the check of what comes in and what `run.json` says of the guarantee follow. On the
+wire a report is one flat record; `ENTRIES` has all that may be in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+from flwr.app import MetricRecord
+
+from fnl.errors import RunError
+from fnl.wire.fields import (
+    SHARE,
+    SIGNED,
+    Cover,
+    Tells,
+    all_nan,
+    check,
+    entries,
+    flatten,
+    nest,
+    parts,
+)
+
+RATE_FLOOR = 1e-6
+"""The least rate a rule is given of a client that releases its rates privately."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Firing rates of one model on a client's clips.
+
+    Attributes:
+        firing_rate: of the network.
+        layers: of each spiking layer.
+        classes: means over the clips of each class, nan for a class without clips. Where rates are
+            released privately it is the class' part of the network's rate instead, so that it does
+            not tell which labels a client has.
+    """
+
+    firing_rate: Annotated[float, SHARE, "firing_rate_{}"]
+    layers: Annotated[list[float], SHARE, "layer_rates_{}"]
+    classes: Annotated[list[float], SHARE, "class_rates_{}"]
+
+    def withheld(self) -> Rates:
+        """Return nan for every rate."""
+        return self._each(lambda values: np.full_like(values, math.nan))
+
+    def in_range(self) -> Rates:
+        """Return the rates put into [RATE_FLOOR, 1]."""
+        return self._each(lambda values: np.clip(values, RATE_FLOOR, 1.0))
+
+    def _each(self, change: Callable[[Any], Any]) -> Rates:
+        parts = (np.array(part, np.float64) for part in (self.layers, self.classes))
+        layers, classes = (change(part).tolist() for part in parts)
+        return Rates(float(change(np.float64(self.firing_rate))), layers, classes)
+
+
+@dataclass(frozen=True)
+class Unprotected:
+    """What a client's round gave without privacy: its shadow, or the floor with other draws.
+
+    Attributes:
+        rates: after training.
+        distances: of each layer, the distance between its neurons' rates and the shadow's, the
+            private model's for the shadow itself.
+        neurons: of each layer, the mean distance of a neuron's rate from the private model's.
+        update_norm: L2 norm of the update.
+    """
+
+    rates: Annotated[Rates, "{}"]
+    distances: Annotated[list[float] | None, SHARE, "layer_rates_{}_distance"] = None
+    neurons: Annotated[list[float] | None, SHARE, "layer_rates_{}_neurons"] = None
+    update_norm: Annotated[float | None, "update_norm_{}"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientReport:
+    """The numbers a candidate sends beside its weights.
+
+    Optional fields do not apply to every run (no privacy, no shadow) and are then not sent.
+    Released rates carry noise: they may be negative or above 1. Under `run.strict-privacy` what is
+    neither public nor accounted is withheld: rates and seconds are then nan.
+
+    Attributes:
+        before: rates of the round's global model.
+        after: rates of the model the client trained.
+        rate_noise: standard deviation of the noise on each released layer and class rate; None
+            where rates are sent in the clear.
+        before_in_clear: `before` as it would have read in the clear, for the shadow of a run that
+            releases rates privately.
+        shadow: the same round without privacy.
+        floor: the same round without privacy and with other draws.
+        clip_norm: C after the last step; it moves under adaptive clipping only.
+    """
+
+    partition: Annotated[int, Cover.PUBLIC]
+    before: Annotated[
+        Rates,
+        Cover.RELEASED,
+        Tells("firing rates"),
+        Tells("which labels a client has (per-class rates)"),
+        "before",
+    ]
+    after: Annotated[Rates, Cover.RELEASED, "after"]
+    train_loss: Annotated[float | None, Cover.OUTSIDE, Tells("training loss")] = None
+    loss_before: Annotated[
+        float | None,
+        Cover.OUTSIDE,
+        Tells("loss of the global model on the client's clips"),
+    ] = None
+    clip_fraction: Annotated[
+        float | None, Cover.OUTSIDE, SHARE, Tells("gradient norms and clip fraction")
+    ] = None
+    gradient_norm_median: Annotated[float | None, Cover.OUTSIDE] = None
+    gradient_norm_q10: Annotated[float | None, Cover.OUTSIDE] = None
+    gradient_norm_q90: Annotated[float | None, Cover.OUTSIDE] = None
+    num_examples: Annotated[int, Cover.PUBLIC, Tells("number of clips")]
+    steps: Annotated[int, Cover.PUBLIC]
+    sample_rate: Annotated[float, Cover.PUBLIC, SHARE]
+    seconds: Annotated[float, Cover.OUTSIDE, Tells("training time")]
+    peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
+    update_norm: Annotated[float, Cover.ACCOUNTED]
+    clip_norm: Annotated[float | None, Cover.ACCOUNTED] = None
+    noise_multiplier: Annotated[float | None, Cover.ACCOUNTED] = None
+    epsilon: Annotated[float | None, Cover.ACCOUNTED] = None
+    delta: Annotated[float | None, Cover.PUBLIC] = None
+    rate_noise: Annotated[float | None, Cover.ACCOUNTED] = None
+    before_in_clear: Annotated[Rates | None, Cover.SIMULATION, "before_shadow"] = None
+    shadow: Annotated[Unprotected | None, Cover.SIMULATION, "shadow"] = None
+    floor: Annotated[Unprotected | None, Cover.SIMULATION, "floor"] = None
+    predicted_rate_shift: Annotated[float | None, Cover.SIMULATION, SIGNED] = None
+    predicted_rate_shift_sd: Annotated[float | None, Cover.SIMULATION] = None
+
+    @property
+    def firing_rate_before(self) -> float:
+        """Rate of the network under the round's global model."""
+        return self.before.firing_rate
+
+    @property
+    def firing_rate_after(self) -> float:
+        """Rate of the network after training."""
+        return self.after.firing_rate
+
+    @property
+    def rate_released(self) -> bool:
+        """Whether the rates left the client through an accounted mechanism."""
+        return self.rate_noise is not None
+
+    def values(self) -> dict[str, Any]:
+        """Return every number and list under its name in `ENTRIES`, but for those that are None."""
+        return flatten(self)
+
+    def to_record(self) -> MetricRecord:
+        """Return the report as a Flower record; what is None is left out."""
+        return MetricRecord({name.replace("_", "-"): v for name, v in self.values().items()})
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> ClientReport:
+        """Return the report of `values()`, unchecked."""
+        return nest(cls, values)
+
+    @classmethod
+    def from_record(cls, record: MetricRecord) -> ClientReport:
+        """Parse and check a report.
+
+        Raises:
+            RunError: naming the first field that is missing, unknown or out of range.
+        """
+        values: dict[str, Any] = {key.replace("-", "_"): value for key, value in record.items()}
+        if len(values) < len(record):
+            twice = next(key for key in record if "_" in key)
+            raise RunError(f"a client's report has {twice!r} in two spellings")
+        for name in values.keys() - ENTRIES.keys():
+            raise RunError(f"a client's report has the unknown field {name!r}")
+        withheld = all_nan(values.get("seconds"))  # a clock never says so
+        for name, entry in ENTRIES.items():
+            if name not in values:
+                if entry.needed_with is None or entry.needed_with & values.keys():
+                    raise RunError(f"a client's report lacks {name!r}")
+                continue
+            released = entry.cover is Cover.RELEASED
+            if withheld and (released or name == "seconds") and all_nan(values[name]):
+                continue
+            noisy = released and "rate_noise" in values
+            check(name, entry, values[name], nan=name.startswith("class_rates"), noisy=noisy)
+        _check_lengths(values)
+        return cls.from_values(values)
+
+    def as_shadow(self) -> ClientReport:
+        """Return the report as it would have read without privacy; needs the shadow's rates."""
+        return self._without_privacy("shadow", self.shadow)
+
+    def as_floor(self) -> ClientReport:
+        """Return the report as without privacy and with other draws; needs the floor's rates."""
+        return self._without_privacy("floor", self.floor)
+
+    def _without_privacy(self, kind: str, found: Unprotected | None) -> ClientReport:
+        if found is None:
+            raise RunError(f"partition {self.partition} sent no {kind} rates")
+        return replace(
+            self,
+            before=self.before_in_clear or self.before,
+            after=found.rates,
+            update_norm=self.update_norm if found.update_norm is None else found.update_norm,
+            rate_noise=None,
+        )
+
+    def accounted_only(self) -> ClientReport:
+        """Return the report without what is neither public nor in the ledger.
+
+        Whatever is not known to be one of the two is withheld: optional fields are left out, rates
+        and seconds become nan.
+        """
+        changes: dict[str, Any] = {}
+        for part in parts(ClientReport):
+            if part.cover in (Cover.PUBLIC, Cover.ACCOUNTED):
+                continue
+            if part.cover is Cover.RELEASED and self.rate_released:
+                continue
+            value = getattr(self, part.name)
+            plain = value.withheld() if isinstance(value, Rates) else math.nan
+            changes[part.name] = None if part.optional else plain
+        return replace(self, **changes)
+
+    def in_range(self) -> ClientReport:
+        """Return the report with released rates put back into (0, 1], as rules expect them.
+
+        This is post-processing and costs no privacy. The floor is above zero so that noise alone
+        does not take all weight from a client, or from all of them.
+        """
+        if not self.rate_released:
+            return self
+        return replace(self, before=self.before.in_range(), after=self.after.in_range())
+
+
+ENTRIES = entries(ClientReport)
+"""Every entry of the record by name (on the wire with - for _)."""
+
+
+def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
+    """Return, in words, what leaves a client without being in any ledger.
+
+    The number of clips is in it whatever is configured: it is taken as public.
+
+    Args:
+        released: whether firing rates go through `privacy.rate-release`.
+        strict: whether what is in no ledger is withheld.
+    """
+    left = {Cover.PUBLIC} if strict else {Cover.PUBLIC, Cover.OUTSIDE}
+    if not strict and not released:
+        left.add(Cover.RELEASED)
+    return [words for part in parts(ClientReport) if part.cover in left for words in part.tells]
+
+
+def _check_lengths(values: Mapping[str, object]) -> None:
+    """Refuse rates of unequal numbers of layers or classes: one would broadcast against many."""
+    for stem in ("layer_rates", "class_rates"):
+        lengths = {
+            name: len(value)
+            for name, value in values.items()
+            if name.startswith(stem) and isinstance(value, list)
+        }
+        if 0 in lengths.values() or len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{name} {length}" for name, length in sorted(lengths.items()))
+            raise RunError(f"a client's report has {stem} of unequal or no length: {counts}")
