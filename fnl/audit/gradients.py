@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fnl.privacy.clip_factor import clip_factors
 from fnl.training.dp_sgd import GaussianMechanism
-from fnl.training.per_clip.ghost import AUTOMATIC_STABILITY
 from fnl.training.per_clip.module import PerClipGradientModule
 
 _BATCH = 128
@@ -43,14 +43,11 @@ def clip_gradients(
     )
     if mechanism is None:
         return gradients
-    if mechanism.clipping == "automatic":
-        return _clipped(gradients, mechanism.clip_norm, always=True)
-    if mechanism.clipping != "per-layer":
-        return _clipped(gradients, mechanism.clip_norm)
     ends = np.cumsum([p.numel() for p in parameters])[:-1]
-    bound = mechanism.clip_norm / len(parameters) ** 0.5
-    layers = np.split(gradients, ends, axis=1)
-    return np.concatenate([_clipped(layer, bound) for layer in layers], axis=1)
+    parts = np.split(gradients, ends, axis=1)
+    norms = np.stack([np.linalg.norm(part, axis=1) for part in parts], axis=1)
+    factors = clip_factors(norms, mechanism.clip_norm, mechanism.clipping)
+    return np.concatenate([p * f[:, None] for p, f in zip(parts, factors.T, strict=True)], axis=1)
 
 
 def _written_out(
@@ -73,12 +70,3 @@ def _written_out(
         module.zero_grad()
         module.remove_hooks()
         network.train(training)
-
-
-def _clipped(
-    gradients: NDArray[np.float64], bound: float, *, always: bool = False
-) -> NDArray[np.float64]:
-    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
-    if always:
-        return gradients * (bound / (norms + AUTOMATIC_STABILITY))
-    return gradients * np.minimum(1.0, bound / (norms + 1e-6))  # 1e-6: Opacus' guard

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.training.clipping import Clipping
+from fnl.privacy.clip_factor import Clipping, clip_factors
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,6 @@ class RateShift:
 
     mean: float
     standard_deviation: float
-
-
-def clip_factors(
-    norms: NDArray[np.float64], clip_norm: float, clipping: Clipping
-) -> NDArray[np.float64]:
-    """Return min(1, C/‖g‖) by which each clip's gradient is scaled in each parameter, [n, P]."""
-    if clipping == "per-layer":
-        bound = clip_norm / norms.shape[1] ** 0.5
-        return np.minimum(1.0, bound / np.maximum(norms, np.finfo(float).tiny))
-    whole = np.sqrt((norms**2).sum(axis=1, keepdims=True))
-    factors = np.minimum(1.0, clip_norm / np.maximum(whole, np.finfo(float).tiny))
-    return np.broadcast_to(factors, norms.shape)
 
 
 def step_weights(steps: int, momentum: float) -> NDArray[np.float64]:

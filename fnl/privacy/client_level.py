@@ -18,8 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fnl.config import Config
+from fnl.privacy.budget import delta_of
+from fnl.privacy.clip_factor import clip_factor
 from fnl.privacy.ledger import Ledger, calibrate
 from fnl.privacy.noise import NoiseSource
+from fnl.schedule import planned_participations
 from fnl.weights import Weights
 
 
@@ -30,10 +34,10 @@ def clipped_update(before: Weights, model: Weights, clip_norm: float) -> dict[st
         ValueError: if a weight is not finite: no bound would hold then.
     """
     update = {name: model[name].astype(np.float64) - before[name] for name in before}
-    norm = float(np.sqrt(sum(np.sum(value**2) for value in update.values())))
+    norm = np.sqrt(sum(np.sum(value**2) for value in update.values()))
     if not np.isfinite(norm):
         raise ValueError("an update is not finite and cannot be clipped")
-    factor = min(1.0, clip_norm / norm) if norm > 0 else 1.0
+    factor = clip_factor(norm, clip_norm)
     return {name: factor * value for name, value in update.items()}
 
 
@@ -74,19 +78,41 @@ def private_aggregate(
     return after
 
 
-def client_noise(*, epsilon: float, delta: float, rounds: int, accountant: str) -> float:
-    """Return z, so that a client asked in `rounds` rounds spends at most ε.
+def noise_multiplier(config: Config) -> float:
+    """Return z: as given, or the least that keeps the budget of whoever is asked most often.
 
     Raises:
-        ConfigError: if no noise keeps the budget.
+        ConfigError: if no noise keeps privacy.client-epsilon.
     """
-    return calibrate(
-        epsilon=epsilon, delta=delta, sample_rate=1.0, steps=rounds, accountant=accountant
+    privacy = config.privacy
+    return privacy.client_noise_multiplier or calibrate(
+        epsilon=privacy.client_epsilon,
+        delta=client_delta(config),
+        sample_rate=1.0,
+        steps=_most_rounds(config, config.run.rounds),
+        accountant=privacy.accountant,
     )
 
 
-def client_epsilon(noise_multiplier: float, *, delta: float, rounds: int, accountant: str) -> float:
-    """Return ε of a client that was asked in `rounds` rounds; 0 for none."""
+def epsilon_client(config: Config, server_round: int) -> float:
+    """Return the largest client-level ε of any client after `server_round`; 0 before the first.
+
+    A client counts as having taken part in every round in which it was asked, selected or not.
+    """
+    rounds = _most_rounds(config, server_round)
     if not rounds:
         return 0.0
-    return Ledger().spend(noise_multiplier, 1.0, rounds).epsilon(delta, accountant)
+    spent = Ledger().spend(noise_multiplier(config), 1.0, rounds)
+    return spent.epsilon(client_delta(config), config.privacy.accountant)
+
+
+def client_delta(config: Config) -> float:
+    """Return the client-level δ: as given, or N^-1.1 of N clients."""
+    return delta_of(config.privacy.client_delta, config.data.clients)
+
+
+def _most_rounds(config: Config, until: int) -> int:
+    asked = planned_participations(
+        config.run.seed, until, config.data.clients, config.coordination.candidates
+    )
+    return int(asked.max())

@@ -18,16 +18,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fnl.privacy.clip_factor import clip_factor
 from fnl.privacy.noise import NoiseSource
-
-NORM_GUARD = 1e-12
-"""Added to a norm before dividing by it: bounds stay bounds, and a vector of zeros stays one."""
 
 
 def clip_to_norm(vectors: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]:
     """Return each row of `vectors` [n, K] times min(1, clip_norm / its L2 norm)."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors * np.minimum(1.0, clip_norm / (norms + NORM_GUARD))
+    return vectors * clip_factor(norms, clip_norm)
 
 
 def release(

@@ -22,13 +22,11 @@ import torch
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from torch import Tensor, nn
 
+from fnl.privacy.clip_factor import Clipping
 from fnl.training.per_clip.clip_gradients import ClipNorms, DenseGradients
 from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.module import PerClipGradientModule
-
-Clipping = Literal["flat", "per-layer", "adaptive", "automatic"]
-"""What is bounded: the whole gradient of a clip, or its part for each parameter; and by what."""
 
 ClippingMethod = Literal["per-clip", "ghost"]
 """Whether the gradients of the clips are written out. The result is the same."""

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
+from fnl.privacy.clip_factor import Clipping
 from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
-from fnl.training.clipping import METHODS, ClippedTraining, Clipping, ClippingMethod
+from fnl.training.clipping import METHODS, ClippedTraining, ClippingMethod
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.clip_gradients import ClipNorms
 from fnl.training.plan import TrainingPlan, build_optimizer

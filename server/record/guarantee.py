@@ -5,9 +5,9 @@ from __future__ import annotations
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.budget import delta_of
+from fnl.privacy.client_level import client_delta, noise_multiplier
 from fnl.wire import report
 from server.aggregation import PUBLIC_AGGREGATIONS
-from server.client_privacy import client_delta, noise_multiplier
 from server.selection import PUBLIC_SELECTIONS
 
 

@@ -19,12 +19,12 @@ from pydantic import JsonValue
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
+from fnl.privacy.client_level import epsilon_client
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork
 from fnl.weights import Weights, set_weights
 from fnl.wire import exchange
-from server.client_privacy import epsilon_client
 from server.coordination import RoundOutcome
 from server.fault_tolerant_strategy import GuardedStrategy
 from server.record import comparison

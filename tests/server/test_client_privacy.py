@@ -9,11 +9,17 @@ from opacus.accountants import RDPAccountant
 from scipy import stats
 
 from fnl.config import parse_config
-from fnl.privacy.client_level import clipped_update, private_aggregate
+from fnl.privacy.client_level import (
+    client_delta,
+    clipped_update,
+    epsilon_client,
+    noise_multiplier,
+    private_aggregate,
+)
 from fnl.privacy.ledger import RDP_ORDERS
 from fnl.schedule import candidates
 from fnl.weights import Weights, weighted_mean
-from server.client_privacy import client_delta, epsilon_client, noise_multiplier, privatise
+from server.client_privacy import privatise
 
 CLIENT = {
     "privacy.mode": "client", "coordination.selection": "random",

@@ -13,9 +13,9 @@ from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processe
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
+from fnl.privacy.clip_factor import clip_factor
 from fnl.training.flat_parameters import step_as_one
 from fnl.training.per_clip.clip_gradients import ClipNorms
-from fnl.training.per_clip.ghost import AUTOMATIC_STABILITY, NORM_GUARD
 
 _BLOCK = 16
 
@@ -92,10 +92,8 @@ class WholeClipOptimizer(DPOptimizer):
     def clip_and_accumulate(self) -> None:
         """Sum the clipped gradients of the clips."""
         taken, self._taken = self._take(), None
-        guard = AUTOMATIC_STABILITY if self.automatic else NORM_GUARD
-        factors = self.max_grad_norm / (taken.norms.whole + guard)
-        if not self.automatic:
-            factors = factors.clamp(max=1.0)
+        bound = self.max_grad_norm
+        factors = clip_factor(taken.norms.whole, bound, automatic=self.automatic)
         weights = factors[None, None]  # [1, 1, B]
         targets = zip(self._params, taken.rows, self._sum_parts, self._sum_rows, strict=True)
         for parameter, rows, part, out in targets:

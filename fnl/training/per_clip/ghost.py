@@ -15,14 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fnl.privacy.clip_factor import clip_factor
 from fnl.training.per_clip.clip_gradients import ClipGradients, ClipNorms, DenseGradients
 from fnl.training.per_clip.module import PerClipGradientModule
-
-NORM_GUARD = 1e-6
-"""Added to a norm before dividing by it, as everywhere in Opacus."""
-
-AUTOMATIC_STABILITY = 0.01
-"""γ of automatic clipping, as in its paper: gradients much shorter than it stay short."""
 
 
 class GhostClippingModule(PerClipGradientModule):
@@ -79,10 +74,7 @@ class GhostClippingModule(PerClipGradientModule):
             finite = finite.masked_fill(gone[:, None], 0.0)
         bound = clip_norm / len(parameters) ** 0.5 if per_layer else clip_norm
         compared = finite if per_layer else finite.norm(2, dim=1, keepdim=True)
-        if automatic:
-            scale = (bound / (compared + AUTOMATIC_STABILITY)).expand_as(finite)
-        else:
-            scale = (bound / (compared + NORM_GUARD)).clamp(max=1.0).expand_as(finite)
+        scale = clip_factor(compared, bound, automatic=automatic).expand_as(finite)
         for index, (parameter, one) in enumerate(zip(parameters, gradients, strict=True)):
             parameter.grad = one.weighted_sum(scale[:, index])
         return norms
