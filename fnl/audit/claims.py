@@ -1,17 +1,21 @@
 """What a mechanism claims and what it does: right, and broken on purpose.
 
-An audit is worth something only if it catches broken mechanisms, so it brings two: noise a tenth
-of what the ledger booked, and a ledger that forgets every earlier round, so that each round spends
-the whole budget again (what a new accountant a round amounts to).
+Noise, plan and ledger are a client's own (`fnl/training`). An audit is worth something only if it
+catches broken mechanisms, so it brings two: noise a tenth of what the ledger booked, and a ledger
+that forgets every earlier round, so that each round spends the whole budget again (what a new
+accountant a round amounts to).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from fnl.privacy.ledger import Ledger, calibrate
+from fnl.config import Config, Scalar, parse_config
+from fnl.privacy.budget import Noise
+from fnl.privacy.ledger import Ledger
+from fnl.training.spending import book_round, noise_of, workload_of
 
 
 class Mechanism(StrEnum):
@@ -23,21 +27,6 @@ class Mechanism(StrEnum):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is accounted: the same steps of the subsampled Gaussian mechanism in every round.
-
-    Attributes:
-        sample_rate: q; 1 where every clip takes part.
-        steps: of a round.
-        rounds: of the run.
-    """
-
-    sample_rate: float
-    steps: int
-    rounds: int
-
-
-@dataclass(frozen=True)
 class Claim:
     """A mechanism's noise and the ε it claims at δ.
 
@@ -45,34 +34,67 @@ class Claim:
         mechanism: whether the claim is true.
         epsilon: claimed ε; infinite without noise.
         delta: δ of the claim.
-        noise_multiplier: σ of the noise really added; None: neither noise nor clipping.
+        noise: what is really added; None: neither noise nor clipping.
+        booked: the noise multiplier that the ledger has: of gradients, or of releases of rates.
     """
 
     mechanism: Mechanism
     epsilon: float
     delta: float
-    noise_multiplier: float | None
+    noise: Noise | None = None
+    booked: float | None = None
 
 
 def claim(
-    mechanism: Mechanism, work: Work, *, epsilon: float, delta: float, accountant: str
+    mechanism: Mechanism,
+    config: Config,
+    *,
+    epsilon: float,
+    partition: int,
+    clips: int,
+    rates: bool = False,
 ) -> Claim:
-    """Return the claim of a client with the budget `epsilon`, as its ledger states it.
+    """Return the claim of one client for its weights, or for its releases of rates alone.
+
+    Args:
+        mechanism: correct, or broken on purpose.
+        config: of the run.
+        epsilon: the client's budget; infinite: no privacy.
+        partition: the client; it trains in every round.
+        clips: its public number of clips.
+        rates: whether the claim is for the releases of rates.
 
     Raises:
-        ConfigError: if no noise keeps the budget.
+        BudgetError: if the noise that a client sets does not keep its budget.
+        ConfigError: if no noise keeps it.
     """
     if math.isinf(epsilon):
-        return Claim(mechanism, math.inf, delta, None)
-    rounds = 1 if mechanism is Mechanism.LEDGER_RESET else work.rounds
-    steps = work.steps * rounds
-    sigma = calibrate(
-        epsilon=epsilon,
-        delta=delta,
-        sample_rate=work.sample_rate,
-        steps=steps,
-        accountant=accountant,
-    )
-    booked = Ledger().spend(sigma, work.sample_rate, steps).epsilon(delta, accountant)
-    added = sigma / 10 if mechanism is Mechanism.NOISE_TENTH else sigma
-    return Claim(mechanism, booked, delta, added)
+        return Claim(mechanism, math.inf, config.privacy.delta)
+    config = _claiming(config, epsilon, rates=rates)
+    work = workload_of(config, partition, clips)
+    if mechanism is Mechanism.LEDGER_RESET:
+        work = replace(work, rounds=1)
+    noise = noise_of(config, work)
+    ledger = book_round(config, Ledger(), noise, work, spent_rounds=range(1, work.rounds))
+    if rates:
+        releases = [entry for entry in noise.of(work) if entry.noise_multiplier == noise.rates]
+        ledger = Ledger().with_entries(releases)
+    epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
+    added = noise.scaled(0.1) if mechanism is Mechanism.NOISE_TENTH else noise
+    return Claim(mechanism, epsilon, work.delta, added, ledger.entries[0].noise_multiplier)
+
+
+def _claiming(config: Config, epsilon: float, *, rates: bool) -> Config:
+    """Return `config` with the budget `epsilon` of each client, all of whom train in every round.
+
+    For `rates` it is the budget of their releases alone, and gradients get as much again.
+    """
+    changes: dict[str, Scalar] = {
+        "coordination.candidates": config.data.clients,
+        "run.strict-privacy": False,
+        "privacy.noise-allocation": "uniform-epsilon",
+        "privacy.epsilon": 2 * epsilon if rates else epsilon,
+        "privacy.rate-release": "gaussian" if rates else "none",
+        "privacy.rate-epsilon": epsilon if rates else 0.0,
+    }
+    return parse_config({**config.flat(), **changes})

@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from fnl.audit.claims import Claim, Mechanism, Work, claim
-from fnl.audit.local_training import gaussian, plan, train_locally
+from fnl.audit.claims import Claim, Mechanism, claim
 from fnl.audit.membership import auc, epsilon_of_rates, true_positive_rate
 from fnl.audit.result import AuditResult
 from fnl.audit.weights import Notify
@@ -28,6 +27,8 @@ from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
 from fnl.snn.network import build_network, initialise
+from fnl.training.local import LocalTraining
+from fnl.weights import get_weights, set_weights
 
 LEAST_CLIPS = 10
 """Of a client whose clips are inferred."""
@@ -85,14 +86,7 @@ def membership_inference(
             f"client {partition} has {clips} clips: membership inference needs {LEAST_CLIPS}, "
             "use fewer data.clients or --target weights --target rates"
         )
-    steps = plan(config, clips)
-    claimed = claim(
-        mechanism,
-        Work(steps.sample_rate, steps.steps, config.run.rounds),
-        epsilon=epsilon,
-        delta=config.privacy.delta,
-        accountant=config.privacy.accountant,
-    )
+    claimed = claim(mechanism, config, epsilon=epsilon, partition=partition, clips=clips)
     trained = train_models(config, federation, claimed, models, partition=partition, notify=notify)
     half = models // 2
     shadows = ShadowModels(trained.confidence[:half], trained.member[:half])
@@ -133,7 +127,6 @@ def train_models(
     All start from the same weights; batches and noise are each model's own.
     """
     features, labels = federation.client_clips(partition)
-    steps = plan(config, len(labels))  # of all clips: what is public does not tell who is in
     network = build_network(config.model, federation.inputs, federation.classes)
     seed = config.run.seed
     member = stream(seed, Purpose.SHADOW_MODELS, partition).random((models, len(labels))) < 0.5
@@ -141,16 +134,19 @@ def train_models(
     for model in range(models):
         rows = torch.from_numpy(member[model])
         initialise(network, seed)
+        weights, clip_norm = get_weights(network), None
         for server_round in range(1, config.run.rounds + 1):
-            path = (server_round, partition, model)
-            train_locally(
-                network,
-                (features[rows], labels[rows]),
+            local = LocalTraining(
                 config,
-                steps,
-                mechanism=gaussian(config, claimed),
-                path=path,
+                federation,
+                (server_round, partition, model),
+                clips=(features[rows], labels[rows]),
+                public_clips=len(labels),  # what is public does not tell who is in
+                clip_norm=clip_norm,
             )
+            weights, summary = local.train(weights, claimed.noise)
+            clip_norm = summary.clip_norm
+        set_weights(network, weights)
         observed[model] = log_odds(network, features, labels)
         notify()
     return ShadowModels(observed, member)

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fnl.audit.canaries import Canaries, coins, draw_canaries
-from fnl.audit.claims import Claim, Mechanism, Work, claim
-from fnl.audit.local_training import plan, train_locally
+from fnl.audit.claims import Claim, Mechanism, claim
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
 from fnl.randomness import Purpose, stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.training.local import LocalTraining
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 RAW_CANARIES = 20
@@ -59,13 +59,9 @@ def public_models(config: Config, federation: Federation) -> list[Weights]:
     for server_round in range(1, config.run.rounds + 1):
         trained, sizes = [], []
         for partition in range(config.data.clients):
-            clips = federation.client_clips(partition)
-            steps = plan(config, len(clips[1]))
-            set_weights(network, models[-1])
-            path = (server_round, partition)
-            train_locally(network, clips, config, steps, mechanism=None, path=path)
-            trained.append(get_weights(network))
-            sizes.append(float(len(clips[1])))
+            local = LocalTraining(config, federation, (server_round, partition))
+            trained.append(local.train(models[-1], None)[0])
+            sizes.append(float(len(local.labels)))
         models.append(weighted_mean(trained, sizes))
     return models
 
@@ -106,7 +102,7 @@ def attack_raw_rates(
             right = np.concatenate([values for _, values in equations])
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
-    infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta, None)
+    infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
     return RateAttack(infinite, np.concatenate(scores), np.concatenate(included))
 
 
@@ -132,15 +128,8 @@ def attack_private_rates(
     Raises:
         ConfigError: if no noise keeps the budget.
     """
-    privacy = config.privacy
-    claimed = claim(
-        mechanism,
-        Work(1.0, 1, config.run.rounds),
-        epsilon=epsilon,
-        delta=privacy.delta,
-        accountant=privacy.accountant,
-    )
-    sigma = claimed.noise_multiplier or 0.0
+    claimed = claim(mechanism, config, epsilon=epsilon, partition=0, clips=repeats, rates=True)
+    sigma = claimed.noise.rates if claimed.noise and claimed.noise.rates else 0.0
     network = build_network(config.model, federation.inputs, federation.classes)
     scores, included = [], []
     for partition in range(config.data.clients):
@@ -149,7 +138,7 @@ def attack_private_rates(
         views = [_view(network, weights, made, own, federation.classes) for weights in models]
         rounds = list(pairwise(views))
         path = (config.run.seed, partition)
-        scores.append(_judge(rounds, made.included, privacy.rate_clip_norm, sigma, path))
+        scores.append(_judge(rounds, made.included, config.privacy.rate_clip_norm, sigma, path))
         included.append(made.included)
     return RateAttack(claimed, np.concatenate(scores), np.concatenate(included))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -33,6 +34,8 @@ class AuditResult:
         auc: area under the attack's ROC curve; 1/2 is guessing.
         attack: how the scores were made.
         tpr: true-positive rate at a false-positive rate of 1 %.
+        noise_ratio: the most noise that is plausible in what was released, in parts of what the
+            ledger booked; nan where it was not measured.
     """
 
     target: str
@@ -47,11 +50,12 @@ class AuditResult:
     auc: float
     attack: str
     tpr: float
+    noise_ratio: float = math.nan
 
     @property
     def refuted(self) -> bool:
-        """Whether the claim is shown to be false."""
-        return self.lower_bound > self.claimed_epsilon
+        """Whether the claim is shown to be false, or the noise to be less than it rests on."""
+        return self.lower_bound > self.claimed_epsilon or self.noise_ratio < 1
 
 
 def one_run_result(
@@ -62,6 +66,7 @@ def one_run_result(
     included: NDArray[np.bool_],
     *,
     confidence: float,
+    noise_ratio: float = math.nan,
 ) -> AuditResult:
     """Return what one-run auditing proves from `scores` [m] of canaries with coins `included`."""
     bound = bound_from_scores(scores, included, delta=claim.delta, confidence=confidence)
@@ -78,6 +83,7 @@ def one_run_result(
         auc=auc(scores[included], scores[~included]),
         attack=attack,
         tpr=true_positive_rate(scores[included], scores[~included], 0.01),
+        noise_ratio=noise_ratio,
     )
 
 

@@ -1,7 +1,7 @@
 """Attacks on the weights that clients release round by round.
 
-Every client of the federation holds its own clips and canaries by fair coins, trains with
-`fnl.training.dp_sgd.train` in every round from the mean of all clients' weights, and releases its
+Every client of the federation holds its own clips and canaries by fair coins, trains as clients do
+(`fnl.training.local`) in every round from the mean of all clients' weights, and releases its
 weights. The auditor is the server at its worst: it knows every clip but not the coins, and sees
 the weights of every client in every round. Its white-box attack decodes the coins from each
 client's updates (`decoder.py`); its black-box attack only looks at how far the loss of each canary
@@ -22,13 +22,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from fnl.audit.canaries import Canaries, draw_canaries
-from fnl.audit.claims import Claim, Mechanism, Work, claim
+from fnl.audit.claims import Claim, Mechanism, claim
 from fnl.audit.decoder import CoinDecoder
 from fnl.audit.gradients import clip_gradients
-from fnl.audit.local_training import gaussian, plan, train_locally
+from fnl.audit.noise_meter import NoiseMeter
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.training.local import LocalTraining
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 Notify = Callable[[], None]
@@ -44,12 +45,15 @@ class WeightAttack:
         white_box: scores from every released update, float64 [M], M canaries of all clients.
         black_box: scores from the losses under the first and the last global weights, [M].
         included: the coins, bool [M].
+        noise_ratio: the most noise that is plausible in the updates, in parts of what the ledger
+            booked; nan where it cannot be measured.
     """
 
     claim: Claim
     white_box: NDArray[np.float64]
     black_box: NDArray[np.float64]
     included: NDArray[np.bool_]
+    noise_ratio: float
 
 
 def attack_weights(
@@ -82,11 +86,11 @@ def attack_weights(
         for k in range(config.data.clients)
     ]
     first = weights = get_weights(network)
+    meter = NoiseMeter()
     for server_round in range(1, config.run.rounds + 1):
         trained = []
         for client in clients:
-            trained.append(client.train(weights, server_round))
-            client.observe(weights, trained[-1], server_round)
+            trained.append(client.train(weights, server_round, meter))
             notify()
         weights = weighted_mean(trained, [float(client.clips) for client in clients])
     return WeightAttack(
@@ -94,6 +98,7 @@ def attack_weights(
         white_box=np.concatenate([client.decoder.scores() for client in clients]),
         black_box=np.concatenate([client.loss(first) - client.loss(weights) for client in clients]),
         included=np.concatenate([client.canaries.included for client in clients]),
+        noise_ratio=meter.most(),
     )
 
 
@@ -112,6 +117,7 @@ class _Client:
         canaries: int,
     ) -> None:
         self._config = config
+        self._federation = federation
         self._network = network
         self._partition = partition
         self._own = federation.client_clips(partition)
@@ -119,46 +125,47 @@ class _Client:
         shape = (int(steps), int(bins), federation.classes)
         self.canaries: Canaries = draw_canaries(config.run.seed, partition, canaries, shape)
         self.clips = len(self._own[1]) + canaries
-        self._plan = plan(config, self.clips)
         self.claim = claim(
-            mechanism,
-            Work(self._plan.sample_rate, self._plan.steps, config.run.rounds),
-            epsilon=epsilon,
-            delta=config.privacy.delta,
-            accountant=config.privacy.accountant,
+            mechanism, config, epsilon=epsilon, partition=partition, clips=self.clips
         )
-        self._mechanism = gaussian(config, self.claim)
+        self._clip_norm: float | None = None
         self.decoder = CoinDecoder(canaries)
 
-    def train(self, weights: Weights, server_round: int) -> Weights:
-        """Return the weights that the client releases in this round."""
-        set_weights(self._network, weights)
-        train_locally(
-            self._network,
-            self.canaries.joined(*self._own),
+    def train(self, weights: Weights, server_round: int, meter: NoiseMeter) -> Weights:
+        """Return the weights that the client releases in this round, and let the auditor see."""
+        local = LocalTraining(
             self._config,
-            self._plan,
-            mechanism=self._mechanism,
-            path=(server_round, self._partition),
+            self._federation,
+            (server_round, self._partition),
+            clips=self.canaries.joined(*self._own),
+            public_clips=self.clips,
+            clip_norm=self._clip_norm,
         )
-        return get_weights(self._network)
-
-    def observe(self, before: Weights, after: Weights, server_round: int) -> None:
-        """Let the auditor note a released update."""
-        set_weights(self._network, before)
+        trained, summary = local.train(weights, self.claim.noise)
+        self._clip_norm = summary.clip_norm
+        set_weights(self._network, weights)
         set_streams(self._network, self._config.run.seed, server_round, self._partition)
-        smoothing = self._plan.label_smoothing
-        own = clip_gradients(self._network, *self._own, self._mechanism, label_smoothing=smoothing)
-        canaries = clip_gradients(
-            self._network,
-            self.canaries.features,
-            self.canaries.labels,
-            self._mechanism,
-            label_smoothing=smoothing,
+        self._observe(local, weights, trained, meter)
+        return trained
+
+    def _observe(
+        self, local: LocalTraining, before: Weights, after: Weights, meter: NoiseMeter
+    ) -> None:
+        """Note a released update; the network has the weights and the streams of the round."""
+        mechanism = local.mechanism(self.claim.noise) if self.claim.noise else None
+        own, canaries = (
+            clip_gradients(
+                self._network, *clips, mechanism, label_smoothing=local.plan.label_smoothing
+            )
+            for clips in (self._own, (self.canaries.features, self.canaries.labels))
         )
         update = np.concatenate([(before[name] - after[name]).ravel() for name in before])
         release = update.astype(np.float64)
-        if self._config.training.optimizer == "adam":
+        if mechanism and self.claim.booked and meter.reads(local.plan):
+            known = own.sum(axis=0) + canaries[self.canaries.included].sum(axis=0)
+            noise = release * (len(local.labels) / local.plan.learning_rate) - known
+            meter.add(noise, self.claim.booked * mechanism.clip_norm)
+        if local.plan.optimizer == "adam":
             # its steps have about one length, whatever the gradients'
             release /= float(np.sqrt(np.mean(release**2))) or 1.0
         self.decoder.add(canaries, own.sum(axis=0), release)

@@ -30,7 +30,7 @@ from fnl.runtime.determinism import one_thread
 AUDIT_FILE = "audit.parquet"
 TARGETS = ("weights", "membership", "rates")
 
-_TABLE_WIDTH = 132
+_TABLE_WIDTH = 140
 """Characters that the table needs; wider than a pipe's."""
 
 _out = Console(soft_wrap=True, highlight=False)
@@ -153,6 +153,7 @@ class _Attacks:
                     scores,
                     made.included,
                     confidence=self._plan.confidence,
+                    noise_ratio=made.noise_ratio if attack == "white-box" else math.nan,
                 )
 
     def _membership(self) -> Iterator[AuditResult]:
@@ -243,9 +244,11 @@ def _refuse_refuted(results: Sequence[AuditResult]) -> None:
     for result in results:
         proven = result.attack != "membership"  # whose bound is an estimate
         if proven and result.mechanism == Mechanism.CORRECT.value and result.refuted:
+            proof = f"at {result.confidence:.0%} confidence ε is at least {result.lower_bound:.2f}"
+            if result.noise_ratio < 1:
+                proof = f"it has at most {result.noise_ratio:.3f} of the noise that is booked"
             raise RunError(
-                f"the claim ε = {result.claimed_epsilon:.2f} of {result.target} is refuted: at "
-                f"{result.confidence:.0%} confidence ε is at least {result.lower_bound:.2f}"
+                f"the claim ε = {result.claimed_epsilon:.2f} of {result.target} is refuted: {proof}"
             )
 
 
@@ -259,7 +262,16 @@ def _finite(result: AuditResult) -> dict[str, object]:
 
 def _print_table(results: Sequence[AuditResult]) -> None:
     table = Table(
-        "target", "mechanism", "attack", "claimed ε", "ε at least", "", "right", "AUC", "TPR at 1 %"
+        "target",
+        "mechanism",
+        "attack",
+        "claimed ε",
+        "ε at least",
+        "",
+        "right",
+        "AUC",
+        "TPR at 1 %",
+        "noise",
     )
     for column in table.columns:
         column.no_wrap = True
@@ -274,6 +286,7 @@ def _print_table(results: Sequence[AuditResult]) -> None:
             f"{result.correct}/{result.guesses} of {result.canaries}",
             f"{result.auc:.3f}",
             f"{result.tpr:.3f}",
+            "" if math.isnan(result.noise_ratio) else f"{result.noise_ratio:.3f}",
         )
     wide = Console(width=max(_out.width, _TABLE_WIDTH), highlight=False)
     wide.print(table)

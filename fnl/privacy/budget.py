@@ -45,6 +45,10 @@ class Noise:
     gradients: float
     rates: float | None = None
 
+    def scaled(self, factor: float) -> Noise:
+        """Return `factor` times the noise."""
+        return Noise(self.gradients * factor, None if self.rates is None else self.rates * factor)
+
     def round_of(self, work: Workload) -> tuple[Spend, ...]:
         """Return what one round costs."""
         return self.of(replace(work, rounds=1))

@@ -37,10 +37,10 @@ def noise_of(config: Config, work: Workload) -> Noise:
     if not work.rounds and (privacy.noise_multiplier == 0 or privacy.rate_epsilon > 0):
         raise BudgetError(NEVER_ASKED)
     if privacy.noise_multiplier > 0:
-        return Noise(privacy.noise_multiplier, budget_of(config).rate_noise(work))
+        return Noise(privacy.noise_multiplier, _budget(config).rate_noise(work))
     if privacy.noise_allocation == "uniform-noise":
         return _noise_of_all(config)
-    return budget_of(config).noise_of(work)
+    return _budget(config).noise_of(work)
 
 
 def book_round(
@@ -78,7 +78,7 @@ def _planned(config: Config, rounds: int, partition: int) -> int:
     return int(asked[partition])
 
 
-def budget_of(config: Config) -> Budget:
+def _budget(config: Config) -> Budget:
     """Return what each client may spend over the whole run."""
     privacy = config.privacy
     return Budget(privacy.epsilon, privacy.rate_epsilon, privacy.accountant)
@@ -92,4 +92,4 @@ def _noise_of_all(config: Config) -> Noise:
         workload_of(config, partition, len(partitioning.rows(partition)))
         for partition in range(config.data.clients)
     ]
-    return budget_of(config).noise_of_all(works)
+    return _budget(config).noise_of_all(works)

@@ -9,12 +9,17 @@ from dp_accounting.pld import PLDAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fnl.audit.claims import Mechanism, Work, claim
+import fnl.privacy.budget
+from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.config import parse_config
+from fnl.errors import BudgetError
+from fnl.privacy.budget import Workload
 
 DELTA = 1e-5
+CLIPS = 100
 
 
-def true_epsilon(noise_multiplier: float, work: Work) -> float:
+def true_epsilon(noise_multiplier: float, work: Workload) -> float:
     """ε of everything released at sampling rate 1: k steps are one of σ/√k.
 
     Balle & Wang 2018 (arXiv 1805.06530), theorem 8: the analytic Gaussian mechanism.
@@ -29,18 +34,30 @@ def true_epsilon(noise_multiplier: float, work: Work) -> float:
     return float(brentq(excess, 0.0, 5000.0))
 
 
-def claimed(mechanism: Mechanism, work: Work, epsilon: float):
-    return claim(mechanism, work, epsilon=epsilon, delta=DELTA, accountant="rdp")
+def work_of(sample_rate: float, steps: int, rounds: int) -> Workload:
+    return Workload(sample_rate, steps, rounds, DELTA)
 
 
-@pytest.mark.parametrize("work", [Work(1.0, 1, 30), Work(1.0, 3, 10)])
+def claimed(mechanism: Mechanism, work: Workload, epsilon: float, *, rates: bool = False) -> Claim:
+    config = parse_config(
+        {
+            "training.batch-size": round(work.sample_rate * CLIPS),
+            "training.local-epochs": work.steps * work.sample_rate,
+            "run.rounds": work.rounds,
+            "privacy.delta": DELTA,
+        }
+    )
+    return claim(mechanism, config, epsilon=epsilon, partition=0, clips=CLIPS, rates=rates)
+
+
+@pytest.mark.parametrize("work", [work_of(1.0, 1, 30), work_of(1.0, 3, 10)])
 @pytest.mark.parametrize("epsilon", [1.0, 8.0])
 def test_the_right_claim_holds_and_the_broken_ones_do_not(work, epsilon):
     for mechanism in Mechanism:
         made = claimed(mechanism, work, epsilon)
         assert 0.98 * epsilon < made.epsilon <= epsilon
-        assert made.noise_multiplier is not None
-        truth = true_epsilon(made.noise_multiplier, work)
+        assert made.noise is not None
+        truth = true_epsilon(made.noise.gradients, work)
         if mechanism is Mechanism.CORRECT:
             assert 0.7 * made.epsilon < truth <= made.epsilon
         else:
@@ -48,15 +65,35 @@ def test_the_right_claim_holds_and_the_broken_ones_do_not(work, epsilon):
 
 
 def test_with_sampled_batches_the_right_claim_holds_too():
-    work = Work(0.2, 4, 5)
+    work = work_of(0.2, 4, 5)
     made = claimed(Mechanism.CORRECT, work, 1.0)
-    assert made.noise_multiplier is not None
-    step = PoissonSampledDpEvent(work.sample_rate, GaussianDpEvent(made.noise_multiplier))
+    assert made.noise is not None
+    step = PoissonSampledDpEvent(work.sample_rate, GaussianDpEvent(made.noise.gradients))
     accountant = PLDAccountant()
     accountant.compose(SelfComposedDpEvent(step, work.steps * work.rounds))
     assert 0.7 * made.epsilon < accountant.get_epsilon(DELTA) <= made.epsilon
 
 
 def test_without_privacy_nothing_is_claimed():
-    made = claimed(Mechanism.CORRECT, Work(1.0, 1, 10), math.inf)
-    assert (made.epsilon, made.noise_multiplier) == (math.inf, None)
+    made = claimed(Mechanism.CORRECT, work_of(1.0, 1, 10), math.inf)
+    assert (made.epsilon, made.noise) == (math.inf, None)
+
+
+def test_of_rates_the_claim_is_for_their_releases_alone():
+    work = work_of(0.2, 4, 30)
+    made = claimed(Mechanism.CORRECT, work, 1.0, rates=True)
+    assert made.noise is not None
+    assert made.noise.rates == made.booked
+    assert 0.98 < made.epsilon <= 1.0
+    assert 0.7 * made.epsilon < true_epsilon(made.noise.rates, work_of(1.0, 1, 30)) <= made.epsilon
+    tenth = claimed(Mechanism.NOISE_TENTH, work, 1.0, rates=True)
+    assert tenth.noise is not None
+    assert tenth.noise.rates == pytest.approx(made.noise.rates / 10)
+    assert tenth.booked == made.booked
+
+
+def test_a_budget_that_sets_too_little_noise_is_refused_by_the_ledger(monkeypatch):
+    right = fnl.privacy.budget.calibrate
+    monkeypatch.setattr(fnl.privacy.budget, "calibrate", lambda **how: 0.8 * right(**how))
+    with pytest.raises(BudgetError, match=r"privacy\.epsilon = 1 is spent"):
+        claimed(Mechanism.CORRECT, work_of(1.0, 1, 30), 1.0)

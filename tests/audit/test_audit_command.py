@@ -17,7 +17,7 @@ from fnl.errors import ConfigError, RunError
 
 COLUMNS = [
     "target", "mechanism", "claimed_epsilon", "delta", "lower_bound", "confidence", "canaries",
-    "guesses", "correct", "auc", "attack", "tpr",
+    "guesses", "correct", "auc", "attack", "tpr", "noise_ratio",
 ]  # fmt: skip
 
 
@@ -120,6 +120,8 @@ def test_a_refuted_claim_of_the_right_mechanism_fails_the_command():
     _refuse_refuted([result(), broken, estimate])
     with pytest.raises(RunError, match=r"the claim ε = 1\.00 of weights is refuted"):
         _refuse_refuted([result(), result(lower_bound=1.01)])
+    with pytest.raises(RunError, match=r"refuted: it has at most 0\.990 of the noise"):
+        _refuse_refuted([result(), result(noise_ratio=0.99)])
 
 
 def test_only_finite_budgets_are_broken():

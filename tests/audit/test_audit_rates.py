@@ -70,7 +70,8 @@ def test_the_private_release_keeps_its_claim_and_broken_ones_are_caught(rates, m
     assert bound.canaries == 4 * REPEATS
     assert bound.refuted == (mechanism is not Mechanism.CORRECT)
     # one clip at the bound in k rounds of noise σ: the best test there is, and the audit's
-    sigma = attack.claim.noise_multiplier
+    assert attack.claim.noise is not None
+    sigma = attack.claim.noise.rates
     best = norm.cdf((len(models) - 1) ** 0.5 / sigma / 2**0.5)
     assert bound.auc == pytest.approx(best, abs=4 * 0.29 / (4 * REPEATS) ** 0.5)
 

@@ -1,5 +1,7 @@
 """Attacks on weights: under the claim when it is true, above it when it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -9,6 +11,8 @@ from fnl.audit.membership import auc
 from fnl.audit.result import AuditResult, one_run_result
 from fnl.audit.weights import WeightAttack, attack_weights
 from fnl.config import parse_config
+from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.local import LocalTraining
 
 
 def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150, **changes):
@@ -23,8 +27,9 @@ def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150,
 
 def white_box(attack: WeightAttack) -> AuditResult:
     return one_run_result(
-        "weights", "white-box", attack.claim, attack.white_box, attack.included, confidence=0.95
-    )
+        "weights", "white-box", attack.claim, attack.white_box, attack.included, confidence=0.95,
+        noise_ratio=attack.noise_ratio,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 8.0])
@@ -34,21 +39,55 @@ def test_a_true_claim_stands(audited, epsilon):
     assert 0.98 * epsilon < result.claimed_epsilon <= epsilon
     assert not result.refuted
     # and the attack is no straw man: near the best test of five steps of noise σ against C
-    sigma = attack.claim.noise_multiplier
+    sigma = attack.claim.booked
     best = norm.cdf(5**0.5 / sigma / 2**0.5)
     assert 0.5 + 0.6 * (best - 0.5) - 0.03 < result.auc < best + 0.05
 
 
 def test_noise_ten_times_too_small_is_caught(audited):
     result = white_box(attacked(audited, Mechanism.NOISE_TENTH, 1.0))
-    assert result.refuted
-    assert result.lower_bound > 1.5
+    assert result.lower_bound > 1.5 > result.claimed_epsilon
+    assert result.noise_ratio == pytest.approx(0.1, rel=0.05)
 
 
 def test_a_ledger_that_forgets_every_round_is_caught(audited):
     result = white_box(attacked(audited, Mechanism.LEDGER_RESET, 2.0, run__rounds=40))
-    assert result.claimed_epsilon <= 2.0
+    assert result.claimed_epsilon <= 2.0 < result.lower_bound
+    assert result.noise_ratio > 1  # all that is booked is there
+
+
+def too_small(original, factor: float):
+    """Return a stand-in for a client's mechanism with `factor` times the noise it was given."""
+
+    def mechanism(self, noise):
+        right = original(self, noise)
+        return replace(right, noise_multiplier=factor * right.noise_multiplier)
+
+    return mechanism
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("clipping", ["flat", "per-layer", "automatic"])
+def test_noise_that_a_client_makes_smaller_than_it_books_is_caught(
+    audited, monkeypatch, factor, clipping
+):
+    # where clients themselves hand σ to DP-SGD: there is no copy of it to pass in its place
+    broken = too_small(LocalTraining.mechanism, factor)
+    monkeypatch.setattr(LocalTraining, "mechanism", broken)
+    result = white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20, privacy__clipping=clipping))
     assert result.refuted
+    assert result.noise_ratio == pytest.approx(factor, rel=0.04)
+
+
+def test_noise_that_dp_sgd_makes_smaller_is_caught(audited, monkeypatch):
+    right = GaussianMechanism.gradient_noise
+    monkeypatch.setattr(GaussianMechanism, "gradient_noise", lambda *of: 0.8 * right(*of))
+    assert white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20)).refuted
+
+
+def test_where_updates_are_more_than_a_sum_and_noise_nothing_is_measured(audited):
+    for changes in ({"training__optimizer": "adam"}, {"training__local_epochs": 2.0}):
+        assert np.isnan(attacked(audited, Mechanism.CORRECT, 1.0, 20, **changes).noise_ratio)
 
 
 def test_without_privacy_every_coin_is_read(audited):
