@@ -49,7 +49,8 @@ class SpeechCommandsCorpus:
             root: folder that holds `SpeechCommands/speech_commands_v0.02`.
             words: `core` (ten words), `all` (35), `twelve` (core, `unknown` drawn from the other
                 words, `silence` cut from the background noise; of each, in every split, as many
-                clips as a core word has on average) or a comma-separated list of words.
+                clips as a core word has on average, of `silence` at most as many as share no sample
+                of noise) or a comma-separated list of words.
             seed: decides which clips are `unknown` and where `silence` is cut.
 
         Raises:

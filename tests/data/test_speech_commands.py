@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 import soundfile
 
-from fnl.data.background_noise import STRETCHES
+from fnl.data.audio_files import scan_audio
+from fnl.data.background_noise import STRETCHES, silence_clips
 from fnl.data.corpus import CLIP_SCHEMA, Corpus
 from fnl.data.speech_commands import SpeechCommandsCorpus, dataset_folder
 from fnl.data.speech_commands_archive import download
@@ -150,11 +151,29 @@ def test_mistakes_are_one_line_that_says_what_would_be_right(root: Path) -> None
         SpeechCommandsCorpus.create(root, "core", 0)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_sample_of_noise_is_in_two_clips_and_so_in_none_of_two_clients(
+    root: Path, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = dataset_folder(root)
+    wanted = {"train": 7, "validation": 2, "test": 5}
+    cuts = silence_clips(folder, scan_audio(folder), wanted, seed)
+    counts = dict(cuts.group_by("split").len().iter_rows())
+    assert counts == {"train": 7, "validation": 2, "test": 2}  # a tenth of 12 s has one second
+    assert "2 test cuts of silence without a common sample, not 5" in caplog.text
+    held: dict[str, list[int]] = {}
+    for clip in cuts["clip"]:
+        name, _, start = clip.partition("#")
+        held.setdefault(name, []).append(int(start))
+    for starts in held.values():
+        assert np.diff(sorted(starts)).min() >= 16000
+
+
 def test_twelve_without_other_words_or_enough_noise_is_refused(root: Path) -> None:
     folder = dataset_folder(root)
     for name in ("hum", "tap"):
         soundfile.write(folder / f"_background_noise_/{name}.wav", np.zeros(19000), 16000)
-    with pytest.raises(CorpusError, match=r"needs 2 train cuts .* room for 0"):
+    with pytest.raises(CorpusError, match=r"needs 2 train cuts of silence, but no"):
         SpeechCommandsCorpus.create(root, "twelve", 0)
     for word in ("marvin", "bed"):
         shutil.rmtree(folder / word)
