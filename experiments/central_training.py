@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.recipe import CentralTraining, Recipe
+from fnl.clip_draws import DrawKeys
 from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import Sparsity, sparsity
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.snn.network import SpikingNetwork, build_network, drawing_layers, initialise, set_draws
 
 Progress = Callable[[int, float], None]
 """Called after each epoch with its number, from 1, and the mean training loss."""
@@ -76,7 +77,7 @@ def train_centrally(
         seed: of batches, dropout, encoding and augmentation.
         progress: told of every epoch.
     """
-    set_streams(network, seed)
+    layers, draws, step = drawing_layers(network), DrawKeys.seeded(seed).of(features), 0
     network.train()
     optimizer = _optimizer(network, training)
     steps_an_epoch = math.ceil(len(labels) / training.batch_size)
@@ -88,10 +89,11 @@ def train_centrally(
         order = torch.randperm(
             len(labels), generator=torch_stream(seed, Purpose.BATCHES, epoch)
         ).split(training.batch_size)
-        stream = torch_stream(seed, Purpose.AUGMENTATION, epoch)
         total = 0.0
         for rows in order:
-            clips = augment(features[rows], stream) if augment else features[rows]
+            drawn = draws.batch(rows.tolist(), step)
+            set_draws(layers, drawn)
+            clips = augment(features[rows], drawn) if augment else features[rows]
             loss = F.cross_entropy(
                 network(clips), labels[rows], label_smoothing=training.label_smoothing
             )
@@ -101,6 +103,7 @@ def train_centrally(
             optimizer.step()
             schedule.step()
             total += loss.item() * len(rows)
+            step += 1
         if progress is not None:
             progress(epoch + 1, total / len(labels))
 

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fnl.clip_draws import DrawKeys
 from fnl.privacy.clip_factor import clip_factors
+from fnl.snn.network import set_draws
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.per_clip.module import PerClipGradientModule
 
@@ -23,6 +25,7 @@ def clip_gradients(
     labels: Tensor,
     mechanism: GaussianMechanism | None,
     *,
+    draws: DrawKeys | None = None,
     label_smoothing: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the gradient of each clip, clipped by `mechanism`, float64 [n, D].
@@ -34,13 +37,17 @@ def clip_gradients(
         features: [n, T, F], n at least 1.
         labels: int64 [n].
         mechanism: clipping at C (adaptive: at its first C); None: gradients as they are.
+        draws: keys of what clips draw; those of a round's first step are taken.
         label_smoothing: of the loss.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
-    batches = zip(features.split(_BATCH), labels.split(_BATCH), strict=True)
-    gradients = np.concatenate(
-        [_written_out(network, *batch, label_smoothing) for batch in batches]
-    )
+    clips, written = draws.of(features) if draws else None, []
+    for start in range(0, len(labels), _BATCH):
+        rows = slice(start, start + _BATCH)
+        if clips is not None:
+            set_draws(network, clips.batch(rows, step=0))
+        written.append(_written_out(network, features[rows], labels[rows], label_smoothing))
+    gradients = np.concatenate(written)
     if mechanism is None:
         return gradients
     ends = np.cumsum([p.numel() for p in parameters])[:-1]

@@ -28,7 +28,7 @@ from fnl.audit.gradients import clip_gradients
 from fnl.audit.noise_meter import NoiseMeter
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.local import LocalTraining
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
@@ -144,18 +144,21 @@ class _Client:
         trained, summary = local.train(weights, self.claim.noise)
         self._clip_norm = summary.clip_norm
         set_weights(self._network, weights)
-        set_streams(self._network, self._config.run.seed, server_round, self._partition)
         self._observe(local, weights, trained, meter)
         return trained
 
     def _observe(
         self, local: LocalTraining, before: Weights, after: Weights, meter: NoiseMeter
     ) -> None:
-        """Note a released update; the network has the weights and the streams of the round."""
+        """Note a released update; the network has the weights of the round."""
         mechanism = local.mechanism(self.claim.noise) if self.claim.noise else None
         own, canaries = (
             clip_gradients(
-                self._network, *clips, mechanism, label_smoothing=local.plan.label_smoothing
+                self._network,
+                *clips,
+                mechanism,
+                draws=local.draws(),
+                label_smoothing=local.plan.label_smoothing,
             )
             for clips in (self._own, (self.canaries.features, self.canaries.labels))
         )

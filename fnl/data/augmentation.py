@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fnl.clip_draws import BatchDraws
 from fnl.data.features import DEVIATION
+from fnl.randomness import Purpose
 
 
 @dataclass(frozen=True)
@@ -36,41 +38,39 @@ class Augmentation:
     noise_probability: float = 0.4
     noise_db: tuple[float, float] = (3.0, 30.0)
 
-    def __call__(self, features: Tensor, stream: torch.Generator) -> Tensor:
-        """Return other features [B, T, F] of the same words as `features` [B, T, F]."""
-        noisy = self._with_noise(self._warped(features, stream), stream)
+    def __call__(self, features: Tensor, draws: BatchDraws) -> Tensor:
+        """Return other features [B, T, F] of the same words as `features` [B, T, F].
+
+        How a clip is moved depends on its own draws alone.
+        """
+        noisy = self._with_noise(self._warped(features, draws), draws)
         return noisy - noisy.mean(dim=1, keepdim=True)
 
-    def _warped(self, features: Tensor, stream: torch.Generator) -> Tensor:
+    def _warped(self, features: Tensor, draws: BatchDraws) -> Tensor:
         """Stretch and shift time and frequency; what lies beyond an edge is the edge."""
         clips, _, bins = features.shape
         scale = torch.tensor([self.frequency_scale, self.time_scale])
         # grid_sample's axes are (x, y) = (frequency, time), each from −1 to 1
         shift = torch.tensor([2 * self.frequency_shift / bins, 2 * self.time_shift])
+        drawn = 2 * draws.uniform(Purpose.AUGMENTATION, 0, (2, 2)) - 1
         affine = torch.zeros(clips, 2, 3)
-        affine[:, [0, 1], [0, 1]] = 1 + scale * _symmetric(clips, stream)
-        affine[:, :, 2] = shift * _symmetric(clips, stream)
+        affine[:, [0, 1], [0, 1]] = 1 + scale * drawn[:, 0]
+        affine[:, :, 2] = shift * drawn[:, 1]
         planes = features[:, None]
         grid = F.affine_grid(affine, list(planes.shape), align_corners=False)
         return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)[:, 0]
 
-    def _with_noise(self, features: Tensor, stream: torch.Generator) -> Tensor:
+    def _with_noise(self, features: Tensor, draws: BatchDraws) -> Tensor:
         """Add noise to the mel powers, with the clip's own mean spectrum.
 
         The power of a bin's noise in one frame is exponentially distributed about its mean.
         """
-        clips = len(features)
         low, high = self.noise_db
-        ratio_db = low + (high - low) * torch.rand(clips, 1, 1, generator=stream)
-        hit = torch.rand(clips, 1, 1, generator=stream) < self.noise_probability
-        drawn = torch.rand(features.shape, generator=stream).clamp_min(1e-6)
+        ratio, chance = draws.uniform(Purpose.AUGMENTATION, 1, (2, 1, 1)).unbind(1)
+        ratio_db, hit = low + (high - low) * ratio, chance < self.noise_probability
+        drawn = draws.uniform(Purpose.AUGMENTATION, 2, features.shape[1:]).clamp_min(1e-6)
         deviation = DEVIATION["log-mel"]
         log_power = deviation * features
         mean_log_power = log_power.logsumexp(dim=1, keepdim=True) - math.log(features.shape[1])
         log_noise = (-drawn.log()).log() + mean_log_power - ratio_db * math.log(10) / 10
         return torch.where(hit, torch.logaddexp(log_power, log_noise) / deviation, features)
-
-
-def _symmetric(clips: int, stream: torch.Generator) -> Tensor:
-    """Return uniform numbers in [−1, 1), [clips, 2]."""
-    return 2 * torch.rand(clips, 2, generator=stream) - 1

@@ -1,35 +1,39 @@
-"""Dropout whose masks come from a named stream."""
+"""Dropout whose masks belong to the clips."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from fnl.clip_draws import BatchDraws
+from fnl.randomness import Purpose
 
 
 class Dropout(nn.Module):
     """Drop each value with probability p in training and scale the rest by 1 / (1 − p).
 
-    Unlike `nn.Dropout` it draws from a generator of its own, so that the masks of a client's
-    round are the same on every engine, with any number of workers, and in a run that differs in
-    privacy alone (Srivastava et al. 2014, in today's inverted form).
+    Unlike with `nn.Dropout` a clip's mask is its own, whatever else is in the mini-batch; it is the
+    same on every engine, with any number of workers, and in a run that differs in privacy alone
+    (Srivastava et al. 2014, in today's inverted form).
 
     Args:
         probability: p in [0, 1).
 
     Attributes:
-        stream: the generator of the masks; needed in training unless p = 0.
+        draws: what the clips of the mini-batch draw; needed in training unless p = 0.
+        number: of the layer within its network; `set_draws` counts.
     """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
-        self.stream: torch.Generator | None = None
+        self.draws: BatchDraws | None = None
+        self.number = 0
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Return `signal`, of any shape, with values dropped.
+        """Return `signal`, of any shape [B, …], with values dropped.
 
         Raises:
-            RuntimeError: in training without a stream.
+            RuntimeError: in training without draws.
         """
         return signal * self.mask(signal) if self.drops() else signal
 
@@ -41,11 +45,11 @@ class Dropout(nn.Module):
         """Return what `signal` is multiplied by where something is dropped: 0 or 1 / (1 − p).
 
         Raises:
-            RuntimeError: without a stream.
+            RuntimeError: without draws.
         """
-        if self.stream is None:
-            raise RuntimeError("dropout has no random stream: call set_streams before training")
-        drawn = torch.rand(signal.shape, generator=self.stream, dtype=torch.float32)
+        if self.draws is None:
+            raise RuntimeError("dropout has nothing to draw from: call set_draws before training")
+        drawn = self.draws.uniform(Purpose.DROPOUT, self.number, signal.shape[1:])
         return (drawn >= self.probability).to(signal) / (1 - self.probability)
 
     def extra_repr(self) -> str:

@@ -16,9 +16,11 @@ import torch
 from snntorch import spikegen
 from torch import Tensor, nn
 
+from fnl.clip_draws import BatchDraws
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 from fnl.import_path import own
+from fnl.randomness import Purpose
 
 
 class Encoder(nn.Module):
@@ -26,14 +28,14 @@ class Encoder(nn.Module):
 
     Attributes:
         spiking: whether the output is spikes, −1, 0 or 1; synapses then accumulate only.
-        stream: generator of what is drawn, if anything is.
+        draws: what the clips of the mini-batch draw, if anything is drawn.
     """
 
     spiking = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.stream: torch.Generator | None = None
+        self.draws: BatchDraws | None = None
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the encoding [B, T, F] of features [B, T, F]."""
@@ -41,22 +43,24 @@ class Encoder(nn.Module):
 
 
 class RateEncoder(Encoder):
-    """`spikegen.rate`: a spike in each step with probability x, the feature in [0, 1]."""
+    """A spike in each step with probability x, the feature in [0, 1], as in `spikegen.rate`.
+
+    That draws from torch's global generator, by place in the mini-batch; here a clip draws for
+    itself. Probabilities are rounded up to a multiple of 2^-24.
+    """
 
     spiking = True
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return spikes [B, T, F], drawn anew in every call.
+        """Return spikes [B, T, F].
 
         Raises:
-            RuntimeError: without a stream.
+            RuntimeError: without draws.
         """
-        if self.stream is None:
-            raise RuntimeError("rate encoding has no random stream: call set_streams first")
-        seed = int(torch.randint(2**62, (), generator=self.stream))
-        with torch.random.fork_rng(devices=[]):  # spikegen draws from torch's global generator
-            torch.manual_seed(seed)
-            return spikegen.rate(to_unit_interval(features), time_var_input=True)
+        if self.draws is None:
+            raise RuntimeError("rate encoding has nothing to draw from: call set_draws first")
+        drawn = self.draws.uniform(Purpose.ENCODING, 0, features.shape[1:])
+        return (drawn < to_unit_interval(features)).to(features)
 
 
 class DeltaEncoder(Encoder):

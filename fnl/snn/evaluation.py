@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fnl.clip_draws import DrawKeys
 from fnl.snn.kernels.activity import add_activity
 from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.network import SpikingNetwork, set_streams
+from fnl.snn.network import SpikingNetwork, drawing_layers, set_draws
 from fnl.snn.statistics import FiringStatistics
 
 EVALUATION_BATCH = 64
 
 EVALUATION_SEED = 0
-"""Of the stream that encoders draw from."""
+"""Of what clips draw for their encoding: public, the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Return loss, accuracy and firing statistics of `network` on all clips given.
 
-    An encoder that draws does so from the same stream in every call: evaluations differ in
-    weights and clips alone.
+    An encoder that draws does so for each clip alike in every call: evaluations differ in weights
+    and clips alone.
 
     Args:
         network: maps [B, T, F] to logits [B, C].
@@ -78,15 +79,16 @@ def evaluate(
     if not len(labels):
         raise ValueError("there are no clips to evaluate on")
     network.eval()
-    set_streams(network, EVALUATION_SEED)
+    layers, draws = drawing_layers(network), DrawKeys.seeded(EVALUATION_SEED).of(features)
     loss, correct = 0.0, 0
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
     counts: list[list[Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
-            inputs = features[start : start + EVALUATION_BATCH].float()
-            target = labels[start : start + EVALUATION_BATCH]
+            rows = slice(start, start + EVALUATION_BATCH)
+            set_draws(layers, draws.batch(rows, step=0))
+            inputs, target = features[rows].float(), labels[rows]
             trace = network.trace(inputs, membranes=not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()

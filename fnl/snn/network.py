@@ -2,6 +2,13 @@
 
 from fnl.snn.networks.initial import initialise
 from fnl.snn.networks.registry import build_network
-from fnl.snn.networks.stack import SpikingNetwork, Trace, set_streams
+from fnl.snn.networks.stack import SpikingNetwork, Trace, drawing_layers, set_draws
 
-__all__ = ["SpikingNetwork", "Trace", "build_network", "initialise", "set_streams"]
+__all__ = [
+    "SpikingNetwork",
+    "Trace",
+    "build_network",
+    "drawing_layers",
+    "initialise",
+    "set_draws",
+]

@@ -8,7 +8,7 @@ the same samples, so a run and its non-private twin differ in clipping and noise
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -17,9 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fnl.clip_draws import BatchDraws, ClipDraws, DrawKeys
 from fnl.errors import ConfigError
 from fnl.privacy.clip_factor import Clipping
 from fnl.privacy.noise import SecureNoise, use_secure_noise
+from fnl.snn.dropout import Dropout
+from fnl.snn.encoders import Encoder
+from fnl.snn.network import drawing_layers, set_draws
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
 from fnl.training.clipping import METHODS, ClippedTraining, ClippingMethod
 from fnl.training.cross_entropy import cross_entropy
@@ -27,8 +31,11 @@ from fnl.training.per_clip.clip_gradients import ClipNorms
 from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
 
-Augment = Callable[[Tensor], Tensor]
-"""Features [B, T, F] to other features of the same words."""
+Augment = Callable[[Tensor, BatchDraws], Tensor]
+"""Features [B, T, F] to other features of the same words, by what each clip draws."""
+
+Batches = torch.Generator | SecureNoise | Sequence[list[int]]
+"""Where mini-batches come from: a stream, the operating system, or fixed rows for each step."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,10 @@ def train(
     labels: Tensor,
     plan: TrainingPlan,
     *,
-    batches: torch.Generator | SecureNoise,
+    batches: Batches,
     mechanism: GaussianMechanism | None = None,
     noise: torch.Generator | SecureNoise | None = None,
+    draws: DrawKeys | None = None,
     augment: Augment | None = None,
 ) -> TrainingSummary:
     """Train `network` in place.
@@ -138,20 +146,35 @@ def train(
         features: [n, T, F], the client's clips.
         labels: int64 [n].
         plan: steps, sampling rate and optimizer.
-        batches: stream of the Poisson samples, or the operating system.
+        batches: stream of the Poisson samples, or the operating system; fixed mini-batches are for
+            an audit, no theorem covers them.
         mechanism: clipping and noise; None trains without.
         noise: stream of the Gaussian noise, or the operating system; required with a mechanism.
+        draws: keys of what clips draw: for dropout, an encoder that draws, and `augment`.
         augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
             still enters a step through its own gradient alone.
 
     Raises:
-        ValueError: if a mechanism comes without a noise stream.
+        ValueError: if a mechanism comes without a noise stream, or `augment` without `draws`.
     """
     if mechanism is not None and noise is None:
         raise ValueError("a Gaussian mechanism needs a noise stream")
-    sampler = poisson_samples(len(labels), plan.sample_rate, plan.steps, batches)
+    if augment is not None and draws is None:
+        raise ValueError("augmentation needs the keys of what clips draw")
+    sampler: Iterable[list[int]] = (
+        poisson_samples(len(labels), plan.sample_rate, plan.steps, batches)
+        if isinstance(batches, torch.Generator | SecureNoise)
+        else batches
+    )
     expected_batch = plan.sample_rate * len(labels)
-    clips = _Clips(features, labels, plan.label_smoothing, augment)
+    clips = _Clips(
+        features,
+        labels,
+        plan.label_smoothing,
+        augment,
+        drawing_layers(network),
+        draws.of(features) if draws else None,
+    )
     network.train()
     if mechanism is None or noise is None:
         optimizer = build_optimizer(network, plan)
@@ -186,11 +209,20 @@ class _Clips:
     labels: Tensor
     label_smoothing: float
     augment: Augment | None
+    layers: list[Dropout | Encoder]
+    draws: ClipDraws | None
 
-    def drawn(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Return what the network is given of the clips `rows`, [B, T, F], and labels [B]."""
+    def drawn(self, rows: list[int], step: int) -> tuple[Tensor, Tensor]:
+        """Return what the network is given of the clips `rows`, [B, T, F], and labels [B].
+
+        The layers that draw are given what these clips draw in this step.
+        """
         inputs = self.features[rows]
-        return inputs if self.augment is None else self.augment(inputs), self.labels[rows]
+        if self.draws is not None:
+            draws = self.draws.batch(rows, step)
+            set_draws(self.layers, draws)
+            inputs = inputs if self.augment is None else self.augment(inputs, draws)
+        return inputs, self.labels[rows]
 
 
 def _train_plain(
@@ -201,10 +233,10 @@ def _train_plain(
     expected_batch: float,
 ) -> TrainingSummary:
     total_loss, drawn = 0.0, 0
-    for rows in sampler:
+    for step, rows in enumerate(sampler):
         optimizer.zero_grad()
         if rows:
-            inputs, labels = clips.drawn(rows)
+            inputs, labels = clips.drawn(rows, step)
             loss = F.cross_entropy(
                 network(inputs), labels, reduction="sum", label_smoothing=clips.label_smoothing
             )
@@ -233,11 +265,11 @@ def _train_private(
     norms: list[Tensor] = []
     clipped: list[Tensor] = []
     descend = training.module.descent()
-    for rows in sampler:
+    for step, rows in enumerate(sampler):
         training.optimizer.zero_grad(set_to_none=True)
         drawn = torch.zeros(0)
         if rows:
-            inputs, labels = clips.drawn(rows)
+            inputs, labels = clips.drawn(rows, step)
             loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
             total_loss += descend(inputs, loss)
             clip_norms = training.clip()

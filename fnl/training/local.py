@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fnl.clip_draws import DrawKeys
 from fnl.config import Config
 from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
@@ -26,8 +26,8 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.noise import SecureNoise, noise_source
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network, set_streams
-from fnl.training.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
+from fnl.snn.network import SpikingNetwork, build_network
+from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, train
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
 from fnl.training.sensitivity import predict_rate_shift
@@ -166,26 +166,38 @@ class LocalTraining:
         return evaluate(network, self.features, self.labels, self._classes, rates_alone=True)
 
     def train(
-        self, weights: Weights, noise: Noise | None, *, seed: int | None = None
+        self,
+        weights: Weights,
+        noise: Noise | None,
+        *,
+        seed: int | None = None,
+        batches: Batches | None = None,
     ) -> tuple[Weights, TrainingSummary]:
         """Return the weights after this round's steps; seeded, all is drawn the same every time.
 
-        With a `seed` everything is drawn as in a run of that seed instead of this one's.
+        With a `seed` everything is drawn as in a run of that seed instead of this one's. An audit
+        may fix the mini-batches.
         """
         network = self._network(weights)
         seed = self.config.run.seed if seed is None else seed
-        set_streams(network, seed, *self._path)
         summary = train(
             network,
             self.features,
             self.labels,
             self.plan,
-            batches=self._stream(Purpose.BATCHES, seed),
+            batches=self._stream(Purpose.BATCHES, seed) if batches is None else batches,
             mechanism=self.mechanism(noise) if noise else None,
             noise=self._stream(Purpose.PRIVACY_NOISE, seed),
-            augment=self._augment(seed),
+            draws=self.draws(seed),
+            augment=Augmentation() if self.config.training.augmentation else None,
         )
         return get_weights(network), summary
+
+    def draws(self, seed: int | None = None) -> DrawKeys:
+        """Return the keys of what clips draw in this round's training."""
+        if self._secure:
+            return DrawKeys.secure()
+        return DrawKeys.seeded(self.config.run.seed if seed is None else seed, *self._path)
 
     def reported_rates(
         self, before: Evaluation, after: Evaluation, noise: Noise | None
@@ -219,7 +231,7 @@ class LocalTraining:
             (self.features, self.labels),
             self.plan,
             self.mechanism(noise),
-            stream=(self.config.run.seed, *self._path),
+            draws=self.draws(),
         )
 
     def _network(self, weights: Weights) -> SpikingNetwork:
@@ -227,15 +239,12 @@ class LocalTraining:
         set_weights(network, weights)
         return network
 
-    def _augment(self, seed: int) -> Augment | None:
-        if not self.config.training.augmentation:
-            return None
-        # what is drawn here looks at no data and hides nothing: never secure
-        generator = torch_stream(seed, Purpose.AUGMENTATION, *self._path)
-        return partial(Augmentation(), stream=generator)
+    @property
+    def _secure(self) -> bool:
+        return self.config.is_private and self.config.privacy.secure_noise
 
     def _stream(self, purpose: Purpose, seed: int) -> torch.Generator | SecureNoise:
-        if self.config.is_private and self.config.privacy.secure_noise:
+        if self._secure:
             return SecureNoise()
         return torch_stream(seed, purpose, *self._path)
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fnl.clip_draws import DrawKeys
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
 from fnl.snn.evaluation import EVALUATION_SEED
-from fnl.snn.network import SpikingNetwork, set_streams
+from fnl.snn.network import SpikingNetwork, set_draws
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.training.plan import TrainingPlan
@@ -29,7 +30,7 @@ def predict_rate_shift(
     plan: TrainingPlan,
     mechanism: GaussianMechanism,
     *,
-    stream: tuple[int, ...],
+    draws: DrawKeys,
 ) -> RateShift:
     """Return how far `mechanism` will move the network's rate on `clips`, to first order.
 
@@ -38,7 +39,7 @@ def predict_rate_shift(
         clips: features [n, T, F] and labels int64 [n] of the client.
         plan: the steps of the round, by SGD.
         mechanism: clipping and noise.
-        stream: (seed, round, partition) of what encoder and dropout draw in training.
+        draws: keys of what clips draw in training; those of its first step are taken.
 
     Raises:
         ValueError: if the optimizer is not SGD.
@@ -47,8 +48,9 @@ def predict_rate_shift(
         raise ValueError(f"the prediction is for sgd, not for {plan.optimizer}")
     features, labels = clips
     gradient = rate_gradient(network, features)
-    set_streams(network, *stream)
-    projections = project(network, features, labels, gradient, plan.label_smoothing)
+    projections = project(
+        network, features, labels, gradient, keys=draws, label_smoothing=plan.label_smoothing
+    )
     return first_order_shift(
         projections,
         clip_norm=mechanism.clip_norm,
@@ -67,12 +69,13 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
     The rate is that of `fnl.snn.evaluation.evaluate`: without dropout, with its encoding.
     """
     network.eval()
-    set_streams(network, EVALUATION_SEED)
+    draws = DrawKeys.seeded(EVALUATION_SEED).of(features)
     trained = _trained(network)
     total = [torch.zeros_like(parameter) for parameter in trained]
-    for batch in features.split(GRADIENT_BATCH):
-        trains = network.spike_trains(batch.float())
-        possible = sum(train.shape[2] for train in trains) * batch.shape[1] * len(features)
+    for rows in _batches(len(features)):
+        set_draws(network, draws.batch(rows, step=0))
+        trains = network.spike_trains(features[rows].float())
+        possible = sum(train.shape[2] for train in trains) * features.shape[1] * len(features)
         rate = torch.stack([train.sum() for train in trains]).sum() / possible
         gradients = torch.autograd.grad(rate, trained, allow_unused=True)
         # the read-out fires nothing: it has no gradient
@@ -85,15 +88,20 @@ def project(
     features: Tensor,
     labels: Tensor,
     direction: list[Tensor],
+    *,
+    keys: DrawKeys | None = None,
     label_smoothing: float = 0.0,
 ) -> ClipProjections:
     """Return norms of the clips' loss gradients, and how far each goes along `direction`."""
     network.train()
     trained = _trained(network)
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    draws = keys.of(features) if keys else None
     norms, along = [], []
     try:
-        for rows in torch.arange(len(labels)).split(GRADIENT_BATCH):
+        for rows in _batches(len(labels)):
+            if draws is not None:
+                set_draws(network, draws.batch(rows, step=0))
             with warnings.catch_warnings():
                 # inputs need no gradient, and Opacus' hooks do not mind
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
@@ -101,7 +109,7 @@ def project(
                 F.cross_entropy(
                     logits, labels[rows], reduction="sum", label_smoothing=label_smoothing
                 ).backward()
-            samples = [_sample(parameter, len(rows)) for parameter in trained]
+            samples = [_sample(parameter) for parameter in trained]
             norms.append(torch.stack([sample.norm(2, dim=1) for sample in samples], dim=1))
             along.append(
                 torch.stack([s @ d.flatten() for s, d in zip(samples, direction, strict=True)], 1)
@@ -117,10 +125,14 @@ def _trained(network: SpikingNetwork) -> list[torch.nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def _sample(parameter: torch.nn.Parameter, clips: int) -> Tensor:
+def _batches(clips: int) -> list[slice]:
+    return [slice(start, start + GRADIENT_BATCH) for start in range(0, clips, GRADIENT_BATCH)]
+
+
+def _sample(parameter: torch.nn.Parameter) -> Tensor:
     """Return Opacus' per-clip gradients of a parameter, [B, size]."""
     sample: Tensor = getattr(parameter, "grad_sample")  # noqa: B009 Opacus' own attribute
-    return sample.reshape(clips, -1)
+    return sample.reshape(len(sample), -1)
 
 
 def _double(parts: list[Tensor]) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fnl.clip_draws import DrawKeys
 from fnl.config import ModelGroup
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
@@ -25,7 +26,7 @@ from fnl.training.sensitivity import predict_rate_shift, project, rate_gradient
 
 CLIPS, STEPS, FEATURES, CLASSES = 40, 8, 5, 3
 FEW, MANY = 40, 150  # a draw is a whole private step
-STREAM = (0, 1, 2)
+DRAWS = DrawKeys.seeded(0, 1, 2)
 
 
 class FiringByDegrees(nn.Module):
@@ -137,7 +138,7 @@ def test_the_linearised_shift_of_real_steps_has_the_predicted_mean_and_variance(
 ):
     network = spiking()
     mechanism = GaussianMechanism(0.8, 0.5, clipping=clipping)
-    predicted = predict_rate_shift(copy.deepcopy(network), clips, steps, mechanism, stream=STREAM)
+    predicted = predict_rate_shift(copy.deepcopy(network), clips, steps, mechanism, draws=DRAWS)
     gradient = iter(rate_gradient(copy.deepcopy(network), clips[0]))
     direction = torch.cat(
         [
@@ -159,7 +160,7 @@ def test_the_linearised_shift_of_real_steps_has_the_predicted_mean_and_variance(
 def test_the_measured_shift_of_rates_has_the_predicted_mean_and_variance(clips, draws):
     network, steps = smooth(), plan(learning_rate=2e-3)
     mechanism = GaussianMechanism(8.0, 0.5)
-    predicted = predict_rate_shift(copy.deepcopy(network), clips, steps, mechanism, stream=STREAM)
+    predicted = predict_rate_shift(copy.deepcopy(network), clips, steps, mechanism, draws=DRAWS)
     shadow = evaluate(trained(network, clips, steps, None), *clips, CLASSES).firing.rate()
     shifts = [
         evaluate(trained(network, clips, steps, mechanism, draw), *clips, CLASSES).firing.rate()
@@ -181,7 +182,7 @@ def assert_agree(shifts: np.ndarray, predicted, slack: float = 0.0) -> None:
 def test_more_noise_and_tighter_clipping_are_told_apart(clips):
     def shift(noise: float, clip_norm: float):
         mechanism = GaussianMechanism(noise, clip_norm)
-        return predict_rate_shift(spiking(), clips, plan(), mechanism, stream=STREAM)
+        return predict_rate_shift(spiking(), clips, plan(), mechanism, draws=DRAWS)
 
     loose, tight, noisy = shift(1.0, 1e6), shift(1.0, 0.1), shift(2.0, 0.1)
     assert loose.mean == 0  # nothing is clipped
@@ -192,5 +193,5 @@ def test_more_noise_and_tighter_clipping_are_told_apart(clips):
 def test_adam_has_no_prediction(clips):
     with pytest.raises(ValueError, match="for sgd, not for adam"):
         predict_rate_shift(
-            spiking(), clips, plan(optimizer="adam"), GaussianMechanism(1.0, 1.0), stream=STREAM
+            spiking(), clips, plan(optimizer="adam"), GaussianMechanism(1.0, 1.0), draws=DRAWS
         )

@@ -6,17 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from fnl.clip_draws import DrawKeys
 from fnl.config import ModelGroup
 from fnl.snn.encoders import Encoder, build_encoder, to_unit_interval
-from fnl.snn.network import set_streams
+from fnl.snn.network import set_draws
 
 CLIPS, STEPS, FEATURES = 6, 20, 8
 
 
 def encoder(encoding: str, **settings: object) -> Encoder:
-    built = build_encoder(ModelGroup.model_validate({"encoding": encoding, **settings}))
-    set_streams(built, 0, 1, 2)
-    return built
+    return build_encoder(ModelGroup.model_validate({"encoding": encoding, **settings}))
+
+
+def encoded(built: Encoder, features: Tensor, *, partition: int = 2, step: int = 0) -> Tensor:
+    """Return the encoding of a mini-batch in one step of a client's round."""
+    set_draws(built, DrawKeys.seeded(0, 1, partition).of(features).batch(slice(None), step))
+    return built(features)
 
 
 @pytest.fixture
@@ -42,42 +47,44 @@ def test_direct_leaves_features_as_they_are(features):
 def test_codes_are_spikes(encoding, features):
     built = encoder(encoding)
     assert built.spiking
-    spikes = built(features)
+    spikes = encoded(built, features)
     assert spikes.shape == features.shape
     assert spikes.dtype == torch.float32
     assert set(spikes.unique().tolist()) <= {-1.0, 0.0, 1.0}
     assert 0 < spikes.abs().mean() < 1
 
 
-@pytest.mark.parametrize("encoding", ["direct", "delta", "latency"])
+@pytest.mark.parametrize("encoding", ["direct", "rate", "delta", "latency"])
 def test_clips_are_encoded_by_themselves(encoding, features):
-    together = encoder(encoding)(features)
+    together = encoded(encoder(encoding), features)
     for clip in range(CLIPS):
-        assert torch.equal(encoder(encoding)(features[clip : clip + 1])[0], together[clip])
+        alone = encoded(encoder(encoding), features[clip : clip + 1])[0]
+        assert torch.equal(alone, together[clip])
 
 
 def test_rates_are_the_features(features):
-    many = features[:1].expand(4000, STEPS, FEATURES)
-    frequency = encoder("rate")(many).mean(0)
+    clip, built, spikes = features[:1], encoder("rate"), []
+    for step in range(4000):
+        spikes.append(encoded(built, clip, step=step)[0])
+    frequency = torch.stack(spikes).mean(0)
     # five standard deviations of a mean of 4,000 draws are at most 0.04
-    torch.testing.assert_close(frequency, to_unit_interval(features)[0], rtol=0, atol=0.04)
+    torch.testing.assert_close(frequency, to_unit_interval(clip)[0], rtol=0, atol=0.04)
 
 
-def test_rates_are_drawn_from_their_stream_alone(features):
+def test_rates_are_drawn_from_their_keys_alone(features):
     one, two = encoder("rate"), encoder("rate")
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = one(features)
+    first = encoded(one, features)
     assert torch.equal(torch.get_rng_state(), state)  # and the global one is left alone
     torch.manual_seed(2)
-    assert torch.equal(two(features), first)
-    assert not torch.equal(two(features), first)  # the next batch is another draw
-    set_streams(two, 0, 1, 3)
-    assert not torch.equal(two(features), first)
+    assert torch.equal(encoded(two, features), first)
+    assert not torch.equal(encoded(two, features, step=1), first)
+    assert not torch.equal(encoded(two, features, partition=3), first)
 
 
-def test_rate_without_a_stream_is_refused(features):
-    with pytest.raises(RuntimeError, match="set_streams"):
+def test_rate_without_draws_is_refused(features):
+    with pytest.raises(RuntimeError, match="set_draws"):
         build_encoder(ModelGroup(encoding="rate"))(features)
 
 

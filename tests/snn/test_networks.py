@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fnl import config
+from fnl.clip_draws import BatchDraws, DrawKeys
 from fnl.config import ModelGroup, parse_config
 from fnl.errors import ConfigError
+from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import ENCODERS
-from fnl.snn.network import SpikingNetwork, build_network, initialise, set_streams
+from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
 from fnl.snn.networks.registry import NETWORKS
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.registry import NEURONS
@@ -182,17 +184,21 @@ def test_the_default_network_starts_as_it_always_did():
     assert weights_hash(get_weights(network)).startswith("0451410eb0636a67")
 
 
-def test_dropout_is_the_same_for_the_same_stream_and_off_in_evaluation(inputs):
+def draws(inputs: torch.Tensor, *path: int, step: int = 0) -> BatchDraws:
+    return DrawKeys.seeded(0, *path).of(inputs).batch(slice(None), step)
+
+
+def test_dropout_is_the_same_for_the_same_keys_and_off_in_evaluation(inputs):
     network = build("temporal-conv", dropout=0.5)
     network.train()
     drawn = []
-    for path in ((1, 2), (1, 2), (1, 3), (2, 2)):
-        set_streams(network, 0, *path)
+    for path, step in (((1, 2), 0), ((1, 2), 0), ((1, 3), 0), ((2, 2), 0), ((1, 2), 1)):
+        set_draws(network, draws(inputs, *path, step=step))
         torch.manual_seed(len(drawn))  # the global generator decides nothing
         drawn.append(network(inputs))
     assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert not torch.equal(drawn[0], drawn[3])
+    for other in drawn[2:]:
+        assert not torch.equal(drawn[0], other)
     network.eval()
     assert torch.equal(network(inputs), build("temporal-conv")(inputs))
 
@@ -200,7 +206,7 @@ def test_dropout_is_the_same_for_the_same_stream_and_off_in_evaluation(inputs):
 def test_dropout_drops_its_share_and_keeps_the_mean():
     network = build("feedforward", dropout=0.3)
     layer, ones = network.dropout[0], torch.ones(50, 40, 30)
-    set_streams(network, 0)
+    set_draws(network, draws(torch.arange(50)))
     out = layer(ones)
     assert (out == 0).double().mean() == pytest.approx(0.3, abs=0.01)
     assert out.mean() == pytest.approx(1.0, abs=0.02)
@@ -209,13 +215,22 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
 
 def test_layers_of_a_network_drop_different_spikes():
     network = build("temporal-conv", dropout=0.5)
-    set_streams(network, 0)
+    set_draws(network, draws(torch.arange(4)))
     masks = [layer(torch.ones(4, 20, 16)) for layer in network.dropout]
     assert not torch.equal(masks[0], masks[1])
 
 
-def test_dropout_without_a_stream_is_refused(inputs):
-    with pytest.raises(RuntimeError, match="set_streams"):
+def test_a_clips_mask_is_its_own_whatever_else_is_in_the_mini_batch():
+    layer, clips = Dropout(0.5), DrawKeys.seeded(0).of(torch.arange(9))
+    set_draws([layer], clips.batch(slice(None), 4))
+    together = layer(torch.ones(9, 20, 7))
+    rows = [8, 2, 5]
+    set_draws([layer], clips.batch(rows, 4))
+    assert torch.equal(layer(torch.ones(3, 20, 7)), together[rows])
+
+
+def test_dropout_without_draws_is_refused(inputs):
+    with pytest.raises(RuntimeError, match="set_draws"):
         build("feedforward", dropout=0.1)(inputs)
 
 

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fnl.clip_draws import BatchDraws, DrawKeys
 from fnl.config import TrainingGroup, parse_config
 from fnl.errors import ConfigError
+from fnl.randomness import Purpose
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
 
@@ -53,17 +55,38 @@ def test_without_noise_and_bound_a_private_run_with_all_options_is_its_twin(clip
     options = plan(weight_decay=0.3, label_smoothing=0.2)
 
     def trained(mechanism: GaussianMechanism | None) -> nn.Module:
-        result, draw = network(), stream(7)
-        augment = lambda x: x + torch.randn(x.shape, generator=draw)  # noqa: E731 - one line
+        def augment(features: Tensor, draws: BatchDraws) -> Tensor:
+            return features + draws.uniform(Purpose.AUGMENTATION, 0, features.shape[1:])
+
+        result = network()
         train(
             result, *clips, options, batches=stream(2), mechanism=mechanism, noise=stream(3),
-            augment=augment,
+            draws=DrawKeys.seeded(7), augment=augment,
         )  # fmt: skip
         return result
 
     private = trained(GaussianMechanism(0.0, 1e6, clipping_method=method))
     for own, twins in zip(private.parameters(), trained(None).parameters(), strict=True):
         torch.testing.assert_close(own, twins)
+
+
+def test_augmentation_without_keys_is_refused(clips):
+    with pytest.raises(ValueError, match="keys of what clips draw"):
+        train(network(), *clips, plan(), batches=stream(2), augment=lambda features, _: features)
+
+
+def test_fixed_mini_batches_are_the_steps(clips):
+    features, labels = clips
+    rows, result, expected = [[0, 3, 5], [], [7]], network(), network()
+    train(result, *clips, plan(), batches=rows)
+    optimizer = torch.optim.Adam(expected.parameters(), lr=plan().learning_rate)
+    for held in rows:
+        optimizer.zero_grad(set_to_none=False)  # no clips are a step of gradient zero
+        loss = F.cross_entropy(expected(features[held]), labels[held], reduction="sum")
+        (loss / (plan().sample_rate * len(labels))).backward()
+        optimizer.step()
+    for own, other in zip(result.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_smoothed_targets_are_what_the_loss_is_taken_of(clips):

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fnl.clip_draws import BatchDraws
 from fnl.config import ModelGroup
-from fnl.randomness import Purpose, torch_stream
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
 from fnl.snn.kernels.statistics import SpikeStatistics
@@ -140,19 +140,27 @@ def has_bias(model: ModelGroup) -> bool:
     return model.normalisation == "none"
 
 
-def set_streams(network: nn.Module, seed: int, *path: int) -> None:
-    """Give dropout and encoder their own random streams, from the start.
+def drawing_layers(network: nn.Module) -> list[Dropout | Encoder]:
+    """Return the layers of `network` that may draw, each with its number."""
+    dropouts = [module for module in network.modules() if isinstance(module, Dropout)]
+    for number, layer in enumerate(dropouts):
+        layer.number = number
+    encoders = [module for module in network.modules() if isinstance(module, Encoder)]
+    return [layer for layer in dropouts if layer.probability > 0] + encoders
 
-    What they draw then depends on nothing but `seed` and `path`, usually (round, partition), and
-    on the clips passed: a run, its twin and its shadow drop the same spikes.
+
+def set_draws(layers: nn.Module | Iterable[Dropout | Encoder], draws: BatchDraws) -> None:
+    """Give dropout and encoder what the clips of the next mini-batch draw.
+
+    That depends on clips, step and the keys of `draws` alone, not on who else is in the
+    mini-batch: a run, its twin and its shadow drop the same spikes.
+
+    Args:
+        layers: a network, or its `drawing_layers` where it is done in every step.
+        draws: of the clips that the network is called with next, in their order.
     """
-    layers = (module for module in network.modules() if isinstance(module, Dropout))
-    for number, layer in enumerate(layers):
-        if layer.probability > 0:
-            layer.stream = torch_stream(seed, Purpose.DROPOUT, *path, number)
-    for module in network.modules():
-        if isinstance(module, Encoder):
-            module.stream = torch_stream(seed, Purpose.ENCODING, *path)
+    for layer in drawing_layers(layers) if isinstance(layers, nn.Module) else layers:
+        layer.draws = draws
 
 
 def _observe(

@@ -7,8 +7,9 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
+from fnl.clip_draws import DrawKeys
 from fnl.config import ModelGroup
-from fnl.snn.network import set_streams
+from fnl.snn.network import set_draws
 from fnl.snn.networks.registry import build_network
 from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.normalisation import StepGroupNorm
@@ -91,7 +92,7 @@ def test_dropout_and_an_encoder_that_draws_are_those_of_the_forward_pass():
     found = []
     for descends in (True, False):
         network = straight(dropout=0.3, encoding="rate")
-        set_streams(network, 3, 1, 2)
+        set_draws(network, DrawKeys.seeded(3, 1, 2).of(clips).batch(slice(None), 0))
         wrapped = PerClipGradientModule(network, loss_reduction="sum", strict=False)
         if descends:
             wrapped.descent()(clips, partial(cross_entropy, labels=labels))

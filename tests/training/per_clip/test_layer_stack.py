@@ -7,10 +7,12 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
+from fnl.clip_draws import DrawKeys
 from fnl.config import ModelGroup
 from fnl.snn.dropout import Dropout
 from fnl.snn.kernels.dynamics import RESETS, Dynamics
 from fnl.snn.kernels.lif import lif_backward, lif_forward
+from fnl.snn.network import set_draws
 from fnl.snn.networks.registry import build_network
 from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
@@ -41,12 +43,6 @@ def chain(dropout: float = 0.0) -> nn.Sequential:
     )
 
 
-def set_dropout(network: nn.Module) -> None:
-    for layer in network.modules():
-        if isinstance(layer, Dropout):
-            layer.stream = torch.Generator().manual_seed(7)
-
-
 def batch(clips: int = 7) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(clips)
     return torch.randn(clips, 15, 6, generator=generator), torch.arange(clips) % 3
@@ -54,7 +50,7 @@ def batch(clips: int = 7) -> tuple[Tensor, Tensor]:
 
 def samples(model: nn.Module, clips: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor]:
     """Return the per-clip gradients of a backward pass, and the gradient of the input."""
-    set_dropout(model)
+    set_draws(model, DrawKeys.seeded(7).of(clips).batch(slice(None), 0))
     signal = clips.clone().requires_grad_()
     nn.functional.cross_entropy(model(signal), labels, reduction="sum").backward()
     assert signal.grad is not None
