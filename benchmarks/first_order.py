@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from fnl.clip_draws import DrawKeys
 from fnl.config import Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
@@ -62,7 +63,7 @@ def main() -> None:
         for rate in LEARNING_RATES:
             plan = replace(step, learning_rate=rate)
             predicted = predict_rate_shift(
-                copy.deepcopy(network), clips, plan, mechanism, stream=(0, 1, 0)
+                copy.deepcopy(network), clips, plan, mechanism, draws=DrawKeys.seeded(0, 1, 0)
             )
             shifts = measured(network, clips, plan, mechanism, arguments.draws)
             mean, deviation = float(shifts.mean()), float(shifts.std(ddof=1))

@@ -116,13 +116,8 @@ class BatchDraws:
 
 def clip_ids(clips: Tensor) -> NDArray[np.uint64]:
     """Return a 64-bit hash of the features of each clip, as float32, [n] for [n, T, F]."""
-    return np.array(
-        [
-            int.from_bytes(blake2b(clip.float().contiguous().numpy(), digest_size=8).digest())
-            for clip in clips
-        ],
-        dtype=np.uint64,
-    )
+    hashes = (blake2b(clip.float().numpy().tobytes(), digest_size=8) for clip in clips)
+    return np.array([int.from_bytes(one.digest()) for one in hashes], dtype=np.uint64)
 
 
 @lru_cache(maxsize=1024)  # a key takes as long to derive as a small layer's numbers to draw

@@ -30,6 +30,7 @@ from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.clip_gradients import ClipNorms
 from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
+from fnl.training.separate_clips import refuse_mixing
 
 Augment = Callable[[Tensor, BatchDraws], Tensor]
 """Features [B, T, F] to other features of the same words, by what each clip draws."""
@@ -156,6 +157,7 @@ def train(
 
     Raises:
         ValueError: if a mechanism comes without a noise stream, or `augment` without `draws`.
+        ConfigError: if a mechanism is to train a layer that is known to mix clips.
     """
     if mechanism is not None and noise is None:
         raise ValueError("a Gaussian mechanism needs a noise stream")
@@ -179,6 +181,7 @@ def train(
     if mechanism is None or noise is None:
         optimizer = build_optimizer(network, plan)
         return _train_plain(network, optimizer, clips, sampler, expected_batch)
+    refuse_mixing(network)
     training = METHODS[mechanism.clipping_method](
         network,
         build_optimizer(network, plan),

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from fnl.clip_draws import ClipDraws, DrawKeys
 from fnl.config import Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
+from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalRound, train_round
 from fnl.weights import get_weights, weights_hash
@@ -47,6 +49,26 @@ def test_the_shadow_of_a_private_round_is_the_round_of_its_twin(drawn, small_con
     assert weights_hash(private.shadow_weights) == weights_hash(twin.weights)
     assert weights_hash(private.weights) != weights_hash(twin.weights)
     assert private.report.firing_rate_before == twin.report.firing_rate_before
+
+
+def test_under_secure_noise_what_clips_draw_is_not_the_seeds(small_config, monkeypatch):
+    used, of = [], DrawKeys.of
+
+    def recorded(keys: DrawKeys, clips: torch.Tensor) -> ClipDraws:
+        used.append(keys)
+        return of(keys, clips)
+
+    monkeypatch.setattr(DrawKeys, "of", recorded)
+    evaluation, seeded = DrawKeys.seeded(EVALUATION_SEED), DrawKeys.seeded(0, 1, 1)
+    drawn = {**small_config, **DRAWN[0], "evaluation.shadow": False}
+    one_round(drawn)
+    assert seeded in used
+    used.clear()
+    for _ in range(2):
+        one_round({**drawn, "privacy.secure-noise": True})
+    trained = {keys for keys in used if keys != evaluation}
+    assert len(trained) == 2
+    assert all(keys.entropy > 2**64 for keys in trained)
 
 
 @pytest.mark.parametrize("drawn", [*DRAWN[:2], DRAWN[3]], ids=str)

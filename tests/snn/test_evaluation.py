@@ -78,6 +78,20 @@ def test_order_of_clips_does_not_matter(network, data):
     assert_same(evaluate(network, *backwards, CLASSES), evaluate(network, *data, CLASSES))
 
 
+def test_a_drawn_encoding_is_the_clips_whatever_else_is_evaluated(data, monkeypatch):
+    features, labels = data
+    built = build_network(ModelGroup(hidden="11,6", encoding="rate"), FEATURES, CLASSES)
+    initialise(built, 0)
+    whole = evaluate(built, features, labels, CLASSES).clip_rates
+    assert whole.std(axis=0).min() > 0
+    some = [20, 3, 11]
+    np.testing.assert_array_equal(
+        evaluate(built, features[some], labels[some], CLASSES).clip_rates, whole[some]
+    )
+    monkeypatch.setattr(fnl.snn.evaluation, "EVALUATION_BATCH", 4)
+    np.testing.assert_array_equal(evaluate(built, features, labels, CLASSES).clip_rates, whole)
+
+
 def test_a_class_without_clips_has_no_rate(network, data):
     rates = evaluate(network, *data, CLASSES).firing.class_rates()
     assert np.isnan(rates).tolist() == [False, False, False, False, True]
