@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
-from fnl.import_path import own
+from fnl.import_path import imported
 
 
 class Encoder(nn.Module):
@@ -136,7 +136,7 @@ def build_encoder(model: ModelGroup) -> Encoder:
         ConfigError: if it names a builder of the user's own that cannot be imported, or that
             returns something else.
     """
-    builder = ENCODERS.get(model.encoding) or own("model.encoding", model.encoding)
+    builder = ENCODERS.get(model.encoding) or imported("model.encoding", model.encoding)
     encoder = builder(model)
     if not isinstance(encoder, Encoder):
         raise ConfigError(
