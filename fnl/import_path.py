@@ -11,7 +11,7 @@ from typing import Any
 from fnl.errors import ConfigError
 
 
-def own(key: str, name: str) -> Callable[..., Any]:
+def imported(key: str, name: str) -> Callable[..., Any]:
     """Return the function `name` = `package.module:function`.
 
     The module is found where Python finds modules, then in the working directory.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fnl.clip_draws import BatchDraws
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
-from fnl.import_path import own
+from fnl.import_path import imported
 from fnl.randomness import Purpose
 
 
@@ -140,7 +140,7 @@ def build_encoder(model: ModelGroup) -> Encoder:
         ConfigError: if it names a builder of the user's own that cannot be imported, or that
             returns something else.
     """
-    builder = ENCODERS.get(model.encoding) or own("model.encoding", model.encoding)
+    builder = ENCODERS.get(model.encoding) or imported("model.encoding", model.encoding)
     encoder = builder(model)
     if not isinstance(encoder, Encoder):
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnl.import_path import own
+from fnl.import_path import imported
 from server.aggregation.afedsnn import afedsnn
 from server.aggregation.interface import AggregationRule
 from server.aggregation.robust import ROBUST_RULES
@@ -25,4 +25,4 @@ def aggregation_rule(name: str) -> AggregationRule:
     Raises:
         ConfigError: if there is no such module or function.
     """
-    return AGGREGATION_RULES.get(name) or own("coordination.aggregation", name)
+    return AGGREGATION_RULES.get(name) or imported("coordination.aggregation", name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnl.import_path import own
+from fnl.import_path import imported
 from server.selection.diversity import rate_diversity
 from server.selection.interface import SelectionRule
 from server.selection.rate_differences import (
@@ -41,4 +41,4 @@ def selection_rule(name: str) -> SelectionRule:
     Raises:
         ConfigError: if there is no such module or function.
     """
-    return SELECTION_RULES.get(name) or own("coordination.selection", name)
+    return SELECTION_RULES.get(name) or imported("coordination.selection", name)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fnl.config import ModelGroup
 from fnl.errors import ConfigError
-from fnl.import_path import own
+from fnl.import_path import imported
 from fnl.snn.networks.conv import conv
 from fnl.snn.networks.delays import delays
 from fnl.snn.networks.dense import dense
@@ -33,7 +33,7 @@ def build_network(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwor
         ConfigError: if it names a builder of the user's own that cannot be imported, or that
             returns something else.
     """
-    builder = NETWORKS.get(model.network) or own("model.network", model.network)
+    builder = NETWORKS.get(model.network) or imported("model.network", model.network)
     network = builder(model, inputs, classes)
     if not isinstance(network, SpikingNetwork):
         raise ConfigError(

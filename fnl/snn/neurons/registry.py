@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fnl.config import ModelGroup
-from fnl.import_path import own
+from fnl.import_path import imported
 from fnl.snn.neurons.adaptive import A_RANGE, B_RANGE, AdaptiveLIF
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.recurrent import RecurrentLIF
@@ -86,7 +86,7 @@ def build_neuron(model: ModelGroup, features: int) -> nn.Module:
         ConfigError: if it names a builder of the user's own that cannot be imported.
     """
     name = "recurrent-lif" if model.network == "recurrent" else model.neuron
-    builder = NEURONS.get(name) or own("model.neuron", name)
+    builder = NEURONS.get(name) or imported("model.neuron", name)
     return builder(model, features)
 
 
