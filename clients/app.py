@@ -107,8 +107,7 @@ def _train_round(
             clip_norm=session.clip_norm,
         )
         content = _content(outcome)
-        # on disk before anything leaves
-        content[DEVICE] = session.commit(outcome.ledger, outcome.clip_norm)
+        content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)
     if config.coordination.probe:
         keep_update(context.state, server_round, content)
     return content

@@ -1,9 +1,9 @@
 """A real device: its own clips, its own ledger on disk, and what it refuses to do.
 
 A SuperNode is one if its node configuration names `data-root` and `state-dir`; `partition-id` is
-the client's number and `epsilon-budget`, optional, the most its clips may ever cost. Everything
-that comes from the server is checked here before a clip is touched, and nothing about a clip is in
-an error that goes back: see `reviewed`.
+the client's number and `epsilon-budget`, optional, the most its clips may ever cost
+(`device_budget`). Everything that comes from the server is checked here before a clip is touched,
+and nothing about a clip is in an error that goes back: see `reviewed`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
 from flwr.app import ConfigRecord, Message
 
 import fnl
+from clients.device_budget import check_accounted, check_words, terms_of
 from clients.ledger_file import LedgerFile, Release
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
@@ -37,13 +38,10 @@ from fnl.runtime.deployment import (
     check_deployable,
     check_version,
 )
-from fnl.training.spending import workload_of
+from fnl.training.spending import book_round, noise_of, workload_of
 
 LOCK_SECONDS = 300.0
 """How long to wait for another process of this device: one of a killed SuperNode may still run."""
-
-BUDGET_DELTA = 1e-3
-"""The largest δ at which `epsilon-budget` is counted: the server's choice cannot stretch it."""
 
 _KEYS = ("data-root", "state-dir")
 
@@ -88,11 +86,17 @@ class Device:
             raise DeviceError("the node configuration has an epsilon-budget that is not above 0")
         return cls(folders[0], folders[1], partition, float(budget))
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether the device itself limits what its clips may cost."""
+        return math.isfinite(self.epsilon_budget)
+
     def check_run(self, config: Config) -> None:
         """Refuse a run that this device must not take part in.
 
         Raises:
             ConfigError: naming the key and what would be right.
+            BudgetError: the same, of what its budget does not allow.
         """
         check_deployable(config)
         for key, known in (("network", NETWORKS), ("neuron", NEURONS), ("encoding", ENCODINGS)):
@@ -101,155 +105,122 @@ class Device:
                     f"model.{key} = {name!r} would import code by the server's word: "
                     f"devices take {', '.join(known)}"
                 )
-        if math.isfinite(self.epsilon_budget) and not config.is_private:
-            raise ConfigError(
-                f"privacy.mode = {config.privacy.mode!r} adds no noise on the device: one with an "
-                "epsilon-budget takes part under privacy.mode = 'record' or 'both' only"
-            )
         if self.partition >= config.data.clients:
             raise ConfigError(
                 f"data.clients = {config.data.clients} has no partition {self.partition}: the "
                 "device's partition-id must be below"
             )
-
-    def check_budget(self, config: Config, ledger: Ledger, clips: int) -> None:
-        """Refuse if `ledger` costs more than the run's or the device's own budget.
-
-        Raises:
-            DeviceError: with what it costs and the budget.
-        """
-        privacy = config.privacy
-        if not ledger.entries:
-            return
-        if not config.is_private:
-            raise DeviceError(
-                f"privacy.mode = {privacy.mode!r} would undo what this device's ledger has "
-                "accounted for: it takes part under privacy.mode = 'record' or 'both' only"
-            )
-        for limit in self.limits(config, clips):
-            if math.isinf(limit.epsilon):
-                continue
-            cost = ledger.epsilon(limit.delta, privacy.accountant)
-            if cost > limit.epsilon:
-                raise DeviceError(
-                    f"the clips of partition {self.partition} would have cost epsilon = "
-                    f"{cost:.4g} over all runs at delta = {limit.delta:g}, {limit.name} is "
-                    f"{limit.epsilon:g}"
-                )
-
-    def limits(self, config: Config, clips: int) -> tuple[Limit, Limit]:
-        """Return what the run and this device itself allow its clips to cost, over all runs."""
-        privacy = config.privacy
-        delta = delta_of(privacy.delta, clips)
-        run_budget = math.inf if privacy.noise_multiplier > 0 else privacy.epsilon
-        return (
-            Limit(run_budget, delta, "privacy.epsilon"),
-            Limit(self.epsilon_budget, min(delta, BUDGET_DELTA), "the device's epsilon-budget"),
-        )
-
-    def noise(
-        self, config: Config, file: LedgerFile, clips: int, server_round: int
-    ) -> Noise | None:
-        """Return what this device adds in `server_round`; None where that does not follow from ε.
-
-        It is set when a run begins on this device, for what is left of the budgets then, and again
-        when something else was spent in between, or a round is asked for a second time.
-
-        Raises:
-            BudgetError: if what is left is of no use, with what was spent.
-        """
-        if not config.is_private or config.privacy.noise_multiplier > 0:
-            return None
-        last = file.last
-        if last is not None and last.noise and last.is_before(config.identity(), server_round):
-            return last.noise
-        work = workload_of(config, self.partition, clips, first_round=server_round)
-        return noise_beside(config, work, file.ledger, self.limits(config, clips))
+        if self.has_budget:
+            check_accounted(config)
 
     @contextmanager
     def session(self, config: Config, message: Message, server_round: int) -> Iterator[Session]:
-        """Check a request, lock the state, and yield what a round needs.
+        """Check a request, lock the state, book the round, and yield what it needs.
+
+        What the round costs is on the disk before anything is computed on the clips: a round that
+        fails has spent it, for that it failed may tell something of them.
 
         Raises:
-            ConfigError, DeviceError: whatever this device refuses; see `reviewed`.
+            ConfigError, DeviceError, BudgetError: whatever this device refuses; see `reviewed`.
         """
         with reviewed(self.partition):
             self.check_run(config)
-            known = message.content.get(DEVICE)
-            if not isinstance(known, ConfigRecord) or not {
-                VERSION,
-                DEVICE_ID,
-                RELEASES,
-                TIP,
-            } <= set(known):
-                raise DeviceError("the server did not say what it knows of this device's ledger")
-            check_version(known[VERSION], "the server")
+            known = _known(message)
             self.state_dir.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.state_dir / "lock", timeout=LOCK_SECONDS):
                 file = LedgerFile.open(self.state_dir)
                 file.check_against(known)
+                if self.has_budget:
+                    check_words(config, file.terms)
                 federation = device_federation(
                     config, self.data_root, self.state_dir / "cache", self.partition
                 )
-                clips = len(federation.labels)
-                noise = self.noise(config, file, clips, server_round)
-                self.check_budget(config, file.ledger, clips)
-                release = Release(
-                    str(message.metadata.run_id), server_round, config.identity(), noise
-                )
-                yield Session(self, config, federation, file, release)
+                before = file.ledger
+                start = _clip_norm(file, config, message, server_round)
+                if config.is_private:
+                    round_id = (str(message.metadata.run_id), server_round)
+                    file = self._book(config, file, len(federation.labels), round_id, start)
+                elif before.entries:
+                    raise DeviceError(
+                        f"privacy.mode = {config.privacy.mode!r} would undo what this device's "
+                        "ledger has accounted for: it takes part under privacy.mode = 'record' or "
+                        "'both' only"
+                    )
+                noise = file.last.noise if config.is_private and file.last else None
+                yield Session(federation, before, noise, start, file)
+
+    def _book(
+        self,
+        config: Config,
+        file: LedgerFile,
+        clips: int,
+        round_id: tuple[str, int],
+        clip_norm: float | None,
+    ) -> LedgerFile:
+        """Return the ledger with the round in it, as it now is on the disk.
+
+        The noise, unless the run fixes it, is set when a run begins on this device, for what is
+        left of the budgets then, and again when something else was spent in between, or a round is
+        asked for a second time.
+
+        Raises:
+            BudgetError: if the round would overdraw a budget, or what is left is of no use.
+            DeviceError: if it cannot be written.
+        """
+        privacy, (run, server_round) = config.privacy, round_id
+        delta = delta_of(privacy.delta, clips)
+        limits = [Limit(privacy.epsilon, delta, "privacy.epsilon", privacy.accountant)]
+        terms = file.terms
+        if self.has_budget:
+            terms = terms_of(config, self.epsilon_budget, clips, file.terms)
+            limits.append(terms.limit(self.epsilon_budget))
+        work = workload_of(config, self.partition, clips)
+        last = file.last
+        if privacy.noise_multiplier > 0:
+            noise = noise_of(config, work)
+        elif last is not None and last.noise and last.is_before(config.identity(), server_round):
+            noise = last.noise
+        else:
+            left = workload_of(config, self.partition, clips, first_round=server_round)
+            noise = noise_beside(config, left, file.ledger, limits)
+        ledger = book_round(config, file.ledger, noise, work)
+        if self.has_budget:
+            limits[-1].check(ledger)
+        release = Release(run, server_round, config.identity(), noise, clip_norm)
+        return file.commit(ledger, release, terms)
 
 
 @dataclass
 class Session:
-    """One round on a device, under the lock of its state.
+    """One round on a device, under the lock of its state; what it costs is booked.
 
     Attributes:
         federation: the device's clips.
+        ledger: what was spent before.
+        noise: what to add; None without record-level privacy.
+        clip_norm: where the run's adaptive bound stands on this device; None at its first round.
     """
 
-    device: Device
-    config: Config
     federation: Federation
+    ledger: Ledger
+    noise: Noise | None
+    clip_norm: float | None
     _file: LedgerFile
-    _release: Release
 
-    @property
-    def ledger(self) -> Ledger:
-        """What was spent before."""
-        return self._file.ledger
-
-    @property
-    def noise(self) -> Noise | None:
-        """What to add; None where that does not follow from what is left of the budget."""
-        return self._release.noise
-
-    @property
-    def clip_norm(self) -> float | None:
-        """Where the run's adaptive bound stands on this device; None at its first round.
-
-        It is on the disk beside what finding it has cost, so it outlives the process. It stays
-        with the run: under the same id, or behind it in the rounds of the same configuration.
-        """
-        last, now = self._file.last, self._release
-        if last is None:
-            return None
-        goes_on = last.run == now.run or last.is_before(now.identity, now.server_round)
-        return last.clip_norm if goes_on else None
-
-    def commit(self, ledger: Ledger, clip_norm: float | None = None) -> ConfigRecord:
-        """Check and write down what the round has spent; return what the server may know of it.
+    def finish(self, ledger: Ledger, clip_norm: float | None) -> ConfigRecord:
+        """Write down where the round has ended; return what the server may know of the ledger.
 
         Args:
             ledger: with what the round has spent.
             clip_norm: where an adaptive bound stands after it.
 
         Raises:
-            DeviceError: if that is over a budget or cannot be written; nothing may be sent then.
+            DeviceError: if that is not what was booked, or cannot be written; nothing may be sent.
         """
         if ledger != self._file.ledger:
-            self.device.check_budget(self.config, ledger, len(self.federation.labels))
-            self._file = self._file.commit(ledger, replace(self._release, clip_norm=clip_norm))
+            raise DeviceError("the round spent something else than was booked: nothing was sent")
+        if self.noise is not None:
+            self._file = self._file.with_clip_norm(clip_norm)
         return ConfigRecord(
             {
                 DEVICE_ID: self._file.device,
@@ -257,6 +228,30 @@ class Session:
                 TIP: self._file.tip,
             }
         )
+
+
+def _known(message: Message) -> ConfigRecord:
+    """Return what the server knows of this device's ledger."""
+    known = message.content.get(DEVICE)
+    if not isinstance(known, ConfigRecord) or not {VERSION, DEVICE_ID, RELEASES, TIP} <= set(known):
+        raise DeviceError("the server did not say what it knows of this device's ledger")
+    check_version(known[VERSION], "the server")
+    return known
+
+
+def _clip_norm(
+    file: LedgerFile, config: Config, message: Message, server_round: int
+) -> float | None:
+    """Return where the run's adaptive bound stands on this device; None at its first round.
+
+    It is on the disk beside what finding it has cost, so it outlives the process. It stays with the
+    run: under the same id, or behind it in the rounds of the same configuration.
+    """
+    last = file.last
+    if last is None:
+        return None
+    goes_on = last.run == str(message.metadata.run_id)
+    return last.clip_norm if goes_on or last.is_before(config.identity(), server_round) else None
 
 
 @contextmanager
@@ -274,9 +269,7 @@ def reviewed(partition: int) -> Iterator[None]:
             f"partition {partition} cannot use its clips: the device's own log says why"
         ) from error
     except Exception as error:
-        raise DeviceError(
-            f"partition {partition} failed ({type(error).__name__}): the device's own log says why"
-        ) from error
+        raise DeviceError(f"partition {partition} failed: the device's own log says why") from error
 
 
 def identity(node_config: Mapping[str, object], message: Message) -> ConfigRecord:

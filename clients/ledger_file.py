@@ -2,13 +2,14 @@
 
 The folder `ledger/` in the device's state folder holds `device.key`, made at first use and never
 sent, and `ledger.json`: everything that was ever spent on the device's clips, a count of releases,
-what the run of the last one goes on with, and an HMAC-SHA256 over all of it and over the release
-before, so that the last one, the *tip*, stands for the whole history. The server remembers count
-and tip of every device and shows them at every request: a ledger that was deleted, cut or put back
-from an old copy is found out by the one, a ledger that was edited by the other.
+what the run of the last one goes on with, on what terms a budget is counted, and an HMAC-SHA256
+over all of it and over what was written before, so that the last one, the *tip*, stands for the
+whole history. The server remembers count and tip of every device and shows them at every request:
+a ledger that was deleted, cut or put back from an old copy is found out by the one, a ledger that
+was edited by the other.
 
-What is spent is on disk before anything leaves the device. A crash in between costs budget that
-bought nothing; it never releases anything that is not counted.
+What a round spends is on disk before it computes anything on the clips. A failure after that costs
+budget that bought nothing; none, and no word of one, leaves the device uncounted.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from clients.device_budget import Terms
 from fnl.errors import DeviceError
 from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger
@@ -31,7 +33,9 @@ from fnl.runtime.atomic import write_atomically
 FOLDER = "ledger"
 KEY_FILE = "device.key"
 LEDGER_FILE = "ledger.json"
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Formats that can be read. The first has no terms: a budget's are set at its next spending."""
 _KEY_BYTES = 32
 _LARGEST_FILE_BYTES = 16 * 1024 * 1024
 
@@ -69,6 +73,7 @@ class LedgerFile:
         releases: how many times something was spent.
         tip: HMAC of the last release, hex.
         last: the last release; None before the first.
+        terms: on what terms a budget is counted; None before anything was spent out of one.
     """
 
     folder: Path
@@ -76,6 +81,7 @@ class LedgerFile:
     releases: int
     tip: str
     last: Release | None
+    terms: Terms | None
     _key: bytes
 
     @classmethod
@@ -97,13 +103,13 @@ class LedgerFile:
             _mac(key, content).encode(), tip.encode("utf-8", "replace")
         ):
             raise DeviceError(f"{folder / LEDGER_FILE} was changed by somebody else: {_RESTORE}")
-        if content["format"] != FORMAT:  # from here on it is what `commit` wrote
+        if content["format"] not in READABLE:  # from here on it is what this class wrote
             raise DeviceError(
                 f"{folder / LEDGER_FILE} has format {content['format']}, not {FORMAT}: "
                 "it was written by another version of fnl"
             )
-        ledger = _ledger(content["entries"])
-        return cls(folder, ledger, int(str(content["releases"])), tip, _last(content), key)
+        ledger, releases = _ledger(content["entries"]), int(str(content["releases"]))
+        return cls(folder, ledger, releases, tip, _last(content), _terms(content), key)
 
     @property
     def device(self) -> str:
@@ -134,25 +140,43 @@ class LedgerFile:
         if releases == self.releases and tip != self.tip:
             raise DeviceError(f"the ledger is not the one the server last saw: {_RESTORE}")
 
-    def commit(self, ledger: Ledger, release: Release) -> LedgerFile:
+    def commit(self, ledger: Ledger, release: Release, terms: Terms | None = None) -> LedgerFile:
         """Write `ledger` in place of the present one and return it, once it is on the disk.
 
         Args:
             ledger: the present one with something spent.
-            release: the round that spent it.
+            release: the round that spends it.
+            terms: on what terms a budget is counted from now on; None leaves them.
+
+        Raises:
+            DeviceError: if it cannot be written; nothing may be computed on the clips then.
+        """
+        return self._written(ledger, self.releases + 1, release, terms or self.terms)
+
+    def with_clip_norm(self, clip_norm: float | None) -> LedgerFile:
+        """Write where an adaptive bound stands after the last release; spends nothing.
 
         Raises:
             DeviceError: if it cannot be written; nothing may leave the device then.
         """
+        if self.last is None or self.last.clip_norm == clip_norm:
+            return self
+        release = replace(self.last, clip_norm=clip_norm)
+        return self._written(self.ledger, self.releases, release, self.terms)
+
+    def _written(
+        self, ledger: Ledger, releases: int, release: Release, terms: Terms | None
+    ) -> LedgerFile:
         content = {
             "format": FORMAT,
-            "releases": self.releases + 1,
+            "releases": releases,
             "entries": [asdict(entry) for entry in ledger.entries],
             "run": release.run,
             "round": release.server_round,
             "identity": release.identity,
             "noise": None if release.noise is None else asdict(release.noise),
             "clip-norm": release.clip_norm,
+            "terms": None if terms is None else asdict(terms),
             "previous": self.tip,
         }
         tip = _mac(self._key, content)
@@ -162,7 +186,7 @@ class LedgerFile:
             raise DeviceError(
                 f"the ledger cannot be written ({error.strerror}): nothing was sent"
             ) from error
-        return LedgerFile(self.folder, ledger, self.releases + 1, tip, release, self._key)
+        return LedgerFile(self.folder, ledger, releases, tip, release, terms, self._key)
 
 
 _RESTORE = (
@@ -251,6 +275,13 @@ def _last(content: Mapping[str, object]) -> Release | None:
         Noise(**noise) if isinstance(noise, dict) else None,
         clip_norm if isinstance(clip_norm, float) else None,
     )
+
+
+def _terms(content: Mapping[str, object]) -> Terms | None:
+    terms = content.get("terms")
+    if not isinstance(terms, dict):
+        return None
+    return Terms(float(terms["order"]), float(terms["delta"]), tuple(terms["words"]))
 
 
 def _ledger(entries: object) -> Ledger:

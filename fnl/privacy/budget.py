@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fnl.privacy.ledger import Ledger, Spend, calibrate
+from fnl.privacy.ledger import Accountant, Ledger, Spend, calibrate
 
 NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
 
@@ -70,12 +70,12 @@ class Budget:
     Attributes:
         epsilon: ε of everything together.
         rate_epsilon: ε at which the releases of rates alone are set; 0: no rates are released.
-        accountant: "rdp" or "prv".
+        accountant: "rdp", "prv" or one order of Rényi DP.
     """
 
     epsilon: float
     rate_epsilon: float = 0.0
-    accountant: str = "rdp"
+    accountant: Accountant = "rdp"
 
     def noise_of(self, work: Workload, beside: tuple[Spend, ...] = ()) -> Noise:
         """Return the least noise that keeps this client's budget (`uniform-epsilon`).
@@ -88,7 +88,7 @@ class Budget:
             ConfigError: if no noise does.
         """
         rates = self.rate_noise(work)
-        return Noise(self._gradient_noise(work, rates, beside), rates)
+        return Noise(self.gradient_noise(work, rates, beside), rates)
 
     def noise_of_all(self, works: Sequence[Workload]) -> Noise:
         """Return the least noise that keeps every client's budget (`uniform-noise`).
@@ -104,11 +104,11 @@ class Budget:
             raise ValueError("no client is ever asked: there is nothing to set the noise for")
         shares = [noise for work in asked if (noise := self.rate_noise(work)) is not None]
         rates = max(shares, default=None)
-        gradients = self._gradient_noise(asked[0], rates)
+        gradients = self.gradient_noise(asked[0], rates)
         for work in asked[1:]:
             spent = Noise(gradients, rates).run_of(work)
             if spent.epsilon(work.delta, self.accountant) > self.epsilon:
-                gradients = self._gradient_noise(work, rates)
+                gradients = self.gradient_noise(work, rates)
         return Noise(gradients, rates)
 
     def rate_noise(self, work: Workload) -> float | None:
@@ -123,9 +123,14 @@ class Budget:
             accountant=self.accountant,
         )
 
-    def _gradient_noise(
+    def gradient_noise(
         self, work: Workload, rates: float | None, beside: tuple[Spend, ...] = ()
     ) -> float:
+        """Return the least σ of gradients beside releases of rates and whatever else was spent.
+
+        Raises:
+            ConfigError: if none keeps the budget.
+        """
         return calibrate(
             epsilon=self.epsilon,
             delta=work.delta,

@@ -46,6 +46,21 @@ class Spend:
 
 
 @dataclass(frozen=True)
+class FixedOrder:
+    """An accountant that looks at one order of Rényi DP: see `fnl.privacy.filter` for what it is.
+
+    Attributes:
+        order: α, above 1.
+    """
+
+    order: float
+
+
+Accountant = str | FixedOrder
+"""How a ledger is counted: "rdp" (the best order), "prv", or one order."""
+
+
+@dataclass(frozen=True)
 class Ledger:
     """What a client has spent so far, in order. Immutable: `spend` returns a new ledger."""
 
@@ -84,13 +99,13 @@ class Ledger:
         return tuple((sigma, rate, count) for (sigma, rate), count in steps.items())
 
     def epsilon(
-        self, delta: float, accountant: str = "rdp", planned: Ledger | None = None
+        self, delta: float, accountant: Accountant = "rdp", planned: Ledger | None = None
     ) -> float:
         """Return ε at `delta` of everything spent; 0 for an empty ledger, inf without a bound.
 
         Args:
             delta: δ.
-            accountant: "rdp" or "prv".
+            accountant: "rdp", "prv" or one order of Rényi DP.
             planned: the ledger at the end of the run, where it is known: the analysis for it
                 serves every round. It changes ε by PRV, within the error of that bound.
         """
@@ -112,7 +127,7 @@ class Ledger:
         spends: Iterable[Spend],
         *,
         delta: float,
-        accountant: str = "rdp",
+        accountant: Accountant = "rdp",
         planned: Ledger | None = None,
     ) -> bool:
         """Return whether `spends` on top of everything spent would cost more than ε = `budget`."""
@@ -120,10 +135,15 @@ class Ledger:
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(history: History, delta: float, accountant: str, planned: History = ()) -> float:
+def _epsilon(
+    history: History, delta: float, accountant: Accountant, planned: History = ()
+) -> float:
     """Return ε of `history`, composed."""
     with _meant_by_opacus():
-        if accountant == "rdp":
+        if isinstance(accountant, FixedOrder):
+            order = accountant.order
+            epsilon = _divergence(history, order) + conversion(order, delta)
+        elif accountant == "rdp":
             epsilon = _least_over_orders(history, delta)
         elif accountant == "prv":
             epsilon = prv_epsilon(history, delta, planned)
@@ -154,16 +174,9 @@ def _least_over_orders(history: History, delta: float) -> float:
     At any order ε is a bound, were it not the least.
     """
 
-    def divergence(order: float) -> float:
-        total = 0.0
-        for noise_multiplier, sample_rate, steps in history:
-            total += steps * _rdp_of_a_step(sample_rate, noise_multiplier, order)
-        return total
-
-    def at(index: int) -> float:  # what Opacus' get_privacy_spent computes, without its checks
+    def at(index: int) -> float:
         order = RDP_ORDERS[index]
-        gained = (math.log(delta) + math.log(order)) / (order - 1) - math.log1p(-1 / order)
-        epsilon = divergence(order) - gained
+        epsilon = _divergence(history, order) + conversion(order, delta)
         return math.inf if math.isnan(epsilon) else epsilon
 
     low, high = 0, len(RDP_ORDERS) - 1
@@ -174,7 +187,23 @@ def _least_over_orders(history: History, delta: float) -> float:
         else:
             low = middle + 1
     best = RDP_ORDERS[low]
-    return float(get_privacy_spent(orders=[best], rdp=[divergence(best)], delta=delta)[0])
+    return float(get_privacy_spent(orders=[best], rdp=[_divergence(history, best)], delta=delta)[0])
+
+
+def conversion(order: float, delta: float) -> float:
+    """Return what ε at `delta` has on top of the Rényi divergence of `order`; it may be negative.
+
+    Canonne, Kamath & Steinke 2020 (arXiv 2004.00010, proposition 12), as in Opacus.
+    """
+    return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+
+
+def _divergence(history: History, order: float) -> float:
+    """Return the Rényi divergence of `order` of everything in `history`: it adds up."""
+    total = 0.0
+    for noise_multiplier, sample_rate, steps in history:
+        total += steps * _rdp_of_a_step(sample_rate, noise_multiplier, order)
+    return total
 
 
 @lru_cache(maxsize=65536)
@@ -190,7 +219,7 @@ def calibrate(
     delta: float,
     sample_rate: float,
     steps: int,
-    accountant: str = "rdp",
+    accountant: Accountant = "rdp",
     beside: tuple[Spend, ...] = (),
 ) -> float:
     """Return the smallest noise multiplier found whose `steps` steps cost at most `epsilon`.

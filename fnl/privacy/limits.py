@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fnl.config import Config
 from fnl.errors import BudgetError, ConfigError
 from fnl.privacy.budget import NEVER_ASKED, Budget, Noise, Workload
-from fnl.privacy.ledger import Ledger
+from fnl.privacy.ledger import Accountant, Ledger
 
 MOST_NOISE = 4.0
 """Times the noise of a first run, beyond which what is left of a budget is of no use."""
@@ -23,15 +23,35 @@ class Limit:
         epsilon: the ε over all runs; inf: no limit.
         delta: the δ at which it is counted.
         name: what sets it, for messages.
+        accountant: by which it is counted.
     """
 
     epsilon: float
     delta: float
     name: str
+    accountant: Accountant = "rdp"
+
+    def cost(self, ledger: Ledger) -> float:
+        """Return ε of `ledger` as this limit counts it."""
+        return ledger.epsilon(self.delta, self.accountant)
+
+    def check(self, ledger: Ledger) -> None:
+        """Refuse if `ledger` costs more.
+
+        Raises:
+            BudgetError: with what it costs and the limit.
+        """
+        if math.isfinite(self.epsilon) and (cost := self.cost(ledger)) > self.epsilon:
+            raise BudgetError(
+                f"{self.name} = {self.epsilon:g} would be overdrawn: with this round these clips "
+                f"would have cost {cost:.4g} at delta = {self.delta:g} over all runs"
+            )
 
 
 def noise_beside(config: Config, work: Workload, earlier: Ledger, limits: Sequence[Limit]) -> Noise:
     """Return the least noise with which `work` on top of `earlier` keeps every limit.
+
+    Releases of rates get the noise that the run asks for, gradients what is left.
 
     Args:
         config: of the run.
@@ -42,36 +62,42 @@ def noise_beside(config: Config, work: Workload, earlier: Ledger, limits: Sequen
     Raises:
         BudgetError: if that takes more than `MOST_NOISE` times the noise of a device that has
             spent nothing, or no noise does: what was spent, and what would be right.
-        ConfigError: if no noise keeps a limit of a device that has spent nothing.
+        ConfigError: if no noise of the rates keeps their own part.
     """
     if not work.rounds:
         raise BudgetError(NEVER_ASKED)
-    finite = [limit for limit in limits if math.isfinite(limit.epsilon)]
-    noises = [_noise_within(config, work, earlier, limit) for limit in finite]
-    rates = [noise.rates for noise in noises if noise.rates is not None]
-    return Noise(max(noise.gradients for noise in noises), max(rates, default=None))
-
-
-def _noise_within(config: Config, work: Workload, earlier: Ledger, limit: Limit) -> Noise:
     privacy = config.privacy
-    budget = Budget(limit.epsilon, privacy.rate_epsilon, privacy.accountant)
+    rates = Budget(privacy.epsilon, privacy.rate_epsilon, privacy.accountant).rate_noise(work)
+    finite = [limit for limit in limits if math.isfinite(limit.epsilon)]
+    return Noise(max(_gradients(work, rates, earlier, limit) for limit in finite), rates)
+
+
+def _gradients(work: Workload, rates: float | None, earlier: Ledger, limit: Limit) -> float:
+    budget = Budget(limit.epsilon, accountant=limit.accountant)
     work = replace(work, delta=limit.delta)
-    first = budget.noise_of(work)
+    try:
+        first = budget.gradient_noise(work, rates)
+    except ConfigError:
+        raise BudgetError(
+            f"{limit.name} = {limit.epsilon:g} at delta = {limit.delta:g} cannot be kept in this "
+            f"run of {work.rounds} rounds"
+            + ("" if rates is None else " beside the releases of privacy.rate-epsilon")
+            + ": lower that, or train less"
+        ) from None
     if not earlier.entries:
         return first
     try:
-        noise = budget.noise_of(work, beside=earlier.entries)
+        noise = budget.gradient_noise(work, rates, earlier.entries)
     except ConfigError:
-        noise = Noise(math.inf)
-    if noise.gradients <= MOST_NOISE * first.gradients:
+        noise = math.inf
+    if noise <= MOST_NOISE * first:
         return noise
-    spent = earlier.epsilon(limit.delta, privacy.accountant)
-    with_this_run = earlier.with_entries(first.of(work)).epsilon(limit.delta, privacy.accountant)
+    with_this_run = limit.cost(earlier.with_entries(Noise(first, rates).of(work)))
     raise BudgetError(
-        f"{limit.name} = {limit.epsilon:g} is all but spent: these clips have cost {spent:.4g} at "
-        f"delta = {limit.delta:g} over all runs before, and what is left would take more than "
-        f"{MOST_NOISE:g} times the noise of a first run: {_round_up(with_this_run):g} would leave "
-        "as much as then"
+        f"{limit.name} = {limit.epsilon:g} is all but spent: these clips have cost "
+        f"{limit.cost(earlier):.4g} at delta = {limit.delta:g} over all runs before, and what is "
+        f"left would take more than {MOST_NOISE:g} times the noise of a first run: "
+        f"{_round_up(with_this_run):g} would leave as much as then"
     )
 
 
