@@ -90,7 +90,7 @@ def main() -> None:
 def run(config: Config) -> Clock:
     """Run `config` in this process and return its clock."""
     clock = Clock()
-    record, train = server.record.recorder.Recorder.__call__, fnl.training.local.train
+    record, train = server.record.recorder.Recorder._record, fnl.training.local.train
 
     def recorded(*arguments: object) -> object:
         result = record(*arguments)  # type: ignore[arg-type]  # handed through as they came
@@ -107,7 +107,7 @@ def run(config: Config) -> Clock:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with (
         tempfile.TemporaryDirectory() as results,
-        patch.object(server.record.recorder.Recorder, "__call__", recorded),
+        patch.object(server.record.recorder.Recorder, "_record", recorded),
         patch.object(fnl.training.local, "train", trained),
     ):
         flat = config.flat() | {"run.results-dir": results}

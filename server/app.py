@@ -13,6 +13,7 @@ from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import SIMULATIONS, clients_apart, engine_name, notify
 from fnl.runtime.event_files import check_tensorboard
+from fnl.runtime.events import RunFinished, RunStarted, RunWarning
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
 from fnl.snn.network import build_network, initialise
@@ -20,11 +21,11 @@ from fnl.weights import get_weights
 from fnl.wire import exchange
 from server.coordination import Coordinator
 from server.devices import DeviceGrid, open_server_data
-from server.fault_tolerant_strategy import GuardedStrategy
 from server.federation_nodes import nodes_by_partition
-from server.record.guarantee import privacy_warnings, run_facts
+from server.record.guarantee import privacy_warnings, run_metadata
 from server.record.recorder import Recorder
 from server.resumption import take_over
+from server.rounds import Rounds
 from server.spending import Spending
 from server.strategy import RateStrategy
 
@@ -44,20 +45,20 @@ def main(grid: Grid, context: Context) -> None:
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(
-        config, engine=engine_name(grid), facts=run_facts(config, federation)
+        config, engine=engine_name(grid), metadata=run_metadata(config, federation)
     )
-    notify(grid, f"run directory {directory.path}")
+    notify(grid, RunStarted(directory.path))
     for note in directory.notes:
         notify(grid, note)
     for warning in privacy_warnings(config, federation):
-        notify(grid, f"warning: {warning}")
+        notify(grid, RunWarning(warning))
     try:
         with one_thread():
             _run(config, federation, nodes, carrier, directory)
     except BaseException as error:
         directory.fail(f"{type(error).__name__}: {error}")
         raise
-    notify(grid, f"finished: {directory.path}")
+    notify(grid, RunFinished(directory.path))
 
 
 def _run(
@@ -69,40 +70,42 @@ def _run(
 ) -> None:
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
-    strategy = RateStrategy(config, nodes)
-    spending = Spending(config, devices=engine_name(grid) not in SIMULATIONS)
+    rounds, simulated = Rounds(config, nodes, grid), engine_name(grid) in SIMULATIONS
+    spending = Spending(config, devices=not simulated)
     weights, done = get_weights(network), 0
     if (before := directory.resumed_from) is not None:
-        weights, done = take_over(before, network, strategy, spending), before.server_round
-    guarded = GuardedStrategy(
-        strategy,
-        config,
-        done=done,
-        nodes=nodes,
-        layers=len(network.neuron),
-        classes=federation.classes,
-        spending=spending,
-        simulated=engine_name(grid) in SIMULATIONS,
-    )
+        weights, done = take_over(before, network, rounds, spending), before.server_round
     recorder = Recorder(
         config,
         federation,
         network,
-        strategy,
         directory,
-        guarded=guarded,
+        rounds=rounds,
+        spending=spending,
         notify=partial(notify, grid),
         beside=clients_apart(grid),
     )
+    strategy = RateStrategy(
+        config,
+        rounds,
+        spending,
+        nodes=nodes,
+        layers=len(network.neuron),
+        classes=federation.classes,
+        done=done,
+        simulated=simulated,
+        on_round=recorder,
+    )
     if done < config.run.rounds:
         with recorder:
-            result = guarded.start(
+            if not done:
+                recorder.start(weights)
+            result = strategy.start(
                 grid=grid,
                 initial_arrays=exchange.to_arrays(weights),
                 num_rounds=config.run.rounds - done,
                 timeout=config.run.reply_timeout,
                 train_config=ConfigRecord(),
-                evaluate_fn=recorder,
             )
         weights = exchange.from_arrays(result.arrays)
     directory.finish(weights)

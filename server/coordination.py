@@ -1,4 +1,4 @@
-"""What a round's rules decide, and what came of it."""
+"""What a round's rules decide."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fnl.config import Config
+from fnl.config.privacy_combinations import check_reads
+from fnl.config.rules import ROBUST
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport
 from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, shares_of
 from server.context import History, RoundContext
-from server.replies.rejections import Rejection
+from server.declaration import reads_of
 from server.selection import Scores, select, selection_rule
 
 
@@ -37,43 +39,24 @@ class Coordination:
     kept: float = 0.0
 
 
-@dataclass(frozen=True)
-class RoundOutcome:
-    """One round of training as the server saw it.
+def rules_read(config: Config) -> dict[str, frozenset[str] | None]:
+    """Return what the rules read, by their keys of `coordination`; None where one does not say.
 
-    Attributes:
-        reports: the candidates' reports in partition order.
-        decision: scores, selection and weights.
-        shadow_decision: the same from the candidates' non-private rates; None without shadows.
-        before: global weights the round started from.
-        after: global weights it ended with.
-        shadow_after: global weights the shadow's updates would have given; None without.
-        floor_decision: the same as `shadow_decision` with other draws; None without a floor.
-        floor_after: global weights the floor's updates would have given; None without.
-        bytes_down: bytes of all records sent to clients.
-        bytes_up: bytes of all records that came back, but for those of shadows.
-        rejections: what was wrong with the weights that selected clients were asked for, in a
-            round with a probe; these clients are among `reports` and not among the selected.
+    Raises:
+        ConfigError: if a rule of the user's own cannot be imported.
     """
-
-    reports: tuple[ClientReport, ...]
-    decision: Coordination
-    shadow_decision: Coordination | None
-    before: Weights
-    after: Weights
-    shadow_after: Weights | None
-    floor_decision: Coordination | None = None
-    floor_after: Weights | None = None
-    bytes_down: int = 0
-    bytes_up: int = 0
-    rejections: tuple[Rejection, ...] = ()
+    selection, aggregation = config.coordination.selection, config.coordination.aggregation
+    return {
+        "selection": reads_of(selection_rule(selection)),
+        "aggregation": ROBUST.get(aggregation) or reads_of(aggregation_rule(aggregation)),
+    }
 
 
 class Coordinator:
     """The configured selection and aggregation rules. It keeps nothing between rounds.
 
     Raises:
-        ConfigError: if a rule of the user's own cannot be imported.
+        ConfigError: if a rule of the user's own cannot be imported, or reads what privacy forbids.
     """
 
     def __init__(self, config: Config) -> None:
@@ -82,6 +65,8 @@ class Coordinator:
         self._selection = selection_rule(self._settings.selection)
         name = self._settings.aggregation
         self._weighting = None if name in ROBUST_RULES else aggregation_rule(name)
+        for key, reads in rules_read(config).items():
+            check_reads(config, key, reads)
 
     def decide(
         self, server_round: int, reports: Sequence[ClientReport], history: History

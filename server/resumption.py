@@ -7,14 +7,12 @@ from torch import nn
 from fnl.errors import RunError, one_line
 from fnl.runtime.run_directory import RunState
 from fnl.weights import Weights, view_weights
+from server.rounds import Rounds
 from server.spending import Spending
-from server.strategy import RateStrategy
 
 
-def take_over(
-    state: RunState, network: nn.Module, strategy: RateStrategy, spending: Spending
-) -> Weights:
-    """Set `strategy` and `spending` to where the run stood, and return its global weights.
+def take_over(state: RunState, network: nn.Module, rounds: Rounds, spending: Spending) -> Weights:
+    """Set `rounds` and `spending` to where the run stood, and return its global weights.
 
     Raises:
         RunError: if something in the checkpoint is not of this run.
@@ -25,7 +23,7 @@ def take_over(
         raise RunError("the checkpoint's weights are not those of the configured network")
     if any(value.dtype != own[name].dtype for name, value in state.weights.items()):
         raise RunError("the checkpoint's weights are no 32-bit numbers")
-    strategy.restore(state.strategy)
+    rounds.restore(state.strategy)
     try:
         spending.restore(state.server)
     except ValueError as error:

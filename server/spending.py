@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from fnl.config import Config
 from fnl.privacy.ledger import Ledger
 from fnl.wire.report import ClientReport
+from server.replies.rejections import FaultKind, Rejection
+
+_COST_NOTHING = (FaultKind.REFUSED, FaultKind.STRANGER, FaultKind.DUPLICATE, FaultKind.LATE)
+"""Who refuses has not trained; the others come beside an answer, or beside a row that says none."""
 
 _Partition = Annotated[int, Field(ge=0)]
 _Epsilon = Annotated[float, Field(ge=0)]  # infinite where nothing bounds it
@@ -70,8 +74,33 @@ class Spending:
         """Return where the adaptive bound of `partition` stood after its last answer, if it did."""
         return self._clip_norms.get(partition)
 
-    def answered(self, server_round: int, reports: Iterable[ClientReport]) -> None:
-        """Book what candidates report of `server_round`."""
+    def book(
+        self,
+        server_round: int,
+        reports: Sequence[ClientReport],
+        rejections: Sequence[Rejection],
+    ) -> tuple[float | None, ...]:
+        """Book a round: what candidates report, and what the others may have spent.
+
+        Whose report was taken has said what it spent: nothing is assumed of it when something else
+        that it sent, the weights it was asked for in a second phase, was not to be taken.
+
+        Returns:
+            The ε that each of the rejected is taken to have spent; infinite if nothing bounds it,
+            None if nothing is assumed.
+        """
+        self._book_reports(server_round, reports)
+        reported = {report.partition for report in reports}
+        return tuple(
+            None
+            if rejection.partition is None
+            or rejection.partition in reported
+            or rejection.kind in _COST_NOTHING
+            else self._lost(server_round, rejection.partition)
+            for rejection in rejections
+        )
+
+    def _book_reports(self, server_round: int, reports: Iterable[ClientReport]) -> None:
         for report in reports:
             self._rounds.setdefault(report.partition, []).append(server_round)
             if report.epsilon is None:
@@ -84,12 +113,7 @@ class Spending:
             if report.clip_norm is not None and self._config.privacy.clipping == "adaptive":
                 self._clip_norms[report.partition] = report.clip_norm
 
-    def lost(self, server_round: int, partition: int) -> float | None:
-        """Book a candidate of `server_round` whose answer was not taken; it may have trained.
-
-        Returns:
-            The ε it is taken to have spent; infinite if nothing bounds it, None without privacy.
-        """
+    def _lost(self, server_round: int, partition: int) -> float | None:
         self._rounds.setdefault(partition, []).append(server_round)
         if not self._config.is_private:
             return None

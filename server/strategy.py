@@ -1,84 +1,83 @@
-"""RateStrategy: Flower's FedAvg with rate-based selection and aggregation in its hooks."""
+"""RateStrategy: rounds as Flower's strategies have them, and as they are in the world."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from logging import INFO
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
-from numpy.typing import NDArray
+from flwr.serverapp.strategy import Strategy
 
-from fnl.config import Config, EvaluationGroup
-from fnl.errors import RunError
+from fnl.config import Config
+from fnl.runtime.engine import notify
+from fnl.runtime.events import RoundStarted
 from fnl.schedule import candidates
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.report import ClientReport
-from server.aggregation import OptimizerState, server_step
-from server.client_privacy import privatise
-from server.context import History
-from server.coordination import Coordination, Coordinator, RoundOutcome
-from server.replies.answer import Answer, answers
-from server.replies.rejections import Rejection, require_enough
-from server.replies.uploads import Uploads, request_uploads
+from fnl.wire.report import ENTRIES
+from server.coordination import rules_read
+from server.replies.rejections import by_partition, require_enough
+from server.replies.vetting import Expected, vet
+from server.rounds import GlobalRound, Rounds
+from server.spending import Spending
 from server.traffic import content_bytes
 
-_HISTORY, _OPTIMIZER = "history/", "optimizer/"
 
+class RateStrategy(Strategy):
+    """Asks a round's candidates, vets what comes back, and lets `rounds` make a model of it.
 
-class RateStrategy(FedAvg):
-    """Select and weigh clients by their firing rates.
+    Flower's round numbers begin at 1; here they go on behind the rounds that are done. In a
+    simulation each client is told in which rounds it has spent: its own ledger is gone with a
+    process that was killed.
 
-    In a round `coordination.candidates` clients train; the selection rule scores them on their
-    reports, the aggregation rule makes one model of the best `coordination.selected`, and the
-    server optimizer steps towards it. With shadows the same rules also run on the candidates'
-    non-private rates, from the same state. With `coordination.probe` only the reports come with
-    the first reply, and the selected are asked for their weights by a second message.
-
-    Attributes:
-        outcome: the last round, for measurement; None before the first.
+    Args:
+        config: of the run.
+        rounds: what makes the next global model of a round's answers.
+        spending: what the server knows of the clients' budgets.
+        nodes: partition -> node id.
+        layers: number of spiking layers.
+        classes: number of labels.
+        done: rounds that were done before this start.
+        simulated: whether clients live in a simulation; on real devices a client's own ledger is
+            on its disk, and nobody else's word counts.
+        on_round: called with every round when it is done.
     """
 
-    def __init__(self, config: Config, nodes: dict[int, int]) -> None:
-        super().__init__(
-            min_train_nodes=config.coordination.candidates,
-            min_available_nodes=config.data.clients,
-            arrayrecord_key=exchange.ARRAYS,
-            configrecord_key=exchange.CONFIG,
-        )
-        self.outcome: RoundOutcome | None = None
+    def __init__(
+        self,
+        config: Config,
+        rounds: Rounds,
+        spending: Spending,
+        *,
+        nodes: Mapping[int, int],
+        layers: int,
+        classes: int,
+        done: int = 0,
+        simulated: bool = True,
+        on_round: Callable[[GlobalRound], None] = lambda _: None,
+    ) -> None:
         self._config = config
+        self._rounds = rounds
+        self._spending = spending
         self._nodes = nodes
-        self._grid: Grid | None = None
+        self._layers, self._classes = layers, classes
+        self._done = done
+        self._simulated = simulated
+        self._on_round = on_round
         self._global: Weights = {}
+        self._asked: list[Message] = []
         self._bytes_down = 0
-        self._coordinator = Coordinator(config)
-        self._history = History.empty(config.data.clients)
-        self._optimizer_state: OptimizerState = {}
-
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return copies of all that passes from round to round but for the model itself."""
-        history = {f"{_HISTORY}{name}": a for name, a in self._history.state().items()}
-        optimizer = {f"{_OPTIMIZER}{name}": a.copy() for name, a in self._optimizer_state.items()}
-        return {**history, **optimizer}
-
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from what `state()` gave.
-
-        Raises:
-            RunError: if it is not of this federation.
-        """
-        self._history = History.from_state(_under(state, _HISTORY), self._config.data.clients)
-        self._optimizer_state = _under(state, _OPTIMIZER)
+        self._entries = _entries(config)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask this round's candidates, drawn from the run's public schedule."""
-        self._grid = grid
+        server_round += self._done
+        notify(grid, RoundStarted(server_round))
         self._global = exchange.from_arrays(arrays)
         asked = candidates(
             self._config.run.seed,
@@ -86,84 +85,41 @@ class RateStrategy(FedAvg):
             self._config.data.clients,
             self._config.coordination.candidates,
         )
-        config[exchange.ROUND] = server_round
-        record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        nodes = [self._nodes[int(partition)] for partition in asked]
-        messages = list(self._construct_messages(record, nodes, MessageType.TRAIN))
-        self._bytes_down = content_bytes(messages)
-        return messages
+        content = RecordDict(
+            {
+                exchange.ARRAYS: arrays,
+                exchange.CONFIG: ConfigRecord({**config, exchange.ROUND: server_round}),
+            }
+        )
+        self._bytes_down = len(asked) * content_bytes(content)
+        self._asked = [self._message(content, int(partition)) for partition in asked]
+        return self._asked
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Select, weigh and average; `replies` have passed the boundary (`server/replies`).
+        """Select and average what can be taken, book what it cost, and hand the round on.
 
         Raises:
-            RunError: if too few of the selected upload their weights when they are asked for them,
-                or a rule returned something it must not.
+            RunError: if too few candidates gave a usable answer, or a rule failed.
         """
-        replies = list(replies)
-        shadow, probe = self._config.evaluation.shadow, self._config.coordination.probe
-        answered = answers(
-            server_round,
-            replies,
-            asked=self._config.coordination.candidates,
-            partition_of={node: partition for partition, node in self._nodes.items()},
-            weights=not probe,
-            shadow=shadow and not probe,
-        )
-        bytes_down, bytes_up = self._bytes_down, content_bytes(replies)
-        reports = tuple(answer.report for answer in answered)
-        readings = _readings(reports, self._config.evaluation)
-        decisions = {
-            key: self._coordinator.decide(server_round, read, self._history)
-            for key, read in readings.items()
-        }
-        rejections: tuple[Rejection, ...] = ()
-        if probe:
-            uploads = self._upload(server_round, reports, decisions)
-            decisions = {
-                key: self._coordinator.without(
-                    server_round, readings[key], self._history, decision, uploads.missing
-                )
-                for key, decision in decisions.items()
-            }
-            answered = [_with_upload(answer, uploads) for answer in answered]
-            bytes_down, bytes_up = bytes_down + uploads.bytes_down, bytes_up + uploads.bytes_up
-            rejections = uploads.rejections
-        decision = decisions[exchange.ARRAYS]
-        shadow_decision = decisions.get(exchange.SHADOW_ARRAYS)
-        floor_decision = decisions.get(exchange.FLOOR_ARRAYS)
-        shadow_after, floor_after = None, None
-        if shadow_decision is not None and len(shadow_decision.selected):
-            models = [answer.shadow_weights for answer in answered]
-            shadow_after, _ = self._step(server_round, answered, models, shadow_decision)
-        if floor_decision is not None and len(floor_decision.selected):
-            models = [answer.floor_weights for answer in answered]
-            floor_after, _ = self._step(server_round, answered, models, floor_decision)
-        models = [answer.weights for answer in answered]
-        private = self._config.is_client_private
-        after, self._optimizer_state = self._step(
-            server_round, answered, models, decision, private=private
-        )
-        taken = [reports[position].partition for position in decision.selected]
-        self._history = self._history.after(server_round, taken)
+        server_round += self._done
+        replies, settings = list(replies), self._config.coordination
+        answers, rejected = vet(replies, self._expected())
+        require_enough(settings, server_round, len(answers), rejected)
+        played = self._rounds.play(server_round, answers, before=self._global)
         for reply in replies:
             reply.content.clear()  # Flower holds a round's replies until the next round's are there
-        self.outcome = RoundOutcome(
-            reports=reports,
-            decision=decision,
-            shadow_decision=shadow_decision,
-            before=self._global,
-            after=after,
-            shadow_after=shadow_after,
-            floor_decision=floor_decision,
-            floor_after=floor_after,
-            bytes_down=bytes_down,
-            bytes_up=bytes_up,
+        rejections = tuple(sorted([*rejected, *played.rejections], key=by_partition))
+        finished = replace(
+            played,
+            bytes_down=played.bytes_down + self._bytes_down,
             rejections=rejections,
+            assumed=self._spending.book(server_round, played.reports, rejections),
         )
-        return exchange.to_arrays(after), None
+        self._asked = []
+        self._on_round(finished)
+        return exchange.to_arrays(finished.after), None
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -172,107 +128,56 @@ class RateStrategy(FedAvg):
         del server_round, arrays, config, grid
         return []
 
-    def _step(
-        self,
-        server_round: int,
-        answered: Sequence[Answer],
-        models: Sequence[Weights | None],
-        decision: Coordination,
-        *,
-        private: bool = False,
-    ) -> tuple[Weights, OptimizerState]:
-        """Return the next global weights and the optimizer's next state, and change nothing.
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> None:
+        """Evaluate centrally only."""
+        del server_round, replies
 
-        With `private` every client's part of the aggregate is bounded and hidden in noise.
-        """
-        selected = [_there(models[position]) for position in decision.selected]
-        if private and decision.weights is not None:
-            aggregate = privatise(
-                self._config, server_round, self._global, selected, decision.weights
-            )
-        else:
-            aggregate = self._coordinator.combine(
-                server_round,
-                [answer.report for answer in answered],
-                selected,
-                decision,
-                before=self._global,
-            )
-        return server_step(
-            self._config.coordination,
-            self._asked_grid(),
-            server_round,
-            before=self._global,
-            aggregate=aggregate,
-            state=self._optimizer_state,
-        )
+    def summary(self) -> None:
+        """Log what the strategy is."""
+        settings = self._config.coordination
+        log(INFO, "\t├──> Candidates: %s, selected: %s", settings.candidates, settings.selected)
+        log(INFO, "\t├──> Selection: %s", settings.selection)
+        log(INFO, "\t└──> Aggregation: %s", settings.aggregation)
 
-    def _upload(
-        self,
-        server_round: int,
-        reports: Sequence[ClientReport],
-        decisions: Mapping[str, Coordination],
-    ) -> Uploads:
-        """Return the weights of the selected.
-
-        Raises:
-            RunError: if too few candidates are left, or none of the selected.
-        """
-        wanted = {
-            key: [reports[position].partition for position in decision.selected]
-            for key, decision in decisions.items()
-        }
-        coordination = self._config.coordination
-        uploads = request_uploads(
-            self._asked_grid(),
-            server_round,
-            self._nodes,
-            wanted,
+    def _expected(self) -> Expected:
+        config, nodes = self._config, {message.metadata.dst_node_id for message in self._asked}
+        return Expected(
+            partition_of={node: p for p, node in self._nodes.items() if node in nodes},
+            messages=frozenset(message.metadata.message_id for message in self._asked) - {""},
             like=self._global,
-            max_update_norm=coordination.max_update_norm,
-            timeout=self._config.run.reply_timeout,
+            models=_models(config),
+            entries=self._entries,
+            layers=self._layers,
+            classes=self._classes,
+            epsilons=self._spending.reported,
+            max_update_norm=config.coordination.max_update_norm,
+            accountant=config.privacy.accountant,
         )
-        usable = len(reports) - len(uploads.missing)
-        require_enough(coordination, server_round, usable, uploads.rejections)
-        if not uploads.models[exchange.ARRAYS]:
-            raise RunError(
-                f"round {server_round}: none of the {len(wanted[exchange.ARRAYS])} selected gave "
-                f"weights that can be taken; {uploads.rejections[0]}"
-            )
-        return uploads
 
-    def _asked_grid(self) -> Grid:
-        if self._grid is None:
-            raise RunError("replies came before a round was configured")
-        return self._grid
+    def _message(self, content: RecordDict, partition: int) -> Message:
+        """Return the request to a candidate; candidates share what is not told to one of them."""
+        spent, bound = self._spending.rounds(partition), self._spending.clip_norm(partition)
+        config = content[exchange.CONFIG]
+        if self._simulated and spent and isinstance(config, ConfigRecord):
+            told = ConfigRecord({**config, exchange.SPENT_ROUNDS: list(spent)})
+            if bound is not None:
+                told[exchange.CLIP_NORM] = bound
+            content = RecordDict({**content, exchange.CONFIG: told})
+        return Message(content, self._nodes[partition], MessageType.TRAIN)
 
 
-def _readings(
-    reports: Sequence[ClientReport], evaluation: EvaluationGroup
-) -> dict[str, Sequence[ClientReport]]:
-    """Return the reports that the rules decide on, under the key of the models they speak of."""
-    readings: dict[str, Sequence[ClientReport]] = {exchange.ARRAYS: reports}
-    if evaluation.shadow:
-        readings[exchange.SHADOW_ARRAYS] = [report.as_shadow() for report in reports]
-    if evaluation.floor:
-        readings[exchange.FLOOR_ARRAYS] = [report.as_floor() for report in reports]
-    return readings
+def _models(config: Config) -> tuple[str, ...]:
+    """Return the keys of the weights that every answer must carry."""
+    if config.coordination.probe:  # the selected are asked for them later
+        return ()
+    shadow = (exchange.SHADOW_ARRAYS,) if config.evaluation.shadow else ()
+    floor = (exchange.FLOOR_ARRAYS,) if config.evaluation.floor else ()
+    return (exchange.ARRAYS, *shadow, *floor)
 
 
-def _with_upload(answer: Answer, uploads: Uploads) -> Answer:
-    """Return `answer` with the weights that its client was asked for, if it was."""
-    weights, shadow, floor = (
-        uploads.models.get(key, {}).get(answer.report.partition)
-        for key in (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
-    )
-    return replace(answer, weights=weights, shadow_weights=shadow, floor_weights=floor)
-
-
-def _there(weights: Weights | None) -> Weights:
-    if weights is None:
-        raise RunError("a selected candidate sent no weights")
-    return weights
-
-
-def _under(state: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:
-    return {key.removeprefix(prefix): a for key, a in state.items() if key.startswith(prefix)}
+def _entries(config: Config) -> frozenset[str]:
+    """Return the entries that every report must have: what rules, shadows and ledgers need."""
+    needed = {"epsilon"} if config.is_private else set[str]()
+    needed |= {"firing_rate_shadow"} if config.evaluation.shadow else set()
+    needed |= {"firing_rate_floor"} if config.evaluation.floor else set()
+    return frozenset(needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys())

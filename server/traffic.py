@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from flwr.app import Message
+from flwr.app import RecordDict
 
 from fnl.wire import exchange
 
 
-def content_bytes(messages: Iterable[Message]) -> int:
-    """Return the bytes of the messages' records as Flower counts them (`count_bytes`).
+def content_bytes(content: RecordDict) -> int:
+    """Return the bytes of a message's records as Flower counts them (`count_bytes`).
 
     That is what Flower's own `message_size_mod` reports: serialised arrays (NumPy's format), eight
     bytes a number and the keys, without the few of the envelope. The weights of shadows and
@@ -18,7 +16,6 @@ def content_bytes(messages: Iterable[Message]) -> int:
     """
     return sum(
         record.count_bytes()
-        for message in messages
-        for key, record in message.content.items()
+        for key, record in content.items()
         if key not in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
     )

@@ -78,7 +78,7 @@ def record_failure(config: Config, reason: str) -> None:
     try:
         record = read_run(path)
     except RunError:
-        RunDirectory.create(config, engine="in-process", facts={}).fail(reason)
+        RunDirectory.create(config, engine="in-process", metadata={}).fail(reason)
         return
     if record["status"] == RUNNING:
         write_record(path, record | {"status": FAILED, "error": reason, "finished": timestamp()})

@@ -15,6 +15,7 @@ from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import prepare
 from fnl.errors import ConfigError
 from fnl.runtime.event_files import check_tensorboard
+from fnl.runtime.events import Event, RoundStarted, RunFinished, RunStarted, text_of
 from fnl.runtime.flower import check_app, run_with_flower
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
@@ -23,8 +24,6 @@ from fnl.runtime.saved_model import load_model
 
 SERVER_APP = "server.app:app"
 CLIENT_APP = "clients.app:app"
-RUN_DIRECTORY = "run directory "
-RESUMED = "resumed after round "
 
 _out = Console(soft_wrap=True, highlight=False)
 _err = Console(stderr=True)
@@ -95,7 +94,7 @@ def _carry(
                 workers=workers,
                 interruptible=config.run.reply_timeout != Config().run.reply_timeout,
                 on_reply=progress.on_reply,
-                notify=progress.say,
+                notify=progress.on_event,
             )
         else:
             default = f"num-supernodes={config.data.clients} client-resources-num-cpus=1"
@@ -103,7 +102,7 @@ def _carry(
                 flower_app,
                 run_config=config.flat(),
                 federation_config=federation_config or default,
-                on_line=progress.on_line,
+                notify=progress.on_event,
             )
     path = progress.directory
     _print_outcome(path)
@@ -191,11 +190,9 @@ class _RunProgress:
 
     config: Config
     directory: Path = field(default_factory=Path)
-    done: int = 0
-    """Rounds that were done before a run was resumed."""
 
     def __post_init__(self) -> None:
-        self._said: set[str] = set()
+        self._said: set[Event] = set()
         self._bar = Progress(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),
@@ -213,36 +210,17 @@ class _RunProgress:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def say(self, message: str) -> None:
-        """Show a message of the run itself."""
-        if message.startswith(RUN_DIRECTORY):
-            directory = Path(message.removeprefix(RUN_DIRECTORY))
-            if directory != self.directory:  # Flower repeats the end of its log
-                _out.print(message)
-            self.directory = directory
-        elif message.startswith(RESUMED):
-            self.done = int(message.removeprefix(RESUMED))
-            self._bar.update(self._task, completed=self.done)
-            self._say_once(message)
-        elif not message.startswith("finished"):
-            self._say_once(message)
-
-    def _say_once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            _err.print(message)
+    def on_event(self, event: Event) -> None:
+        """Show what the run tells, once."""
+        if isinstance(event, RoundStarted):
+            self._bar.update(self._task, completed=event.server_round - 1)
+        elif event not in self._said and not isinstance(event, RunFinished):
+            self._said.add(event)
+            if isinstance(event, RunStarted):
+                self.directory = event.directory
+            (_out if isinstance(event, RunStarted) else _err).print(text_of(event))
 
     def on_reply(self, reply: Message) -> None:
         """Count a client's reply of the in-process engine."""
         if reply.metadata.message_type == "train":
             self._bar.advance(self._task, 1 / self.config.coordination.candidates)
-
-    def on_line(self, line: str) -> None:
-        """Read a line of Flower's log."""
-        _, marker, message = line.partition("fnl: ")
-        if marker:
-            self.say(message.strip())
-        elif "[ROUND " in line:
-            current = line.partition("[ROUND ")[2].partition("/")[0]
-            self._bar.update(self._task, completed=self.done + int(current) - 1)
-        logging.getLogger("fnl.flower").debug(line)

@@ -7,32 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from fnl.config.kinds import Count, Group, NonNegative, Positive, known_or_own
-
-SELECTIONS = (
-    "random",
-    "round-robin",
-    "rate-difference",
-    "rate-difference-signed",
-    "rate-difference-scalar",
-    "rate-difference-scalar-signed",
-    "highest-rate",
-    "lowest-rate",
-    "target-rate",
-    "rate-proportional",
-    "rate-diversity",
-    "loss",
-    "update-norm",
-)
-"""Names in the registry of `server.selection`."""
-
-WEIGHTINGS = ("fedavg", "rate-weighted", "inverse-rate", "afedsnn")
-"""Aggregation rules that give every selected client a share."""
-
-ROBUST = ("median", "trimmed-mean", "krum", "multi-krum", "bulyan")
-"""Aggregation rules that combine the models themselves: Flower's."""
-
-AGGREGATIONS = WEIGHTINGS + ROBUST
-"""Names in the registries of `server.aggregation`."""
+from fnl.config.rules import AGGREGATIONS, SELECTIONS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -81,9 +56,9 @@ class CoordinationGroup(Group, frozen=True):
     @field_validator("selection")
     @classmethod
     def _selection_is_there(cls, value: str) -> str:
-        return known_or_own(value, SELECTIONS)
+        return known_or_own(value, tuple(SELECTIONS))
 
     @field_validator("aggregation")
     @classmethod
     def _aggregation_is_there(cls, value: str) -> str:
-        return known_or_own(value, AGGREGATIONS)
+        return known_or_own(value, tuple(AGGREGATIONS))

@@ -3,27 +3,8 @@
 from __future__ import annotations
 
 from fnl.config.groups import Config
+from fnl.config.rules import AGGREGATIONS, SELECTIONS, uncovered
 from fnl.errors import ConfigError
-
-DATA_FREE_SELECTIONS = ("random", "round-robin")
-DATA_FREE_AGGREGATIONS = ("fedavg",)
-"""Rules that look at nothing a client computes; the number of clips is public."""
-
-RATE_RULES = (
-    "rate-difference",
-    "rate-difference-signed",
-    "rate-difference-scalar",
-    "rate-difference-scalar-signed",
-    "highest-rate",
-    "lowest-rate",
-    "target-rate",
-    "rate-proportional",
-    "rate-diversity",
-    "rate-weighted",
-    "inverse-rate",
-    "afedsnn",
-)
-"""Rules of selection and aggregation that need firing rates."""
 
 
 def check_privacy(config: Config) -> None:
@@ -33,8 +14,11 @@ def check_privacy(config: Config) -> None:
         ConfigError: naming the first combination and what would be right.
     """
     _check_rate_release(config)
-    _check_client_level(config)
     _check_strict(config)
+    for key, rules in (("selection", SELECTIONS), ("aggregation", AGGREGATIONS)):
+        name = getattr(config.coordination, key)
+        if name in rules:  # the server checks a rule of the user's own, which it alone may have
+            check_reads(config, key, rules[name])
     if config.evaluation.shadow and config.is_private and config.privacy.secure_noise:
         raise ConfigError(
             "evaluation.shadow needs the mini-batches of the private steps again, which "
@@ -68,21 +52,52 @@ def _check_rate_release(config: Config) -> None:
         )
 
 
-def _check_client_level(config: Config) -> None:
-    if not config.is_client_private:
+def check_reads(config: Config, key: str, reads: frozenset[str] | None) -> None:
+    """Refuse a rule that reads what the configured privacy does not cover.
+
+    Args:
+        config: of the run.
+        key: of the group `coordination` that names the rule: "selection" or "aggregation".
+        reads: what the rule declares to read; None if it does not say.
+
+    Raises:
+        ConfigError: naming the rule and what it reads.
+    """
+    if not (config.is_client_private or config.run.strict_privacy):
         return
-    coordination = config.coordination
-    if coordination.selection not in DATA_FREE_SELECTIONS:
-        raise ConfigError(
-            f"coordination.selection = {coordination.selection!r} looks at what clients compute, "
-            f"which privacy.mode = {config.privacy.mode!r} does not cover: use one of "
-            + ", ".join(DATA_FREE_SELECTIONS)
+    named = f"coordination.{key} = {getattr(config.coordination, key)!r}"
+    if reads is None:
+        why = (
+            "run.strict-privacy = true"
+            if config.run.strict_privacy
+            else f"privacy.mode = {config.privacy.mode!r}"
         )
-    if coordination.aggregation not in DATA_FREE_AGGREGATIONS:
         raise ConfigError(
-            f"coordination.aggregation = {coordination.aggregation!r} weighs by what clients "
-            f"compute, which privacy.mode = {config.privacy.mode!r} does not cover: use "
-            + ", ".join(DATA_FREE_AGGREGATIONS)
+            f"{named} does not declare what it reads, which {why} needs: decorate it with "
+            "@reads(...) of server.declaration"
+        )
+    released = config.privacy.rate_release != "none"
+    rules = SELECTIONS if key == "selection" else AGGREGATIONS
+    if config.is_client_private and (
+        found := uncovered(reads, released=released, client_level=True)
+    ):
+        public = [
+            name
+            for name, others in rules.items()
+            if not uncovered(others, released=released, client_level=True)
+        ]
+        raise ConfigError(
+            f"{named} reads what clients compute ({', '.join(found)}), which privacy.mode = "
+            f"{config.privacy.mode!r} does not cover: use one of {', '.join(public)}"
+        )
+    if config.run.strict_privacy and (found := uncovered(reads, released=released)):
+        remedy = (
+            "choose another rule"
+            if uncovered(reads, released=True)
+            else "release rates with privacy.rate-release = 'gaussian'"
+        )
+        raise ConfigError(
+            f"run.strict-privacy = true withholds {', '.join(found)}, which {named} reads: {remedy}"
         )
 
 
@@ -97,17 +112,3 @@ def _check_strict(config: Config) -> None:
         )
     if config.evaluation.shadow:
         raise ConfigError(f"{strict} forbids evaluation.shadow = true: shadows have no noise")
-    coordination = config.coordination
-    if coordination.selection == "loss":
-        raise ConfigError(
-            f"{strict} withholds the losses that coordination.selection = 'loss' needs"
-        )
-    if config.privacy.rate_release != "none":
-        return
-    for key in ("selection", "aggregation"):
-        rule = getattr(coordination, key)
-        if rule in RATE_RULES:
-            raise ConfigError(
-                f"{strict} withholds the firing rates that coordination.{key} = {rule!r} needs: "
-                "release them with privacy.rate-release = 'gaussian'"
-            )

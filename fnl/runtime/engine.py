@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from fnl.runtime.events import Event, to_line
+
 FLOWER_SIMULATION = "flower-simulation"
 ENGINES = {"InMemoryGrid": FLOWER_SIMULATION, "InProcessGrid": "in-process"}
 SIMULATIONS = frozenset(ENGINES.values())
@@ -17,9 +19,9 @@ SIMULATIONS = frozenset(ENGINES.values())
 
 @runtime_checkable
 class Notifying(Protocol):
-    """A grid whose engine shows the user messages itself."""
+    """A grid whose engine takes events itself."""
 
-    notify: Callable[[str], None]
+    notify: Callable[[Event], None]
 
 
 @runtime_checkable
@@ -35,12 +37,12 @@ def engine_name(grid: Grid) -> str:
     return next((name for name in names if name), "flower-deployment")
 
 
-def notify(grid: Grid, message: str) -> None:
-    """Show `message` to the user of the engine behind `grid`."""
+def notify(grid: Grid, event: Event) -> None:
+    """Tell `event` to whoever started the engine behind `grid`."""
     if isinstance(grid, Notifying):
-        grid.notify(message)
+        grid.notify(event)
     else:
-        log(INFO, "fnl: %s", message)
+        log(INFO, "%s", to_line(event))
 
 
 def clients_apart(grid: Grid) -> bool:

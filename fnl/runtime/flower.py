@@ -9,6 +9,7 @@ asked for, and what was started is stopped.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fnl.errors import RunError
+from fnl.runtime.events import Event, from_line
 
 SUPERLINK_START_SECONDS = 60.0
 CONNECTION = "fnl"
@@ -53,7 +55,7 @@ def run_with_flower(
     *,
     run_config: Mapping[str, bool | int | float | str],
     federation_config: str,
-    on_line: Callable[[str], None],
+    notify: Callable[[Event], None],
 ) -> None:
     """Run the app in `app` to its end on Flower's simulation engine.
 
@@ -61,7 +63,7 @@ def run_with_flower(
         app: folder with the app's pyproject.toml.
         run_config: flat run configuration; paths in it must be absolute.
         federation_config: Flower's, e.g. "num-supernodes=20 client-resources-num-cpus=1".
-        on_line: called with every line of the run's log.
+        notify: called with every event in the run's log; Flower repeats the log's end.
 
     Raises:
         RunError: if the run did not complete, with Flower's reason.
@@ -85,7 +87,7 @@ def run_with_flower(
             if not started.get("success"):
                 raise RunError(f"Flower did not start the run: {started.get('error-message')}")
             run_id = str(started["run-id"])
-            _follow(run_id, environment, on_line)
+            _follow(run_id, environment, notify)
             _check_status(run_id, environment)
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -154,7 +156,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
 
 
-def _follow(run_id: str, environment: Mapping[str, str], on_line: Callable[[str], None]) -> None:
+def _follow(run_id: str, environment: Mapping[str, str], notify: Callable[[Event], None]) -> None:
     command = [_tool("flwr"), "log", run_id, CONNECTION, "--stream"]
     with subprocess.Popen(  # noqa: S603 our own command
         command,
@@ -166,7 +168,9 @@ def _follow(run_id: str, environment: Mapping[str, str], on_line: Callable[[str]
     ) as process:
         try:
             for line in process.stdout or ():
-                on_line(line.rstrip("\n"))
+                logging.getLogger("fnl.flower").debug(line.rstrip("\n"))
+                if (event := from_line(line)) is not None:
+                    notify(event)
         finally:
             process.terminate()
 

@@ -13,6 +13,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
+from fnl.runtime.events import Event
 from fnl.runtime.worker_pool import (
     RUN_ID,
     SERVER_NODE,
@@ -37,7 +38,7 @@ class InProcessGrid(Grid):
         interruptible: compute in a process of its own even with one worker, as here a client that
             hangs cannot be stopped.
         on_reply: called after every reply, for progress.
-        notify: shows a message to the user.
+        notify: called with every event of the run.
 
     Attributes:
         clients_apart: whether clients compute in other processes.
@@ -52,7 +53,7 @@ class InProcessGrid(Grid):
         workers: int = 1,
         interruptible: bool = False,
         on_reply: Callable[[Message], None] = lambda _: None,
-        notify: Callable[[str], None] = print,
+        notify: Callable[[Event], None] = print,
     ) -> None:
         self.notify = notify
         self._client_app = client_app
@@ -162,7 +163,7 @@ def run_in_process(
     workers: int = 1,
     interruptible: bool = False,
     on_reply: Callable[[Message], None] = lambda _: None,
-    notify: Callable[[str], None] = print,
+    notify: Callable[[Event], None] = print,
 ) -> None:
     """Run a ServerApp against `clients` instances of a ClientApp in this process.
 

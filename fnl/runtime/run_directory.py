@@ -29,6 +29,7 @@ from fnl.runtime.checkpoint import (
     save_checkpoint,
 )
 from fnl.runtime.event_files import EventFiles, RoundWriter
+from fnl.runtime.events import Event, RunNote, RunResumed, text_of
 from fnl.runtime.journal import Journal, Mark, Row, check, read
 from fnl.runtime.run_lock import lock_run
 from fnl.runtime.run_log import RunLog
@@ -75,13 +76,14 @@ class RunDirectory:
     Attributes:
         path: the directory.
         resumed_from: where the run goes on from; None: from its start.
-        notes: what a user should know of a resumed run, a line each.
+        notes: what a user should know of a resumed run.
     """
 
     def __init__(self, path: Path, record: dict[str, object], lock: FileLock) -> None:
         self.path = path
         self.resumed_from: RunState | None = None
-        self.notes: list[str] = []
+        self.notes: list[Event] = []
+        self._refused: list[str] = []
         self._record = record
         self._identity = str(record["identity"])
         self._lock = lock
@@ -94,13 +96,13 @@ class RunDirectory:
         self._saved: int | None = None
 
     @classmethod
-    def open(cls, config: Config, *, engine: str, facts: Mapping[str, object]) -> RunDirectory:
+    def open(cls, config: Config, *, engine: str, metadata: Mapping[str, object]) -> RunDirectory:
         """Resume the run that `run.name` names if it was stopped, else make a new directory.
 
         Args:
             config: the resolved configuration.
             engine: which engine runs it.
-            facts: further entries of `run.json`, e.g. the corpus and the guarantee.
+            metadata: further entries of `run.json`, e.g. the corpus and the guarantee.
 
         Raises:
             RunError: if the run is finished, still running or of another configuration, or the
@@ -109,10 +111,10 @@ class RunDirectory:
         path = run_path(config)
         if path is not None and (path / "run.json").exists():
             return cls._resume(path, config, engine)
-        return cls.create(config, engine=engine, facts=facts)
+        return cls.create(config, engine=engine, metadata=metadata)
 
     @classmethod
-    def create(cls, config: Config, *, engine: str, facts: Mapping[str, object]) -> RunDirectory:
+    def create(cls, config: Config, *, engine: str, metadata: Mapping[str, object]) -> RunDirectory:
         """Make the directory `<results-dir>/<run name>` and write `run.json`; as `open`.
 
         Raises:
@@ -122,7 +124,7 @@ class RunDirectory:
         try:
             lock = lock_run(path)
             remove_temporary_files(path, "run.json.")
-            directory = cls(path, first_record(path.name, config, engine, facts), lock)
+            directory = cls(path, first_record(path.name, config, engine, metadata), lock)
             write_record(path, directory._record)
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
@@ -263,7 +265,7 @@ class RunDirectory:
                 checkpoint = load_checkpoint(path, identity=self._identity)
                 check(self._checkpoints / _JOURNAL, checkpoint.mark)
             except RunError as error:
-                self.notes.append(f"checkpoint refused: {error}")
+                self._refused.append(f"checkpoint refused: {error}")
                 path.replace(path.with_suffix(".refused"))
             else:
                 return checkpoint
@@ -285,22 +287,24 @@ class RunDirectory:
                 checkpoint.strategy,
                 checkpoint.server,
             )
-        self.notes.append(f"resumed after round {done}")
+        self.notes = [*map(RunNote, self._refused), RunResumed(done)]
         self._record_resumption(done, engine)
         self._tables.flush()
 
     def _record_resumption(self, done: int, engine: str) -> None:
         earlier = self._record.get("resumed")
         entry: dict[str, object] = {"at": timestamp(), "after_round": done, "engine": engine}
-        if refused := [note for note in self.notes if note.startswith("checkpoint refused")]:
-            entry["refused"] = refused
+        if self._refused:
+            entry["refused"] = self._refused
         if (present := versions()) != self._record.get("versions"):
             entry["versions"] = present
-            self.notes.append(
+            others = (
                 "package versions are others than when the run began: its numbers may differ from "
                 "those of an uninterrupted run"
             )
-        self._log.write("resumed", after_round=done, engine=engine, notes=self.notes)
+            self.notes.append(RunNote(others))
+        notes = [text_of(note) for note in self.notes]
+        self._log.write("resumed", after_round=done, engine=engine, notes=notes)
         self._record |= {
             "status": RUNNING,
             "error": None,

@@ -20,7 +20,7 @@ _PACKAGES = ("torch", "snntorch", "flwr", "opacus", "torchaudio", "numpy", "pola
 
 
 def first_record(
-    name: str, config: Config, engine: str, facts: Mapping[str, object]
+    name: str, config: Config, engine: str, metadata: Mapping[str, object]
 ) -> dict[str, object]:
     """Return the content of `run.json` of a run that starts now."""
     return {
@@ -35,7 +35,7 @@ def first_record(
         "identity": config.identity(),
         "versions": versions(),
         "source": str(Path(fnl.__file__).parent),
-        **facts,
+        **metadata,
         "config": config.flat(),
     }
 

@@ -2,20 +2,21 @@
 
 A rule is a function of the selected clients' reports and of a `RoundContext`. It returns one weight
 a client, in any scale, or a `Mixing` of shares that need not sum to one. A rule of one's own is
-named `module:function` in `coordination.aggregation`. Rules that combine the models themselves
-(`ROBUST_RULES`) and server optimizers are Flower's.
+named `module:function` in `coordination.aggregation` and declares with `@reads(...)` what it reads
+of a report. Rules that combine the models themselves (`ROBUST_RULES`) and server optimizers are
+Flower's.
 """
 
 from server.aggregation.combination import combine
 from server.aggregation.interface import AggregationRule, Mixing, Shares
-from server.aggregation.registry import AGGREGATION_RULES, PUBLIC_AGGREGATIONS, aggregation_rule
+from server.aggregation.registry import AGGREGATION_RULES, aggregation_rule
 from server.aggregation.robust import ROBUST_RULES
 from server.aggregation.server_optimizer import OptimizerState, server_step
 from server.aggregation.shares import shares_of
+from server.declaration import reads
 
 __all__ = [
     "AGGREGATION_RULES",
-    "PUBLIC_AGGREGATIONS",
     "ROBUST_RULES",
     "AggregationRule",
     "Mixing",
@@ -23,6 +24,7 @@ __all__ = [
     "Shares",
     "aggregation_rule",
     "combine",
+    "reads",
     "server_step",
     "shares_of",
 ]

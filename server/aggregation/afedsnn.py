@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fnl.wire.report import ClientReport
-from server.aggregation.interface import Mixing
+from server.aggregation.interface import AggregationRule, Mixing
 from server.context import RoundContext
 
 
@@ -49,3 +49,6 @@ def afedsnn(reports: Sequence[ClientReport], context: RoundContext) -> Mixing:
         shares[position] = alphas[position] * left
         left *= 1.0 - alphas[position]
     return Mixing(shares)
+
+
+RULES: dict[str, AggregationRule] = {"afedsnn": afedsnn}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fnl.config.rules import WEIGHTINGS
 from fnl.import_path import imported
-from server.aggregation.afedsnn import afedsnn
-from server.aggregation.interface import AggregationRule
-from server.aggregation.robust import ROBUST_RULES
-from server.aggregation.weightings import fedavg, inverse_rate, rate_weighted
+from server.aggregation import afedsnn, weightings
+from server.aggregation.interface import AggregationRule, Mixing
+from server.declaration import Declared
 
-AGGREGATION_RULES: dict[str, AggregationRule] = {
-    "fedavg": fedavg,
-    "rate-weighted": rate_weighted,
-    "inverse-rate": inverse_rate,
-    "afedsnn": afedsnn,
+AGGREGATION_RULES: dict[str, Declared[NDArray[np.float64] | Mixing]] = {
+    name: Declared(rule, WEIGHTINGS[name])
+    for family in (weightings, afedsnn)
+    for name, rule in family.RULES.items()
 }
-
-PUBLIC_AGGREGATIONS = frozenset({"fedavg", *ROBUST_RULES})
-"""Rules that look at nothing but the models and the number of clips."""
 
 
 def aggregation_rule(name: str) -> AggregationRule:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.wire.report import ClientReport
+from server.aggregation.interface import AggregationRule
 from server.context import RoundContext
 
 
@@ -27,3 +28,10 @@ def inverse_rate(reports: Sequence[ClientReport], context: RoundContext) -> NDAr
     return np.array(
         [report.num_examples / (report.firing_rate_after + offset) for report in reports]
     )
+
+
+RULES: dict[str, AggregationRule] = {
+    "fedavg": fedavg,
+    "rate-weighted": rate_weighted,
+    "inverse-rate": inverse_rate,
+}

@@ -8,61 +8,65 @@ import numpy as np
 
 from fnl.metrics import aggregation, ranking
 from fnl.metrics.fairness import gini, share_selected
+from fnl.metrics.ranking import Scores
 from fnl.metrics.shift import class_shift, layer_shifts
 from fnl.snn.evaluation import Evaluation
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport, Unprotected
-from server.coordination import Coordination, RoundOutcome
-from server.record.history import History
+from server.coordination import Coordination
+from server.rounds import GlobalRound
 
 Row = dict[str, object]
 
 
-def shadow_values(outcome: RoundOutcome) -> Row:
+def shadow_values(played: GlobalRound) -> Row:
     """Return the columns of a round against its shadow; none without."""
-    shadow, after = outcome.shadow_decision, outcome.shadow_after
-    if shadow is None or after is None:
+    shadow = played.shadow
+    if shadow is None or shadow.after is None:
         return {}
+    updates = _updates(played.before, played.after, shadow.after)
     return {
-        **_ranking_values("shadow", outcome.decision, shadow),
-        "attenuation": aggregation.attenuation(*_updates(outcome.before, outcome.after, after)),
-        "cosine_shadow": aggregation.cosine(*_updates(outcome.before, outcome.after, after)),
-        **_shift_values(outcome.reports),
+        **_ranking_values("shadow", played.decision, shadow.decision),
+        "attenuation": aggregation.attenuation(*updates),
+        "cosine_shadow": aggregation.cosine(*updates),
+        **_shift_values(played.reports),
     }
 
 
-def floor_values(outcome: RoundOutcome) -> Row:
+def floor_values(played: GlobalRound) -> Row:
     """Return the same of the floor against the shadow, none of them private: chance alone."""
-    shadow, after = outcome.shadow_decision, outcome.shadow_after
-    floor, other = outcome.floor_decision, outcome.floor_after
-    if shadow is None or after is None or floor is None or other is None:
+    shadow, floor = played.shadow, played.floor
+    if not shadow or not floor or shadow.after is None or floor.after is None:
         return {}
+    updates = _updates(played.before, floor.after, shadow.after)
     return {
-        **_ranking_values("floor", floor, shadow),
-        "attenuation_floor": aggregation.attenuation(*_updates(outcome.before, other, after)),
-        "cosine_floor": aggregation.cosine(*_updates(outcome.before, other, after)),
-        **_floor_shift_values(outcome.reports),
+        **_ranking_values("floor", floor.decision, shadow.decision),
+        "attenuation_floor": aggregation.attenuation(*updates),
+        "cosine_floor": aggregation.cosine(*updates),
+        **_floor_shift_values(played.reports),
     }
 
 
-def history_values(outcome: RoundOutcome, history: History) -> Row:
-    """Return the columns of a round against the rounds before, and take it into `history`.
+def history_values(played: GlobalRound, last_scores: Scores) -> Row:
+    """Return the columns of a round against the rounds before.
 
     The ranking is compared over the candidates that have been candidates before, each with its
     score in its last round as one. Of c such among d candidates, the best c·m/d count as selected.
+
+    Args:
+        played: the round.
+        last_scores: each client's score in the last round before in which it was a candidate, nan
+            if it never was, float64 [N].
     """
-    decision = outcome.decision
-    partitions = [report.partition for report in outcome.reports]
-    before = history.previous(partitions)
+    decision, times_selected = played.decision, played.history.times_selected
+    partitions = [report.partition for report in played.reports]
+    before = last_scores[partitions]
     known = np.flatnonzero(~np.isnan(before))
-    chosen = set(decision.selected.tolist())
-    for position, partition in enumerate(partitions):
-        history.add(partition, float(decision.scores[position]), selected=position in chosen)
     values: Row = {
         "score_margin": ranking.margin(decision.scores, len(decision.selected)),
         "candidates_previous": len(known),
-        "selection_gini": gini(history.selections),
-        "selected_share": share_selected(history.selections),
+        "selection_gini": gini(times_selected),
+        "selected_share": share_selected(times_selected),
     }
     if len(known) < 2:
         return values

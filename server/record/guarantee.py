@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from fnl.config import Config
+from fnl.config.rules import uncovered
 from fnl.data.federated import Federation
 from fnl.privacy.budget import delta_of
 from fnl.privacy.client_level import client_delta, noise_multiplier
 from fnl.wire import report
-from server.aggregation import PUBLIC_AGGREGATIONS
-from server.selection import PUBLIC_SELECTIONS
+from server.coordination import rules_read
 
 
-def run_facts(config: Config, federation: Federation) -> dict[str, object]:
+def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
     """Return the entries of `run.json` about the corpus and about privacy."""
     store = federation.store
     splits = store.clips.group_by("split").len().sort("split")
@@ -58,28 +58,39 @@ def _weak_deltas(config: Config, federation: Federation) -> list[str]:
 
 
 def outside_guarantee(config: Config) -> list[str]:
-    """Return what leaves the clients without being in any ledger."""
+    """Return what leaves the clients, or steers the model, without being in any ledger."""
     released = config.privacy.rate_release != "none"
-    return report.outside_guarantee(released=released, strict=config.run.strict_privacy)
+    said = report.outside_guarantee(released=released, strict=config.run.strict_privacy)
+    return said + [f"whatever {rule} reads" for rule in _undeclared(config)]
+
+
+def _undeclared(config: Config) -> list[str]:
+    """Return the rules that do not declare what they read, by the keys that name them."""
+    coordination = config.coordination
+    return [
+        f"coordination.{key} = {getattr(coordination, key)!r}"
+        for key, reads in rules_read(config).items()
+        if reads is None
+    ]
 
 
 def _feedback(config: Config) -> str:
     """Say which statistics outside the guarantee steer the global model or the noise."""
     public = "the number of clips sets sampling rate, noise and weights and is taken as public"
-    coordination = config.coordination
-    selects_in_public = coordination.selection in PUBLIC_SELECTIONS
-    if selects_in_public and coordination.aggregation in PUBLIC_AGGREGATIONS:
-        return public
-    beyond_rates = coordination.selection == "loss" or any(
-        ":" in rule for rule in (coordination.selection, coordination.aggregation)
-    )  # a rule of one's own may read any field of a report
-    if config.privacy.rate_release == "gaussian" and not beyond_rates:
+    released = config.privacy.rate_release == "gaussian"
+    read = frozenset[str]().union(*(reads or () for reads in rules_read(config).values()))
+    outside = uncovered(read, released=released)
+    if unknown := _undeclared(config):
+        outside.append(f"whatever {' and '.join(unknown)} reads, which is not declared")
+    if outside:
+        return (
+            f"{public}; selection or weights follow {', '.join(outside)}, which are outside the "
+            "guarantee and so reach the global models that later steps start from: ε does not "
+            "cover that path"
+        )
+    if uncovered(read, released=False):
         return f"{public}; selection or weights follow firing rates, whose release is accounted"
-    return (
-        f"{public}; selection or weights follow firing rates or losses that are outside the "
-        "guarantee and so reach the global models that later steps start from: ε does not cover "
-        "that path"
-    )
+    return public
 
 
 def _guarantee(config: Config) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from logging import INFO
@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import log
 from numpy.typing import NDArray
 from pydantic import JsonValue
@@ -20,19 +19,17 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
 from fnl.privacy.client_level import epsilon_client
+from fnl.runtime.events import Event, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork
 from fnl.weights import Weights, set_weights
-from fnl.wire import exchange
-from server.coordination import RoundOutcome
-from server.fault_tolerant_strategy import GuardedStrategy
 from server.record import comparison
 from server.record import rows as measurement
 from server.record.background import Background
-from server.record.faults import fault_rows_of, taken_values
-from server.record.history import History
-from server.strategy import RateStrategy
+from server.record.faults import answer_counts, fault_rows
+from server.rounds import GlobalRound, Rounds
+from server.spending import Spending
 
 _TOLD = 3
 """Rejections of a round that its user is told of."""
@@ -45,18 +42,16 @@ class _Round:
     Attributes:
         number: the round, 0 before the first.
         weights: the global model.
-        outcome: what the rules decided; None before the first round.
-        values: columns of the round that are known already.
-        fault_rows: rows of the table of faults.
+        played: the round; None before the first.
+        spent: columns of the round about what clients have spent.
         strategy: arrays that the rules go on from.
         spending: what the server knows of the clients' budgets, as JSON.
     """
 
     number: int
     weights: Weights
-    outcome: RoundOutcome | None
-    values: measurement.Row
-    fault_rows: Sequence[measurement.Row]
+    played: GlobalRound | None
+    spent: measurement.Row
     strategy: Mapping[str, NDArray[np.generic]]
     spending: Mapping[str, JsonValue]
 
@@ -64,20 +59,19 @@ class _Round:
 class Recorder:
     """Evaluates the global model after each round and writes the round down.
 
-    Flower calls it with the round's number and the global arrays, before the first round with 0;
-    of a resumed run it counts from where the run goes on. As a context manager it ends when all
-    that it was called for is written.
+    It is called with every round, and with the first weights before the first. As a context manager
+    it ends when all that it was called for is written.
 
     Args:
         config: of the run.
         federation: its clips.
         network: of the configured shape, to evaluate with.
-        strategy: what takes the rounds.
-        directory: where they are written.
-        guarded: what stands around the strategy.
-        notify: shows a message to the user.
+        directory: where rounds are written.
+        rounds: what passes from round to round, for checkpoints.
+        spending: what the server knows of the clients' budgets.
+        notify: tells the user of an event.
         beside: whether a round but the last is evaluated and written while the next one is under
-            way. Its metrics are in the tables and in the log then, and Flower is told none.
+            way.
     """
 
     def __init__(
@@ -85,25 +79,24 @@ class Recorder:
         config: Config,
         federation: Federation,
         network: SpikingNetwork,
-        strategy: RateStrategy,
         directory: RunDirectory,
         *,
-        guarded: GuardedStrategy,
-        notify: Callable[[str], None],
+        rounds: Rounds,
+        spending: Spending,
+        notify: Callable[[Event], None],
         beside: bool = False,
     ) -> None:
-        self._guarded = guarded
-        self._notify = notify
-        self._spending = guarded.spending
-        self._done = guarded.done
         self._config = config
         self._network = network
-        self._strategy = strategy
+        self._rounds = rounds
+        self._spending = spending
         self._directory = directory
+        self._notify = notify
         self._classes = federation.classes
         self._features, self._labels = federation.split_clips(config.evaluation.split)
-        self._history = History(config.data.clients)
-        self._history.replay(directory.table("clients").iter_rows(named=True))
+        self._last_scores = np.full(config.data.clients, np.nan)
+        for partition, score in directory.table("clients").select("partition", "score").rows():
+            self._last_scores[partition] = score
         self._background = Background() if beside else None
         self._round_started = time.perf_counter()
 
@@ -127,75 +120,64 @@ class Recorder:
             if error is None or isinstance(error, Exception):
                 raise
 
-    def __call__(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        """Measure and write down one round; the round that a run resumes from is there already."""
-        if self._done and server_round == 0:
-            return None
-        server_round += self._done
-        if self._background is None:
-            return self._record(self._taken(server_round, arrays))
-        self._background.join()
-        taken = self._taken(server_round, arrays)
-        if server_round == self._config.run.rounds:  # there is nothing to do beside it
-            return self._record(taken)
-        self._background.start(partial(self._record, taken, self._lap()))
-        return None
+    def start(self, weights: Weights) -> None:
+        """Measure and write down what there is before the first round."""
+        self._take(0, weights, None)
 
-    def _taken(self, server_round: int, arrays: ArrayRecord) -> _Round:
-        """Book the round's costs, and return it apart from all that the next round changes."""
-        outcome, rejections = self._strategy.outcome, self._guarded.rejections
-        values: measurement.Row = {"round": server_round}
-        fault_rows: list[measurement.Row] = []
-        if outcome is not None:
-            self._spending.answered(server_round, outcome.reports)
-            reported = {report.partition for report in outcome.reports}
-            fault_rows = fault_rows_of(server_round, rejections, self._spending, reported)
-            self._tell_of_rejections(server_round)
-            values |= taken_values(outcome, rejections)
+    def __call__(self, played: GlobalRound) -> None:
+        """Measure and write down one round."""
+        self._tell_of_rejections(played)
+        self._take(played.number, played.after, played)
+
+    def _take(self, number: int, weights: Weights, played: GlobalRound | None) -> None:
+        """Take the round apart from all that the next round changes, and record it in its turn."""
+        spent: measurement.Row = {}
         if self._config.is_private:
             clients = self._config.data.clients
-            values |= measurement.epsilon_values(self._spending.epsilons, clients)
-        return _Round(
-            number=server_round,
-            weights=exchange.from_arrays(arrays),
-            outcome=outcome,
-            values=values,
-            fault_rows=fault_rows,
-            strategy={name: value.copy() for name, value in self._strategy.state().items()},
-            spending=self._spending.state(),
-        )
+            spent = measurement.epsilon_values(self._spending.epsilons, clients)
+        strategy, spending = self._rounds.state(), self._spending.state()
+        taken = _Round(number, weights, played, spent, strategy, spending)
+        if self._background is None:
+            self._record(taken)
+            return
+        self._background.join()
+        if number == self._config.run.rounds:  # nothing is beside it
+            self._record(taken)
+        else:
+            self._background.start(partial(self._record, taken, self._lap()))
 
-    def _record(self, taken: _Round, seconds: float | None = None) -> MetricRecord | None:
+    def _record(self, taken: _Round, seconds: float | None = None) -> None:
         """Evaluate and write down one round, which took `seconds`; None: it ends with this."""
-        outcome, round_row = taken.outcome, {**taken.values}
+        played = taken.played
+        round_row: measurement.Row = {"round": taken.number, **taken.spent}
         client_rows: list[measurement.Row] = []
         layer_rows: list[measurement.Row] = []
         evaluation = self._evaluate(taken)
         if evaluation is not None:
+            metrics = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
+            log(INFO, "Global evaluation of round %s: %s", taken.number, metrics)
             cost = sparsity(self._network, evaluation)
             round_row |= measurement.evaluation_values(evaluation, cost)
             round_row |= measurement.memory_values(self._network, evaluation)
-            plain = self._evaluate_shadow(outcome)
+            plain = self._evaluate_shadow(played)
             if plain is not None:
                 round_row |= comparison.global_shift_values(evaluation, plain)
             layer_rows += measurement.global_layer_rows(taken.number, evaluation, plain)
-        if outcome is not None:
-            round_row |= measurement.coordination_values(outcome)
-            round_row |= comparison.history_values(outcome, self._history)
-            self._directory.note(peak_memory_bytes=measurement.peak_memory(outcome))
-            client_rows = measurement.client_rows(taken.number, outcome)
-            layer_rows += measurement.client_layer_rows(taken.number, outcome)
+        if played is not None:
+            round_row |= answer_counts(played)
+            round_row |= measurement.coordination_values(played)
+            round_row |= comparison.history_values(played, self._last_scores)
+            partitions = [report.partition for report in played.reports]
+            self._last_scores[partitions] = played.decision.scores
+            self._directory.note(peak_memory_bytes=measurement.peak_memory(played))
+            client_rows = measurement.client_rows(played)
+            layer_rows += measurement.client_layer_rows(played)
         if self._config.is_client_private:
             round_row["epsilon_client"] = epsilon_client(self._config, taken.number)
         round_row["seconds"] = self._lap() if seconds is None else seconds
-        self._directory.add(round_row, client_rows, layer_rows, taken.fault_rows)
+        faults = fault_rows(played) if played is not None else []
+        self._directory.add(round_row, client_rows, layer_rows, faults)
         self._round_done(taken)
-        if evaluation is None:
-            return None
-        metrics = MetricRecord({"accuracy": evaluation.accuracy, "loss": evaluation.loss})
-        if seconds is not None:  # Flower has logged for this round that there are none
-            log(INFO, "Global evaluation of round %s: %s", taken.number, metrics)
-        return metrics
 
     def _round_done(self, taken: _Round) -> None:
         every = self._config.run.checkpoint_every
@@ -210,13 +192,14 @@ class Recorder:
         seconds, self._round_started = now - self._round_started, now
         return seconds
 
-    def _tell_of_rejections(self, server_round: int) -> None:
+    def _tell_of_rejections(self, played: GlobalRound) -> None:
         """Name the first replies that were not taken; all of them are in `faults.parquet`."""
-        rejections = self._guarded.rejections
-        for rejection in rejections[:_TOLD]:
-            self._notify(f"warning: round {server_round}, {rejection}")
+        rejections = played.rejections
+        said = [f"round {played.number}, {rejection}" for rejection in rejections[:_TOLD]]
         if len(rejections) > _TOLD:
-            self._notify(f"warning: round {server_round}, {len(rejections) - _TOLD} more rejected")
+            said.append(f"round {played.number}, {len(rejections) - _TOLD} more rejected")
+        for text in said:
+            self._notify(RunWarning(text))
 
     def _evaluate(self, taken: _Round) -> Evaluation | None:
         due = taken.number % self._config.evaluation.every == 0
@@ -227,9 +210,9 @@ class Recorder:
         set_weights(self._network, taken.weights)
         return evaluate(self._network, self._features, self._labels, self._classes)
 
-    def _evaluate_shadow(self, outcome: RoundOutcome | None) -> Evaluation | None:
+    def _evaluate_shadow(self, played: GlobalRound | None) -> Evaluation | None:
         """Evaluate the model that the round would have ended with without privacy."""
-        if outcome is None or outcome.shadow_after is None:
+        if played is None or played.shadow is None or played.shadow.after is None:
             return None
-        set_weights(self._network, outcome.shadow_after)
+        set_weights(self._network, played.shadow.after)
         return evaluate(self._network, self._features, self._labels, self._classes)

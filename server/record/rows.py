@@ -13,7 +13,6 @@ from fnl.metrics.sparsity import Sparsity
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
 from fnl.wire.report import ClientReport
-from server.coordination import RoundOutcome
 from server.record.comparison import (
     Row,
     client_shift,
@@ -21,6 +20,7 @@ from server.record.comparison import (
     global_layer_shifts,
     shadow_values,
 )
+from server.rounds import GlobalRound
 
 
 def evaluation_values(evaluation: Evaluation, cost: Sparsity) -> Row:
@@ -43,23 +43,23 @@ def evaluation_values(evaluation: Evaluation, cost: Sparsity) -> Row:
     }
 
 
-def coordination_values(outcome: RoundOutcome) -> Row:
+def coordination_values(played: GlobalRound) -> Row:
     """Return the columns of a round about selection and aggregation, shadow and floor included."""
-    before, after = aggregation.flatten(outcome.before), aggregation.flatten(outcome.after)
+    before, after = aggregation.flatten(played.before), aggregation.flatten(played.after)
     values: Row = {
         "update_norm": float(np.linalg.norm(after - before)),
-        "bytes_down": outcome.bytes_down,
-        "bytes_up": outcome.bytes_up,
+        "bytes_down": played.bytes_down,
+        "bytes_up": played.bytes_up,
     }
-    if (shares := outcome.decision.weights) is not None:
+    if (shares := played.decision.weights) is not None:
         values["effective_clients"] = aggregation.effective_clients(shares)
         values["weight_entropy"] = aggregation.weight_entropy(shares)
-    return values | shadow_values(outcome) | floor_values(outcome)
+    return values | shadow_values(played) | floor_values(played)
 
 
-def peak_memory(outcome: RoundOutcome) -> int:
+def peak_memory(played: GlobalRound) -> int:
     """Return the largest resident memory of any one process so far, server's or candidate's."""
-    candidates = (report.peak_memory_bytes or 0 for report in outcome.reports)
+    candidates = (report.peak_memory_bytes or 0 for report in played.reports)
     return max(peak_memory_bytes(), *candidates)
 
 
@@ -81,9 +81,10 @@ def epsilon_values(epsilons: Mapping[int, float], clients: int) -> Row:
     }
 
 
-def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
+def client_rows(played: GlobalRound) -> list[Row]:
     """Return a row a candidate."""
-    decision, shadow, floor = outcome.decision, outcome.shadow_decision, outcome.floor_decision
+    decision = played.decision
+    shadow, floor = (one and one.decision for one in (played.shadow, played.floor))
     positions = decision.selected.tolist()
     shares = [None] * len(positions) if decision.weights is None else decision.weights.tolist()
     weights = dict(zip(positions, shares, strict=True))
@@ -91,9 +92,9 @@ def client_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
     shadow_ranks = ranking.ranks(shadow.scores) if shadow else None
     floor_ranks = ranking.ranks(floor.scores) if floor else None
     rows: list[Row] = []
-    for position, report in enumerate(outcome.reports):
+    for position, report in enumerate(played.reports):
         row: Row = {
-            "round": server_round,
+            "round": played.number,
             "selected": position in weights,
             "score": float(decision.scores[position]),
             "rank": int(ranks[position]),
@@ -166,11 +167,11 @@ def global_layer_rows(
     return rows
 
 
-def client_layer_rows(server_round: int, outcome: RoundOutcome) -> list[Row]:
+def client_layer_rows(played: GlobalRound) -> list[Row]:
     """Return a row a (layer, candidate): rates on the candidate's own clips."""
     return [
-        {"round": server_round, "partition": report.partition, **row}
-        for report in outcome.reports
+        {"round": played.number, "partition": report.partition, **row}
+        for report in played.reports
         for row in _layers(report)
     ]
 

@@ -16,27 +16,27 @@ _HEADER_BYTES = 4096
 """More than the header of an array in NumPy's format takes."""
 
 
-def check_arrays(
-    content: RecordDict, required: Iterable[str], *, like: Weights, max_update_norm: float
-) -> None:
-    """Refuse a reply whose weights are not to be taken, also those that nobody asked for.
+def parse_models(
+    content: RecordDict, keys: Iterable[str], *, like: Weights, max_update_norm: float
+) -> dict[str, Weights]:
+    """Return the weights of a reply under `keys`; any others are checked as well.
 
     Args:
         content: of the reply.
-        required: keys of the weights that it must carry.
+        keys: of the weights that it must carry.
         like: the global weights: names and shapes.
         max_update_norm: bound on the L2 norm of an update; 0: none.
 
     Raises:
         RejectedError: with the first thing that is wrong.
     """
-    for key in required:
+    for key in keys:
         if key not in content.array_records:
             raise RejectedError(FaultKind.MALFORMED, f"sent no {key}")
-    for key, record in content.array_records.items():
-        weights = _weights(key, record, like)
-        if key == exchange.ARRAYS and max_update_norm:
-            _check_norm(weights, like, max_update_norm)
+    models = {key: _weights(key, record, like) for key, record in content.array_records.items()}
+    if max_update_norm and exchange.ARRAYS in models:
+        _check_norm(models[exchange.ARRAYS], like, max_update_norm)
+    return {key: models[key] for key in keys}
 
 
 def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:

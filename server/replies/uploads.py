@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fnl.errors import RunError
 from fnl.weights import Weights
 from fnl.wire import exchange
-from server.replies.arrays import check_arrays
+from server.replies.arrays import parse_models
 from server.replies.rejections import Rejection
-from server.replies.vetting import sift
+from server.replies.vetting import one_from_each
 from server.traffic import content_bytes
 
 UPLOAD = "upload: "
@@ -29,14 +28,14 @@ class Uploads:
     """What the asked clients sent.
 
     Attributes:
-        models: key of the arrays -> partition -> weights, of those that were asked for them.
+        models: partition -> key of the arrays -> weights, of those that gave all they were asked.
         missing: partitions that were asked and whose weights were not taken.
         rejections: everything that was wrong, by partition.
         bytes_down: bytes of the requests.
         bytes_up: bytes of the replies that were taken.
     """
 
-    models: Mapping[str, Mapping[int, Weights]]
+    models: Mapping[int, Mapping[str, Weights]]
     missing: frozenset[int]
     rejections: tuple[Rejection, ...]
     bytes_down: int
@@ -69,34 +68,26 @@ def request_uploads(
     requests = [_request(server_round, nodes[partition], keys[partition]) for partition in asked]
     partition_of = {nodes[partition]: partition for partition in asked}
 
-    def check(reply: Message, partition: int) -> None:
-        check_arrays(reply.content, keys[partition], like=like, max_update_norm=max_update_norm)
+    def parse(reply: Message, partition: int) -> tuple[dict[str, Weights], int]:
+        models = parse_models(
+            reply.content, keys[partition], like=like, max_update_norm=max_update_norm
+        )
+        return models, content_bytes(reply.content)
 
-    replies = list(grid.send_and_receive(requests, timeout=timeout))
+    replies = list(
+        grid.send_and_receive(requests, timeout=timeout)
+    )  # an engine gives ids as it sends
     messages = frozenset(request.metadata.message_id for request in requests) - {""}
-    taken, rejected = sift(replies, partition_of, messages, check)
-    models: dict[str, dict[int, Weights]] = {key: {} for key in wanted}
-    for reply in taken:
-        partition = partition_of[reply.metadata.src_node_id]
-        for key in keys[partition]:
-            models[key][partition] = _arrays(reply, key)
-    there = {partition_of[reply.metadata.src_node_id] for reply in taken}
+    taken, rejected = one_from_each(replies, partition_of, messages, parse)
     return Uploads(
-        models,
-        missing=frozenset(asked) - there,
+        {partition: models for partition, (models, _) in taken.items()},
+        missing=frozenset(asked) - taken.keys(),
         rejections=tuple(replace(found, reason=UPLOAD + found.reason) for found in rejected),
-        bytes_down=content_bytes(requests),
-        bytes_up=content_bytes(taken),
+        bytes_down=sum(content_bytes(request.content) for request in requests),
+        bytes_up=sum(size for _, size in taken.values()),
     )
 
 
 def _request(server_round: int, node: int, keys: list[str]) -> Message:
     config = ConfigRecord({exchange.ROUND: server_round, exchange.WANTED: keys})
     return Message(RecordDict({exchange.CONFIG: config}), node, exchange.UPLOAD_TYPE)
-
-
-def _arrays(reply: Message, key: str) -> Weights:
-    arrays = reply.content[key]
-    if not isinstance(arrays, ArrayRecord):
-        raise RunError(f"{key} of an upload are no arrays")  # `check_arrays` has seen that they are
-    return exchange.from_arrays(arrays)

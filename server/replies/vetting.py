@@ -7,8 +7,9 @@ which arrays the global model has, and what the client said of its ledger before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
@@ -18,9 +19,13 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.prv import EPS_ERROR
 from fnl.weights import Weights
 from fnl.wire import exchange
+from fnl.wire.fields import all_nan
 from fnl.wire.report import ClientReport
-from server.replies.arrays import check_arrays
+from server.replies.arrays import parse_models
 from server.replies.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
+from server.traffic import content_bytes
+
+Parsed = TypeVar("Parsed")
 
 _ROUNDING = 1e-9
 """Relative difference of an ε that is the same ledger's."""
@@ -32,6 +37,21 @@ _UNREACHABLE = (
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One candidate's reply, parsed and checked.
+
+    Attributes:
+        report: its numbers.
+        models: its weights by the key they were sent under, on the message's memory.
+        size: bytes of its records.
+    """
+
+    report: ClientReport
+    models: Mapping[str, Weights]
+    size: int
+
+
+@dataclass(frozen=True)
 class Expected:
     """What the server knows of a round's replies before they come.
 
@@ -39,10 +59,10 @@ class Expected:
         partition_of: node id -> partition, of those that were asked.
         messages: ids of the messages that asked them.
         like: the global weights: names and shapes.
-        required: keys of the weights that a reply must carry; any others are checked as well.
+        models: keys of the weights that a reply must carry; any others are checked as well.
+        entries: names in `fnl.wire.report.ENTRIES` that a report must have.
         layers: spiking layers that a report has rates of.
         classes: labels that a report has rates of.
-        private: whether a report must say what its client has spent.
         epsilons: partition -> ε that it last reported.
         max_update_norm: bound on the L2 norm of an update; 0: none.
         accountant: by which clients count, "rdp" or "prv".
@@ -51,49 +71,51 @@ class Expected:
     partition_of: Mapping[int, int]
     messages: frozenset[str]
     like: Weights
-    required: Sequence[str]
+    models: Sequence[str]
+    entries: frozenset[str]
     layers: int
     classes: int
-    private: bool
     epsilons: Mapping[int, float]
     max_update_norm: float
     accountant: str = "rdp"
 
 
-def vet(replies: Sequence[Message], expected: Expected) -> tuple[list[Message], list[Rejection]]:
-    """Return the replies of training to take, and everything that is wrong: see `sift`."""
+def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], list[Rejection]]:
+    """Return the answers to take, in partition order, and everything that is wrong."""
 
-    def check(reply: Message, partition: int) -> None:
-        _check_report(reply, partition, expected)
-        check_arrays(
+    def parse(reply: Message, partition: int) -> Answer:
+        report = _report(reply, partition, expected)
+        models = parse_models(
             reply.content,
-            expected.required,
+            expected.models,
             like=expected.like,
             max_update_norm=expected.max_update_norm,
         )
+        return Answer(report, models, content_bytes(reply.content))
 
-    return sift(replies, expected.partition_of, expected.messages, check)
+    taken, rejected = one_from_each(replies, expected.partition_of, expected.messages, parse)
+    return list(taken.values()), rejected
 
 
-def sift(
-    replies: Sequence[Message],
+def one_from_each(
+    replies: Iterable[Message],
     partition_of: Mapping[int, int],
     messages: frozenset[str],
-    check: Callable[[Message, int], None],
-) -> tuple[list[Message], list[Rejection]]:
-    """Return the replies to take, in the order they came, and everything that is wrong.
+    parse: Callable[[Message, int], Parsed],
+) -> tuple[dict[int, Parsed], list[Rejection]]:
+    """Return what each client that was asked has answered, and everything that is wrong.
 
-    A client that was asked and has no reply among `replies` is among the rejected. They come by
-    partition, strangers last: what is wrong is told in the same order whoever was faster.
+    A client that has no reply among `replies` is among the rejected. Both come by partition,
+    strangers last: what is wrong is told in the same order whoever was faster.
 
     Args:
         replies: what came back.
         partition_of: node id -> partition, of those that were asked.
         messages: ids of the messages that asked them.
-        check: called with a reply and its partition; raises `RejectedError` if the content of the
-            reply is not to be taken.
+        parse: called with a reply and its partition, returns its content; raises `RejectedError`
+            if that is not to be taken.
     """
-    taken: list[Message] = []
+    taken: dict[int, Parsed] = {}
     rejected: list[Rejection] = []
     heard: set[int] = set()
     for reply in replies:
@@ -104,15 +126,13 @@ def sift(
             _check_envelope(reply, messages, is_second=partition in heard)
             heard.add(partition)
             _check_is_no_failure(reply)
-            check(reply, partition)
+            taken[partition] = parse(reply, partition)
         except RejectedError as error:
             rejected.append(Rejection(partition, error.kind, one_line(str(error))))
-        else:
-            taken.append(reply)
-    for partition in sorted(set(partition_of.values()) - heard):
+    for partition in set(partition_of.values()) - heard:
         reason = "nothing came before the deadline"
         rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
-    return taken, sorted(rejected, key=by_partition)
+    return dict(sorted(taken.items())), sorted(rejected, key=by_partition)
 
 
 def _check_envelope(reply: Message, messages: frozenset[str], *, is_second: bool) -> None:
@@ -133,7 +153,7 @@ def _check_is_no_failure(reply: Message) -> None:
         raise RejectedError(FaultKind.REFUSED, str(refusal.get("reason", "no reason given")))
 
 
-def _check_report(reply: Message, partition: int, expected: Expected) -> None:
+def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
     record = reply.content.get(exchange.METRICS)
     if not isinstance(record, MetricRecord):
         raise RejectedError(FaultKind.MALFORMED, "sent no report")
@@ -148,19 +168,25 @@ def _check_report(reply: Message, partition: int, expected: Expected) -> None:
         raise RejectedError(FaultKind.WRONG_PARTITION, reason)
     if report.num_examples < 1:
         raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
+    values = report.values()
+    for name in sorted(expected.entries):
+        if name not in values or all_nan(values[name]):
+            raise RejectedError(FaultKind.MALFORMED, f"reports no {name}")
     _check_lengths(report, expected)
-    if not expected.private:
-        return
-    if report.epsilon is None:
-        raise RejectedError(FaultKind.MALFORMED, "does not say what it has spent")
-    before = expected.epsilons.get(partition, 0.0)
+    if report.epsilon is not None and "epsilon" in expected.entries:
+        _check_ledger(report, report.epsilon, expected)
+    return report
+
+
+def _check_ledger(report: ClientReport, epsilon: float, expected: Expected) -> None:
+    before = expected.epsilons.get(report.partition, 0.0)
     slack = 2 * EPS_ERROR if expected.accountant == "prv" else 0.0  # on another mesh
-    if report.epsilon < before * (1 - _ROUNDING) - slack:
-        reason = f"epsilon went back from {before:.6g} to {report.epsilon:.6g}"
+    if epsilon < before * (1 - _ROUNDING) - slack:
+        reason = f"epsilon went back from {before:.6g} to {epsilon:.6g}"
         raise RejectedError(FaultKind.LEDGER, reason)
     least = cost_of_this_round(report, expected.accountant)
-    if report.epsilon < least * (1 - _ROUNDING) - slack:
-        reason = f"epsilon {report.epsilon:.6g} is below {least:.6g}, what this round alone costs"
+    if epsilon < least * (1 - _ROUNDING) - slack:
+        reason = f"epsilon {epsilon:.6g} is below {least:.6g}, what this round alone costs"
         raise RejectedError(FaultKind.LEDGER, reason)
 
 

@@ -2,19 +2,21 @@
 
 A rule is a function of the candidates' reports, in partition order, and of a `RoundContext`. It
 returns one score a candidate, and the largest are selected, or a `Selection` where scores alone do
-not say whom. A rule of one's own is named `module:function` in `coordination.selection`.
+not say whom. A rule of one's own is named `module:function` in `coordination.selection`
+and declares with `@reads(...)` what it reads of a report.
 """
 
+from server.declaration import reads
 from server.selection.choice import select
 from server.selection.interface import Scores, Selection, SelectionRule
-from server.selection.registry import PUBLIC_SELECTIONS, SELECTION_RULES, selection_rule
+from server.selection.registry import SELECTION_RULES, selection_rule
 
 __all__ = [
-    "PUBLIC_SELECTIONS",
     "SELECTION_RULES",
     "Scores",
     "Selection",
     "SelectionRule",
+    "reads",
     "select",
     "selection_rule",
 ]

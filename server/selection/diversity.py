@@ -8,7 +8,7 @@ import numpy as np
 
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
-from server.selection.interface import Selection
+from server.selection.interface import Selection, SelectionRule
 
 
 def rate_diversity(reports: Sequence[ClientReport], context: RoundContext) -> Selection:
@@ -39,3 +39,6 @@ def rate_diversity(reports: Sequence[ClientReport], context: RoundContext) -> Se
 
 def _distances(profiles: np.ndarray, point: np.ndarray) -> np.ndarray:
     return np.linalg.norm(profiles - point, axis=1)
+
+
+RULES: dict[str, SelectionRule] = {"rate-diversity": rate_diversity}

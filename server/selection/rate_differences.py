@@ -13,7 +13,7 @@ import numpy as np
 
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
-from server.selection.interface import Scores
+from server.selection.interface import Scores, SelectionRule
 
 
 def class_differences(report: ClientReport) -> Scores:
@@ -43,3 +43,11 @@ def signed_scalar_rate_difference(
 ) -> Scores:
     """Score by r_k(θ_k) − r_k(θ)."""
     return np.array([report.firing_rate_after - report.firing_rate_before for report in reports])
+
+
+RULES: dict[str, SelectionRule] = {
+    "rate-difference": rate_difference,
+    "rate-difference-signed": signed_rate_difference,
+    "rate-difference-scalar": scalar_rate_difference,
+    "rate-difference-scalar-signed": signed_scalar_rate_difference,
+}

@@ -8,7 +8,7 @@ import numpy as np
 
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
-from server.selection.interface import Scores
+from server.selection.interface import Scores, SelectionRule
 
 _NEVER = 1e-300
 """In place of a rate of 0: behind every client that fires, and the score stays finite."""
@@ -47,3 +47,11 @@ def rate_proportional(reports: Sequence[ClientReport], context: RoundContext) ->
     """
     times = context.stream.exponential(size=len(reports))
     return -times / np.maximum(_rates(reports), _NEVER)
+
+
+RULES: dict[str, SelectionRule] = {
+    "highest-rate": highest_rate,
+    "lowest-rate": lowest_rate,
+    "target-rate": target_rate,
+    "rate-proportional": rate_proportional,
+}

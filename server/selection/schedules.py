@@ -8,7 +8,7 @@ import numpy as np
 
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
-from server.selection.interface import Scores
+from server.selection.interface import Scores, SelectionRule
 
 
 def random_scores(reports: Sequence[ClientReport], context: RoundContext) -> Scores:
@@ -26,3 +26,6 @@ def round_robin(reports: Sequence[ClientReport], context: RoundContext) -> Score
     waited = np.array([context.rounds_since_selected(partition) for partition in partitions])
     times = context.history.times_selected
     return waited - times[partitions] / (times.max() + 1)
+
+
+RULES: dict[str, SelectionRule] = {"random": random_scores, "round-robin": round_robin}

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fnl.errors import RunError
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
-from server.selection.interface import Scores
+from server.selection.interface import Scores, SelectionRule
 
 
 def highest_loss(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
@@ -17,18 +16,13 @@ def highest_loss(reports: Sequence[ClientReport], _context: RoundContext) -> Sco
 
     Power-of-choice (Cho, Wang & Joshi 2020, arXiv 2010.01243): of d candidates the m with the
     largest local loss. Theirs are drawn ∝ n_k, ours uniformly from the public schedule.
-
-    Raises:
-        RunError: if a client sent no loss.
     """
-    losses = []
-    for report in reports:
-        if report.loss_before is None:
-            raise RunError(f"partition {report.partition} sent no loss before training")
-        losses.append(report.loss_before)
-    return np.array(losses, dtype=np.float64)
+    return np.array([report.loss_before for report in reports], dtype=np.float64)
 
 
 def largest_update(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
     """Score by ‖θ_k − θ‖₂ (Chen, Horváth & Richtárik 2020, arXiv 2010.13723, in its limit)."""
     return np.array([report.update_norm for report in reports], dtype=np.float64)
+
+
+RULES: dict[str, SelectionRule] = {"loss": highest_loss, "update-norm": largest_update}

@@ -74,7 +74,7 @@ def drawn(monkeypatch):
             )
         finally:
             hook.remove()
-        return Path(said[0].removeprefix("run directory ")), draws
+        return said[0].directory, draws
 
     return run
 

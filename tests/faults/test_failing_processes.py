@@ -90,7 +90,7 @@ import os, sys, json, threading, time
 from fnl.runtime.in_process import run_in_process
 flat = json.loads(sys.argv[1])
 run_in_process("server.app:app", "tests.faults.faulty_app:app", clients=4, run_config=flat,
-               workers=2, notify=lambda line: print(line, flush=True))
+               workers=2, notify=lambda event: print(event, flush=True))
 """
 
 

@@ -206,9 +206,9 @@ def test_a_finished_run_is_refused(flat):
 
 def test_a_running_run_is_refused(flat):
     config = parse_config(flat)
-    directory = RunDirectory.open(config, engine="test", facts={})
+    directory = RunDirectory.open(config, engine="test", metadata={})
     with pytest.raises(RunError, match="still running"):
-        RunDirectory.open(config, engine="test", facts={})
+        RunDirectory.open(config, engine="test", metadata={})
     with pytest.raises(RunError, match="still running"):
         check_name(config)
     directory.fail("stopped")

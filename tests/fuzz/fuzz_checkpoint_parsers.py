@@ -9,6 +9,7 @@ import tempfile
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import safetensors.numpy
@@ -21,9 +22,10 @@ from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.run_place import check_name
 from fnl.snn.network import build_network
 from fnl.weights import get_weights, weights_hash
+from server.replies.rejections import FaultKind, Rejection
 from server.resumption import take_over
+from server.rounds import Rounds
 from server.spending import Spending
-from server.strategy import RateStrategy
 
 _OF_A_CHECKPOINT = parse_config(
     {
@@ -44,15 +46,14 @@ def true_checkpoint() -> Checkpoint:
     config = _OF_A_CHECKPOINT
     weights = get_weights(build_network(config.model, 4, 2))
     spending = Spending(config)
-    for partition in (0, 2):
-        spending.lost(1, partition)
+    spending.book(1, (), _crashed(0, 2))
     spending.restore(
         spending.state()
         | {"reported": [[1, 0.5]], "steps": [[1, [1.0, 0.5, 3, 1e-3]]], "clip_norms": [[1, 2.0]]}
     )
     moments = ("optimizer/momentum/", "optimizer/second-moment/")
     optimizer = {f"{stem}{name}": value for stem in moments for name, value in weights.items()}
-    strategy = RateStrategy(config, {0: 2, 1: 3, 2: 4}).state() | optimizer
+    strategy = _rounds(config).state() | optimizer
     return Checkpoint(
         2,
         config.identity(),
@@ -118,12 +119,19 @@ def load_header(data: bytes) -> str:
 
 def _take_over(read: Checkpoint) -> object:
     config = _OF_A_CHECKPOINT
-    strategy, spending = RateStrategy(config, {0: 2, 1: 3, 2: 4}), Spending(config)
+    rounds, spending = _rounds(config), Spending(config)
     state = RunState(read.server_round, read.weights, read.strategy, read.server)
-    take_over(state, build_network(config.model, 4, 2), strategy, spending)
-    for partition in range(3):
-        spending.lost(3, partition)
-    return strategy, spending
+    take_over(state, build_network(config.model, 4, 2), rounds, spending)
+    spending.book(3, (), _crashed(0, 1, 2))
+    return rounds, spending
+
+
+def _crashed(*partitions: int) -> list[Rejection]:
+    return [Rejection(partition, FaultKind.CRASHED, "") for partition in partitions]
+
+
+def _rounds(config: Config) -> Rounds:
+    return Rounds(config, {0: 2, 1: 3, 2: 4}, Mock())  # an engine is asked in a probed round only
 
 
 @lru_cache
@@ -133,7 +141,7 @@ def _stopped_run() -> Path:
     atexit.register(shutil.rmtree, results, ignore_errors=True)
     config = _in(results)
     true = true_checkpoint()
-    directory = RunDirectory.create(config, engine="test", facts={})
+    directory = RunDirectory.create(config, engine="test", metadata={})
     for server_round in (1, 2):
         faults = [{"round": server_round, "partition": 0, "kind": "crashed", "reason": "x"}]
         directory.add({"round": server_round, "accuracy": 0.5}, [], [], faults)
@@ -161,7 +169,7 @@ def resumed_run(damage: tuple[str, bytes], folder: Path) -> object:
     (folder / "run" / name).write_bytes(data)
     config = _in(folder)
     check_name(config)
-    directory = RunDirectory.open(config, engine="test", facts={})
+    directory = RunDirectory.open(config, engine="test", metadata={})
     directory.fail("stopped again")
     state = directory.resumed_from
     done = state.server_round if state is not None else 0

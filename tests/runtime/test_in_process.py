@@ -27,7 +27,7 @@ def _run(flat, workers=1, client_app="clients.app:app"):
         workers=workers,
         notify=said.append,
     )
-    return Path(said[0].removeprefix("run directory "))
+    return said[0].directory
 
 
 def _tables(path: Path):

@@ -21,7 +21,7 @@ WEIGHTS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 def _create(tmp_path, **over):
     config = parse_config({"run.results-dir": str(tmp_path / "results"), **over})
-    return RunDirectory.create(config, engine="test", facts={})
+    return RunDirectory.create(config, engine="test", metadata={})
 
 
 def test_unnamed_runs_get_names_of_their_own(tmp_path):

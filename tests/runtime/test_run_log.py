@@ -21,7 +21,7 @@ def _lines(path):
 
 def test_a_run_logs_its_start_its_rounds_its_faults_and_its_end(tmp_path):
     config = parse_config({"run.results-dir": str(tmp_path), "run.name": "mine"})
-    directory = RunDirectory.open(config, engine="test", facts={})
+    directory = RunDirectory.open(config, engine="test", metadata={})
     fault = {"round": 1, "partition": 3, "kind": "crashed", "reason": "100 % of\nbattery"}
     directory.add({"round": 1, "accuracy": 0.5, "epsilon_max": float("inf")}, [], [], [fault])
     directory.fail("RunError: no clients")
@@ -46,7 +46,7 @@ def test_files_are_rotated(tmp_path, monkeypatch):
 def test_runs_are_listed_with_what_became_of_them(tmp_path, capsys):
     for name in ("first", "second"):
         config = parse_config({"run.results-dir": str(tmp_path), "run.name": name})
-        directory = RunDirectory.open(config, engine="test", facts={})
+        directory = RunDirectory.open(config, engine="test", metadata={})
         directory.add({"round": 1, "accuracy": 0.25, "rejected": 2}, [], [])
         if name == "first":
             directory.fail("stopped")
@@ -81,7 +81,7 @@ def test_rounds_are_tensorboard_scalars(tmp_path):
     config = parse_config(
         {"run.results-dir": str(tmp_path), "run.name": "mine", "run.tensorboard": True}
     )
-    directory = RunDirectory.open(config, engine="test", facts={})
+    directory = RunDirectory.open(config, engine="test", metadata={})
     directory.add({"round": 1, "accuracy": 0.5}, [], [])
     directory.fail("stopped")
     events = EventAccumulator(str(directory.path / "tensorboard"))

@@ -18,12 +18,12 @@ from fnl.snn.evaluation import evaluate
 
 @pytest.fixture
 def run(small_config) -> Path:
-    said: list[str] = []
+    said = []
     config = parse_config(small_config | {"run.rounds": 1, "evaluation.shadow": False})
     run_in_process(
         "server.app:app", "clients.app:app", clients=4, run_config=config.flat(), notify=said.append
     )
-    return Path(said[0].removeprefix("run directory "))
+    return said[0].directory
 
 
 def test_the_saved_model_is_the_one_that_was_evaluated(run):

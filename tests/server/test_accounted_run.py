@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 from opacus.accountants import RDPAccountant
@@ -17,13 +15,13 @@ ROUNDS = 4
 
 
 def run(flat) -> tuple[pl.DataFrame, pl.DataFrame]:
-    said: list[str] = []
+    said = []
     config = parse_config({**flat, "run.rounds": ROUNDS})
     run_in_process(
         "server.app:app", "clients.app:app", clients=config.data.clients,
         run_config=config.flat(), notify=said.append,
     )  # fmt: skip
-    path = Path(said[0].removeprefix("run directory "))
+    path = said[0].directory
     return pl.read_parquet(path / "rounds.parquet"), pl.read_parquet(path / "clients.parquet")
 
 

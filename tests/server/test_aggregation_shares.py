@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fnl.config.coordination import AGGREGATIONS, ROBUST, WEIGHTINGS
+from fnl.config.rules import AGGREGATIONS, ROBUST, WEIGHTINGS
 from fnl.errors import RunError
 from server.aggregation import AGGREGATION_RULES, ROBUST_RULES, Mixing, Shares, combine, shares_of
 from server.aggregation.afedsnn import afedsnn, mixing_coefficients

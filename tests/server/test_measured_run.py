@@ -24,7 +24,7 @@ BY_CHANCE_OF_THE_MACHINE = ["seconds"]
 
 
 def run(flat, workers: int = 1) -> Path:
-    said: list[str] = []
+    said = []
     config = parse_config(flat)
     run_in_process(
         "server.app:app",
@@ -34,7 +34,7 @@ def run(flat, workers: int = 1) -> Path:
         workers=workers,
         notify=said.append,
     )
-    return Path(said[0].removeprefix("run directory "))
+    return said[0].directory
 
 
 def tables(path: Path) -> dict[str, pl.DataFrame]:

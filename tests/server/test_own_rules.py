@@ -26,12 +26,12 @@ def start(tmp_path, monkeypatch, small_config):
         flat = {**small_config, "evaluation.shadow": False}
         flat |= {f"coordination.{key}": f"own_rules:{name}" for key, name in keys.items()}
         config = parse_config(flat)
-        said: list[str] = []
+        said = []
         run_in_process(
             "server.app:app", "clients.app:app", clients=config.data.clients,
             run_config=config.flat(), notify=said.append,
         )  # fmt: skip
-        directory = Path(said[0].removeprefix("run directory "))
+        directory = said[0].directory
         return pl.read_parquet(directory / "clients.parquet")
 
     monkeypatch.chdir(tmp_path)

@@ -14,22 +14,26 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fnl.config.coordination import ROBUST, SELECTIONS, WEIGHTINGS
+from fnl.config.rules import ROBUST, SELECTIONS, WEIGHTINGS
 from fnl.runtime.run_directory import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_TURN = """
-from fnl.config.coordination import SELECTIONS, WEIGHTINGS
+from fnl.config.rules import SELECTIONS, WEIGHTINGS
 from server.aggregation import AGGREGATION_RULES
 from server.selection import SELECTION_RULES
 
 
+def in_turn(rules, context):
+    return list(rules)[context.server_round % len(rules)]
+
+
 def selection(reports, context):
-    return SELECTION_RULES[SELECTIONS[context.server_round % len(SELECTIONS)]](reports, context)
+    return SELECTION_RULES[in_turn(SELECTIONS, context)](reports, context)
 
 
 def weighting(reports, context):
-    return AGGREGATION_RULES[WEIGHTINGS[context.server_round % len(WEIGHTINGS)]](reports, context)
+    return AGGREGATION_RULES[in_turn(WEIGHTINGS, context)](reports, context)
 """
 RUNS = {
     "in-turn": {

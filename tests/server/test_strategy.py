@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from fnl.config import parse_config
-from fnl.config.coordination import AGGREGATIONS, ROBUST, SELECTIONS
+from fnl.config.rules import AGGREGATIONS, ROBUST, SELECTIONS
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.metrics import ranking
@@ -18,6 +18,8 @@ from fnl.runtime.run_directory import read_run
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights, weights_hash
 from fnl.wire import exchange
+from server.rounds import Rounds
+from server.spending import Spending
 from server.strategy import RateStrategy
 
 OPTIMIZERS = ("fedavgm", "fedadagrad", "fedadam", "fedyogi")
@@ -36,7 +38,7 @@ def tiny(small_config):
 
 
 def run(flat, workers: int = 1) -> Path:
-    said: list[str] = []
+    said = []
     config = parse_config(flat)
     run_in_process(
         "server.app:app",
@@ -46,7 +48,7 @@ def run(flat, workers: int = 1) -> Path:
         workers=workers,
         notify=said.append,
     )
-    return Path(said[0].removeprefix("run directory "))
+    return said[0].directory
 
 
 def model(path: Path) -> str:
@@ -135,14 +137,28 @@ def test_bytes_are_those_of_the_models_and_the_reports(tiny):
     assert 128 * arrays <= overhead < 192 * arrays  # NumPy's header of an array is 128 bytes
 
 
-def strategy_and_grid(flat) -> tuple[RateStrategy, InProcessGrid, dict]:
+def strategy_rounds_and_grid(flat) -> tuple[RateStrategy, Rounds, InProcessGrid, dict]:
     config = parse_config(flat)
-    grid = InProcessGrid("clients.app:app", clients=CLIENTS, run_config=config.flat())
+    grid = InProcessGrid(
+        "clients.app:app",
+        clients=CLIENTS,
+        run_config=config.flat(),
+        notify=lambda _: None,
+    )
     nodes = dict(enumerate(grid.get_node_ids()))
     federation = open_federation(config)
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
-    return RateStrategy(config, nodes), grid, get_weights(network)
+    rounds = Rounds(config, nodes, grid)
+    strategy = RateStrategy(
+        config,
+        rounds,
+        Spending(config),
+        nodes=nodes,
+        layers=len(network.neuron),
+        classes=federation.classes,
+    )
+    return strategy, rounds, grid, get_weights(network)
 
 
 def play(strategy, grid, weights, rounds):
@@ -163,16 +179,16 @@ def test_a_restored_strategy_goes_on_as_if_nothing_had_happened(optimizer, tiny)
         "coordination.selection": "round-robin", "coordination.aggregation": "afedsnn",
         "privacy.mode": "none",
     }  # fmt: skip
-    strategy, grid, weights = strategy_and_grid(flat)
+    strategy, _, grid, weights = strategy_rounds_and_grid(flat)
     through = play(strategy, grid, weights, range(1, 5))
-    first, grid, weights = strategy_and_grid(flat)
+    first, rounds, grid, weights = strategy_rounds_and_grid(flat)
     halfway = play(first, grid, weights, (1, 2))
-    saved = {key: value.copy() for key, value in first.state().items()}
+    saved = {key: value.copy() for key, value in rounds.state().items()}
     assert all(isinstance(value, np.ndarray) for value in saved.values())
-    second, grid, _ = strategy_and_grid(flat)
-    second.restore(saved)
+    second, rounds, grid, _ = strategy_rounds_and_grid(flat)
+    rounds.restore(saved)
     assert weights_hash(play(second, grid, halfway, (3, 4))) == weights_hash(through)
-    forgetful, grid, _ = strategy_and_grid(flat)
+    forgetful, _, grid, _ = strategy_rounds_and_grid(flat)
     assert weights_hash(play(forgetful, grid, halfway, (3, 4))) != weights_hash(through)
     assert saved["history/times-selected"].tolist() == [1, 1, 1, 1]
 
@@ -183,15 +199,15 @@ def test_shadows_do_not_disturb_the_optimizer(tiny):
 
 
 def test_a_state_of_another_federation_is_refused(tiny):
-    strategy, _, _ = strategy_and_grid(tiny)
-    state = strategy.state()
+    _, rounds, _, _ = strategy_rounds_and_grid(tiny)
+    state = rounds.state()
     state["history/times-selected"] = np.zeros(9, np.int64)
     with pytest.raises(RunError, match="times-selected of 4 clients"):
-        strategy.restore(state)
+        rounds.restore(state)
 
 
 def test_clients_that_all_forgot_their_updates_fail_the_run(tiny):
-    strategy, grid, weights = strategy_and_grid(
+    strategy, _, grid, weights = strategy_rounds_and_grid(
         {**tiny, "coordination.probe": True, "coordination.minimum": 1}
     )
     from flwr.app import ConfigRecord

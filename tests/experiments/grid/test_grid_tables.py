@@ -51,7 +51,7 @@ def directory(tmp_path):
         directory.write_manifest(grid, "", {})
     for cell in grid.cells:
         config = directory.config_to_run(cell)
-        run = RunDirectory.create(config, engine="in-process", facts={})
+        run = RunDirectory.create(config, engine="in-process", metadata={})
         run.add({"round": 0, "accuracy": 0.1}, [], [])
         run.add({"round": 1, "accuracy": 0.5, "loss": None, "update_norm": 2.0}, [], [])
         run.add({"round": 2, "accuracy": _accuracy(cell)}, [], [])

@@ -9,9 +9,10 @@ import pytest
 from scipy import stats
 
 from fnl.wire.report import ClientReport, Rates, Unprotected
-from server.coordination import Coordination, RoundOutcome
+from server.context import History
+from server.coordination import Coordination
 from server.record.comparison import client_shift, floor_values, history_values, shadow_values
-from server.record.history import History
+from server.rounds import Decided, GlobalRound
 
 REPORT = ClientReport(
     partition=0, num_examples=10, steps=1, sample_rate=1.0, seconds=0.0,
@@ -25,22 +26,34 @@ def decision(scores: list[float], top: int = 2) -> Coordination:
     return Coordination(np.array(scores), selected, np.full(top, 1 / top))
 
 
-def outcome(partitions: list[int], scores: list[float], **more) -> RoundOutcome:
+def played(partitions: list[int], scores: list[float], **more) -> GlobalRound:
     reports = tuple(replace(REPORT, partition=partition) for partition in partitions)
     weights = {"w": np.zeros(2, np.float32)}
-    values = {"reports": reports, "decision": decision(scores), "shadow_decision": None}
-    values |= {"before": weights, "after": weights, "shadow_after": None}
-    return RoundOutcome(**(values | more))
+    values = {"number": 1, "reports": reports, "decision": decision(scores)}
+    values |= {"before": weights, "after": weights, "history": History.empty(6)}
+    return GlobalRound(**(values | more))
+
+
+def one_after_the_other(*rounds: tuple[list[int], list[float]], clients: int = 6) -> list:
+    """Return what each of the rounds says of those before it."""
+    history, last, said = History.empty(clients), np.full(clients, np.nan), []
+    for number, (partitions, scores) in enumerate(rounds, 1):
+        taken = [partitions[position] for position in decision(scores).selected]
+        history = history.after(number, taken)
+        said.append(history_values(played(partitions, scores, history=history), last))
+        last[partitions] = scores
+    return said
 
 
 def test_a_ranking_is_compared_with_each_candidates_last_round():
-    history = History(6)
-    first = history_values(outcome([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), history)
+    first, _, third = one_after_the_other(
+        ([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]),
+        ([0, 1, 4, 5], [1.0, 5.0, 9.0, 0.0]),
+        ([0, 1, 2, 3], [7.0, 1.0, 3.0, 2.0]),
+    )
     assert first["candidates_previous"] == 0
     assert "kendall_tau_previous" not in first
-    history_values(outcome([0, 1, 4, 5], [1.0, 5.0, 9.0, 0.0]), history)
     # 0 and 1 were last seen in round 2, 2 and 3 in round 1; 4 is not asked
-    third = history_values(outcome([0, 1, 2, 3], [7.0, 1.0, 3.0, 2.0]), history)
     now, then = [7.0, 1.0, 3.0, 2.0], [1.0, 5.0, 2.0, 1.0]
     assert third["candidates_previous"] == 4
     assert third["kendall_tau_previous"] == stats.kendalltau(now, then).statistic
@@ -51,36 +64,21 @@ def test_a_ranking_is_compared_with_each_candidates_last_round():
 
 
 def test_of_a_subset_as_large_a_share_counts_as_selected():
-    history = History(6)
-    history_values(outcome([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), history)
-    half = history_values(outcome([0, 1, 4, 5], [1.0, 2.0, 9.0, 8.0]), history)
+    _, half = one_after_the_other(
+        ([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), ([0, 1, 4, 5], [1.0, 2.0, 9.0, 8.0])
+    )
     assert half["candidates_previous"] == 2
     assert half["kendall_tau_previous"] == -1
     assert (half["jaccard_previous"], half["flip_rate_previous"]) == (0, 1)  # the best of two
 
 
 def test_participation_counts_all_clients_of_the_federation():
-    history = History(4)
-    values = history_values(outcome([0, 1, 2], [3.0, 2.0, 1.0]), history)
-    assert (values["selection_gini"], values["selected_share"]) == (pytest.approx(0.5), 0.5)
-    values = history_values(outcome([1, 2, 3], [0.0, 2.0, 1.0]), history)
-    assert values["selection_gini"] == pytest.approx(0)
-    assert history.selections.tolist() == [1, 1, 1, 1]
-
-
-def test_a_history_is_read_back_from_the_table_of_clients():
-    history, again = History(4), History(4)
-    rows = []
-    for scores in ([3.0, 2.0, 1.0], [1.0, 5.0, 2.0]):
-        history_values(outcome([0, 1, 2], scores), history)
-        chosen = decision(scores).selected
-        rows += [
-            {"partition": n, "score": score, "selected": n in chosen}
-            for n, score in enumerate(scores)
-        ]
-    again.replay(rows)
-    np.testing.assert_array_equal(again.selections, history.selections)
-    np.testing.assert_array_equal(again.previous([0, 1, 2, 3]), history.previous([0, 1, 2, 3]))
+    first, second = one_after_the_other(
+        ([0, 1, 2], [3.0, 2.0, 1.0]), ([1, 2, 3], [0.0, 2.0, 1.0]), clients=4
+    )
+    assert (first["selection_gini"], first["selected_share"]) == (pytest.approx(0.5), 0.5)
+    assert second["selection_gini"] == pytest.approx(0)
+    assert second["selected_share"] == 1
 
 
 def with_shadow(partition: int, shadow: float, floor: float) -> ClientReport:
@@ -93,11 +91,11 @@ def with_shadow(partition: int, shadow: float, floor: float) -> ClientReport:
 
 def test_shadow_and_floor_by_hand():
     reports = (with_shadow(0, 0.1, 0.2), with_shadow(1, 0.5, 0.4), with_shadow(2, 0.2, 0.2))
-    made = outcome(
+    made = played(
         [0, 1, 2], [3.0, 2.0, 1.0], reports=reports,
-        shadow_decision=decision([3.0, 1.0, 2.0]), floor_decision=decision([1.0, 2.0, 3.0]),
-        after={"w": np.float32([3, 4])}, shadow_after={"w": np.float32([0, 10])},
-        floor_after={"w": np.float32([6, 8])},
+        after={"w": np.float32([3, 4])},
+        shadow=Decided(decision([3.0, 1.0, 2.0]), {"w": np.float32([0, 10])}),
+        floor=Decided(decision([1.0, 2.0, 3.0]), {"w": np.float32([6, 8])}),
     )  # fmt: skip
     shadow, floor = shadow_values(made), floor_values(made)
     assert shadow["rate_shift"] == pytest.approx((0.1 - 0.3 + 0.0) / 3)
@@ -116,5 +114,5 @@ def test_shadow_and_floor_by_hand():
 
 
 def test_what_does_not_apply_is_left_out():
-    plain = outcome([0, 1, 2], [3.0, 2.0, 1.0])
+    plain = played([0, 1, 2], [3.0, 2.0, 1.0])
     assert shadow_values(plain) == floor_values(plain) == client_shift(REPORT) == {}

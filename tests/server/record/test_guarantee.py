@@ -28,7 +28,6 @@ def guarantee(**flat: Scalar) -> dict[str, object]:
         ("round-robin", "median", False),
         ("update-norm", "fedavg", False),
         ("loss", "krum", True),
-        ("own:rule", "fedavg", True),
     ],
 )
 def test_rates_that_steer_the_model_are_said_to(selection, aggregation, feeds_back):
@@ -62,6 +61,7 @@ def test_released_rates_are_covered_and_nothing_else_that_is_not():
 
 def test_a_release_of_rates_does_not_cover_a_selection_by_losses():
     said = guarantee(**RELEASE, **{"coordination.selection": "loss"})
+    assert "follow loss_before, which are outside" in str(said["caveat"])
     assert "ε does not cover that path" in str(said["caveat"])
 
 

@@ -21,10 +21,10 @@ def test_rejections_come_by_partition_and_strangers_last():
         partition_of=NODES,
         messages=frozenset(),
         like={},
-        required=(),
+        models=(),
+        entries=frozenset(),
         layers=1,
         classes=2,
-        private=False,
         epsilons={},
         max_update_norm=0.0,
     )

@@ -29,8 +29,9 @@ def faults(
         asked = Message(RecordDict(), dst_node_id=11, message_type="train")
         reply = Message(RecordDict({exchange.METRICS: said.to_record()}), reply_to=asked)
         expected = Expected(
-            partition_of={11: 0}, messages=frozenset(), like={}, required=(), layers=1, classes=1,
-            private=True, epsilons=before, max_update_norm=0.0, accountant=accountant,
+            partition_of={11: 0}, messages=frozenset(), like={}, models=(), layers=1, classes=1,
+            entries=frozenset({"epsilon"}), epsilons=before, max_update_norm=0.0,
+            accountant=accountant,
         )  # fmt: skip
         _, rejected = vet([reply], expected)
         found.append(rejected[0].kind if rejected else None)

@@ -1,0 +1,248 @@
+"""What a round makes of its answers: the next global model, and what goes on to the next round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fnl.config import Config, EvaluationGroup
+from fnl.errors import RunError
+from fnl.weights import Weights
+from fnl.wire import exchange
+from fnl.wire.report import ClientReport
+from server.aggregation import OptimizerState, server_step
+from server.client_privacy import privatise
+from server.context import History
+from server.coordination import Coordination, Coordinator
+from server.replies.rejections import Rejection, require_enough
+from server.replies.uploads import Uploads, request_uploads
+from server.replies.vetting import Answer
+
+_HISTORY, _OPTIMIZER = "history/", "optimizer/"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the rules made of one reading of the reports: as sent, of shadows, or of floors.
+
+    Attributes:
+        decision: scores, selection and weights.
+        after: the global weights that come of it; None if nobody that was selected gave weights.
+    """
+
+    decision: Coordination
+    after: Weights | None
+
+
+@dataclass(frozen=True)
+class GlobalRound:
+    """One round of training as the server saw it.
+
+    Attributes:
+        number: of the round, from 1.
+        reports: the candidates' reports in partition order.
+        decision: scores, selection and weights.
+        before: global weights the round started from.
+        after: global weights it ended with.
+        shadow: what had come of the candidates' non-private rates and updates; None without.
+        floor: the same with other draws; None without.
+        history: who was selected so far, this round included.
+        bytes_down: bytes of all records sent to clients.
+        bytes_up: bytes of all records that were taken, but for those of shadows.
+        rejections: what was wrong with replies. Whose upload was, in a round with a probe, is among
+            `reports` and not among the selected.
+        assumed: ε that each rejected client is taken to have spent; None where nothing is assumed.
+    """
+
+    number: int
+    reports: tuple[ClientReport, ...]
+    decision: Coordination
+    before: Weights
+    after: Weights
+    history: History
+    shadow: Decided | None = None
+    floor: Decided | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    rejections: tuple[Rejection, ...] = ()
+    assumed: tuple[float | None, ...] = ()
+
+
+class Rounds:
+    """Rounds that select and weigh clients by their firing rates.
+
+    The selection rule scores the candidates on their reports, the aggregation rule makes one model
+    of the best `coordination.selected`, and the server optimizer steps towards it. With shadows the
+    same rules also run on the candidates' non-private rates, from the same state. With
+    `coordination.probe` the selected are asked for their weights by a second message.
+
+    Args:
+        config: of the run.
+        nodes: partition -> node id.
+        grid: the engine, for further messages to the selected.
+
+    Raises:
+        ConfigError: if a rule cannot be imported, or reads what privacy forbids.
+    """
+
+    def __init__(self, config: Config, nodes: Mapping[int, int], grid: Grid) -> None:
+        self._config = config
+        self._nodes = nodes
+        self._grid = grid
+        self._coordinator = Coordinator(config)
+        self._history = History.empty(config.data.clients)
+        self._optimizer_state: OptimizerState = {}
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return copies of all that passes from round to round but for the model itself."""
+        history = {f"{_HISTORY}{name}": a for name, a in self._history.state().items()}
+        optimizer = {f"{_OPTIMIZER}{name}": a.copy() for name, a in self._optimizer_state.items()}
+        return {**history, **optimizer}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state()` gave.
+
+        Raises:
+            RunError: if it is not of this federation.
+        """
+        self._history = History.from_state(_under(state, _HISTORY), self._config.data.clients)
+        self._optimizer_state = _under(state, _OPTIMIZER)
+
+    def play(self, server_round: int, answers: Sequence[Answer], *, before: Weights) -> GlobalRound:
+        """Select, weigh and average `answers`, in partition order, which started from `before`.
+
+        Raises:
+            RunError: if too few of the selected upload their weights when they are asked for them,
+                or a rule returned something it must not.
+        """
+        reports = tuple(answer.report for answer in answers)
+        models = [answer.models for answer in answers]
+        readings = _readings(reports, self._config.evaluation)
+        decisions = {
+            key: self._coordinator.decide(server_round, read, self._history)
+            for key, read in readings.items()
+        }
+        uploads = Uploads({}, frozenset(), (), 0, 0)
+        if self._config.coordination.probe:
+            uploads = self._upload(server_round, reports, decisions, before)
+            models = [uploads.models.get(report.partition, {}) for report in reports]
+            decisions = {
+                key: self._coordinator.without(
+                    server_round, readings[key], self._history, decision, uploads.missing
+                )
+                for key, decision in decisions.items()
+            }
+        steps = {
+            key: self._step(server_round, key, reports, models, decision, before=before)
+            for key, decision in decisions.items()
+            if decision.selected.size or key == exchange.ARRAYS
+        }
+        after, self._optimizer_state = steps[exchange.ARRAYS]
+        decision = decisions[exchange.ARRAYS]
+        taken = [reports[position].partition for position in decision.selected]
+        self._history = self._history.after(server_round, taken)
+        shadow, floor = (
+            Decided(decisions[key], steps[key][0] if key in steps else None)
+            if key in decisions
+            else None
+            for key in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
+        )
+        return GlobalRound(
+            number=server_round,
+            reports=reports,
+            decision=decision,
+            before=before,
+            after=after,
+            history=self._history,
+            shadow=shadow,
+            floor=floor,
+            bytes_down=uploads.bytes_down,
+            bytes_up=uploads.bytes_up + sum(answer.size for answer in answers),
+            rejections=uploads.rejections,
+        )
+
+    def _step(
+        self,
+        server_round: int,
+        key: str,
+        reports: Sequence[ClientReport],
+        models: Sequence[Mapping[str, Weights]],
+        decision: Coordination,
+        *,
+        before: Weights,
+    ) -> tuple[Weights, OptimizerState]:
+        """Return the next global weights and the optimizer's next state, and change nothing.
+
+        Under client-level privacy every client's part of what counts is bounded and in noise.
+        """
+        selected = [models[position][key] for position in decision.selected]
+        private = self._config.is_client_private and key == exchange.ARRAYS
+        if private and decision.weights is not None:
+            aggregate = privatise(self._config, server_round, before, selected, decision.weights)
+        else:
+            aggregate = self._coordinator.combine(
+                server_round, reports, selected, decision, before=before
+            )
+        return server_step(
+            self._config.coordination,
+            self._grid,
+            server_round,
+            before=before,
+            aggregate=aggregate,
+            state=self._optimizer_state,
+        )
+
+    def _upload(
+        self,
+        server_round: int,
+        reports: Sequence[ClientReport],
+        decisions: Mapping[str, Coordination],
+        before: Weights,
+    ) -> Uploads:
+        """Return the weights of the selected.
+
+        Raises:
+            RunError: if too few candidates are left, or none of the selected.
+        """
+        wanted = {
+            key: [reports[position].partition for position in decision.selected]
+            for key, decision in decisions.items()
+        }
+        coordination = self._config.coordination
+        uploads = request_uploads(
+            self._grid,
+            server_round,
+            self._nodes,
+            wanted,
+            like=before,
+            max_update_norm=coordination.max_update_norm,
+            timeout=self._config.run.reply_timeout,
+        )
+        usable = len(reports) - len(uploads.missing)
+        require_enough(coordination, server_round, usable, uploads.rejections)
+        if uploads.missing.issuperset(wanted[exchange.ARRAYS]):
+            raise RunError(
+                f"round {server_round}: none of the {len(wanted[exchange.ARRAYS])} selected gave "
+                f"weights that can be taken; {uploads.rejections[0]}"
+            )
+        return uploads
+
+
+def _readings(
+    reports: Sequence[ClientReport], evaluation: EvaluationGroup
+) -> dict[str, Sequence[ClientReport]]:
+    """Return the reports that the rules decide on, under the key of the models they speak of."""
+    readings: dict[str, Sequence[ClientReport]] = {exchange.ARRAYS: reports}
+    if evaluation.shadow:
+        readings[exchange.SHADOW_ARRAYS] = [report.as_shadow() for report in reports]
+    if evaluation.floor:
+        readings[exchange.FLOOR_ARRAYS] = [report.as_floor() for report in reports]
+    return readings
+
+
+def _under(state: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:
+    return {key.removeprefix(prefix): a for key, a in state.items() if key.startswith(prefix)}

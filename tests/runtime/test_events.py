@@ -1,0 +1,52 @@
+"""Every event comes back from the line that an engine's log has of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from fnl.runtime.events import (
+    Event,
+    RoundStarted,
+    RunFinished,
+    RunNote,
+    RunResumed,
+    RunStarted,
+    RunWarning,
+    from_line,
+    to_line,
+)
+
+EVENTS = [
+    RunStarted(Path("/a folder/run: 1")),
+    RunResumed(12),
+    RoundStarted(3),
+    RunWarning("round 3, partition 1: crashed: fnl: run directory /elsewhere"),
+    RunNote("resumed after round 9"),
+    RunFinished(Path("/a folder/run: 1")),
+]
+
+
+def test_these_are_all():
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("before", ["", "\x1b[92mINFO \x1b[0m:      "])
+def test_an_event_is_read_back_from_its_line(before, event):
+    assert from_line(before + to_line(event)) == event
+
+
+def test_an_event_is_one_line_whatever_a_client_said():
+    line = to_line(RunWarning("no\nrun directory /elsewhere"))
+    assert "\n" not in line
+    assert from_line(line) == RunWarning("no run directory /elsewhere")
+
+
+@pytest.mark.parametrize(
+    "line", ["", "INFO : [ROUND 2/3]", "fnl: something else", "fnl: round tw", "run directory /x"]
+)
+def test_other_lines_are_no_events(line):
+    assert from_line(line) is None
