@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.spiking_layer import recurrent_weight
 
 
 def fan_outs(
@@ -36,8 +36,8 @@ def fan_outs(
         fan_out(layer, steps, size, dense=dense) for layer, size in zip(maps, features, strict=True)
     ]
     for spikes, neuron in zip(reached[1:], network.neuron, strict=True):
-        if isinstance(neuron, RecurrentLIF):
-            there = torch.ones_like(neuron.weight) if dense else neuron.weight != 0
+        if (weight := recurrent_weight(neuron)) is not None:
+            there = torch.ones_like(weight) if dense else weight != 0
             spikes[:-1] += there.sum(0).detach().numpy()
     return reached
 

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.spiking_layer import SpikingLayer
-from fnl.snn.neurons.synaptic import Synaptic
 
 
 @dataclass(frozen=True)
@@ -66,16 +64,15 @@ def membrane_updates(evaluation: Evaluation) -> float | None:
 def state_bytes(network: SpikingNetwork, evaluation: Evaluation) -> int | None:
     """Return the bytes that a step-by-step run keeps of one clip between two steps.
 
-    Those are the membranes of all spiking neurons, the second state of synaptic and adaptive
-    neurons (synaptic current, adaptation), and the read-out's membrane and running sum. Past
-    inputs that a convolution over time waits for are not counted. None if the network has a
-    neuron of one's own, whose states are not known.
+    Those are the states that spiking neurons declare (`Scan.states`), and the read-out's membrane
+    and running sum. Past inputs that a convolution over time waits for are not counted. None if
+    the network has a neuron that declares none.
     """
     values = 0
     for neuron, size in zip(network.neuron, evaluation.firing.neurons, strict=True):
         if not isinstance(neuron, SpikingLayer):
             return None
-        values += size * (2 if isinstance(neuron, Synaptic | AdaptiveLIF) else 1)
+        values += size * len(neuron.scan.states)
     return 4 * (values + 2 * network.readout.linear.out_features)
 
 

@@ -15,7 +15,7 @@ from fnl.metrics.fan_out import fan_outs
 from fnl.metrics.memory import membrane_updates
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
-from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.spiking_layer import recurrent_weight
 
 MAC_PICOJOULES = 4.6
 AC_PICOJOULES = 0.9
@@ -55,8 +55,8 @@ def footprint_bytes(network: nn.Module) -> int:
 
 def connection_sparsity(network: SpikingNetwork) -> float:
     """Return the share of zero weights among all synapses, recurrent ones included."""
-    weights = [*network.synapses()]
-    weights += [neuron.weight for neuron in network.neuron if isinstance(neuron, RecurrentLIF)]
+    recurrent = [recurrent_weight(neuron) for neuron in network.neuron]
+    weights = [*network.synapses(), *(weight for weight in recurrent if weight is not None)]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return zeros / sum(weight.numel() for weight in weights)
 

@@ -7,6 +7,7 @@ convolution with as many taps costs, and the positions are interpolated linearly
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,13 +66,28 @@ class AxonalDelays(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the taps [B, T, S·F], tap by tap, of the signal [B, T, F]."""
-        if self.training:
-            with torch.no_grad():
-                self.position.clamp_(self.first / RATE, self.last / RATE)
-        positions = self.positions().to(signal.dtype)
-        if uses_numba("auto", signal):
-            return _Shift.apply(signal, positions, self.first, self.last).flatten(2)
-        return self._shifted(signal, positions).flatten(2)
+        return self._taps(signal, self._places(signal))
+
+    def forward_and_back(
+        self,
+        signal: Tensor,
+        *,
+        overwrite: bool = False,  # noqa: ARG002 - the gradients need the signal
+    ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, dict[nn.Parameter, Tensor]]]]:
+        """Do `forward`; return the taps and the way back, to be gone once.
+
+        It leads from dL/dtaps [B, T, S·F] to dL/dsignal and the gradients of each clip.
+        """
+        places = self._places(signal).detach()
+        with torch.enable_grad():
+            source = signal.detach().requires_grad_()
+            taps = self._taps(source, places)
+
+        def back(grad_taps: Tensor) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
+            (grad_signal,) = torch.autograd.grad(taps, source, grad_taps)
+            return grad_signal, self.per_clip_gradients(signal, grad_taps)
+
+        return taps.detach(), back
 
     @torch.no_grad()
     def per_clip_gradients(self, signal: Tensor, grad_taps: Tensor) -> dict[nn.Parameter, Tensor]:
@@ -91,6 +107,18 @@ class AxonalDelays(nn.Module):
     def extra_repr(self) -> str:
         """Describe the delays."""
         return f"{self.features}, taps={self.taps}, steps {self.first} to {self.last}"
+
+    def _places(self, signal: Tensor) -> Tensor:
+        """Return the positions for this signal, put back first where training moved them out."""
+        if self.training:
+            with torch.no_grad():
+                self.position.clamp_(self.first / RATE, self.last / RATE)
+        return self.positions().to(signal.dtype)
+
+    def _taps(self, signal: Tensor, positions: Tensor) -> Tensor:
+        if uses_numba("auto", signal):
+            return _Shift.apply(signal, positions, self.first, self.last).flatten(2)
+        return self._shifted(signal, positions).flatten(2)
 
     def _grid(self) -> Tensor:
         steps = self.first + self.dilation * torch.arange(self.taps)
@@ -140,6 +168,10 @@ class DelayedLinear(nn.Module):
         """Return the current [B, T, F_out] of the signal [B, T, F_in]."""
         return self.linear(self.delays(signal))
 
+    def chain(self) -> list[nn.Module]:
+        """Return the modules that `forward` runs one after the other."""
+        return [self.delays, self.linear]
+
 
 def _offset(whole: Tensor, first: int) -> Tensor:
     """Return whole positions counted from `first`, int64; nan reads step t and becomes nan."""
@@ -165,13 +197,14 @@ class _Shift(torch.autograd.Function):
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
         ctx: Any, grad_taps: Tensor
-    ) -> tuple[Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor, Tensor | None, None, None]:
         padded, offset, part = ctx.saved_tensors
         first, last = ctx.reach
         grad = grad_taps.contiguous()
         clips, steps, taps, features = grad.shape
         grad_input = grad.new_zeros(clips, steps, features)
-        grad_position = grad.new_zeros(clips, taps, features)
+        wanted = ctx.needs_input_grad[1]
+        grad_position = grad.new_zeros(clips if wanted else 0, taps, features)
         delays_numba.shift_back(
             grad.numpy(),
             F.pad(grad, (0, 0, 0, 0, last + 1, -first)).numpy(),
@@ -182,4 +215,4 @@ class _Shift(torch.autograd.Function):
             grad_input.numpy(),
             grad_position.numpy(),
         )
-        return grad_input, grad_position.sum(0), None, None
+        return grad_input, grad_position.sum(0) if wanted else None, None, None

@@ -15,6 +15,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 
 
@@ -119,6 +120,11 @@ def surrogate(name: str, **parameters: float) -> Surrogate:
         return SURROGATES[name](**parameters)
     except TypeError as error:
         raise ConfigError(f"surrogate {name!r}: {error}") from None
+
+
+def surrogate_of(model: ModelGroup) -> Surrogate:
+    """Return the surrogate gradient that `model` names."""
+    return SURROGATES[model.surrogate.replace("-", "_")](model.surrogate_slope)
 
 
 def _straight_through(x: Tensor, _slope: float, _second: float) -> Tensor:

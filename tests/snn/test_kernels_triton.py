@@ -17,7 +17,7 @@ from fnl.errors import ConfigError
 from fnl.snn import surrogates
 from fnl.snn.kernels import dynamics
 from fnl.snn.kernels.dynamics import Dynamics, Reset, uses_triton
-from fnl.snn.kernels.lif import lif_forward
+from fnl.snn.kernels.lif import LIF_SCAN
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = "tests/snn/triton_in_interpreter.py"
@@ -66,14 +66,16 @@ def test_compiled_for_a_gpu_the_kernels_have_no_fused_multiply_add(neurons, monk
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     module = import_module(f"fnl.snn.kernels.{neurons}_triton")
-    timing = {} if neurons == "adaptive" else {"reset_delay": False}
-    modes = {"save": True, "record": True, "block": 128, "reset": int(Reset.SUBTRACT)} | timing
+    modes = {"save": True, "record": True, "block": 128} | {
+        "reset": int(Reset.SUBTRACT), "reset_delay": False,
+    }  # fmt: skip
     options = import_module("fnl.snn.kernels.triton_blocks").COMPILER_OPTIONS
     assert _fused(module.forward_kernel, modes, options) == 0
     assert _fused(module.forward_kernel, modes, options | {"enable_fp_fusion": True}) > 0
-    timing = {} if neurons == "adaptive" else {"same_step": True}
-    modes = {"kind": 2, "slope": 25.0, "second": 0.0, "learns": True, "block": 128} | timing
-    assert _fused(module.backward_kernel, modes | {"reset": int(Reset.ZERO)}, options) == 0
+    modes = {"kind": 2, "slope": 25.0, "second": 0.0, "learns": True, "block": 128} | {
+        "reset": int(Reset.ZERO), "same_step": True,
+    }  # fmt: skip
+    assert _fused(module.backward_kernel, modes, options) == 0
 
 
 def test_triton_is_for_cuda_tensors_where_it_is_installed(monkeypatch):
@@ -99,7 +101,7 @@ def test_without_the_package_cuda_tensors_take_plain_torch_and_triton_says_so(mo
     assert not uses_triton("auto", _Placed("cuda:0", torch.float32))
     asked = Dynamics(Reset.SUBTRACT, True, surrogates.atan(), "triton")
     with pytest.raises(ConfigError, match="'triton' needs the package triton, which is not"):
-        lif_forward(torch.zeros(1, 1, 1), torch.ones(1), torch.ones(1), asked)
+        LIF_SCAN.forward(torch.zeros(1, 1, 1), (torch.ones(1), torch.ones(1)), asked)
 
 
 class _Placed:

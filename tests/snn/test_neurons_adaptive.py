@@ -9,8 +9,6 @@ from torch import Tensor
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
-from fnl.snn.kernels.adaptive import adaptive_backward, adaptive_forward
-from fnl.snn.kernels.dynamics import Dynamics, Reset
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 
 BACKENDS = ["numba", "torch"]
@@ -117,29 +115,6 @@ def test_spikes_are_those_of_a_loop_in_python(backend):
     assert np.array_equal(layer("subtract", backend, 9)(current).detach().numpy(), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("reset", list(Reset))
-@pytest.mark.parametrize("name", surrogates.SURROGATES)
-def test_compiled_and_plain_kernels_agree(name, reset, dtype):
-    current, grad = currents(4, 17, 9).to(dtype), currents(4, 17, 9, seed=1).to(dtype)
-    rows = [value.to(dtype) for value in values(9).values()]
-    compiled, plain = (
-        Dynamics(reset, True, surrogates.surrogate(name), backend) for backend in BACKENDS
-    )
-    spikes, membrane, recorded = adaptive_forward(current, *rows, compiled, save=True, record=True)
-    expected = adaptive_forward(current, *rows, plain, save=True, record=True)
-    assert torch.equal(spikes, expected[0])
-    assert torch.equal(membrane, expected[1])
-    assert torch.equal(recorded[0], expected[2][0])
-    assert torch.allclose(recorded[1], expected[2][1])
-    tolerance = 1e-4 if dtype == torch.float32 else 1e-12
-    gradients = adaptive_backward(grad, membrane, current, *rows, compiled)
-    references = adaptive_backward(grad, membrane, current, *rows, plain)
-    for gradient, reference in zip(gradients, references, strict=True):
-        scale = max(1.0, float(reference.abs().max()))
-        assert torch.allclose(gradient / scale, reference / scale, rtol=tolerance, atol=tolerance)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_statistics_come_out_of_the_same_pass(backend):
     current = currents(6, 30, 7)
@@ -147,8 +122,8 @@ def test_statistics_come_out_of_the_same_pass(backend):
     spikes, statistics = ours.observe(current)
     assert torch.equal(spikes, ours(current))
     assert torch.equal(statistics.spike_counts, spikes.sum(1).int())
-    rows = [value.detach() for value in ours._rows(current)]
-    _, membrane, _ = adaptive_forward(current, *rows, ours.dynamics, save=True)
+    tensors = [ours.row_value(name).detach() for name in ROWS]
+    _, membrane, _ = ours.scan.forward(current, tensors, ours.dynamics, save=True)
     assert torch.allclose(statistics.membrane_mean(), membrane.mean((0, 1)))
     variance = membrane.var((0, 1), correction=0)
     assert torch.allclose(statistics.membrane_variance(), variance)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
-from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.synaptic import synaptic_backward, synaptic_forward
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.synaptic import Synaptic
 
@@ -119,30 +117,6 @@ def test_spikes_equal_snntorchs_for_any_setting(  # noqa: PLR0917 - named by hyp
     ours = Synaptic(alpha, beta, threshold, reset=reset, **options)
     stepped = snntorch.Synaptic(alpha, beta, threshold=threshold, reset_mechanism=reset, **options)
     assert torch.equal(ours(current), step_through_time(stepped, current)[0])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("reset_delay", [True, False])
-@pytest.mark.parametrize("reset", list(Reset))
-@pytest.mark.parametrize("name", surrogates.SURROGATES)
-def test_compiled_and_plain_kernels_agree(name, reset, reset_delay, dtype):
-    current, grad = currents(4, 17, 9).to(dtype), currents(4, 17, 9, seed=1).to(dtype)
-    rows = [torch.linspace(*ends, 9).to(dtype) for ends in ((0, 1), (1, 0), (0.1, 1.5))]
-    compiled, plain = (
-        Dynamics(reset, reset_delay, surrogates.surrogate(name), backend) for backend in BACKENDS
-    )
-    spikes, membrane, recorded = synaptic_forward(current, *rows, compiled, save=True, record=True)
-    expected = synaptic_forward(current, *rows, plain, save=True, record=True)
-    assert torch.equal(spikes, expected[0])
-    assert torch.equal(membrane, expected[1])
-    assert torch.equal(recorded[0], expected[2][0])
-    assert torch.allclose(recorded[1], expected[2][1])
-    tolerance = 1e-4 if dtype == torch.float32 else 1e-12
-    gradients = synaptic_backward(grad, membrane, current, *rows, compiled)
-    references = synaptic_backward(grad, membrane, current, *rows, plain)
-    for gradient, reference in zip(gradients, references, strict=True):
-        scale = max(1.0, float(reference.abs().max()))
-        assert torch.allclose(gradient / scale, reference / scale, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -8,79 +8,77 @@ import pytest
 import torch
 
 from fnl.snn import surrogates
-from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
 from fnl.snn.kernels.dynamics import RESETS, Dynamics, Reset
-from fnl.snn.kernels.lif import LIF_SCAN
-from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.synaptic import Synaptic
 
-SCANS = {"lif": (LIF_SCAN, 1), "synaptic": (SYNAPTIC_SCAN, 2), "adaptive": (ADAPTIVE_SCAN, 4)}
-"""Scans, and how many rows come before θ."""
+LAYERS = [LIF, Synaptic, AdaptiveLIF]
+EACH = pytest.mark.parametrize("layer", LAYERS)
 
 SHAPES = [(2, 7, 5), (1, 2, 130), (1, 1, 1), (0, 3, 4)]
 """B, T, F: an odd number of neurons, more than one block of them, one step, no clips."""
 
 
-def _draw(kind, shape, dtype, seed):
+def _draw(scan, shape, dtype, seed):
     """Return I, dL/dS and the rows."""
     generator = torch.Generator().manual_seed(seed)
     features = shape[2]
     current, grad = (torch.randn(*shape, generator=generator).to(dtype) for _ in range(2))
-    rows = [torch.rand(features, generator=generator) for _ in range(SCANS[kind][1])]
+    rows = [torch.rand(features, generator=generator) for _ in scan.rows[:-1]]
     threshold = 0.1 + 1.4 * torch.rand(features, generator=generator)
     return current + 0.3, grad, [row.to(dtype) for row in (*rows, threshold)]
 
 
-def _compare(kind, shape, dtype, modes, *, learns=True, seed=5):
-    scan, _ = SCANS[kind]
-    current, grad, rows = _draw(kind, shape, dtype, seed)
+def _compare(scan, shape, dtype, modes, *, learns=True, seed=5):
+    current, grad, rows = _draw(scan, shape, dtype, seed)
     triton, plain = (Dynamics(*modes, backend) for backend in ("triton", "torch"))
-    spikes, membrane, recorded = scan.forward(current, *rows, triton, save=True, record=True)
-    expected = scan.forward(current, *rows, plain, save=True, record=True)
+    spikes, membrane, recorded = scan.forward(current, rows, triton, save=True, record=True)
+    expected = scan.forward(current, rows, plain, save=True, record=True)
     assert torch.equal(spikes, expected[0])
     assert torch.equal(membrane, expected[1])
     assert torch.equal(recorded[0], expected[2][0])
     assert torch.allclose(recorded[1], expected[2][1], rtol=1e-12)
-    alone = scan.forward(current, *rows, triton)
+    alone = scan.forward(current, rows, triton)
     assert torch.equal(alone[0], spikes)
     assert alone[1:] == (None, None)
     kept = current if learns else None
-    gradients = scan.backward(grad, membrane, kept, *rows, triton, learns=learns)
-    references = scan.backward(grad, membrane, kept, *rows, plain, learns=learns)
+    one, rows_of_one = scan.backward(grad, membrane, kept, rows, triton, learns=learns)
+    other, rows_of_other = scan.backward(grad, membrane, kept, rows, plain, learns=learns)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
-    for place, (gradient, reference) in enumerate(zip(gradients, references, strict=True)):
-        expectation = reference if learns or place == 0 else torch.zeros_like(reference)
+    assert torch.allclose(one, other, rtol=tolerance, atol=tolerance)
+    assert len(rows_of_one) == len(rows_of_other) == len(scan.rows)
+    for gradient, reference in zip(rows_of_one, rows_of_other, strict=True):
+        expectation = reference if learns else torch.zeros_like(reference)
         assert torch.allclose(gradient, expectation, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", list(Reset))
-@pytest.mark.parametrize("kind", SCANS)
-def test_spikes_are_the_references_and_gradients_close(kind, reset, reset_delay):
+@EACH
+def test_spikes_are_the_references_and_gradients_close(layer, reset, reset_delay):
     modes = reset, reset_delay, surrogates.fast_sigmoid(7.3)
     for seed, shape in enumerate(SHAPES):
-        _compare(kind, shape, torch.float32, modes, learns=seed % 2 == 0, seed=seed)
-    _compare(kind, (1, 5, 3), torch.float64, modes)
+        _compare(layer.scan, shape, torch.float32, modes, learns=seed % 2 == 0, seed=seed)
+    _compare(layer.scan, (1, 5, 3), torch.float64, modes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", surrogates.SURROGATES)
 def test_every_surrogate_has_the_references_gradients(name, dtype):
-    _compare("lif", (1, 5, 9), dtype, (Reset.SUBTRACT, False, surrogates.surrogate(name)))
+    _compare(LIF.scan, (1, 5, 9), dtype, (Reset.SUBTRACT, False, surrogates.surrogate(name)))
 
 
 def test_a_parameter_of_a_surrogate_keeps_its_double_precision():
     for surrogate in (surrogates.triangular(0.1), surrogates.sparse_fast_sigmoid(0.1, 0.3)):
-        _compare("lif", (2, 6, 5), torch.float64, (Reset.ZERO, True, surrogate))
+        _compare(LIF.scan, (2, 6, 5), torch.float64, (Reset.ZERO, True, surrogate))
 
 
 @pytest.mark.parametrize("reset", RESETS)
-@pytest.mark.parametrize("layer", [LIF, Synaptic, AdaptiveLIF])
+@EACH
 def test_a_layer_trains_through_triton_as_through_numba(layer, reset):
-    learned = [f"learn_{name}" for name in layer.row_names]
-    values = dict.fromkeys(layer.row_names, 0.6)
+    learned = [f"learn_{name}" for name in layer.scan.rows]
+    values = dict.fromkeys(layer.scan.rows, 0.6)
     results = []
     for backend in ("triton", "numba"):
         neurons = layer(**values, reset=reset, backend=backend, **dict.fromkeys(learned, True))

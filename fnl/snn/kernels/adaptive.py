@@ -1,133 +1,190 @@
-"""Adaptive leaky integrate-and-fire over time, compiled or in plain PyTorch."""
-# ruff: noqa: PLR0917 - a kernel's tensors have one order everywhere
+"""Adaptive leaky integrate-and-fire over time, compiled and in plain PyTorch.
+
+`u ← αu + (1 − α)(I − w) − θS, w ← βw + au + bS`, the reset in the step after the spike.
+"""
+# ruff: noqa: PLR0917 - compiled code: arrays by position
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fnl.snn.kernels import adaptive_numba, adaptive_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
-from fnl.snn.kernels.lif import surrogate_arguments
-from fnl.snn.kernels.lif_torch import moments
-from fnl.snn.kernels.scan import Recorded, Scan
+from fnl.snn.kernels.cache import kernel
+from fnl.snn.kernels.dynamics import Dynamics, Reset
+from fnl.snn.kernels.numba_blocks import (
+    SUBTRACT,
+    ZERO,
+    five_rows,
+    keep,
+    room_for_left,
+    surrogate_row,
+)
+from fnl.snn.kernels.scan import Passes, Scan
+from fnl.snn.kernels.statistics_numba import record_clip
+from fnl.snn.kernels.torch_blocks import Tensors, above
 
 
-def adaptive_forward(
-    current: Tensor,
-    alpha: Tensor,
-    beta: Tensor,
-    a: Tensor,
-    b: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    save: bool = False,
-    record: bool = False,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Step every neuron of every clip through time.
-
-    Args:
-        current: I, contiguous [B, T, F] with T >= 1.
-        alpha: decay of the membrane per step, contiguous [F].
-        beta: decay of the adaptation per step, contiguous [F].
-        a: adaptation by the membrane, contiguous [F].
-        b: adaptation by a spike, contiguous [F].
-        threshold: θ, contiguous [F].
-        dynamics: reset, backend.
-        save: whether to return the membrane that `adaptive_backward` needs.
-        record: whether to return statistics.
-
-    Returns:
-        Spikes [B, T, F]; the membrane u [B, T, F] or None; statistics or None.
-    """
-    rows = (alpha, beta, a, b, threshold)
-    if uses_triton(dynamics.backend, current):
-        from fnl.snn.kernels import adaptive_triton  # noqa: PLC0415 Triton is there with CUDA only
-
-        return adaptive_triton.adaptive_forward(current, rows, dynamics, save=save, record=record)
-    if not uses_numba(dynamics.backend, current):
-        spikes, membrane = adaptive_torch.adaptive_forward(current, *rows, dynamics)
-        recorded = (spikes.sum(1).to(torch.int32), moments(membrane)) if record else None
-        return spikes, membrane if save else None, recorded
-    clips, _, features = current.shape
-    spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else current.new_empty(0, 0, 0)
-    counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
-    sums = torch.zeros(6, features, dtype=torch.float64)
-    adaptive_numba.adaptive_forward(
-        current.numpy(),
-        *(row.numpy() for row in rows),
-        int(dynamics.reset),
-        spikes.numpy(),
-        membrane.numpy(),
-        counts.numpy(),
-        sums.numpy(),
-    )
-    return spikes, membrane if save else None, (counts, sums) if record else None
+@kernel
+def adaptive_forward(current, tensors, reset, _reset_delay, spikes, membrane, counts, moments):
+    """Do the forward pass of `Passes`; the tensors are α, β, a, b and θ."""
+    alpha, beta, a, b, threshold = tensors
+    one = current.dtype.type(1)
+    zero = current.dtype.type(0)
+    clips, steps, features = current.shape
+    carried = np.empty(features, current.dtype)
+    before = np.empty(features, current.dtype)
+    spiked = np.empty(features, current.dtype)
+    adaptation = np.empty(features, current.dtype)
+    left = room_for_left(counts, current)
+    for clip in range(clips):
+        carried[:] = zero
+        spiked[:] = zero
+        adaptation[:] = zero
+        for t in range(steps):
+            before[:] = carried
+            for f in range(features):
+                s = spiked[f]
+                kept = one - s if reset == ZERO else one
+                dropped = s if reset == SUBTRACT else zero
+                drive = (one - alpha[f]) * (current[clip, t, f] - adaptation[f])
+                carried[f] = alpha[f] * (kept * before[f]) + drive - dropped * threshold[f]
+                adaptation[f] = beta[f] * adaptation[f] + a[f] * before[f] + b[f] * s
+            for f in range(features):
+                spiked[f] = one if carried[f] - threshold[f] > zero else zero
+                spikes[clip, t, f] = spiked[f]
+            keep(clip, t, carried, carried, membrane, left)
+        record_clip(clip, spikes, left, counts, moments)
 
 
+@kernel
 def adaptive_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    current: Tensor | None,
-    alpha: Tensor,
-    beta: Tensor,
-    a: Tensor,
-    b: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    learns: bool = True,
-) -> tuple[Tensor, ...]:
-    """Return dL/dI [B, T, F], and dL/dα, dL/dβ, dL/da, dL/db, dL/dθ of each clip, [B, F] each.
+    grad_spikes, membrane, current, derivatives, tensors, reset, _reset_delay, surrogate, learns,
+    grad_current, grads,
+):  # fmt: skip
+    """Do the backward pass of `Passes`; the tensors are α, β, a, b and θ."""
+    alpha, beta, a, b, threshold = tensors
+    one = membrane.dtype.type(1)
+    zero = membrane.dtype.type(0)
+    clips, steps, features = membrane.shape
+    # grad_u and grad_w: dL/du and dL/dw of the step after
+    derivative, entered, spiked, grad_u, grad_w = five_rows(membrane)
+    adaptation = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
+    for clip in range(clips):
+        if learns:  # row t is w[t−1]
+            entered[:] = zero
+            spiked[:] = zero
+            for t in range(steps):
+                for f in range(features):
+                    adapted = beta[f] * adaptation[t, f] + a[f] * entered[f] + b[f] * spiked[f]
+                    adaptation[t + 1, f] = adapted
+                    entered[f] = membrane[clip, t, f]
+                    spiked[f] = one if entered[f] - threshold[f] > zero else zero
+        grad_u[:] = zero
+        grad_w[:] = zero
+        for step in range(steps):
+            t = steps - 1 - step
+            surrogate_row(surrogate, derivatives, membrane, threshold, clip, t, derivative)
+            for f in range(features):
+                s = one if membrane[clip, t, f] - threshold[f] > zero else zero
+                kept = one - s if reset == ZERO else one
+                through = (grad_spikes[clip, t, f] + b[f] * grad_w[f]) * derivative[f]
+                left = alpha[f] * kept * grad_u[f] + a[f] * grad_w[f]
+                grad_w[f] = beta[f] * grad_w[f] - (one - alpha[f]) * grad_u[f]
+                grad_u[f] = left + through
+                grad_current[clip, t, f] = (one - alpha[f]) * grad_u[f]
+                if learns:
+                    grads[4, clip, f] -= through
+            if learns:
+                entered[:] = zero
+                spiked[:] = zero
+                if t > 0:
+                    for f in range(features):
+                        entered[f] = membrane[clip, t - 1, f]
+                        spiked[f] = one if entered[f] - threshold[f] > zero else zero
+                for f in range(features):
+                    kept = one - spiked[f] if reset == ZERO else one
+                    dropped = spiked[f] if reset == SUBTRACT else zero
+                    drive = current[clip, t, f] - adaptation[t, f]
+                    grads[0, clip, f] += grad_u[f] * (kept * entered[f] - drive)
+                    grads[1, clip, f] += grad_w[f] * adaptation[t, f]
+                    grads[2, clip, f] += grad_w[f] * entered[f]
+                    grads[3, clip, f] += grad_w[f] * spiked[f]
+                    grads[4, clip, f] -= grad_u[f] * dropped
 
-    Args:
-        grad_spikes: dL/dS, [B, T, F].
-        membrane: from `adaptive_forward` with `save`.
-        current: I of the forward pass; None where nothing is learned.
-        alpha: as in the forward pass.
-        beta: as in the forward pass.
-        a: as in the forward pass.
-        b: as in the forward pass.
-        threshold: as in the forward pass.
-        dynamics: as in the forward pass.
-        learns: whether the gradients of the parameters are wanted; they are zero if not.
-    """
-    rows = (alpha, beta, a, b, threshold)
-    if uses_triton(dynamics.backend, membrane):
-        from fnl.snn.kernels import adaptive_triton  # noqa: PLC0415 Triton is there with CUDA only
 
-        return adaptive_triton.adaptive_backward(
-            grad_spikes, membrane, current, rows, dynamics, learns=learns
-        )
-    if not uses_numba(dynamics.backend, membrane):
-        grad_current, grads = adaptive_torch.adaptive_backward(
-            grad_spikes, membrane, current, *rows, dynamics
-        )
-        return grad_current, *grads
-    clips, _, features = membrane.shape
-    derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
+def _reset(dynamics: Dynamics, spike: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the share of u[t−1] that is kept, and how often θ is subtracted."""
+    kept = 1 - spike if dynamics.reset is Reset.ZERO else torch.ones_like(spike)
+    dropped = spike if dynamics.reset is Reset.SUBTRACT else torch.zeros_like(spike)
+    return kept, dropped
+
+
+def plain_forward(
+    current: Tensor, tensors: Tensors, dynamics: Dynamics
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do what `adaptive_forward` does."""
+    alpha, beta, a, b, threshold = tensors
+    spikes, membrane = torch.empty_like(current), torch.empty_like(current)
+    before = spike = adaptation = torch.zeros_like(current[:, 0])
+    for t in range(current.shape[1]):
+        kept, dropped = _reset(dynamics, spike)
+        drive = (1 - alpha) * (current[:, t] - adaptation)
+        after = alpha * (kept * before) + drive - dropped * threshold
+        adaptation = beta * adaptation + a * before + b * spike
+        before, spike = after, above(after, threshold)
+        membrane[:, t], spikes[:, t] = after, spike
+    return spikes, membrane, membrane
+
+
+def plain_backward(
+    grad: Tensor, membrane: Tensor, current: Tensor | None, tensors: Tensors, dynamics: Dynamics
+) -> tuple[Tensor, Tensors]:
+    """Do what `adaptive_backward` does."""
+    alpha, beta, a, b, threshold = tensors
+    spikes = above(membrane, threshold)
     grad_current = torch.empty_like(membrane)
-    grads = membrane.new_zeros(5, clips, features)
+    # of every step, dL/du and dL/dw, and what reaches u through the spike
+    grads_u, grads_w, throughs = (torch.empty_like(membrane) for _ in range(3))
+    grad_u = grad_w = torch.zeros_like(membrane[:, 0])
+    for t in reversed(range(membrane.shape[1])):
+        kept, _ = _reset(dynamics, spikes[:, t])
+        derivative = dynamics.surrogate.derivative(membrane[:, t] - threshold)
+        through = (grad[:, t] + b * grad_w) * derivative
+        left = alpha * kept * grad_u + a * grad_w
+        grad_w = beta * grad_w - (1 - alpha) * grad_u
+        grad_u = left + through
+        grad_current[:, t] = (1 - alpha) * grad_u
+        grads_u[:, t], grads_w[:, t], throughs[:, t] = grad_u, grad_w, through
     if current is None:
-        current = membrane.new_empty(0, 0, 0)
-    adaptive_numba.adaptive_backward(
-        grad_spikes.contiguous().numpy(),
-        membrane.numpy(),
-        current.numpy(),
-        derivatives,
-        *(row.numpy() for row in rows),
-        int(dynamics.reset),
-        kind,
-        slope,
-        second,
-        learns,
-        grad_current.numpy(),
-        grads.numpy(),
+        return grad_current, membrane.new_zeros(5, len(membrane), membrane.shape[2]).unbind()
+    entered, spiked = _late(membrane), _late(spikes)
+    adaptation = torch.zeros_like(membrane)
+    for t in range(1, membrane.shape[1]):
+        before = t - 1
+        adapted = beta * adaptation[:, before] + a * entered[:, before] + b * spiked[:, before]
+        adaptation[:, t] = adapted
+    kept, dropped = _reset(dynamics, spiked)
+    terms = (
+        grads_u * (kept * entered - (current - adaptation)),
+        grads_w * adaptation,
+        grads_w * entered,
+        grads_w * spiked,
+        -throughs - grads_u * dropped,
     )
-    return grad_current, *grads
+    return grad_current, [term.sum(1) for term in terms]
 
 
-ADAPTIVE_SCAN = Scan(adaptive_forward, adaptive_backward, keeps_current=True)
-"""Rows α, β, a, b and θ."""
+def _late(values: Tensor) -> Tensor:
+    """Return the values [B, T, F] of the step before each, zeros at the first."""
+    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
+
+
+ADAPTIVE_SCAN = Scan(
+    rows=("alpha", "beta", "a", "b", "threshold"),
+    states=("membrane", "adaptation"),
+    compiled=Passes(adaptive_forward, adaptive_backward),
+    plain=Passes(plain_forward, plain_backward),
+    triton="adaptive_triton",
+    keeps_current=True,
+)

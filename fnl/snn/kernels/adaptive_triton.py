@@ -2,52 +2,33 @@
 
 Checked in Triton's interpreter on a CPU only, and never run on a GPU: see `triton_blocks`.
 """
-# ruff: noqa: PLR0915, PLR0917 - kernels take pointers by position, and one row at a time
+# ruff: noqa: ARG001, PLR0915, PLR0917 - one signature for all kernels, pointers by position
 
 from __future__ import annotations
 
-import torch
 import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
 import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
-from torch import Tensor
 
-from fnl.snn.kernels.dynamics import Dynamics
-from fnl.snn.kernels.scan import Recorded
 from fnl.snn.kernels.triton_blocks import (
     SUBTRACT,
     ZERO,
+    Kernels,
     above,
-    add_moments,
-    launch,
+    keep,
+    nothing_recorded,
     place,
-    room_for_statistics,
-    store_moments,
+    store_recorded,
     surrogate_derivative,
-    surrogate_modes,
 )
 
 
 @triton.jit
 def forward_kernel(
-    current,
-    alpha,
-    beta,
-    a,
-    b,
-    threshold,
-    spikes,
-    membrane,
-    counts,
-    moments,
-    steps,
-    features,
-    size,
-    reset: tl.constexpr,
-    save: tl.constexpr,
-    record: tl.constexpr,
+    current, alpha, beta, a, b, threshold, spikes, membrane, counts, moments, steps, features,
+    size, reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
     block: tl.constexpr,
-):
-    """Step a block of neurons of one clip through time; arrays as in `lif_triton`."""
+):  # fmt: skip
+    """Step a block of neurons of one clip through time."""
     row, start, neuron, inside = place(steps, features, block)
     decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     adaptation_decay = tl.load(beta + neuron, mask=inside, other=0.0)
@@ -57,12 +38,7 @@ def forward_kernel(
     before = tl.zeros([block], decay.dtype)
     spike = tl.zeros([block], decay.dtype)
     adaptation = tl.zeros([block], decay.dtype)
-    fires = tl.zeros([block], tl.int32)
-    total = tl.zeros([block], tl.float64)
-    square = tl.zeros([block], tl.float64)
-    lag = tl.zeros([block], tl.float64)
-    first = tl.zeros([block], tl.float64)
-    changes = tl.zeros([block], tl.int32)
+    recorded = nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         drive = (1.0 - decay) * (tl.load(current + here, mask=inside, other=0.0) - adaptation)
@@ -74,19 +50,11 @@ def forward_kernel(
             after = decay * before + drive
         adaptation = adaptation_decay * adaptation + by_membrane * before + by_spike * spike
         spike = above(after, theta)
-        tl.store(spikes + here, spike, mask=inside)
-        if save:
-            tl.store(membrane + here, after, mask=inside)
-        if record:
-            fires += spike.to(tl.int32)
-            total, square, lag, first, changes = add_moments(
-                t, before, after, total, square, lag, first, changes
-            )
+        recorded = keep(
+            t, here, inside, recorded, spike, after, before, after, spikes, membrane, save, record
+        )
         before = after
-    if record:
-        tl.store(counts + row, fires, mask=inside)
-        last = before
-        store_moments(moments, row, size, inside, total, square, lag, first, last, changes)
+    store_recorded(counts, moments, row, size, inside, recorded, before, record)
 
 
 @triton.jit
@@ -109,30 +77,13 @@ def replay_adaptation(
 
 @triton.jit
 def backward_kernel(
-    grad_spikes,
-    membrane,
-    current,
-    adapted,
-    alpha,
-    beta,
-    a,
-    b,
-    threshold,
-    grad_current,
-    grads,
-    steps,
-    features,
-    size,
-    reset: tl.constexpr,
-    kind: tl.constexpr,
-    slope: tl.constexpr,
-    second: tl.constexpr,
-    learns: tl.constexpr,
-    block: tl.constexpr,
-):
-    """Take a block of neurons of one clip back through time; arrays as in `adaptive_numba`.
+    grad_spikes, membrane, current, adapted, alpha, beta, a, b, threshold, grad_current, grads,
+    steps, features, size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
+    slope: tl.constexpr, second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """Take a block of neurons of one clip back through time.
 
-    Where something is learned, `adapted` is room for the adaptation before each step, [B, T, F].
+    Where something is learned, `adapted` is room for the adaptation before each step.
     """
     row, start, neuron, inside = place(steps, features, block)
     decay = tl.load(alpha + neuron, mask=inside, other=0.0)
@@ -143,17 +94,9 @@ def backward_kernel(
     zero = tl.zeros([block], decay.dtype)
     if learns:
         replay_adaptation(
-            membrane,
-            adapted,
-            adaptation_decay,
-            by_membrane,
-            by_spike,
-            theta,
-            start,
-            steps,
-            features,
-            inside,
-        )
+            membrane, adapted, adaptation_decay, by_membrane, by_spike, theta, start, steps,
+            features, inside,
+        )  # fmt: skip
     grad_u = zero  # dL/du of the step after
     grad_w = zero  # dL/dw of the step after
     sum_alpha = zero
@@ -198,55 +141,4 @@ def backward_kernel(
         tl.store(grads + 4 * size + row, sum_threshold, mask=inside)
 
 
-def adaptive_forward(
-    current: Tensor,
-    rows: tuple[Tensor, ...],
-    dynamics: Dynamics,
-    *,
-    save: bool,
-    record: bool,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Do `adaptive.adaptive_forward`; `rows` are α, β, a, b and θ."""
-    spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else None
-    counts, moments = room_for_statistics(current) if record else (None, None)
-    launch(
-        forward_kernel,
-        current.shape,
-        *(current, *rows, spikes, membrane, counts, moments),
-        *current.shape[1:],
-        current.shape[0] * current.shape[2],
-        reset=int(dynamics.reset),
-        save=save,
-        record=record,
-    )
-    if counts is None or moments is None:
-        return spikes, membrane, None
-    return spikes, membrane, (counts, moments.sum(1))
-
-
-def adaptive_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    current: Tensor | None,
-    rows: tuple[Tensor, ...],
-    dynamics: Dynamics,
-    *,
-    learns: bool,
-) -> tuple[Tensor, ...]:
-    """Do `adaptive.adaptive_backward`; without `current` nothing is learned."""
-    clips, steps, features = membrane.shape
-    learns = learns and current is not None
-    adapted = torch.empty_like(membrane) if learns else None
-    grad_current = torch.empty_like(membrane)
-    grads = membrane.new_zeros(5, clips, features)
-    launch(
-        backward_kernel,
-        membrane.shape,
-        *(grad_spikes.contiguous(), membrane, current, adapted, *rows),
-        *(grad_current, grads, steps, features, clips * features),
-        reset=int(dynamics.reset),
-        learns=learns,
-        **surrogate_modes(dynamics),
-    )
-    return grad_current, *grads
+KERNELS = Kernels(forward_kernel, backward_kernel, lambda _same_step, learns: learns)

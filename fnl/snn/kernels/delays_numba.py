@@ -25,7 +25,7 @@ def shift(padded, offset, part, out):
 
 @kernel
 def shift_back(grad, padded_grad, padded, offset, part, span, grad_input, grad_position):
-    """Add to dL/dx, [B, T, F], and to dL/dposition of each clip, [B, S, F].
+    """Add to dL/dx, [B, T, F], and to dL/dposition of each clip, [B, S, F], unless that is empty.
 
     `grad` is dL/d`out`, [B, T, S, F], and `padded_grad` the same with zeros before and after,
     [B, T + span + 1, S, F].
@@ -34,10 +34,12 @@ def shift_back(grad, padded_grad, padded, offset, part, span, grad_input, grad_p
     for b in range(clips):
         for t in range(steps):
             for s in range(taps):
+                if grad_position.shape[0] > 0:
+                    for f in range(features):
+                        step = t + offset[s, f]
+                        rise = padded[b, step + 1, f] - padded[b, step, f]
+                        grad_position[b, s, f] += grad[b, t, s, f] * rise
                 for f in range(features):
-                    step = t + offset[s, f]
-                    rise = padded[b, step + 1, f] - padded[b, step, f]
-                    grad_position[b, s, f] += grad[b, t, s, f] * rise
                     step = t + span - offset[s, f]
                     early = padded_grad[b, step, s, f]
                     late = padded_grad[b, step + 1, s, f]

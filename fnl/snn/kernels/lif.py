@@ -1,168 +1,170 @@
-"""Leaky integrate-and-fire over time, compiled or in plain PyTorch."""
+"""Leaky integrate-and-fire over time: `u ← βu + I − θH(u − θ)`, compiled and in plain PyTorch."""
+# ruff: noqa: PLR0912, PLR0917 - compiled code: one branch a mode, arrays by position
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from fnl.snn.kernels import lif_numba, lif_torch
-from fnl.snn.kernels.dynamics import COMPILED_DTYPES, Dynamics, uses_numba, uses_triton
-from fnl.snn.kernels.scan import Recorded, Scan
-from fnl.snn.surrogates import SurrogateKind
+from fnl.snn.kernels.cache import kernel
+from fnl.snn.kernels.dynamics import Dynamics, Reset
+from fnl.snn.kernels.numba_blocks import (
+    SUBTRACT,
+    ZERO,
+    five_rows,
+    keep,
+    replay_left,
+    room_for_left,
+    surrogate_row,
+    undo_reset,
+)
+from fnl.snn.kernels.scan import Passes, Scan
+from fnl.snn.kernels.statistics_numba import record_clip
+from fnl.snn.kernels.torch_blocks import Tensors, step_back, step_through
 
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
-_NO_DERIVATIVES = {dtype: np.empty((0, 0, 0), _NUMPY[dtype]) for dtype in COMPILED_DTYPES}
-_NO_ROWS = {dtype: torch.empty(0, 0, dtype=dtype) for dtype in COMPILED_DTYPES}
-_NOTHING_RECORDED = torch.empty(0, 0, dtype=torch.int32), torch.empty(0, 0, dtype=torch.float64)
 
-
-def lif_forward(
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    save: bool = False,
-    record: bool = False,
-    overwrite: bool = False,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Step every neuron of every clip through time.
+@kernel
+def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes):
+    """Advance the neurons of clip b by step t.
 
     Args:
-        current: I, contiguous [B, T, F] with T >= 1.
-        beta: decay per step, contiguous [F].
-        threshold: θ, contiguous [F].
-        dynamics: reset, its timing, backend.
-        save: whether to return the membrane that `lif_backward` needs.
-        record: whether to return statistics.
-        overwrite: whether the membrane may take the place of `current`.
-
-    Returns:
-        Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
+        reset: a `Reset`.
+        reset_delay: whether the reset acts in the step after the spike.
+        beta: decay per step, [F].
+        threshold: θ, [F].
+        current: I, [B, T, F].
+        b: the clip.
+        t: the step.
+        carried: the membrane that the step starts from, [F]; becomes the one it leaves.
+        fired: receives the membrane that was compared with the threshold, [F].
+        spikes: receives S[b, t], [B, T, F].
     """
-    if uses_triton(dynamics.backend, current):
-        from fnl.snn.kernels import lif_triton  # noqa: PLC0415 Triton is there with CUDA only
-
-        return lif_triton.lif_forward(current, beta, threshold, dynamics, save=save, record=record)
-    if not uses_numba(dynamics.backend, current):
-        spikes, membrane, left = lif_torch.lif_forward(current, beta, threshold, dynamics)
-        recorded = None
-        if record:
-            recorded = spikes.sum(1).to(torch.int32), lif_torch.moments(left)
-        return spikes, membrane if save else None, recorded
-    clips, _, features = current.shape
-    spikes = torch.empty_like(current)
-    room = current if overwrite else torch.empty_like(current)
-    membrane = room if save else current.new_empty(0, 0, 0)
-    counts, moments = _NOTHING_RECORDED
-    if record:
-        counts = torch.zeros(clips, features, dtype=torch.int32)
-        moments = torch.zeros(6, features, dtype=torch.float64)
-    lif_numba.lif_forward(
-        current.numpy(),
-        beta.numpy(),
-        threshold.numpy(),
-        int(dynamics.reset),
-        dynamics.reset_delay,
-        spikes.numpy(),
-        membrane.numpy(),
-        counts.numpy(),
-        moments.numpy(),
-    )
-    return spikes, membrane if save else None, (counts, moments) if record else None
+    one = current.dtype.type(1)
+    zero = current.dtype.type(0)
+    features = current.shape[2]
+    if reset == SUBTRACT:
+        for f in range(features):
+            u = carried[f]
+            was_reset = one if u - threshold[f] > zero else zero
+            v = beta[f] * u + current[b, t, f] - was_reset * threshold[f]
+            spike = one if v - threshold[f] > zero else zero
+            fired[f] = v
+            spikes[b, t, f] = spike
+            carried[f] = v if reset_delay else v - (spike - was_reset) * threshold[f]
+    elif reset == ZERO:
+        for f in range(features):
+            u = carried[f]
+            was_reset = one if u - threshold[f] > zero else zero
+            v = beta[f] * ((one - was_reset) * u) + current[b, t, f]
+            spike = one if v - threshold[f] > zero else zero
+            fired[f] = v
+            spikes[b, t, f] = spike
+            carried[f] = v if reset_delay else v - (spike - was_reset) * v
+    else:
+        for f in range(features):
+            v = beta[f] * carried[f] + current[b, t, f]
+            fired[f] = v
+            spikes[b, t, f] = one if v - threshold[f] > zero else zero
+            carried[f] = v
 
 
+@kernel
+def lif_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
+    """Do the forward pass of `Passes`; the tensors are β and θ."""
+    beta, threshold = tensors
+    clips, steps, features = current.shape
+    carried = np.empty(features, current.dtype)
+    fired = np.empty(features, current.dtype)
+    left = room_for_left(counts, current)
+    for b in range(clips):
+        carried[:] = 0
+        for t in range(steps):
+            advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes)
+            keep(b, t, fired, carried, membrane, left)
+        record_clip(b, spikes, left, counts, moments)
+
+
+@kernel
 def lif_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    learns: bool = True,
-    overwrite: bool = False,
+    grad_spikes, membrane, _current, derivatives, tensors, reset, reset_delay, surrogate, learns,
+    grad_current, grads,
+):  # fmt: skip
+    """Do the backward pass of `Passes`; the tensors are β and θ."""
+    beta, threshold = tensors
+    one = membrane.dtype.type(1)
+    zero = membrane.dtype.type(0)
+    clips, steps, features = membrane.shape
+    same_step = not reset_delay and reset in (SUBTRACT, ZERO)
+    derivative, fired, entered, grad_out, grad_left = five_rows(membrane)
+    left = np.empty((steps if same_step else 0, features), membrane.dtype)
+    for b in range(clips):
+        replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
+        grad_left[:] = zero
+        for step in range(steps):
+            t = steps - 1 - step
+            if t == 0:
+                entered[:] = zero
+            elif same_step:
+                entered[:] = left[t - 1]
+            elif learns or reset == ZERO:
+                for f in range(features):
+                    entered[f] = membrane[b, t - 1, f]
+            surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
+            for f in range(features):
+                grad_out[f] = grad_spikes[b, t, f]
+            if same_step:
+                for f in range(features):
+                    fired[f] = membrane[b, t, f]
+                undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grads[1, b])
+            if learns:
+                for f in range(features):
+                    grad_in = grad_left[f] + grad_out[f] * derivative[f]
+                    was_reset = one if entered[f] - threshold[f] > zero else zero
+                    kept = one - was_reset if reset == ZERO else one
+                    dropped = was_reset if reset == SUBTRACT else zero
+                    grads[0, b, f] += grad_in * kept * entered[f]
+                    grads[1, b, f] -= grad_out[f] * derivative[f] + grad_in * dropped
+            if reset == ZERO:
+                for f in range(features):
+                    grad_in = grad_left[f] + grad_out[f] * derivative[f]
+                    kept = zero if entered[f] - threshold[f] > zero else one
+                    grad_current[b, t, f] = grad_in
+                    grad_left[f] = beta[f] * kept * grad_in
+            else:
+                for f in range(features):
+                    grad_in = grad_left[f] + grad_out[f] * derivative[f]
+                    grad_current[b, t, f] = grad_in
+                    grad_left[f] = beta[f] * grad_in
+
+
+def plain_forward(
+    current: Tensor, tensors: Tensors, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return dL/dI [B, T, F], and dL/dβ and dL/dθ of each clip, [B, F] each.
+    """Do what `lif_forward` does."""
+    beta, threshold = tensors
 
-    Args:
-        grad_spikes: dL/dS, [B, T, F].
-        membrane: from `lif_forward` with `save`.
-        beta: as in the forward pass.
-        threshold: as in the forward pass.
-        dynamics: as in the forward pass.
-        learns: whether the gradients of β and θ are wanted; what is returned for them says nothing
-            if not.
-        overwrite: whether dL/dI may take the place of `grad_spikes`.
-    """
-    if uses_triton(dynamics.backend, membrane):
-        from fnl.snn.kernels import lif_triton  # noqa: PLC0415 Triton is there with CUDA only
+    def charge(t: int, carried: Tensor, _spike: Tensor, was_reset: Tensor) -> Tensor:
+        if dynamics.reset is Reset.ZERO:
+            return beta * ((1 - was_reset) * carried) + current[:, t]
+        fired = beta * carried + current[:, t]
+        return fired - was_reset * threshold if dynamics.reset is Reset.SUBTRACT else fired
 
-        return lif_triton.lif_backward(
-            grad_spikes, membrane, beta, threshold, dynamics, learns=learns
-        )
-    if not uses_numba(dynamics.backend, membrane):
-        return lif_torch.lif_backward(grad_spikes, membrane, beta, threshold, dynamics)
-    clips, _, features = membrane.shape
-    derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
-    grad_spikes = grad_spikes.contiguous()
-    grad_current = grad_spikes if overwrite else torch.empty_like(membrane)
-    # a reset in the spike's own step has the kernel write to θ's in any case
-    grad_beta = grad_threshold = _NO_ROWS[membrane.dtype]
-    if learns or not dynamics.reset_delay:
-        grad_beta, grad_threshold = membrane.new_zeros(2, clips, features)
-    lif_numba.lif_backward(
-        grad_spikes.numpy(),
-        membrane.numpy(),
-        derivatives,
-        beta.numpy(),
-        threshold.numpy(),
-        int(dynamics.reset),
-        dynamics.reset_delay,
-        kind,
-        slope,
-        second,
-        learns,
-        grad_current.numpy(),
-        grad_beta.numpy(),
-        grad_threshold.numpy(),
-    )
-    return grad_current, grad_beta, grad_threshold
+    return step_through(current, threshold, dynamics, charge)
 
 
-def surrogate_arguments(
-    dynamics: Dynamics, membrane: Tensor, threshold: Tensor
-) -> tuple[NDArray[np.floating[Any]], int, np.floating[Any], np.floating[Any]]:
-    """Return what a compiled backward kernel takes of the surrogate.
-
-    Returns:
-        dS/dU [B, T, F] or an empty array, the formula's number, its parameters in the dtype of
-        `membrane`. PyTorch's exponential is vectorised and Numba's is not, so formulas with one
-        are evaluated here.
-    """
-    surrogate = dynamics.surrogate
-    derivatives = _NO_DERIVATIVES[membrane.dtype]
-    if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
-        derivatives = surrogate.derivative(membrane - threshold).numpy()
-    scalar = _NUMPY[membrane.dtype]
-    return derivatives, int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)
+def plain_backward(
+    grad: Tensor, membrane: Tensor, _: Tensor | None, tensors: Tensors, dynamics: Dynamics
+) -> tuple[Tensor, Tensors]:
+    """Do what `lif_backward` does."""
+    grad_current, *grads = step_back(grad, membrane, *tensors, dynamics, wipes_input=False)
+    return grad_current, grads
 
 
-def _backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    current: Tensor | None,  # noqa: ARG001 - nothing of LIF needs it
-    *rows_and_dynamics: Any,
-    learns: bool,
-    overwrite: bool = False,
-) -> tuple[Tensor, ...]:
-    return lif_backward(
-        grad_spikes, membrane, *rows_and_dynamics, learns=learns, overwrite=overwrite
-    )
-
-
-LIF_SCAN = Scan(lif_forward, _backward, overwrites=True)
-"""Rows β and θ."""
+LIF_SCAN = Scan(
+    rows=("beta", "threshold"),
+    states=("membrane",),
+    compiled=Passes(lif_forward, lif_backward),
+    plain=Passes(plain_forward, plain_backward),
+    triton="lif_triton",
+    overwrites=True,
+)

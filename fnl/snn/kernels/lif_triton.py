@@ -2,66 +2,41 @@
 
 Checked in Triton's interpreter on a CPU only, and never run on a GPU: see `triton_blocks`.
 """
-# ruff: noqa: PLR0917 - kernels take pointers by position
+# ruff: noqa: ARG001, PLR0917 - one signature for all kernels, pointers by position
 
 from __future__ import annotations
 
-import torch
 import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
 import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
-from torch import Tensor
 
-from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.scan import Recorded
 from fnl.snn.kernels.triton_blocks import (
     SUBTRACT,
     ZERO,
+    Kernels,
     above,
-    add_moments,
-    launch,
+    keep,
     membrane_left,
+    nothing_recorded,
     place,
     replay_left,
-    room_for_statistics,
-    store_moments,
+    store_recorded,
     surrogate_derivative,
-    surrogate_modes,
+    undo_reset,
 )
 
 
 @triton.jit
 def forward_kernel(
-    current,
-    beta,
-    threshold,
-    spikes,
-    membrane,
-    counts,
-    moments,
-    steps,
-    features,
-    size,
-    reset: tl.constexpr,
-    reset_delay: tl.constexpr,
-    save: tl.constexpr,
-    record: tl.constexpr,
+    current, beta, threshold, spikes, membrane, counts, moments, steps, features, size,
+    reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
     block: tl.constexpr,
-):
-    """Step a block of neurons of one clip through time; arrays as in `lif_numba`.
-
-    `moments` is [6, B, F], of each clip; arrays not asked for by `save` and `record` are not
-    touched.
-    """
+):  # fmt: skip
+    """Step a block of neurons of one clip through time."""
     row, start, neuron, inside = place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
     carried = tl.zeros([block], decay.dtype)
-    fires = tl.zeros([block], tl.int32)
-    total = tl.zeros([block], tl.float64)
-    square = tl.zeros([block], tl.float64)
-    lag = tl.zeros([block], tl.float64)
-    first = tl.zeros([block], tl.float64)
-    changes = tl.zeros([block], tl.int32)
+    recorded = nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         drive = tl.load(current + here, mask=inside, other=0.0)
@@ -73,46 +48,24 @@ def forward_kernel(
         else:
             fired = decay * carried + drive
         spike = above(fired, theta)
-        tl.store(spikes + here, spike, mask=inside)
-        if save:
-            tl.store(membrane + here, fired, mask=inside)
         left = membrane_left(carried, fired, theta, reset, reset_delay)
-        if record:
-            fires += spike.to(tl.int32)
-            total, square, lag, first, changes = add_moments(
-                t, carried, left, total, square, lag, first, changes
-            )
+        recorded = keep(
+            t, here, inside, recorded, spike, fired, carried, left, spikes, membrane, save, record
+        )
         carried = left
-    if record:
-        tl.store(counts + row, fires, mask=inside)
-        last = carried
-        store_moments(moments, row, size, inside, total, square, lag, first, last, changes)
+    store_recorded(counts, moments, row, size, inside, recorded, carried, record)
 
 
 @triton.jit
 def backward_kernel(
-    grad_spikes,
-    membrane,
-    left,
-    beta,
-    threshold,
-    grad_current,
-    grad_beta,
-    grad_threshold,
-    steps,
-    features,
-    reset: tl.constexpr,
-    same_step: tl.constexpr,
-    kind: tl.constexpr,
-    slope: tl.constexpr,
-    second: tl.constexpr,
-    learns: tl.constexpr,
-    block: tl.constexpr,
-):
-    """Take a block of neurons of one clip back through time; arrays as in `lif_numba`.
+    grad_spikes, membrane, current, left, beta, threshold, grad_current, grads, steps, features,
+    size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr, slope: tl.constexpr,
+    second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """Take a block of neurons of one clip back through time.
 
     With `same_step`, for a reset in the spike's own step, `left` is room for the membrane that
-    each step left, [B, T, F], which was not saved; else it is the saved membrane itself.
+    each step left, which was not saved; else it is the saved membrane itself.
     """
     row, start, neuron, inside = place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
@@ -130,14 +83,9 @@ def backward_kernel(
         entered = tl.load(left + here - features, mask=later, other=0.0)
         was_reset = above(entered, theta)
         grad_out = tl.load(grad_spikes + here, mask=inside, other=0.0)
-        if same_step:
-            resets = above(fired, theta) - was_reset
-            if reset == SUBTRACT:
-                grad_out -= grad_left * theta
-                sum_threshold -= grad_left * resets
-            else:
-                grad_out -= grad_left * fired
-                grad_left *= 1.0 - resets
+        grad_out, grad_left, sum_threshold = undo_reset(
+            fired, entered, grad_out, grad_left, sum_threshold, theta, reset, same_step
+        )
         through = grad_out * surrogate_derivative(fired - theta, kind, slope, second)
         grad_in = grad_left + through
         tl.store(grad_current + here, grad_in, mask=inside)
@@ -150,62 +98,8 @@ def backward_kernel(
             sum_threshold -= grad_in * was_reset
         grad_left = decay * kept
     if learns:
-        tl.store(grad_beta + row, sum_beta, mask=inside)
-        tl.store(grad_threshold + row, sum_threshold, mask=inside)
+        tl.store(grads + row, sum_beta, mask=inside)
+        tl.store(grads + size + row, sum_threshold, mask=inside)
 
 
-def lif_forward(
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    save: bool,
-    record: bool,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Do `lif.lif_forward`."""
-    spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else None
-    counts, moments = room_for_statistics(current) if record else (None, None)
-    launch(
-        forward_kernel,
-        current.shape,
-        *(current, beta, threshold, spikes, membrane, counts, moments),
-        *current.shape[1:],
-        current.shape[0] * current.shape[2],
-        reset=int(dynamics.reset),
-        reset_delay=dynamics.reset_delay,
-        save=save,
-        record=record,
-    )
-    if counts is None or moments is None:
-        return spikes, membrane, None
-    return spikes, membrane, (counts, moments.sum(1))
-
-
-def lif_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    learns: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do `lif.lif_backward`."""
-    clips, steps, features = membrane.shape
-    same_step = not dynamics.reset_delay and dynamics.reset is not Reset.NONE
-    left = torch.empty_like(membrane) if same_step else membrane
-    grad_current = torch.empty_like(membrane)
-    grad_beta, grad_threshold = membrane.new_zeros(2, clips, features)
-    launch(
-        backward_kernel,
-        membrane.shape,
-        *(grad_spikes.contiguous(), membrane, left, beta, threshold),
-        *(grad_current, grad_beta, grad_threshold, steps, features),
-        reset=int(dynamics.reset),
-        same_step=same_step,
-        learns=learns,
-        **surrogate_modes(dynamics),
-    )
-    return grad_current, grad_beta, grad_threshold
+KERNELS = Kernels(forward_kernel, backward_kernel, lambda same_step, _learns: same_step)

@@ -1,193 +1,142 @@
-"""Recurrent leaky integrate-and-fire over time as one differentiable operation."""
-# ruff: noqa: PLR0917 - a kernel's tensors have one order everywhere
+"""Recurrent leaky integrate-and-fire over time: `u ← βu + I + WS + c − θH(u − θ)`.
+
+Compiled and in plain PyTorch. Compiled, the recurrent product is forward a sum of the columns of
+those neurons that fired, so its cost follows the firing rate; backward, it is a full product a
+step.
+"""
+# ruff: noqa: PLR0917 - compiled code: one branch a mode, arrays by position
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+import numpy as np
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from fnl.snn.kernels import recurrent_numba, recurrent_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba
-from fnl.snn.kernels.lif import surrogate_arguments
-from fnl.snn.kernels.lif_torch import above, moments
-from fnl.snn.kernels.scan import Recorded
-
-
-def recurrent_forward(
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    dynamics: Dynamics,
-    *,
-    save: bool = False,
-    record: bool = False,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Step every neuron of every clip through time, spikes fed back to all neurons.
-
-    Args:
-        current: I, contiguous [B, T, F] with T >= 1.
-        beta: decay per step, contiguous [F].
-        threshold: θ, contiguous [F].
-        weight: recurrent weights, contiguous [F to, F from].
-        bias: added to the recurrent input at every step, contiguous [F].
-        dynamics: reset, its timing, backend.
-        save: whether to return the membrane that `recurrent_backward` needs.
-        record: whether to return statistics.
-
-    Returns:
-        Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
-    """
-    if not uses_numba(dynamics.backend, current):
-        spikes, membrane, left = recurrent_torch.recurrent_forward(
-            current, beta, threshold, weight, bias, dynamics
-        )
-        recorded = (spikes.sum(1).to(torch.int32), moments(left)) if record else None
-        return spikes, membrane if save else None, recorded
-    clips, _, features = current.shape
-    spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else current.new_empty(0, 0, 0)
-    counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
-    sums = torch.zeros(6, features, dtype=torch.float64)
-    recurrent_numba.recurrent_forward(
-        current.numpy(),
-        beta.numpy(),
-        threshold.numpy(),
-        weight.t().contiguous().numpy(),
-        bias.numpy(),
-        int(dynamics.reset),
-        dynamics.reset_delay,
-        spikes.numpy(),
-        membrane.numpy(),
-        counts.numpy(),
-        sums.numpy(),
-    )
-    return spikes, membrane if save else None, (counts, sums) if record else None
+from fnl.snn.kernels.cache import kernel
+from fnl.snn.kernels.dynamics import Dynamics
+from fnl.snn.kernels.numba_blocks import (
+    SUBTRACT,
+    ZERO,
+    five_rows,
+    keep,
+    load_step,
+    replay_left,
+    room_for_left,
+    spike_and_leave,
+    surrogate_row,
+    undo_reset,
+)
+from fnl.snn.kernels.scan import Passes, Scan
+from fnl.snn.kernels.statistics_numba import record_clip
+from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, step_through
 
 
+@kernel
+def recurrent_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
+    """Do the forward pass of `Passes`; the tensors are β, θ, W and c."""
+    beta, threshold, weight, bias = tensors
+    one = current.dtype.type(1)
+    zero = current.dtype.type(0)
+    clips, steps, features = current.shape
+    columns = np.ascontiguousarray(weight.T)  # [F from, F to]
+    carried = np.empty(features, current.dtype)
+    fired = np.empty(features, current.dtype)
+    drive = np.empty(features, current.dtype)
+    left = room_for_left(counts, current)
+    for b in range(clips):
+        carried[:] = zero
+        for t in range(steps):
+            for f in range(features):
+                drive[f] = bias[f]
+            if t > 0:
+                for source in range(features):
+                    if spikes[b, t - 1, source] > zero:
+                        for f in range(features):
+                            drive[f] += columns[source, f]
+            for f in range(features):
+                u = carried[f]
+                was_reset = one if u - threshold[f] > zero else zero
+                v = beta[f] * u + current[b, t, f] + drive[f]
+                if reset == SUBTRACT:
+                    v = v - was_reset * threshold[f]
+                elif reset == ZERO:
+                    v = v - was_reset * v
+                fired[f] = v
+            spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
+            keep(b, t, fired, carried, membrane, left)
+        record_clip(b, spikes, left, counts, moments)
+
+
+@kernel
 def recurrent_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    weight: Tensor,
-    dynamics: Dynamics,
+    grad_spikes, membrane, _current, derivatives, tensors, reset, reset_delay, surrogate, learns,
+    grad_current, grads,
+):  # fmt: skip
+    """Do the backward pass of `Passes`; the tensors are β, θ, W and c."""
+    beta, threshold, weight, _bias = tensors
+    one = membrane.dtype.type(1)
+    zero = membrane.dtype.type(0)
+    clips, steps, features = membrane.shape
+    derivative, fired, entered, grad_out, grad_left = five_rows(membrane)
+    left = np.empty((steps, features), membrane.dtype)
+    for b in range(clips):
+        replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
+        grad_left[:] = zero
+        for step in range(steps):
+            t = steps - 1 - step
+            load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
+            if step > 0:
+                for target in range(features):
+                    sent = grad_current[b, t + 1, target]
+                    for f in range(features):
+                        grad_out[f] += sent * weight[target, f]
+            surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
+            if not reset_delay and reset in (SUBTRACT, ZERO):
+                undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grads[1, b])
+            for f in range(features):
+                through = grad_out[f] * derivative[f]
+                grad_fired = grad_left[f] + through
+                was_reset = one if entered[f] - threshold[f] > zero else zero
+                if learns:
+                    grads[1, b, f] -= through
+                if reset == SUBTRACT and learns:
+                    grads[1, b, f] -= grad_fired * was_reset
+                elif reset == ZERO:
+                    grad_fired = grad_fired * (one - was_reset)
+                if learns:
+                    grads[0, b, f] += grad_fired * entered[f]
+                grad_left[f] = beta[f] * grad_fired
+                grad_current[b, t, f] = grad_fired
+
+
+def plain_forward(
+    current: Tensor, tensors: Tensors, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return dL/dI [B, T, F], and dL/dβ and dL/dθ of each clip, [B, F] each.
+    """Do what `recurrent_forward` does."""
+    beta, threshold, weight, bias = tensors
 
-    Args:
-        grad_spikes: dL/dS, [B, T, F].
-        membrane: from `recurrent_forward` with `save`.
-        beta: as in the forward pass.
-        threshold: as in the forward pass.
-        weight: as in the forward pass.
-        dynamics: as in the forward pass.
-    """
-    if not uses_numba(dynamics.backend, membrane):
-        return recurrent_torch.recurrent_backward(
-            grad_spikes, membrane, beta, threshold, weight, dynamics
-        )
-    clips, _, features = membrane.shape
-    derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
-    grad_current = torch.empty_like(membrane)
-    grad_beta = membrane.new_zeros(clips, features)
-    grad_threshold = membrane.new_zeros(clips, features)
-    recurrent_numba.recurrent_backward(
-        grad_spikes.contiguous().numpy(),
-        membrane.numpy(),
-        derivatives,
-        beta.numpy(),
-        threshold.numpy(),
-        weight.numpy(),
-        int(dynamics.reset),
-        dynamics.reset_delay,
-        kind,
-        slope,
-        second,
-        grad_current.numpy(),
-        grad_beta.numpy(),
-        grad_threshold.numpy(),
+    def charge(t: int, carried: Tensor, spike: Tensor, was_reset: Tensor) -> Tensor:
+        fired = beta * carried + current[:, t] + F.linear(spike, weight, bias)
+        return reset_by_spike(dynamics, threshold, fired, was_reset)
+
+    return step_through(current, threshold, dynamics, charge)
+
+
+def plain_backward(
+    grad: Tensor, membrane: Tensor, _: Tensor | None, tensors: Tensors, dynamics: Dynamics
+) -> tuple[Tensor, Tensors]:
+    """Do what `recurrent_backward` does."""
+    beta, threshold, weight, _ = tensors
+    grad_current, *grads = step_back(
+        grad, membrane, beta, threshold, dynamics, wipes_input=True, weight=weight
     )
-    return grad_current, grad_beta, grad_threshold
+    return grad_current, grads
 
 
-def spikes_before(membrane: Tensor, threshold: Tensor) -> Tensor:
-    """Return the spikes of the step before each, zeros at the first, [B, T, F]."""
-    spikes = above(membrane, threshold)
-    return torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], dim=1)
-
-
-class RecurrentFunction(torch.autograd.Function):
-    """Spikes of a recurrent layer; saves one membrane tensor for its backward pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        current: Tensor,
-        beta: Tensor,
-        threshold: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        dynamics: Dynamics,
-    ) -> Tensor:
-        """Return S [B, T, F] for I [B, T, F], β, θ, bias [F] and weights [F to, F from]."""
-        beta, threshold, weight = beta.contiguous(), threshold.contiguous(), weight.contiguous()
-        spikes, membrane, _ = recurrent_forward(
-            current.contiguous(),
-            beta,
-            threshold,
-            weight,
-            bias.contiguous(),
-            dynamics,
-            save=any(ctx.needs_input_grad),
-        )
-        if membrane is not None:
-            ctx.save_for_backward(membrane, beta, threshold, weight)
-        ctx.dynamics = dynamics
-        return spikes
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad_spikes: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        """Return the gradients of I, β, θ, weights and bias."""
-        membrane, beta, threshold, weight = ctx.saved_tensors
-        grad_current, grad_beta, grad_threshold = recurrent_backward(
-            grad_spikes, membrane, beta, threshold, weight, ctx.dynamics
-        )
-        before = spikes_before(membrane, threshold)
-        grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)
-        return (
-            grad_current,
-            grad_beta.sum(0),
-            grad_threshold.sum(0),
-            grad_weight,
-            grad_current.sum((0, 1)),
-            None,
-        )
-
-
-def recurrent(
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    dynamics: Dynamics,
-) -> Tensor:
-    """Return the spikes of a recurrent leaky integrate-and-fire layer, differentiable once.
-
-    Args:
-        current: I, [B, T, F] with T >= 1.
-        beta: decay per step, [F].
-        threshold: θ, [F].
-        weight: recurrent weights, [F to, F from].
-        bias: added to the recurrent input at every step, [F].
-        dynamics: reset, its timing, surrogate, backend.
-    """
-    return RecurrentFunction.apply(current, beta, threshold, weight, bias, dynamics)  # pyright: ignore[reportReturnType] - `apply` is untyped
+RECURRENT_SCAN = Scan(
+    rows=("beta", "threshold"),
+    states=("membrane",),
+    compiled=Passes(recurrent_forward, recurrent_backward),
+    plain=Passes(plain_forward, plain_backward),
+    recurrent=True,
+)

@@ -1,39 +1,198 @@
-"""A spiking layer's whole time loop as one differentiable operation, whatever the neuron."""
+"""A spiking layer's whole time loop, whatever the neuron: which code runs it, and where it writes.
+
+A kind of neuron is a `Scan`: what it is made of, and how it goes forward and back. Choosing the
+backend, making room for results and joining autograd is done here, once for all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fnl.snn.kernels.dynamics import Dynamics
+from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
+from fnl.snn.kernels.torch_blocks import above, moments_of
+from fnl.snn.surrogates import SurrogateKind
 
 Recorded = tuple[Tensor, Tensor]
-"""Spikes per clip and neuron, int32 [B, F], and `lif_numba.lif_forward`'s moments, [6, F]."""
+"""Spikes per clip and neuron, int32 [B, F], and moments of the membrane, float64 [6, F]: over
+clips, per neuron, Σu, Σu², Σu[t]u[t+1], Σu[0], Σu[T−1] of the membrane after each step, and in how
+many steps it changed, the first step of a clip counted in any case."""
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward and backward pass of a kind of neuron on one backend.
+
+    Attributes:
+        forward: compiled: `(current, tensors, reset, reset_delay, spikes, membrane, counts,
+            moments)`, NumPy arrays, of which it fills the last four; those it need not are empty.
+            In PyTorch: `(current, tensors, dynamics)` to spikes, the membrane compared with θ and
+            the one left, [B, T, F] each.
+        backward: compiled: `(grad_spikes, membrane, current, derivatives, tensors, reset,
+            reset_delay, surrogate, learns, grad_current, grads)`, of which it fills the last two;
+            `current` is empty where nothing is learned or it is not kept. In PyTorch:
+            `(grad_spikes, membrane, current or None, tensors, dynamics)` to dL/dI [B, T, F] and
+            the gradients of each row and clip, [B, F] each.
+    """
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Forward and backward pass of a kind of neuron, with its parameters as rows [F].
+    """A kind of neuron.
+
+    Its tensors are its parameters as rows [F], the last of which is θ; of recurrent neurons also
+    the weights [F to, F from] and the bias [F] of the synapses between them.
 
     Attributes:
-        forward: maps I [B, T, F], the rows and the dynamics, with keywords `save` and `record`,
-            to spikes [B, T, F], the membrane to save or None, and statistics or None.
-        backward: maps dL/dS, the saved membrane, I or None, the rows and the dynamics, with a
-            keyword `learns`, to dL/dI [B, T, F] and the gradients of each clip and row, [B, F].
+        rows: its parameters' names.
+        states: what a neuron carries from a step to the next.
+        compiled: for the CPU, by Numba.
+        plain: PyTorch, for what has no compiled kernel, and the reference of the others.
+        triton: the module beside this one with its kernels for the GPU, if there is one.
+        recurrent: whether a neuron's spikes reach the others in the next step.
         keeps_current: whether the gradients of the rows need I.
-        overwrites: whether both take a keyword `overwrite`: that the membrane may take the place
-            of I, and dL/dI that of dL/dS.
+        overwrites: whether the membrane may take the place of I, and dL/dI that of dL/dS.
     """
 
-    forward: Callable[..., tuple[Tensor, Tensor | None, Recorded | None]]
-    backward: Callable[..., tuple[Tensor, ...]]
+    rows: tuple[str, ...]
+    states: tuple[str, ...]
+    compiled: Passes
+    plain: Passes
+    triton: str = ""
+    recurrent: bool = False
     keeps_current: bool = False
     overwrites: bool = False
+
+    def forward(
+        self,
+        current: Tensor,
+        tensors: Sequence[Tensor],
+        dynamics: Dynamics,
+        *,
+        save: bool = False,
+        record: bool = False,
+        overwrite: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Recorded | None]:
+        """Step every neuron of every clip through time.
+
+        Args:
+            current: I, contiguous [B, T, F] with T >= 1.
+            tensors: contiguous, of the dtype of I.
+            dynamics: reset, its timing, backend.
+            save: whether to return the membrane that `backward` needs.
+            record: whether to return statistics.
+            overwrite: whether the membrane may take the place of I, where this kind can.
+
+        Returns:
+            Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
+        """
+        if self.triton and uses_triton(dynamics.backend, current):
+            return self._triton().forward(current, tensors, dynamics, save=save, record=record)
+        if not uses_numba(dynamics.backend, current):
+            spikes, membrane, left = self.plain.forward(current, tensors, dynamics)
+            recorded = (spikes.sum(1).to(torch.int32), moments_of(left)) if record else None
+            return spikes, membrane if save else None, recorded
+        clips, _, features = current.shape
+        spikes = torch.empty_like(current)
+        counts, moments = _nothing(torch.int32, 0, 0), _nothing(torch.float64, 0, 0)
+        if record:
+            counts = torch.zeros(clips, features, dtype=torch.int32)
+            moments = torch.zeros(6, features, dtype=torch.float64)
+        membrane = _nothing(current.dtype, 0, 0, 0)
+        if save:
+            membrane = current if overwrite and self.overwrites else torch.empty_like(current)
+        self.compiled.forward(
+            current.numpy(),
+            tuple(tensor.numpy() for tensor in tensors),
+            int(dynamics.reset),
+            dynamics.reset_delay,
+            *(room.numpy() for room in (spikes, membrane, counts, moments)),
+        )
+        return spikes, membrane if save else None, (counts, moments) if record else None
+
+    def backward(
+        self,
+        grad_spikes: Tensor,
+        membrane: Tensor,
+        current: Tensor | None,
+        tensors: Sequence[Tensor],
+        dynamics: Dynamics,
+        *,
+        learns: bool = True,
+        overwrite: bool = False,
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return dL/dI [B, T, F], and the gradients of each row and clip, [B, F] each.
+
+        Args:
+            grad_spikes: dL/dS, [B, T, F].
+            membrane: from `forward` with `save`.
+            current: I of the forward pass; None where nothing is learned or it is not kept.
+            tensors: as in the forward pass.
+            dynamics: as in the forward pass.
+            learns: whether the gradients of the rows are wanted; what is returned for them says
+                nothing if not.
+            overwrite: whether dL/dI may take the place of dL/dS, where this kind can.
+        """
+        learns = learns and not (self.keeps_current and current is None)
+        if self.triton and uses_triton(dynamics.backend, membrane):
+            return self._triton().backward(
+                grad_spikes, membrane, current, tensors, dynamics, learns=learns
+            )
+        if not uses_numba(dynamics.backend, membrane):
+            return self.plain.backward(grad_spikes, membrane, current, tensors, dynamics)
+        clips, _, features = membrane.shape
+        grad_spikes = grad_spikes.contiguous()
+        reuse = overwrite and self.overwrites
+        grad_current = grad_spikes if reuse else torch.empty_like(membrane)
+        nothing = _nothing(membrane.dtype, 0, 0, 0)
+        # a reset in the spike's own step has kernels write to θ's in any case
+        wanted = learns or not dynamics.reset_delay
+        grads = membrane.new_zeros(len(self.rows), clips, features) if wanted else nothing
+        surrogate, scalar = dynamics.surrogate, _NUMPY[membrane.dtype]
+        derivatives = nothing
+        # PyTorch's exponential is vectorised and Numba's is not
+        if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
+            derivatives = surrogate.derivative(membrane - self.threshold(tensors))
+        self.compiled.backward(
+            grad_spikes.numpy(),
+            membrane.numpy(),
+            (nothing if current is None else current).numpy(),
+            derivatives.numpy(),
+            tuple(tensor.numpy() for tensor in tensors),
+            int(dynamics.reset),
+            dynamics.reset_delay,
+            (int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)),
+            learns,
+            grad_current.numpy(),
+            grads.numpy(),
+        )
+        return grad_current, grads.unbind() if wanted else ()
+
+    def threshold(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return θ, [F]."""
+        return tensors[len(self.rows) - 1]
+
+    def spikes_before(self, membrane: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the spikes of the step before each, zeros at the first, [B, T, F]."""
+        spikes = above(membrane, self.threshold(tensors))
+        return torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], dim=1)
+
+    def _triton(self) -> Any:
+        """Return the kernels for the GPU: Triton is there with CUDA only."""
+        return import_module(f"fnl.snn.kernels.{self.triton}").KERNELS
 
 
 class ScanFunction(torch.autograd.Function):
@@ -41,19 +200,16 @@ class ScanFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        kind: Scan,
-        current: Tensor,
-        dynamics: Dynamics,
-        *rows: Tensor,
+        ctx: Any, kind: Scan, current: Tensor, dynamics: Dynamics, *tensors: Tensor
     ) -> Tensor:
-        """Return S [B, T, F] for I [B, T, F] and rows [F]."""
-        current, rows = current.contiguous(), tuple(row.contiguous() for row in rows)
+        """Return S [B, T, F] for I [B, T, F] and the neurons' tensors."""
+        current, tensors = current.contiguous(), tuple(row.contiguous() for row in tensors)
         save = any(ctx.needs_input_grad)
-        spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=save)
+        spikes, membrane, _ = kind.forward(current, tensors, dynamics, save=save)
+        ctx.learns = any(ctx.needs_input_grad[3:][: len(kind.rows)])
         if membrane is not None:
-            needed = kind.keeps_current and any(ctx.needs_input_grad[3:])
-            ctx.save_for_backward(membrane, current if needed else None, *rows)
+            needed = kind.keeps_current and ctx.learns
+            ctx.save_for_backward(membrane, current if needed else None, *tensors)
         ctx.kind, ctx.dynamics = kind, dynamics
         return spikes
 
@@ -62,24 +218,33 @@ class ScanFunction(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
         ctx: Any, grad_spikes: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Return the gradients of I [B, T, F] and the rows [F]."""
-        membrane, current, *rows = ctx.saved_tensors
-        learns = any(ctx.needs_input_grad[3:])
-        grad_current, *grad_rows = ctx.kind.backward(
-            grad_spikes, membrane, current, *rows, ctx.dynamics, learns=learns
+        """Return the gradients of I [B, T, F] and the tensors."""
+        membrane, current, *tensors = ctx.saved_tensors
+        kind, learns = ctx.kind, ctx.learns
+        grad_current, grads = kind.backward(
+            grad_spikes, membrane, current, tensors, ctx.dynamics, learns=learns
         )
-        if not learns:
-            return None, grad_current, None, *(None for _ in rows)
-        return None, grad_current, None, *(gradient.sum(0) for gradient in grad_rows)
+        gradients = [grad.sum(0) for grad in grads] if learns else [None for _ in kind.rows]
+        if kind.recurrent:
+            before = kind.spikes_before(membrane, tensors)
+            gradients.append(grad_current.flatten(0, 1).t() @ before.flatten(0, 1))
+            gradients.append(grad_current.sum((0, 1)))
+        return None, grad_current, None, *gradients
 
 
-def scan(kind: Scan, current: Tensor, rows: tuple[Tensor, ...], dynamics: Dynamics) -> Tensor:
+def scan(kind: Scan, current: Tensor, tensors: Sequence[Tensor], dynamics: Dynamics) -> Tensor:
     """Return the spikes of a layer [B, T, F], differentiable once.
 
     Args:
         kind: the neurons.
         current: I, [B, T, F] with T >= 1.
-        rows: the neurons' parameters, [F] each.
+        tensors: the neurons', of the dtype of I.
         dynamics: reset, its timing, surrogate, backend.
     """
-    return ScanFunction.apply(kind, current, dynamics, *rows)  # pyright: ignore[reportReturnType] - `apply` is untyped
+    return ScanFunction.apply(kind, current, dynamics, *tensors)  # pyright: ignore[reportReturnType] - `apply` is untyped
+
+
+@cache
+def _nothing(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Return an empty tensor, for a kernel that is to leave something out."""
+    return torch.empty(shape, dtype=dtype)

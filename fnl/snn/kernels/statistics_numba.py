@@ -15,15 +15,17 @@ from fnl.snn.kernels.cache import kernel
 
 @kernel
 def record_clip(b, spikes, left, counts, moments):
-    """Add clip b to the statistics of `lif_forward`.
+    """Add clip b to the statistics of `scan.Recorded`; do nothing where `counts` is empty.
 
     Args:
         b: the clip.
         spikes: S, [B, T, F].
         left: the membrane before the first step, which is zero, and after each, [T + 1, F].
         counts: receives spikes per neuron at [b], [B, F]; zeros on entry.
-        moments: as in `lif_forward`.
+        moments: receives the moments; zeros before the first clip.
     """
+    if counts.shape[0] == 0:
+        return
     steps, features = left.shape[0] - 1, left.shape[1]
     fires, changes = counts[b], np.ones(features, np.int32)  # the first step always counts
     whole = steps - steps % 4

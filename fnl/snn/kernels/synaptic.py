@@ -1,132 +1,153 @@
-"""Leaky integrate-and-fire with a synaptic current over time, compiled or in plain PyTorch."""
-# ruff: noqa: PLR0917 - a kernel's tensors have one order everywhere
+"""Leaky integrate-and-fire with a synaptic current (second order) over time.
+
+`i ← αi + I, u ← βu + i − θH(u − θ)`, compiled and in plain PyTorch.
+"""
+# ruff: noqa: PLR0917 - compiled code: arrays by position
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fnl.snn.kernels import synaptic_numba, synaptic_torch
-from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
-from fnl.snn.kernels.lif import surrogate_arguments
-from fnl.snn.kernels.lif_torch import moments
-from fnl.snn.kernels.scan import Recorded, Scan
+from fnl.snn.kernels.cache import kernel
+from fnl.snn.kernels.dynamics import Dynamics
+from fnl.snn.kernels.numba_blocks import (
+    SUBTRACT,
+    ZERO,
+    five_rows,
+    keep,
+    load_step,
+    replay_left,
+    room_for_left,
+    spike_and_leave,
+    surrogate_row,
+    undo_reset,
+)
+from fnl.snn.kernels.scan import Passes, Scan
+from fnl.snn.kernels.statistics_numba import record_clip
+from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, step_through
 
 
-def synaptic_forward(
-    current: Tensor,
-    alpha: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    save: bool = False,
-    record: bool = False,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Step every neuron of every clip through time.
-
-    Args:
-        current: I, contiguous [B, T, F] with T >= 1.
-        alpha: decay of the synaptic current per step, contiguous [F].
-        beta: decay of the membrane per step, contiguous [F].
-        threshold: θ, contiguous [F].
-        dynamics: reset, its timing, backend.
-        save: whether to return the membrane that `synaptic_backward` needs.
-        record: whether to return statistics.
-
-    Returns:
-        Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
-    """
-    if uses_triton(dynamics.backend, current):
-        from fnl.snn.kernels import synaptic_triton  # noqa: PLC0415 Triton is there with CUDA only
-
-        return synaptic_triton.synaptic_forward(
-            current, alpha, beta, threshold, dynamics, save=save, record=record
-        )
-    if not uses_numba(dynamics.backend, current):
-        spikes, membrane, left = synaptic_torch.synaptic_forward(
-            current, alpha, beta, threshold, dynamics
-        )
-        recorded = (spikes.sum(1).to(torch.int32), moments(left)) if record else None
-        return spikes, membrane if save else None, recorded
-    clips, _, features = current.shape
-    spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else current.new_empty(0, 0, 0)
-    counts = torch.zeros(clips if record else 0, features, dtype=torch.int32)
-    sums = torch.zeros(6, features, dtype=torch.float64)
-    synaptic_numba.synaptic_forward(
-        current.numpy(),
-        alpha.numpy(),
-        beta.numpy(),
-        threshold.numpy(),
-        int(dynamics.reset),
-        dynamics.reset_delay,
-        spikes.numpy(),
-        membrane.numpy(),
-        counts.numpy(),
-        sums.numpy(),
-    )
-    return spikes, membrane if save else None, (counts, sums) if record else None
+@kernel
+def synaptic_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
+    """Do the forward pass of `Passes`; the tensors are α, β and θ."""
+    alpha, beta, threshold = tensors
+    one = current.dtype.type(1)
+    zero = current.dtype.type(0)
+    clips, steps, features = current.shape
+    synaptic = np.empty(features, current.dtype)
+    carried = np.empty(features, current.dtype)
+    fired = np.empty(features, current.dtype)
+    left = room_for_left(counts, current)
+    for b in range(clips):
+        synaptic[:] = zero
+        carried[:] = zero
+        for t in range(steps):
+            for f in range(features):
+                synaptic[f] = alpha[f] * synaptic[f] + current[b, t, f]
+            if reset == SUBTRACT:
+                for f in range(features):
+                    was_reset = one if carried[f] - threshold[f] > zero else zero
+                    fired[f] = beta[f] * carried[f] + synaptic[f] - was_reset * threshold[f]
+            elif reset == ZERO:
+                for f in range(features):
+                    was_reset = one if carried[f] - threshold[f] > zero else zero
+                    v = beta[f] * carried[f] + synaptic[f]
+                    fired[f] = v - was_reset * v
+            else:
+                for f in range(features):
+                    fired[f] = beta[f] * carried[f] + synaptic[f]
+            spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
+            keep(b, t, fired, carried, membrane, left)
+        record_clip(b, spikes, left, counts, moments)
 
 
+@kernel
 def synaptic_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    current: Tensor | None,
-    alpha: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    learns: bool = True,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return dL/dI [B, T, F], and dL/dα, dL/dβ and dL/dθ of each clip, [B, F] each.
-
-    Args:
-        grad_spikes: dL/dS, [B, T, F].
-        membrane: from `synaptic_forward` with `save`.
-        current: I of the forward pass; None where nothing is learned.
-        alpha: as in the forward pass.
-        beta: as in the forward pass.
-        threshold: as in the forward pass.
-        dynamics: as in the forward pass.
-        learns: whether the gradients of α, β and θ are wanted.
-    """
-    if uses_triton(dynamics.backend, membrane):
-        from fnl.snn.kernels import synaptic_triton  # noqa: PLC0415 Triton is there with CUDA only
-
-        return synaptic_triton.synaptic_backward(
-            grad_spikes, membrane, current, alpha, beta, threshold, dynamics, learns=learns
-        )
-    if not uses_numba(dynamics.backend, membrane):
-        return synaptic_torch.synaptic_backward(
-            grad_spikes, membrane, current, alpha, beta, threshold, dynamics
-        )
-    clips, _, features = membrane.shape
-    derivatives, kind, slope, second = surrogate_arguments(dynamics, membrane, threshold)
-    grad_current = torch.empty_like(membrane)
-    grads = [membrane.new_zeros(clips, features) for _ in range(3)]
-    if current is None:
-        current = membrane.new_empty(0, 0, 0)
-    synaptic_numba.synaptic_backward(
-        grad_spikes.contiguous().numpy(),
-        membrane.numpy(),
-        current.numpy(),
-        derivatives,
-        alpha.numpy(),
-        beta.numpy(),
-        threshold.numpy(),
-        int(dynamics.reset),
-        dynamics.reset_delay,
-        kind,
-        slope,
-        second,
-        learns,
-        grad_current.numpy(),
-        *(gradient.numpy() for gradient in grads),
-    )
-    return grad_current, grads[0], grads[1], grads[2]
+    grad_spikes, membrane, current, derivatives, tensors, reset, reset_delay, surrogate, learns,
+    grad_current, grads,
+):  # fmt: skip
+    """Do the backward pass of `Passes`; the tensors are α, β and θ."""
+    alpha, beta, threshold = tensors
+    one = membrane.dtype.type(1)
+    zero = membrane.dtype.type(0)
+    clips, steps, features = membrane.shape
+    derivative, fired, entered, grad_out, grad_left = five_rows(membrane)
+    grad_synaptic = np.empty(features, membrane.dtype)
+    left = np.empty((steps, features), membrane.dtype)
+    synaptic = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
+    for b in range(clips):
+        replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
+        if learns:  # row t is the synaptic current before step t
+            for t in range(steps):
+                for f in range(features):
+                    synaptic[t + 1, f] = alpha[f] * synaptic[t, f] + current[b, t, f]
+        grad_left[:] = zero
+        grad_synaptic[:] = zero
+        for step in range(steps):
+            t = steps - 1 - step
+            load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
+            surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
+            if not reset_delay and reset in (SUBTRACT, ZERO):
+                undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grads[2, b])
+            for f in range(features):
+                through = grad_out[f] * derivative[f]
+                was_reset = one if entered[f] - threshold[f] > zero else zero
+                kept = one - was_reset if reset == ZERO else one
+                dropped = was_reset if reset == SUBTRACT else zero
+                grad_fired = (grad_left[f] + through) * kept
+                grad_in = grad_fired + alpha[f] * grad_synaptic[f]
+                grad_left[f] = beta[f] * grad_fired
+                grad_synaptic[f] = grad_in
+                grad_current[b, t, f] = grad_in
+                if learns:
+                    grads[0, b, f] += grad_in * synaptic[t, f]
+                    grads[1, b, f] += grad_fired * entered[f]
+                    grads[2, b, f] -= through + grad_fired * dropped
 
 
-SYNAPTIC_SCAN = Scan(synaptic_forward, synaptic_backward, keeps_current=True)
-"""Rows α, β and θ."""
+def plain_forward(
+    current: Tensor, tensors: Tensors, dynamics: Dynamics
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do what `synaptic_forward` does."""
+    alpha, beta, threshold = tensors
+    synaptic = torch.stack(_synaptic(current, alpha), dim=1)
+
+    def charge(t: int, carried: Tensor, _spike: Tensor, was_reset: Tensor) -> Tensor:
+        fired = beta * carried + synaptic[:, t]
+        return reset_by_spike(dynamics, threshold, fired, was_reset)
+
+    return step_through(current, threshold, dynamics, charge)
+
+
+def plain_backward(
+    grad: Tensor, membrane: Tensor, current: Tensor | None, tensors: Tensors, dynamics: Dynamics
+) -> tuple[Tensor, Tensors]:
+    """Do what `synaptic_backward` does; without I, dL/dα is zero."""
+    alpha, *others = tensors
+    grad_current, *grads = step_back(grad, membrane, *others, dynamics, wipes_input=True)
+    grad_alpha = grad_synaptic = torch.zeros_like(membrane[:, 0])
+    for t in reversed(range(membrane.shape[1])):
+        grad_current[:, t] += alpha * grad_synaptic
+        grad_synaptic = grad_current[:, t]
+    if current is not None:
+        for t, synaptic in enumerate(_synaptic(current, alpha)[:-1]):
+            grad_alpha = grad_alpha + grad_current[:, t + 1] * synaptic
+    return grad_current, [grad_alpha, *grads]
+
+
+def _synaptic(current: Tensor, alpha: Tensor) -> list[Tensor]:
+    """Return the synaptic current of each step, [B, F]."""
+    synaptic = torch.zeros_like(current[:, 0])
+    return [synaptic := alpha * synaptic + step for step in current.unbind(1)]
+
+
+SYNAPTIC_SCAN = Scan(
+    rows=("alpha", "beta", "threshold"),
+    states=("membrane", "synaptic current"),
+    compiled=Passes(synaptic_forward, synaptic_backward),
+    plain=Passes(plain_forward, plain_backward),
+    triton="synaptic_triton",
+    keeps_current=True,
+)

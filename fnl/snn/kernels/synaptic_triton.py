@@ -6,61 +6,39 @@ Checked in Triton's interpreter on a CPU only, and never run on a GPU: see `trit
 
 from __future__ import annotations
 
-import torch
 import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
 import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
-from torch import Tensor
 
-from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.scan import Recorded
 from fnl.snn.kernels.triton_blocks import (
     SUBTRACT,
     ZERO,
+    Kernels,
     above,
-    add_moments,
-    launch,
+    keep,
     membrane_left,
+    nothing_recorded,
     place,
     replay_left,
-    room_for_statistics,
-    store_moments,
+    store_recorded,
     surrogate_derivative,
-    surrogate_modes,
+    undo_reset,
 )
 
 
 @triton.jit
 def forward_kernel(
-    current,
-    alpha,
-    beta,
-    threshold,
-    spikes,
-    membrane,
-    counts,
-    moments,
-    steps,
-    features,
-    size,
-    reset: tl.constexpr,
-    reset_delay: tl.constexpr,
-    save: tl.constexpr,
-    record: tl.constexpr,
+    current, alpha, beta, threshold, spikes, membrane, counts, moments, steps, features, size,
+    reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
     block: tl.constexpr,
-):
-    """Step a block of neurons of one clip through time; arrays as in `lif_triton`."""
+):  # fmt: skip
+    """Step a block of neurons of one clip through time."""
     row, start, neuron, inside = place(steps, features, block)
     synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
     synaptic = tl.zeros([block], decay.dtype)
     carried = tl.zeros([block], decay.dtype)
-    fires = tl.zeros([block], tl.int32)
-    total = tl.zeros([block], tl.float64)
-    square = tl.zeros([block], tl.float64)
-    lag = tl.zeros([block], tl.float64)
-    first = tl.zeros([block], tl.float64)
-    changes = tl.zeros([block], tl.int32)
+    recorded = nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         synaptic = synaptic_decay * synaptic + tl.load(current + here, mask=inside, other=0.0)
@@ -71,20 +49,12 @@ def forward_kernel(
         elif reset == ZERO:
             fired = fired - was_reset * fired
         spike = above(fired, theta)
-        tl.store(spikes + here, spike, mask=inside)
-        if save:
-            tl.store(membrane + here, fired, mask=inside)
         left = membrane_left(carried, fired, theta, reset, reset_delay)
-        if record:
-            fires += spike.to(tl.int32)
-            total, square, lag, first, changes = add_moments(
-                t, carried, left, total, square, lag, first, changes
-            )
+        recorded = keep(
+            t, here, inside, recorded, spike, fired, carried, left, spikes, membrane, save, record
+        )
         carried = left
-    if record:
-        tl.store(counts + row, fires, mask=inside)
-        last = carried
-        store_moments(moments, row, size, inside, total, square, lag, first, last, changes)
+    store_recorded(counts, moments, row, size, inside, recorded, carried, record)
 
 
 @triton.jit
@@ -101,28 +71,11 @@ def sum_over_steps(grad_synaptic, current, synaptic_decay, start, steps, feature
 
 @triton.jit
 def backward_kernel(
-    grad_spikes,
-    membrane,
-    current,
-    left,
-    alpha,
-    beta,
-    threshold,
-    grad_current,
-    grad_alpha,
-    grad_beta,
-    grad_threshold,
-    steps,
-    features,
-    reset: tl.constexpr,
-    same_step: tl.constexpr,
-    kind: tl.constexpr,
-    slope: tl.constexpr,
-    second: tl.constexpr,
-    learns: tl.constexpr,
-    block: tl.constexpr,
-):
-    """Take a block of neurons of one clip back through time; arrays as in `lif_triton`."""
+    grad_spikes, membrane, current, left, alpha, beta, threshold, grad_current, grads, steps,
+    features, size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
+    slope: tl.constexpr, second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """Take a block of neurons of one clip back through time; `left` as in `lif_triton`."""
     row, start, neuron, inside = place(steps, features, block)
     synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
@@ -141,14 +94,9 @@ def backward_kernel(
         entered = tl.load(left + here - features, mask=later, other=0.0)
         was_reset = above(entered, theta)
         grad_out = tl.load(grad_spikes + here, mask=inside, other=0.0)
-        if same_step:
-            resets = above(fired, theta) - was_reset
-            if reset == SUBTRACT:
-                grad_out -= grad_left * theta
-                sum_threshold -= grad_left * resets
-            else:
-                grad_out -= grad_left * fired
-                grad_left *= 1.0 - resets
+        grad_out, grad_left, sum_threshold = undo_reset(
+            fired, entered, grad_out, grad_left, sum_threshold, theta, reset, same_step
+        )
         through = grad_out * surrogate_derivative(fired - theta, kind, slope, second)
         grad_fired = grad_left + through
         sum_threshold -= through
@@ -161,70 +109,13 @@ def backward_kernel(
         grad_synaptic = grad_fired + synaptic_decay * grad_synaptic
         tl.store(grad_current + here, grad_synaptic, mask=inside)
     if learns:
-        tl.store(grad_beta + row, sum_beta, mask=inside)
-        tl.store(grad_threshold + row, sum_threshold, mask=inside)
+        tl.store(grads + size + row, sum_beta, mask=inside)
+        tl.store(grads + 2 * size + row, sum_threshold, mask=inside)
         tl.debug_barrier()  # another thread may load what one stored
         sum_alpha = sum_over_steps(
             grad_current, current, synaptic_decay, start, steps, features, inside
         )
-        tl.store(grad_alpha + row, sum_alpha, mask=inside)
+        tl.store(grads + row, sum_alpha, mask=inside)
 
 
-def synaptic_forward(
-    current: Tensor,
-    alpha: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    save: bool,
-    record: bool,
-) -> tuple[Tensor, Tensor | None, Recorded | None]:
-    """Do `synaptic.synaptic_forward`."""
-    spikes = torch.empty_like(current)
-    membrane = torch.empty_like(current) if save else None
-    counts, moments = room_for_statistics(current) if record else (None, None)
-    launch(
-        forward_kernel,
-        current.shape,
-        *(current, alpha, beta, threshold, spikes, membrane, counts, moments),
-        *current.shape[1:],
-        current.shape[0] * current.shape[2],
-        reset=int(dynamics.reset),
-        reset_delay=dynamics.reset_delay,
-        save=save,
-        record=record,
-    )
-    if counts is None or moments is None:
-        return spikes, membrane, None
-    return spikes, membrane, (counts, moments.sum(1))
-
-
-def synaptic_backward(
-    grad_spikes: Tensor,
-    membrane: Tensor,
-    current: Tensor | None,
-    alpha: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    dynamics: Dynamics,
-    *,
-    learns: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Do `synaptic.synaptic_backward`; without `current` nothing is learned."""
-    clips, steps, features = membrane.shape
-    same_step = not dynamics.reset_delay and dynamics.reset is not Reset.NONE
-    left = torch.empty_like(membrane) if same_step else membrane
-    grad_current = torch.empty_like(membrane)
-    grad_alpha, grad_beta, grad_threshold = membrane.new_zeros(3, clips, features)
-    launch(
-        backward_kernel,
-        membrane.shape,
-        *(grad_spikes.contiguous(), membrane, current, left, alpha, beta, threshold),
-        *(grad_current, grad_alpha, grad_beta, grad_threshold, steps, features),
-        reset=int(dynamics.reset),
-        same_step=same_step,
-        learns=learns and current is not None,
-        **surrogate_modes(dynamics),
-    )
-    return grad_current, grad_alpha, grad_beta, grad_threshold
+KERNELS = Kernels(forward_kernel, backward_kernel, lambda same_step, _learns: same_step)

@@ -13,6 +13,8 @@ there are measured.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
 from torch import Tensor
 
 from fnl.snn.kernels.dynamics import Dynamics, Reset
+from fnl.snn.kernels.torch_blocks import acts_at_once
 from fnl.snn.surrogates import SurrogateKind
 
 SUBTRACT = tl.constexpr(int(Reset.SUBTRACT))
@@ -96,27 +99,62 @@ def place(steps, features, block: tl.constexpr):
 
 
 @triton.jit
-def add_moments(t, before, left, total, square, lag, first, changes):
-    """Return the statistics of the membrane after step t.
+def nothing_recorded(block: tl.constexpr):
+    """Return statistics of no steps: spikes, Σu, Σu², Σu[t−1]u[t], u[0] and changes, each [block].
 
-    Sums over steps of u, u² and u[t−1]u[t], and u[0], in float64; the number of steps in which it
-    changed, of which the first always is one.
+    The moments are those of `scan.Recorded`, but for the last membrane, in float64.
     """
-    u = left.to(tl.float64)
-    first = tl.where(t == 0, u, first)
-    changes += tl.where(t == 0, 1, (left != before).to(tl.int32))
-    return total + u, square + u * u, lag + before.to(tl.float64) * u, first, changes
+    none = tl.zeros([block], tl.int32)
+    zero = tl.zeros([block], tl.float64)
+    return none, zero, zero, zero, zero, none
 
 
 @triton.jit
-def store_moments(moments, row, size, inside, total, square, lag, first, last, changes):
-    """Write the statistics of one clip to `moments`, [6, B, F] with B F = `size`."""
-    tl.store(moments + row, total, mask=inside)
-    tl.store(moments + size + row, square, mask=inside)
-    tl.store(moments + 2 * size + row, lag, mask=inside)
-    tl.store(moments + 3 * size + row, first, mask=inside)
-    tl.store(moments + 4 * size + row, last.to(tl.float64), mask=inside)
-    tl.store(moments + 5 * size + row, changes.to(tl.float64), mask=inside)
+def keep(t, here, inside, recorded, spike, fired, before, left, spikes, membrane,
+         save: tl.constexpr, record: tl.constexpr):  # fmt: skip
+    """Store what is kept of step t; return the statistics with it."""
+    tl.store(spikes + here, spike, mask=inside)
+    if save:
+        tl.store(membrane + here, fired, mask=inside)
+    fires, total, square, lag, first, changes = recorded
+    if record:
+        u = left.to(tl.float64)
+        fires += spike.to(tl.int32)
+        total += u
+        square += u * u
+        lag += before.to(tl.float64) * u
+        first = tl.where(t == 0, u, first)
+        changes += tl.where(t == 0, 1, (left != before).to(tl.int32))
+    return fires, total, square, lag, first, changes
+
+
+@triton.jit
+def store_recorded(counts, moments, row, size, inside, recorded, last, record: tl.constexpr):
+    """Write one clip's statistics to `counts` [B, F] and `moments` [6, B, F], B F = `size`."""
+    if record:
+        fires, total, square, lag, first, changes = recorded
+        tl.store(counts + row, fires, mask=inside)
+        tl.store(moments + row, total, mask=inside)
+        tl.store(moments + size + row, square, mask=inside)
+        tl.store(moments + 2 * size + row, lag, mask=inside)
+        tl.store(moments + 3 * size + row, first, mask=inside)
+        tl.store(moments + 4 * size + row, last.to(tl.float64), mask=inside)
+        tl.store(moments + 5 * size + row, changes.to(tl.float64), mask=inside)
+
+
+@triton.jit
+def undo_reset(fired, entered, grad_out, grad_left, sum_threshold, theta, reset: tl.constexpr,
+               same_step: tl.constexpr):  # fmt: skip
+    """Go back through a reset in the spike's own step: `numba_blocks.undo_reset`."""
+    if same_step:
+        resets = above(fired, theta) - above(entered, theta)
+        if reset == SUBTRACT:
+            grad_out -= grad_left * theta
+            sum_threshold -= grad_left * resets
+        else:
+            grad_out -= grad_left * fired
+            grad_left *= 1.0 - resets
+    return grad_out, grad_left, sum_threshold
 
 
 @triton.jit
@@ -151,18 +189,81 @@ def launch(kernel: Any, shape: torch.Size, *arguments: Any, **modes: Any) -> Non
         )
 
 
-def surrogate_modes(dynamics: Dynamics) -> dict[str, Any]:
-    """Return what `surrogate_derivative` takes, as modes of `launch`."""
-    surrogate = dynamics.surrogate
-    return {
-        "kind": int(surrogate.kind),
-        "slope": float(surrogate.slope),
-        "second": float(surrogate.second),
-    }
+@dataclass(frozen=True)
+class Kernels:
+    """The passes of a kind of neuron, as `Scan.forward` and `Scan.backward` want them.
 
+    Attributes:
+        forward_kernel: takes I, the tensors, spikes, membrane, counts, moments of each clip
+            [6, B, F], T, F and B F; arrays not asked for by `save` and `record` are not touched.
+        backward_kernel: takes dL/dS, membrane, I, room, the tensors, dL/dI, the gradients of the
+            rows [R, B, F], T, F and B F.
+        needs_room: whether `backward_kernel` needs room to work in, [B, T, F], given whether the
+            reset acts in the spike's own step and whether something is learned; else the room is
+            the membrane itself.
+    """
 
-def room_for_statistics(current: Tensor) -> tuple[Tensor, Tensor]:
-    """Return spike counts [B, F] and moments of each clip [6, B, F] for a kernel to fill."""
-    clips, _, features = current.shape
-    counts = current.new_empty(clips, features, dtype=torch.int32)
-    return counts, current.new_empty(6, clips, features, dtype=torch.float64)
+    forward_kernel: Any
+    backward_kernel: Any
+    needs_room: Callable[[bool, bool], bool]
+
+    def forward(
+        self,
+        current: Tensor,
+        tensors: Sequence[Tensor],
+        dynamics: Dynamics,
+        *,
+        save: bool,
+        record: bool,
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor] | None]:
+        """Do `Scan.forward`."""
+        clips, steps, features = current.shape
+        spikes = torch.empty_like(current)
+        membrane = torch.empty_like(current) if save else None
+        counts = current.new_empty(clips, features, dtype=torch.int32) if record else None
+        moments = current.new_empty(6, clips, features, dtype=torch.float64) if record else None
+        launch(
+            self.forward_kernel,
+            current.shape,
+            *(current, *tensors, spikes, membrane, counts, moments),
+            *(steps, features, clips * features),
+            reset=int(dynamics.reset),
+            reset_delay=dynamics.reset_delay,
+            save=save,
+            record=record,
+        )
+        if counts is None or moments is None:
+            return spikes, membrane, None
+        return spikes, membrane, (counts, moments.sum(1))
+
+    def backward(
+        self,
+        grad_spikes: Tensor,
+        membrane: Tensor,
+        current: Tensor | None,
+        tensors: Sequence[Tensor],
+        dynamics: Dynamics,
+        *,
+        learns: bool,
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Do `Scan.backward`."""
+        clips, steps, features = membrane.shape
+        same_step = acts_at_once(dynamics)
+        needed = self.needs_room(same_step, learns)
+        room = torch.empty_like(membrane) if needed else membrane
+        grad_current = torch.empty_like(membrane)
+        grads = membrane.new_zeros(len(tensors), clips, features)
+        surrogate = dynamics.surrogate
+        launch(
+            self.backward_kernel,
+            membrane.shape,
+            *(grad_spikes.contiguous(), membrane, current, room, *tensors, grad_current, grads),
+            *(steps, features, clips * features),
+            reset=int(dynamics.reset),
+            same_step=same_step,
+            kind=int(surrogate.kind),
+            slope=float(surrogate.slope),
+            second=float(surrogate.second),
+            learns=learns,
+        )
+        return grad_current, grads.unbind()

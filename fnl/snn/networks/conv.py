@@ -58,8 +58,11 @@ class TimeFrequencyConv(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the current [B, T, C_out · bands_out] of the signal [B, T, C_in · bands]."""
-        planes = signal.unflatten(2, (self.conv.in_channels, self.bands)).transpose(1, 2)
-        return self.conv(F.pad(planes, self.padding)).transpose(1, 2).flatten(2)
+        return self.conv(F.pad(self.planes(signal), self.padding)).transpose(1, 2).flatten(2)
+
+    def planes(self, signal: Tensor) -> Tensor:
+        """Return the signal as [B, C_in, T, bands]."""
+        return signal.unflatten(2, (self.conv.in_channels, self.bands)).transpose(1, 2)
 
 
 def halved(bands: int) -> int:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from fnl.config import ModelGroup
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.networks.stack import SpikingNetwork
-from fnl.snn.neurons.recurrent import RecurrentLIF
-from fnl.snn.neurons.registry import start_ranges
 from fnl.snn.neurons.spiking_layer import SpikingLayer
 from fnl.snn.normalisation import StepGroupNorm
 
@@ -41,12 +39,12 @@ def initialise(network: SpikingNetwork, seed: int) -> None:
 
 
 def _draw_neurons(neuron: SpikingLayer, model: ModelGroup, generator: torch.Generator) -> None:
-    for name, ends in start_ranges(neuron, model).items():
+    for name, ends in neuron.start_ranges(model).items():
         row: nn.Parameter = getattr(neuron, name)
         if row.requires_grad:
             values = torch.empty_like(row).uniform_(*ends, generator=generator)
             row.copy_(neuron.maps[name].start(name, values))
-    if isinstance(neuron, RecurrentLIF):
+    if neuron.scan.recurrent:
         _uniform(neuron.weight, generator)
         if neuron.bias is not None:
             neuron.bias.zero_()

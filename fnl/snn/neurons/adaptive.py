@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Self, Unpack
+
 from torch import Tensor, nn
 
+from fnl.config import ModelGroup
 from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
-from fnl.snn.kernels.dynamics import Backend
-from fnl.snn.neurons.constraints import BetaMap, Clamp, Free, decay_map
-from fnl.snn.neurons.spiking_layer import SpikingLayer
-from fnl.snn.surrogates import Surrogate
+from fnl.snn.neurons.parametrization import Clamp, Free
+from fnl.snn.neurons.spiking_layer import Options, SpikingLayer, each, shared_settings
 
 A_RANGE = (-1.0, 1.0)
 """Where Bittar and Garner keep a: beyond it, the membrane's own adaptation can diverge."""
@@ -37,22 +39,19 @@ class AdaptiveLIF(SpikingLayer):
         a: adaptation by the membrane in [−1, 1], one number or [F].
         b: adaptation by a spike in [0, 2], one number or [F].
         threshold: θ, one number or [F].
-        reset: `subtract` θ (the paper's), set to `zero`, or `none`; in the step after the spike.
-        surrogate: stands in for dS/du; snnTorch's default.
         learn_alpha: whether α is trained.
         learn_beta: whether β is trained.
         learn_a: whether a is trained, clamped to its range.
         learn_b: whether b is trained, clamped to its range.
         learn_threshold: whether θ is trained.
-        beta_map: how α and β are kept, `clamp` or `sigmoid`.
-        backend: `auto`, `numba`, `triton` or `torch`.
+        options: reset (in the step after the spike; the paper's is `subtract`), surrogate,
+            `beta_map` (how α and β are kept) and backend, as in `SpikingLayer`.
 
     Raises:
         ConfigError: if a value is out of range.
     """
 
     scan = ADAPTIVE_SCAN
-    row_names = ("alpha", "beta", "a", "b", "threshold")
     alpha: nn.Parameter
     beta: nn.Parameter
     a: nn.Parameter
@@ -67,19 +66,40 @@ class AdaptiveLIF(SpikingLayer):
         b: float | Tensor,
         threshold: float | Tensor = 1.0,
         *,
-        reset: str = "subtract",
-        surrogate: Surrogate | None = None,
         learn_alpha: bool = False,
         learn_beta: bool = False,
         learn_a: bool = False,
         learn_b: bool = False,
         learn_threshold: bool = False,
-        beta_map: BetaMap = "clamp",
-        backend: Backend = "auto",
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(reset=reset, surrogate=surrogate, backend=backend)
-        self.add_row("alpha", alpha, decay_map(beta_map), learn=learn_alpha)
-        self.add_row("beta", beta, decay_map(beta_map), learn=learn_beta)
+        super().__init__(reset_delay=True, **options)
+        self.add_decay("alpha", alpha, learn=learn_alpha)
+        self.add_decay("beta", beta, learn=learn_beta)
         self.add_row("a", a, Clamp(*A_RANGE), learn=learn_a)
         self.add_row("b", b, Clamp(*B_RANGE), learn=learn_b)
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
+
+    @classmethod
+    def build(cls, model: ModelGroup, features: int) -> Self:
+        """Return the neurons that a configuration describes.
+
+        Untrained ones adapt by their spikes alone (a = 0).
+        """
+        learn = model.learn_beta
+        return cls(
+            each(model.beta, features, trained=learn),
+            each(model.adaptation_decay, features, trained=learn),
+            each(0.0, features, trained=learn),
+            each(model.adaptation, features, trained=learn),
+            learn_alpha=learn,
+            learn_beta=learn,
+            learn_a=learn,
+            learn_b=learn,
+            **shared_settings(model, features),
+        )
+
+    def start_ranges(self, model: ModelGroup) -> dict[str, tuple[float, float]]:
+        """Return where trained rows start: but for α as in Bittar and Garner 2022."""
+        decay = (math.exp(-1 / 30), math.exp(-1 / 120))
+        return {"alpha": model.beta_ends, "beta": decay, "a": A_RANGE, "b": B_RANGE}

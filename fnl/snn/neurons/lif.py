@@ -7,16 +7,16 @@ time instead of a step at a time.
 from __future__ import annotations
 
 from functools import cache
+from typing import Self, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from fnl.config import ModelGroup
 from fnl.errors import ConfigError
-from fnl.snn.kernels.dynamics import Backend
 from fnl.snn.kernels.lif import LIF_SCAN
-from fnl.snn.neurons.constraints import BetaMap, Free, decay_map
-from fnl.snn.neurons.spiking_layer import SpikingLayer
-from fnl.snn.surrogates import Surrogate
+from fnl.snn.neurons.parametrization import Free
+from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
 
 
 class LIF(SpikingLayer):
@@ -32,22 +32,16 @@ class LIF(SpikingLayer):
     Args:
         beta: decay per step in [0, 1], one number for the layer or one a neuron, [F].
         threshold: θ, one number or [F].
-        reset: `subtract` θ, set to `zero`, or `none`.
-        reset_delay: whether the reset acts in the step after the spike (snnTorch's default) or
-            in the spike's own step.
-        surrogate: stands in for dS/du; snnTorch's default.
         learn_beta: whether β is trained.
         learn_threshold: whether θ is trained.
-        beta_map: `clamp` keeps β itself, clamped to [0, 1] (snnTorch); `sigmoid` keeps its logit,
-            which cannot leave (0, 1).
-        backend: `auto`, `numba`, `triton` or `torch`.
+        options: reset and its timing, surrogate, `beta_map` (how β is kept) and backend, as in
+            `SpikingLayer`.
 
     Raises:
         ConfigError: if a value is out of range.
     """
 
     scan = LIF_SCAN
-    row_names = ("beta", "threshold")
     beta: nn.Parameter
     threshold: nn.Parameter
 
@@ -56,26 +50,24 @@ class LIF(SpikingLayer):
         beta: float | Tensor,
         threshold: float | Tensor = 1.0,
         *,
-        reset: str = "subtract",
-        reset_delay: bool = True,
-        surrogate: Surrogate | None = None,
         learn_beta: bool = False,
         learn_threshold: bool = False,
-        beta_map: BetaMap = "clamp",
-        backend: Backend = "auto",
+        **options: Unpack[TimedOptions],
     ) -> None:
-        super().__init__(reset=reset, reset_delay=reset_delay, surrogate=surrogate, backend=backend)
-        self.beta_map: BetaMap = beta_map
-        self.add_row("beta", beta, decay_map(beta_map), learn=learn_beta)
+        super().__init__(**options)
+        self.add_decay("beta", beta, learn=learn_beta)
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
+
+    @classmethod
+    def build(cls, model: ModelGroup, features: int) -> Self:
+        """Return the neurons that a configuration describes."""
+        learn = model.learn_beta
+        beta = each(model.beta, features, trained=learn)
+        return cls(beta, learn_beta=learn, **shared_settings(model, features))
 
     def decay(self) -> Tensor:
         """Return β in [0, 1], shaped as the parameter."""
         return self.row_value("beta")
-
-    def extra_repr(self) -> str:
-        """Describe the neurons."""
-        return f"beta_map={self.beta_map}, {super().extra_repr()}"
 
 
 class LeakyReadout(nn.Module):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from fnl.snn.kernels.recurrent import (
-    recurrent,
-    recurrent_backward,
-    recurrent_forward,
-    spikes_before,
-)
-from fnl.snn.kernels.scan import Recorded
+from fnl.config import ModelGroup
+from fnl.snn.kernels.recurrent import RECURRENT_SCAN
 from fnl.snn.neurons.lif import LIF
-from fnl.snn.neurons.spiking_layer import GoBack, PerClip
+from fnl.snn.neurons.spiking_layer import each, shared_settings
 
 
 class RecurrentLIF(LIF):
@@ -37,6 +32,8 @@ class RecurrentLIF(LIF):
         ConfigError: if a value is out of range.
     """
 
+    scan = RECURRENT_SCAN
+
     def __init__(
         self,
         features: int,
@@ -47,74 +44,12 @@ class RecurrentLIF(LIF):
         **neuron: Any,
     ) -> None:
         super().__init__(beta, threshold, **neuron)
-        initial = nn.Linear(features, features, bias=bias)
-        self.weight = nn.Parameter(initial.weight)
-        self.bias = nn.Parameter(initial.bias) if bias else None
+        self.add_synapses(features, bias=bias)
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes S, 0 or 1, [B, T, F], for the current I [B, T, F].
-
-        Raises:
-            ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
-        """
-        beta, threshold = self._rows(current)
-        return recurrent(current, beta, threshold, *self._recurrent_rows(current), self.dynamics)
-
-    def forward_and_back(
-        self,
-        current: Tensor,
-        *,
-        overwrite: bool = False,  # noqa: ARG002 - the weights' gradients need both
-    ) -> tuple[Tensor, GoBack]:
-        """Do `forward` without autograd; return the spikes and the way back, to be gone once."""
-        rows = self._contiguous_rows(current)
-        beta, threshold, weight, _ = rows
-        spikes, membrane, _ = recurrent_forward(
-            current.contiguous(), *rows, self.dynamics, save=True
-        )
-        if membrane is None:
-            raise RuntimeError("the kernel saved nothing")
-
-        def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
-            grad_current, grad_beta, grad_threshold = recurrent_backward(
-                grad_spikes, membrane, beta, threshold, weight, self.dynamics
-            )
-            gradients = self._per_clip(grad_beta, grad_threshold)
-            if self.weight.requires_grad:
-                before = spikes_before(membrane, threshold)
-                gradients[self.weight] = grad_current.transpose(1, 2) @ before
-            if self.bias is not None and self.bias.requires_grad:
-                gradients[self.bias] = grad_current.sum(1)
-            return grad_current, gradients
-
-        return spikes, back
-
-    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
-        """Return spikes [B, T, F] and what the kernel recorded."""
-        rows = self._contiguous_rows(current)
-        spikes, _, recorded = recurrent_forward(
-            current.contiguous(), *rows, self.dynamics, record=True
-        )
-        return spikes, recorded
-
-    def _contiguous_rows(self, current: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return β, θ, W and c as the kernel takes them."""
-        beta, threshold = (row.contiguous() for row in self._rows(current))
-        weight, bias = (row.contiguous() for row in self._recurrent_rows(current))
-        return beta, threshold, weight, bias
-
-    def _recurrent_rows(self, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W and c for this current, differentiable.
-
-        Raises:
-            ValueError: if the current has another number of neurons.
-        """
-        features = len(self.weight)
-        if current.shape[-1] != features:
-            raise ValueError(
-                f"RecurrentLIF has {features} neurons, got a current for {current.shape[-1]}"
-            )
-        weight = self.weight.to(current.dtype)
-        if self.bias is None:
-            return weight, weight.new_zeros(features)
-        return weight, self.bias.to(current.dtype)
+    @classmethod
+    def build(cls, model: ModelGroup, features: int) -> Self:
+        """Return the neurons that a configuration describes, without c."""
+        learn = model.learn_beta
+        beta = each(model.beta, features, trained=learn)
+        settings = shared_settings(model, features)
+        return cls(features, beta, bias=False, learn_beta=learn, **settings)

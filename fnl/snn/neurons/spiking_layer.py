@@ -1,25 +1,32 @@
 """What all spiking layers share: current in, spikes out, all steps of time in one call.
 
 A layer takes the whole input current [B, T, F], usually one `nn.Linear` over [B, T, F], and
-returns the spikes [B, T, F]. A kind of neuron is a subclass that names its parameters and the
-`Scan` that takes them as rows [F].
+returns the spikes [B, T, F]. A kind of neuron is a subclass that names its `Scan`, keeps a value
+for each of the scan's rows, and says how a configuration makes it. Its first values, the memory of
+its states and the gradients of each clip follow from that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 from fnl.snn.kernels.dynamics import RESETS, Backend, Dynamics
-from fnl.snn.kernels.scan import Recorded, Scan, scan
+from fnl.snn.kernels.scan import Scan, scan
 from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.neurons.constraints import ParameterMap, initial
-from fnl.snn.surrogates import Surrogate, atan
+from fnl.snn.neurons.parametrization import (
+    BetaMap,
+    Parametrization,
+    decay_parametrization,
+    initial,
+)
+from fnl.snn.surrogates import Surrogate, atan, surrogate_of
 
 PerClip = dict[nn.Parameter, Tensor]
 """Gradients of each clip, [B, *p.shape], by parameter p."""
@@ -28,17 +35,47 @@ GoBack = Callable[[Tensor], tuple[Tensor, PerClip]]
 """Goes back through a layer: dL/dS [B, T, F] -> dL/dI [B, T, F] and the gradients of each clip."""
 
 
+class Options(TypedDict, total=False):
+    """What any kind of neuron can be told, as `SpikingLayer` says."""
+
+    reset: str
+    surrogate: Surrogate | None
+    beta_map: BetaMap
+    backend: Backend
+
+
+class TimedOptions(Options, total=False):
+    """The same of neurons whose reset has a choice of time."""
+
+    reset_delay: bool
+
+
 class SpikingLayer(nn.Module):
     """Base of the spiking layers.
 
+    Args:
+        reset: `subtract` θ, set to `zero`, or `none`.
+        reset_delay: whether the reset acts in the step after the spike (snnTorch's default) or
+            in the spike's own step.
+        surrogate: stands in for dS/du; snnTorch's default.
+        beta_map: `clamp` keeps decays themselves, clamped to [0, 1] (snnTorch); `sigmoid` keeps
+            their logits, which cannot leave (0, 1).
+        backend: `auto`, `numba`, `triton` or `torch`.
+
     Attributes:
-        scan: the time loop.
-        row_names: the parameters that the scan takes, in its order.
+        scan: the time loop, with the names of its rows and states.
         dynamics: reset, its timing, surrogate and backend.
+        maps: how each row is kept.
+        weight: of a recurrent scan's synapses, [F to, F from].
+        bias: added to what comes through these synapses at every step, [F], or None.
+
+    Raises:
+        ConfigError: if an option is unknown.
     """
 
     scan: ClassVar[Scan]
-    row_names: ClassVar[tuple[str, ...]]
+    weight: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -46,27 +83,54 @@ class SpikingLayer(nn.Module):
         reset: str = "subtract",
         reset_delay: bool = True,
         surrogate: Surrogate | None = None,
+        beta_map: BetaMap = "clamp",
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if reset not in RESETS:
             raise ConfigError(f"reset {reset!r} is unknown: choose one of {', '.join(RESETS)}")
         self.dynamics = Dynamics(RESETS[reset], reset_delay, surrogate or atan(), backend)
-        self.maps: dict[str, ParameterMap] = {}
+        self.beta_map: BetaMap = beta_map
+        self.maps: dict[str, Parametrization] = {}
+        self._decays: list[str] = []
+
+    @classmethod
+    def build(cls, model: ModelGroup, features: int) -> Self:
+        """Return the `features` neurons that a configuration describes."""
+        raise NotImplementedError(f"{cls.__name__} has no `build`")
+
+    def start_ranges(self, model: ModelGroup) -> dict[str, tuple[float, float]]:
+        """Return the uniform range in which each row starts if it is trained."""
+        return dict.fromkeys(self._decays, model.beta_ends)
 
     def add_row(
-        self, name: str, value: float | Tensor, parameter_map: ParameterMap, *, learn: bool
+        self, name: str, value: float | Tensor, parametrization: Parametrization, *, learn: bool
     ) -> None:
         """Keep a value, one for the layer or one a neuron, as the parameter `name`.
 
         It is a parameter in any case, so that it travels with the model.
 
         Raises:
-            ConfigError: if the value is not finite or outside the map's range.
+            ConfigError: if the value is not finite or outside the parametrization's range.
         """
-        start = parameter_map.start(name, initial(name, value))
-        self.maps[name] = parameter_map
+        start = parametrization.start(name, initial(name, value))
+        self.maps[name] = parametrization
         setattr(self, name, nn.Parameter(start, requires_grad=learn))
+
+    def add_decay(self, name: str, value: float | Tensor, *, learn: bool) -> None:
+        """Do `add_row` for a decay per step in [0, 1].
+
+        Raises:
+            ConfigError: as `add_row`, or if `beta_map` is unknown.
+        """
+        self.add_row(name, value, decay_parametrization(self.beta_map), learn=learn)
+        self._decays.append(name)
+
+    def add_synapses(self, features: int, *, bias: bool) -> None:
+        """Keep weights and bias between the neurons, trained, initialised as `nn.Linear`."""
+        initial = nn.Linear(features, features, bias=bias)
+        self.weight = nn.Parameter(initial.weight)
+        self.bias = nn.Parameter(initial.bias) if bias else None
 
     def row_value(self, name: str) -> Tensor:
         """Return the value that the equations use of the parameter `name`, differentiable."""
@@ -79,9 +143,9 @@ class SpikingLayer(nn.Module):
             ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
         """
         if torch.is_grad_enabled():
-            return scan(self.scan, current, self._rows(current), self.dynamics)
-        rows = self._constant_rows(current)
-        return self.scan.forward(current.contiguous(), *rows, self.dynamics)[0]
+            rows = tuple(self._row(name, current) for name in self._rows(current))
+            return scan(self.scan, current, rows + self._synapses(current), self.dynamics)
+        return self.scan.forward(current.contiguous(), self._constants(current), self.dynamics)[0]
 
     def forward_and_back(
         self, current: Tensor, *, overwrite: bool = False
@@ -96,17 +160,21 @@ class SpikingLayer(nn.Module):
             ValueError: as `forward`.
         """
         current, kind, dynamics = current.contiguous(), self.scan, self.dynamics
-        rows = self._constant_rows(current)
-        reuse = {"overwrite": True} if overwrite and kind.overwrites else {}
-        spikes, membrane, _ = kind.forward(current, *rows, dynamics, save=True, **reuse)
-        learns = any(getattr(self, name).requires_grad for name in self.row_names)
+        tensors = self._constants(current)
+        spikes, membrane, _ = kind.forward(
+            current, tensors, dynamics, save=True, overwrite=overwrite
+        )
+        if membrane is None:
+            raise RuntimeError("the kernel saved nothing")
+        learns = any(getattr(self, name).requires_grad for name in kind.rows)
         kept = current if kind.keeps_current and learns else None
 
         def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
-            grad_current, *grad_rows = kind.backward(
-                grad_spikes, membrane, kept, *rows, dynamics, learns=learns, **reuse
+            grad_current, grads = kind.backward(
+                grad_spikes, membrane, kept, tensors, dynamics, learns=learns, overwrite=overwrite
             )
-            return grad_current, self._per_clip(*grad_rows) if learns else {}
+            gradients = self._of_rows(grads) if learns else {}
+            return grad_current, gradients | self._of_synapses(grad_current, membrane, tensors)
 
         return spikes, back
 
@@ -117,7 +185,10 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
-        spikes, recorded = self._record(current)
+        tensors = self._constants(current)
+        spikes, _, recorded = self.scan.forward(
+            current.contiguous(), tensors, self.dynamics, record=True
+        )
         if recorded is None:
             raise RuntimeError("the kernel recorded nothing")
         # NeuroBench's updates are of the membrane compared: the one a step leaves, if a delayed
@@ -140,48 +211,70 @@ class SpikingLayer(nn.Module):
         """Describe the neurons."""
         dynamics = self.dynamics
         return (
-            f"reset={dynamics.reset.name.lower()}, reset_delay={dynamics.reset_delay}, "
+            f"beta_map={self.beta_map}, reset={dynamics.reset.name.lower()}, "
+            f"reset_delay={dynamics.reset_delay}, "
             f"surrogate={dynamics.surrogate.kind.name.lower()}"
         )
 
-    def _record(self, current: Tensor) -> tuple[Tensor, Recorded | None]:
-        """Return spikes [B, T, F] and what the kernel recorded."""
-        rows = self._constant_rows(current)
-        spikes, _, recorded = self.scan.forward(
-            current.contiguous(), *rows, self.dynamics, record=True
-        )
-        return spikes, recorded
-
-    def _per_clip(self, *gradients: Tensor) -> PerClip:
-        """Turn the gradients of each clip and row, [B, F], into those of the parameters."""
+    def _of_rows(self, grads: Sequence[Tensor]) -> PerClip:
+        """Turn the gradients of each row and clip, [B, F], into those of the parameters."""
         result: PerClip = {}
-        for name, gradient in zip(self.row_names, gradients, strict=True):
+        for name, gradient in zip(self.scan.rows, grads, strict=True):
             parameter: nn.Parameter = getattr(self, name)
             if parameter.requires_grad:
                 slope = self.maps[name].slope(parameter.detach())
                 result[parameter] = _per_clip_shape(gradient, parameter) * slope
         return result
 
-    def _rows(self, current: Tensor) -> tuple[Tensor, ...]:
-        """Return the values as [F] for this current, differentiable.
+    def _of_synapses(
+        self, grad_current: Tensor, membrane: Tensor, tensors: Sequence[Tensor]
+    ) -> PerClip:
+        """Return the gradients of each clip of the synapses between the neurons."""
+        gradients: PerClip = {}
+        if self.scan.recurrent and self.weight.requires_grad:
+            before = self.scan.spikes_before(membrane, tensors)
+            gradients[self.weight] = grad_current.transpose(1, 2) @ before
+        if self.scan.recurrent and self.bias is not None and self.bias.requires_grad:
+            gradients[self.bias] = grad_current.sum(1)
+        return gradients
+
+    def _synapses(self, current: Tensor) -> tuple[Tensor, ...]:
+        """Return weights and bias of the synapses between the neurons, for this current.
 
         Raises:
-            ValueError: if the current has another shape than this layer takes.
+            ValueError: if the current has another number of neurons.
         """
-        self._check(current)
-        return tuple(self._row(name, current) for name in self.row_names)
+        if not self.scan.recurrent:
+            return ()
+        features = len(self.weight)
+        if current.shape[-1] != features:
+            kind, given = type(self).__name__, current.shape[-1]
+            raise ValueError(f"{kind} has {features} neurons, got a current for {given}")
+        weight = self.weight.to(current.dtype)
+        bias = weight.new_zeros(features) if self.bias is None else self.bias.to(current.dtype)
+        return weight, bias
 
-    def _constant_rows(self, current: Tensor) -> list[Tensor]:
-        """Return what `_rows` does, contiguous and without autograd.
+    def _rows(self, current: Tensor) -> tuple[str, ...]:
+        """Return the names of the rows.
+
+        Raises:
+            ValueError: if this layer takes no such current.
+        """
+        if current.ndim != 3 or current.shape[1] < 1:
+            kind, shape = type(self).__name__, list(current.shape)
+            raise ValueError(f"{kind} takes [B, T, F] with T >= 1, got {shape}")
+        return self.scan.rows
+
+    def _constants(self, current: Tensor) -> list[Tensor]:
+        """Return the scan's tensors, contiguous and without autograd.
 
         A number that is not trained is looked at, and its row taken from those made before.
 
         Raises:
-            ValueError: as `_rows`.
+            ValueError: if this layer takes no such current.
         """
-        self._check(current)
         rows: list[Tensor] = []
-        for name in self.row_names:
+        for name in self._rows(current):
             parameter = self._parameters[name]
             if parameter is None or parameter.requires_grad or parameter.numel() > 1:
                 rows.append(self._row(name, current).contiguous())
@@ -190,7 +283,7 @@ class SpikingLayer(nn.Module):
                 like = current.dtype, current.device
                 row = _row_of(self.maps[name], value, parameter.dtype, features=features, like=like)
                 rows.append(row)
-        return rows
+        return [*rows, *(tensor.contiguous() for tensor in self._synapses(current))]
 
     def _row(self, name: str, current: Tensor) -> Tensor:
         value, features = self.row_value(name), current.shape[2]
@@ -201,15 +294,32 @@ class SpikingLayer(nn.Module):
             )
         return value.to(current.dtype).expand(features)
 
-    def _check(self, current: Tensor) -> None:
-        if current.ndim != 3 or current.shape[1] < 1:
-            kind, shape = type(self).__name__, list(current.shape)
-            raise ValueError(f"{kind} takes [B, T, F] with T >= 1, got {shape}")
+
+def recurrent_weight(neuron: nn.Module) -> Tensor | None:
+    """Return the weights of the synapses between neurons, [F to, F from]; None without."""
+    recurs = isinstance(neuron, SpikingLayer) and neuron.scan.recurrent
+    return neuron.weight if recurs else None
+
+
+def each(value: float, features: int, *, trained: bool) -> float | Tensor:
+    """Return a value for the layer, or one a neuron [F] where it is trained."""
+    return torch.full((features,), value) if trained else value
+
+
+def shared_settings(model: ModelGroup, features: int) -> dict[str, Any]:
+    """Return what a configuration says of all kinds of neurons."""
+    return {
+        "threshold": each(model.threshold, features, trained=model.learn_threshold),
+        "learn_threshold": model.learn_threshold,
+        "surrogate": surrogate_of(model),
+        "reset": model.reset,
+        "beta_map": "sigmoid" if model.learn_beta else "clamp",
+    }
 
 
 @lru_cache(maxsize=64)
 def _row_of(
-    parameter_map: ParameterMap,
+    parametrization: Parametrization,
     parameter: float,
     dtype: torch.dtype,
     *,
@@ -218,7 +328,7 @@ def _row_of(
 ) -> Tensor:
     """Return the value of a parameter of `dtype` as a row [F]; nobody may write to it."""
     row_dtype, device = like
-    value = parameter_map.value(torch.tensor(parameter, dtype=dtype))
+    value = parametrization.value(torch.tensor(parameter, dtype=dtype))
     return value.to(device, row_dtype).repeat(features)
 
 

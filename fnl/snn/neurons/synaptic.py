@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Self, Unpack
+
 from torch import Tensor, nn
 
-from fnl.snn.kernels.dynamics import Backend
+from fnl.config import ModelGroup
 from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
-from fnl.snn.neurons.constraints import BetaMap, Free, decay_map
-from fnl.snn.neurons.spiking_layer import SpikingLayer
-from fnl.snn.surrogates import Surrogate
+from fnl.snn.neurons.parametrization import Free
+from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
 
 
 class Synaptic(SpikingLayer):
@@ -23,22 +24,17 @@ class Synaptic(SpikingLayer):
         alpha: decay of the synaptic current per step in [0, 1], one number or one a neuron, [F].
         beta: decay of the membrane per step in [0, 1], one number or [F].
         threshold: θ, one number or [F].
-        reset: `subtract` θ, set to `zero`, or `none`.
-        reset_delay: whether the reset acts in the step after the spike (snnTorch's default) or
-            in the spike's own step.
-        surrogate: stands in for dS/du; snnTorch's default.
         learn_alpha: whether α is trained.
         learn_beta: whether β is trained.
         learn_threshold: whether θ is trained.
-        beta_map: how α and β are kept, `clamp` or `sigmoid`.
-        backend: `auto`, `numba`, `triton` or `torch`.
+        options: reset and its timing, surrogate, `beta_map` (how α and β are kept) and backend,
+            as in `SpikingLayer`.
 
     Raises:
         ConfigError: if a value is out of range.
     """
 
     scan = SYNAPTIC_SCAN
-    row_names = ("alpha", "beta", "threshold")
     alpha: nn.Parameter
     beta: nn.Parameter
     threshold: nn.Parameter
@@ -49,16 +45,24 @@ class Synaptic(SpikingLayer):
         beta: float | Tensor,
         threshold: float | Tensor = 1.0,
         *,
-        reset: str = "subtract",
-        reset_delay: bool = True,
-        surrogate: Surrogate | None = None,
         learn_alpha: bool = False,
         learn_beta: bool = False,
         learn_threshold: bool = False,
-        beta_map: BetaMap = "clamp",
-        backend: Backend = "auto",
+        **options: Unpack[TimedOptions],
     ) -> None:
-        super().__init__(reset=reset, reset_delay=reset_delay, surrogate=surrogate, backend=backend)
-        self.add_row("alpha", alpha, decay_map(beta_map), learn=learn_alpha)
-        self.add_row("beta", beta, decay_map(beta_map), learn=learn_beta)
+        super().__init__(**options)
+        self.add_decay("alpha", alpha, learn=learn_alpha)
+        self.add_decay("beta", beta, learn=learn_beta)
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
+
+    @classmethod
+    def build(cls, model: ModelGroup, features: int) -> Self:
+        """Return the neurons that a configuration describes."""
+        learn = model.learn_beta
+        return cls(
+            each(model.synaptic_decay, features, trained=learn),
+            each(model.beta, features, trained=learn),
+            learn_alpha=learn,
+            learn_beta=learn,
+            **shared_settings(model, features),
+        )

@@ -7,7 +7,7 @@ hands the gradients of each clip to a `Deliver` and computes none of the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fnl.snn.dropout import Dropout
-from fnl.snn.neurons.adaptive import AdaptiveLIF
-from fnl.snn.neurons.lif import LIF, LeakyReadout
-from fnl.snn.neurons.recurrent import RecurrentLIF
-from fnl.snn.neurons.spiking_layer import SpikingLayer
-from fnl.snn.neurons.synaptic import Synaptic
+from fnl.snn.networks.conv import TimeFrequencyConv
+from fnl.snn.networks.temporal_conv import TemporalConv
+from fnl.snn.neurons.lif import LeakyReadout
 from fnl.training.per_clip.clip_gradients import (
     ClipGradients,
     ConvolutionGradients,
@@ -120,7 +118,7 @@ def _convolution(
             grad, padded, weight, None, layer.stride, padding, layer.dilation, False,
             [0] * len(padding), 1, [True, False, False],
         )  # fmt: skip
-        return F.pad(grad_padded, [-end for end in ends]) if any(ends) else grad_padded
+        return _cropped(grad_padded, ends) if any(ends) else grad_padded
 
     convolve = F.conv1d if isinstance(layer, nn.Conv1d) else F.conv2d
     return convolve(padded, weight, bias, layer.stride, padding, layer.dilation), back
@@ -137,16 +135,51 @@ def _zeros_around(layer: nn.Conv1d | nn.Conv2d) -> tuple[tuple[int, ...], list[i
     return tuple(total // 2 for total in totals), ends
 
 
-def _spiking(layer: SpikingLayer, current: Tensor, factor: int, inner: bool) -> tuple[Tensor, Back]:
-    spikes, layer_back = layer.forward_and_back(current, overwrite=inner)
+def _temporal_convolution(
+    layer: TemporalConv, signal: Tensor, factor: int, _inner: bool
+) -> tuple[Tensor, Back]:
+    padded = F.pad(signal.transpose(1, 2), layer.padding)
+    output, conv_back = _convolution(layer.conv, padded, factor, _inner)
+
+    def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
+        grad_padded = conv_back(grad.transpose(1, 2), deliver, wanted)
+        return None if grad_padded is None else _cropped(grad_padded, layer.padding).transpose(1, 2)
+
+    return output.transpose(1, 2), back
+
+
+def _planar_convolution(
+    layer: TimeFrequencyConv, signal: Tensor, factor: int, _inner: bool
+) -> tuple[Tensor, Back]:
+    padded = F.pad(layer.planes(signal), layer.padding)
+    output, conv_back = _convolution(layer.conv, padded, factor, _inner)
+
+    def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
+        grad_output = grad.unflatten(2, (output.shape[1], output.shape[3])).transpose(1, 2)
+        grad_padded = conv_back(grad_output, deliver, wanted)
+        if grad_padded is None:
+            return None
+        return _cropped(grad_padded, layer.padding).transpose(1, 2).flatten(2)
+
+    return output.transpose(1, 2).flatten(2), back
+
+
+def _cropped(padded: Tensor, ends: Sequence[int]) -> Tensor:
+    """Return what `F.pad` had put these ends around."""
+    return F.pad(padded, [-end for end in ends])
+
+
+def _own(layer: Any, signal: Tensor, factor: int, inner: bool) -> tuple[Tensor, Back]:
+    """Run a layer that has a `forward_and_back`, as spiking ones do."""
+    output, layer_back = layer.forward_and_back(signal, overwrite=inner)
 
     def back(grad: Tensor, deliver: Deliver, _wanted: bool) -> Tensor | None:
-        grad_current, gradients = layer_back(grad)
+        grad_signal, gradients = layer_back(grad)
         for parameter, gradient in gradients.items():
             deliver(parameter, DenseGradients(gradient * factor))
-        return grad_current
+        return grad_signal
 
-    return spikes, back
+    return output, back
 
 
 def _readout(layer: LeakyReadout, spikes: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
@@ -170,11 +203,9 @@ DIRECT: dict[type[nn.Module], Runner] = {
     nn.LayerNorm: _layer_norm,
     nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
+    TemporalConv: _temporal_convolution,
+    TimeFrequencyConv: _planar_convolution,
     Dropout: _dropout,
-    LIF: _spiking,
-    RecurrentLIF: _spiking,
-    Synaptic: _spiking,
-    AdaptiveLIF: _spiking,
     LeakyReadout: _readout,
 }
 """Layers that go back by themselves, by exact type, and how they run."""
@@ -183,10 +214,23 @@ DIRECT: dict[type[nn.Module], Runner] = {
 def direct_runner(layer: nn.Module) -> Runner | None:
     """Return how `layer` runs and delivers per-clip gradients; None leaves it to Opacus' hooks.
 
-    Convolutions in groups, or padded with anything but zeros, are left to Opacus.
+    Those of `DIRECT`, and those that declare `forward_and_back`. Convolutions in groups, or padded
+    with anything but zeros, are left to Opacus.
     """
+    if "forward" in vars(layer):
+        return None
     if isinstance(layer, nn.Conv1d | nn.Conv2d) and (
         layer.groups != 1 or layer.padding_mode != "zeros"
     ):
         return None
-    return DIRECT.get(type(layer))
+    return DIRECT.get(type(layer)) or (_own if declares(layer, "forward_and_back") else None)
+
+
+def declares(layer: nn.Module, method: str) -> bool:
+    """Return whether `method` speaks of the layer's forward pass: a subclass may change that."""
+    for kind in type(layer).__mro__:
+        if method in vars(kind):
+            return True
+        if "forward" in vars(kind):
+            return False
+    return False

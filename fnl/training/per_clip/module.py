@@ -1,11 +1,9 @@
 """Per-clip gradients written by the layers themselves, for Opacus' optimizers and accountants.
 
-Opacus' hooks keep every layer's input, wait for its output gradient, and then compute the
-per-clip gradients beside the ordinary ones that a private step never uses. Here the backward
-pass of linear, convolutional, normalising and spiking layers (`direct_layers.DIRECT`) writes
-`p.grad_sample` itself, by one batched matrix product, and computes no ordinary gradient. Such
-layers that are known to follow one another (`layer_stack.CHAINS`) are one operation of autograd;
-a network of nothing else goes back without it (`PerClipGradientModule.descent`). Every other
+Opacus' hooks keep every layer's input, wait for its output gradient, and then compute the per-clip
+gradients beside the ordinary ones that a private step never uses. Here linear, convolutional,
+normalising and spiking layers (`direct_layers`) that follow one another go forward and back
+without autograd, and write `p.grad_sample` themselves, by one batched matrix product. Every other
 layer keeps Opacus' hooks, and everything after the backward pass is an Opacus optimizer's.
 """
 
@@ -13,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -21,20 +18,11 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module import promote_current_grad_sample
 from torch import Tensor, nn
 
-import fnl.training.per_clip.grad_samplers  # noqa: F401 - registers what Opacus' hooks need of our layers
 from fnl.errors import ConfigError
+from fnl.training.per_clip.chain import by_autograd, links
 from fnl.training.per_clip.clip_gradients import ClipGradients
-from fnl.training.per_clip.direct_layers import Runner, direct_runner
-from fnl.training.per_clip.layer_stack import (
-    CHAINS,
-    chained,
-    has_hooks,
-    is_idle,
-    parts,
-    run_backward,
-    run_forward,
-    run_stack,
-)
+from fnl.training.per_clip.direct_layers import Back, Runner, direct_runner
+from fnl.training.per_clip.grad_samplers import register_grad_samplers
 
 Loss = Callable[[Tensor], tuple[float, Tensor]]
 """Scores [B, C] -> the loss and its gradient [B, C]."""
@@ -44,10 +32,11 @@ Descent = Callable[[Tensor, Loss], float]
 
 
 class PerClipGradientModule(GradSampleModule):
-    """Opacus' `GradSampleModule`, without its hooks on the layers of `DIRECT`.
+    """Opacus' `GradSampleModule`, with a way of its own through chains of layers.
 
-    After `loss.backward()`, `p.grad_sample` [B, *p.shape] is what Opacus would have put there.
-    `p.grad` of those layers stays None until `DPOptimizer.step` writes it.
+    After `descent()(signal, loss)`, `p.grad_sample` [B, *p.shape] is what Opacus' hooks would have
+    put there in `loss(self(signal)).backward()`, which works, too, and takes longer. `p.grad` of
+    direct layers stays None until `DPOptimizer.step` writes it.
 
     Args:
         m: the network; clips are the first axis of everything in it.
@@ -61,120 +50,72 @@ class PerClipGradientModule(GradSampleModule):
     def __init__(self, m: nn.Module, *, loss_reduction: str = "mean", strict: bool = True) -> None:
         if loss_reduction not in ("mean", "sum"):
             raise ConfigError(f"loss_reduction must be mean or sum, got {loss_reduction!r}")
+        register_grad_samplers(m)
         super().__init__(m, loss_reduction=loss_reduction, strict=strict)
-        self._parameters_of = {layer: list(layer.parameters()) for layer in self._module.modules()}
-        self._runners = {
-            layer: runner
-            for layer in self._module.modules()
-            if (runner := direct_runner(layer)) is not None
-        }
-        chains = [module for module in self._module.modules() if type(module) in CHAINS]
-        self._parts = parts(self._module) if self._module in chains else []
-        self._called = [self, *chains, *self._parts]
-        for layer in self._module.modules():
-            if type(layer) in CHAINS:
-                layer.forward = partial(self._run_chain, layer)
-            elif layer in self._runners:
-                layer.forward = partial(self._run, [layer])
 
     def descent(self) -> Descent:
-        """Return what does as `loss(self(signal)).backward()` does, and returns the loss.
+        """Return what goes forward and back, delivers per-clip gradients and returns the loss.
 
-        A chain of direct layers goes back without autograd, whose own work takes as long as a
-        small layer's; ahead of them may be what is not trained. No gradient of the signal is
-        computed. How to go is decided here: layers, hooks on them and what is trained have to
-        stay as they are.
+        Direct layers of a chain go back without autograd, whose own work takes as long as a small
+        layer's; any other layer has autograd and Opacus' hooks to itself. Nothing goes back
+        through what comes before the first trained layer. How to go is decided here: layers,
+        hooks on them and what is trained have to stay as they are.
         """
-        ahead, stack = self._whole_stack()
-        trained = self._trained(stack)
-        if not trained:
-            return self._descend_by_autograd
-        return partial(self._descend, ahead, self._with_runners(stack), trained)
-
-    def _descend_by_autograd(self, signal: Tensor, loss: Loss) -> float:
-        output = self(signal)
-        value, grad = loss(output.detach())
-        output.backward(grad)
-        return value
+        layers = [self] if self._has_hooks(self) else list(links(self._module, self._has_hooks))
+        trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+        first = trained.index(True) if True in trained else len(layers)
+        runners = [self._runner(layer) for layer in layers[first:]]
+        # whoever is between two direct layers is given tensors that nobody keeps
+        direct = [False, *(runner is not by_autograd for runner in runners), False]
+        inner = [before and after for before, after in zip(direct, direct[2:], strict=False)]
+        steps = list(zip(runners, layers[first:], inner, strict=True))
+        return partial(self._descend, layers[:first], steps)
 
     def _descend(
         self,
         ahead: Sequence[nn.Module],
-        layers: Sequence[tuple[Runner, nn.Module]],
-        trained: Sequence[nn.Parameter],
+        steps: Sequence[tuple[Runner, nn.Module, bool]],
         signal: Tensor,
         loss: Loss,
     ) -> float:
-        _count_uses(trained)
+        for run, layer, _ in steps:
+            if run is not by_autograd:
+                _count_use(layer)
+        # what turns a clip's part of the loss's gradient into its own
+        factor = len(signal) if self.loss_reduction == "mean" else 1
+        backs: list[Back] = []
         with torch.no_grad():
-            for part in ahead:
-                signal = part(signal)
-            output, backs = run_forward(layers, signal, self._factor(signal))
-            value, grad = loss(output)
-            run_backward(backs, grad, self._deliver, wanted=False)
+            for layer in ahead:
+                signal = layer(signal)
+            for run, layer, inner in steps:
+                signal, back = run(layer, signal, factor, inner)
+                backs.append(back)
+            value, grad = loss(signal)
+            back_grad: Tensor | None = grad
+            while backs and back_grad is not None:  # a way back keeps tensors until popped
+                back = backs.pop()
+                back_grad = back(back_grad, self._deliver, bool(backs))
         return value
 
-    def _whole_stack(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Return the layers of a chain of direct ones, and what comes ahead of them; else none."""
-        if not self.hooks_enabled or any(map(has_hooks, self._called)):
-            return [], []
-        working = [part for part in self._parts if not is_idle(part)]
-        ahead = list(takewhile(self._is_ahead, working))
-        stack = working[len(ahead) :]
-        straight = all(part in self._runners and part.training for part in stack)
-        return (ahead, stack) if straight else ([], [])
+    def _runner(self, layer: nn.Module) -> Runner:
+        """Return how a layer of a chain runs, delivering under Opacus' own conditions."""
+        if not self.hooks_enabled or not layer.training or self._has_hooks(layer):
+            return by_autograd
+        return direct_runner(layer) or by_autograd
 
-    def _is_ahead(self, part: nn.Module) -> bool:
-        return part not in self._runners and not self._trained([part])
-
-    def _runs_in_stack(self, layer: nn.Module) -> bool:
-        return layer in self._runners and layer.training and not has_hooks(layer)
-
-    def iterate_submodules(self, module: nn.Module) -> Any:
-        """Yield the layers that Opacus' hooks are for."""
-        for layer in super().iterate_submodules(module):
-            if direct_runner(layer) is None:
-                yield layer
-
-    def remove_hooks(self) -> None:
-        """Give every layer back its own forward pass, and remove Opacus' hooks."""
-        for layer in self._module.modules():
-            if type(layer) in CHAINS or layer in self._runners:
-                vars(layer).pop("forward", None)
-        super().remove_hooks()
-
-    def _run_chain(self, chain: nn.Module, signal: Tensor) -> Tensor:
-        """Run a chain's forward pass, as many layers at once as go back by themselves."""
-        stack: list[nn.Module] = []
-        for module in chained(chain):
-            if self._runs_in_stack(module):
-                stack.append(module)
-            else:
-                signal = module(self._run(stack, signal))
-                stack = []
-        return self._run(stack, signal)
-
-    def _run(self, stack: Sequence[nn.Module], signal: Tensor) -> Tensor:
-        """Run direct layers one after the other, delivering under Opacus' own conditions."""
-        trained = self._trained(stack)
-        wanted = trained and stack[0].training and torch.is_grad_enabled() and self.hooks_enabled
-        if not wanted:
-            for layer in stack:
-                signal = type(layer).forward(layer, signal)
-            return signal
-        _count_uses(trained)
-        factor = self._factor(signal)
-        return run_stack(self._with_runners(stack), signal, factor, self._deliver, trained)
-
-    def _trained(self, stack: Sequence[nn.Module]) -> list[nn.Parameter]:
-        return [p for layer in stack for p in self._parameters_of[layer] if p.requires_grad]
-
-    def _with_runners(self, stack: Sequence[nn.Module]) -> list[tuple[Runner, nn.Module]]:
-        return [(self._runners[layer], layer) for layer in stack]
-
-    def _factor(self, signal: Tensor) -> int:
-        """Return what turns a clip's part of the loss's gradient into its own."""
-        return len(signal) if self.loss_reduction == "mean" else 1
+    def _has_hooks(self, module: nn.Module) -> bool:
+        """Return whether calling `module` does more than its forward pass and what Opacus adds."""
+        opacus = {handle.id for handle in self.autograd_grad_sample_hooks}
+        return any(
+            hook not in opacus
+            for hooks in (
+                module._forward_hooks,
+                module._forward_pre_hooks,
+                module._backward_hooks,
+                module._backward_pre_hooks,
+            )
+            for hook in hooks
+        )
 
     def _deliver(self, parameter: nn.Parameter, gradients: ClipGradients) -> None:
         """Add per-clip gradients to those of this backward pass, and hand them on at its end.
@@ -199,7 +140,8 @@ class PerClipGradientModule(GradSampleModule):
             )
 
 
-def _count_uses(parameters: Sequence[nn.Parameter]) -> None:
-    """Count the uses of parameters in a forward pass, as Opacus does."""
-    for parameter in parameters:
-        parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
+def _count_use(layer: nn.Module) -> None:
+    """Count a use of each trained parameter in a forward pass, as Opacus does."""
+    for parameter in layer.parameters():
+        if parameter.requires_grad:
+            parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'

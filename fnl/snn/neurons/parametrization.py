@@ -14,7 +14,7 @@ BetaMap = Literal["clamp", "sigmoid"]
 """How a layer's parameter becomes a decay: clamped to [0, 1], or through a sigmoid."""
 
 
-class ParameterMap(Protocol):
+class Parametrization(Protocol):
     """A function of the parameter p, with its slope and its inverse."""
 
     def value(self, parameter: Tensor) -> Tensor:
@@ -94,8 +94,8 @@ class Sigmoid:
         return torch.logit(value)
 
 
-def decay_map(name: str) -> ParameterMap:
-    """Return the map of decays that `name` means.
+def decay_parametrization(name: str) -> Parametrization:
+    """Return how decays are kept under a `beta_map` of that name.
 
     Raises:
         ConfigError: if there is none of that name.

@@ -1,0 +1,55 @@
+"""Layers one after the other: what they are, and how those run that do not go back by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fnl.snn.dropout import Dropout
+from fnl.training.per_clip.direct_layers import Back, Deliver, declares
+
+
+def links(module: nn.Module, has_hooks: Callable[[nn.Module], bool]) -> Iterator[nn.Module]:
+    """Yield what `module` runs one after the other, chains in it taken apart.
+
+    A chain is an `nn.Sequential`, or declares its parts by a method `chain`. Left out is what does
+    nothing. A module with hooks is neither left out nor taken apart, for they want it called.
+    """
+    if has_hooks(module):
+        yield module
+    elif (parts := _parts(module)) is not None:
+        for part in parts:
+            yield from links(part, has_hooks)
+    elif not _is_idle(module):
+        yield module
+
+
+def _parts(module: Any) -> Iterable[nn.Module] | None:
+    """Return what a chain runs one after the other; None of what is no chain."""
+    if type(module).forward is nn.Sequential.forward:
+        return module
+    return module.chain() if declares(module, "chain") else None
+
+
+def _is_idle(module: nn.Module) -> bool:
+    """Return whether calling `module` does nothing."""
+    return type(module) is nn.Identity or (isinstance(module, Dropout) and not module.drops())
+
+
+def by_autograd(
+    layer: nn.Module, signal: Tensor, _factor: int, _inner: bool
+) -> tuple[Tensor, Back]:
+    """Run any layer; on the way back Opacus' hooks find the gradients of each clip."""
+    with torch.enable_grad():
+        source = signal.detach().requires_grad_(signal.is_floating_point())
+        output: Tensor = layer(source)
+
+    def back(grad: Tensor, _deliver: Deliver, _wanted: bool) -> Tensor | None:
+        if output.requires_grad:
+            torch.autograd.backward(output, grad)
+        return source.grad
+
+    return output.detach(), back
