@@ -52,7 +52,8 @@ def set_weights(network: nn.Module, weights: Weights) -> None:
 def weighted_mean(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
     """Return Σᵢ (sᵢ/Σⱼsⱼ)·wᵢ, summed in the order given and in float32, as Flower's FedAvg does.
 
-    Bit for bit what `flwr`'s `aggregate_arrayrecords` gives, without its copies.
+    Bit for bit what `flwr`'s `aggregate_arrayrecords` gives, without its copies: each number has
+    the same products and sums in the same order, so no machine can round them otherwise.
 
     Raises:
         ValueError: if there are no models, or names or shapes differ between them.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# There are as many test processes as cores: a second thread in one of them has to wait for a core,
+# and the first one burns its own until it has got one. PyTorch and NumPy read it when imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = {
     "data.speakers": 20,
@@ -31,6 +36,17 @@ def shared_cache() -> Path:
         root = Path(tempfile.gettempdir()) / f"fnl-test-cache-{os.getuid()}"
     root.mkdir(parents=True, exist_ok=True)
     return root
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let PyTorch compute on two threads, as it does outside tests: code that wants one says so."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

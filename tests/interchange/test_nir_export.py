@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from rounding import make_products_exact, on_grid
 from torch import Tensor, nn
 
 from fnl.config import ModelGroup
@@ -18,7 +19,7 @@ INPUTS, CLASSES, STEPS = 12, 5, 60
 
 
 def network(beta: float | Tensor = 0.85, *, reset_delay: bool = True) -> SpikingNetwork:
-    """Return a network that NIR can express, its weights in ±1."""
+    """Return a network that NIR can express, its weights in ±1, sums of their products exact."""
     model = ModelGroup(hidden="40,30", normalisation="none", beta=0.85, threshold=1.0)
     torch.manual_seed(0)
     result = build_network(model, INPUTS, CLASSES)
@@ -28,12 +29,13 @@ def network(beta: float | Tensor = 0.85, *, reset_delay: bool = True) -> Spiking
     with torch.no_grad():
         for weight in result.synapses():
             weight.uniform_(-1, 1)
+    make_products_exact(result)
     return result.double()
 
 
 def clips(dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return 0.5 * torch.randn(8, STEPS, INPUTS, generator=generator).to(dtype)
+    return on_grid(0.5 * torch.randn(8, STEPS, INPUTS, generator=generator)).to(dtype)
 
 
 def our_layers(net: SpikingNetwork, signal: Tensor) -> tuple[list[Tensor], Tensor]:

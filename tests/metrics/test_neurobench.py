@@ -11,6 +11,7 @@ from neurobench.benchmarks import Benchmark
 from neurobench.metrics.static import ConnectionSparsity, Footprint
 from neurobench.metrics.workload import ActivationSparsity, MembraneUpdates, SynapticOperations
 from neurobench.models import SNNTorchModel, TorchModel
+from rounding import make_products_exact, on_grid
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -61,6 +62,7 @@ def pruned(**model: object) -> SpikingNetwork:
     options = {"hidden": "16,8", "threshold": 0.5, **model}
     network = build_network(ModelGroup.model_validate(options), FEATURES, CLASSES)
     initialise(network, 0)
+    make_products_exact(network)  # spikes are those of a step at a time
     generator = torch.Generator().manual_seed(1)
     recurrent = [n.weight for n in network.neuron if isinstance(n, RecurrentLIF)]
     with torch.no_grad():
@@ -71,7 +73,7 @@ def pruned(**model: object) -> SpikingNetwork:
 
 def clips(*, spikes: bool = False) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(2)
-    features = 2 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator)
+    features = on_grid(2 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator))
     features[torch.rand(features.shape, generator=generator) < 0.4] = 0
     return features.sign() if spikes else features, torch.arange(CLIPS) % CLASSES
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import make_products_exact, on_grid
 from torch import Tensor
 
 from fnl.config import ModelGroup
@@ -19,6 +20,7 @@ def network(normalisation: str = "layer") -> SpikingNetwork:
         CLASSES,
     )
     initialise(built, 0)
+    make_products_exact(built)  # spikes are those of any batch
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in built.synapses():  # a third of the synapses is pruned
@@ -29,7 +31,7 @@ def network(normalisation: str = "layer") -> SpikingNetwork:
 @pytest.fixture
 def data() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(4)
-    features = 3 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator)
+    features = on_grid(3 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator))
     features[torch.rand(features.shape, generator=generator) < 0.4] = 0
     return features, torch.arange(CLIPS) % CLASSES
 

@@ -39,7 +39,7 @@ def beside(monkeypatch):
 
 
 @pytest.fixture
-def slow(monkeypatch):
+def slow(monkeypatch, two_threads):
     """Evaluate slowly; return in which thread, with how many for arithmetic, and from when to when.
 
     The pause is longer than a round of clients in this process.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rounding import make_products_exact, on_grid
 from torch import Tensor
 
 import fnl.snn.evaluation
@@ -18,13 +19,14 @@ CLIPS, STEPS, FEATURES, CLASSES = 23, 9, 7, 5
 def network() -> SpikingNetwork:
     built = build_network(ModelGroup(hidden="11,6"), FEATURES, CLASSES)
     initialise(built, 0)
+    make_products_exact(built)  # spikes are those of any batch
     return built
 
 
 @pytest.fixture
 def data() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    features = 2 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator)
+    features = on_grid(2 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator))
     features[:, :, 2] = 0
     features[torch.rand(features.shape, generator=generator) < 0.3] = 0
     labels = torch.randint(0, CLASSES - 1, (CLIPS,), generator=generator)  # none of the last class

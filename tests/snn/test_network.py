@@ -7,6 +7,7 @@ import pytest
 import snntorch
 import torch
 import torch.nn.functional as F
+from rounding import make_products_exact, on_grid
 from snntorch import surrogate
 from torch import Tensor, nn
 
@@ -64,9 +65,11 @@ class Loop(nn.Module):
 
 
 def pair(**settings: object) -> tuple[SpikingNetwork, Loop]:
+    """Return both with the same weights, whose products with inputs and spikes are exact sums."""
     model = ModelGroup.model_validate({"hidden": "32,24", **settings})
     ours, loop = build_network(model, FEATURES, CLASSES), Loop(model)
     initialise(ours, 0)
+    make_products_exact(ours)
     # weights are copied one by one: no name of ours is relied on but the documented attributes
     for part, other in ((ours.linear, loop.linear), (ours.norm, loop.norm)):
         other.load_state_dict(part.state_dict())
@@ -76,7 +79,8 @@ def pair(**settings: object) -> tuple[SpikingNetwork, Loop]:
 
 @pytest.fixture
 def inputs() -> Tensor:
-    return 2 * torch.randn(CLIPS, STEPS, FEATURES, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    return on_grid(2 * torch.randn(CLIPS, STEPS, FEATURES, generator=generator))
 
 
 VARIANTS = pytest.mark.parametrize(

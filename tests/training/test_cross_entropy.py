@@ -1,15 +1,17 @@
 """The loss and its gradient in closed form, against PyTorch's autograd."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rounding import assert_within_ulps
 
 from fnl.training.cross_entropy import cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize(("clips", "classes"), [(1, 2), (8, 10), (33, 12)])
-def test_loss_and_gradient_have_the_bits_of_autograd(clips, classes, smoothing):
+def test_loss_and_gradient_are_those_of_autograd_to_the_last_places(clips, classes, smoothing):
     generator = torch.Generator().manual_seed(clips)
     logits = 5 * torch.randn(clips, classes, generator=generator)
     labels = torch.randint(classes, (clips,), generator=generator)
@@ -17,9 +19,11 @@ def test_loss_and_gradient_have_the_bits_of_autograd(clips, classes, smoothing):
     loss = F.cross_entropy(leaf, labels, reduction="sum", label_smoothing=smoothing)
     loss.backward()
     value, gradient = cross_entropy(logits, labels, label_smoothing=smoothing)
-    assert value == loss.item()
+    # a loss adds up to 33 · 12 terms of one sign, in an order of its own
+    assert_within_ulps(np.float32(value), loss.detach(), 20)
     assert leaf.grad is not None
-    assert torch.equal(gradient, leaf.grad)
+    # differences of probabilities: each term is at most one
+    assert_within_ulps(gradient, leaf.grad, 4, of=torch.ones_like(gradient))
 
 
 def test_of_no_clips_there_is_no_loss():

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from rounding import assert_within_ulps
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
@@ -28,7 +29,7 @@ def grouped(made: list[nn.Parameter]) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("groups", [False, True])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_steps_have_the_bits_of_single_parameters(kind, groups):
+def test_steps_are_those_of_single_parameters(kind, groups):
     single, joined = parameters(), parameters()
     one_by_one = OPTIMIZERS[kind](grouped(single) if groups else single)
     as_one = OPTIMIZERS[kind](grouped(joined) if groups else joined)
@@ -46,7 +47,9 @@ def test_steps_have_the_bits_of_single_parameters(kind, groups):
         one_by_one.step()
         as_one.step()
     for mine, other, start in zip(joined, single, parameters(), strict=True):
-        assert torch.equal(mine, other)
+        # Each element has the operations of a step in one order; whether a product and a sum round
+        # once or twice may depend on its place in a vector of the processor. Four steps of 0.1.
+        assert_within_ulps(mine, other, 16, of=other.abs() + start.abs() + 1)
         assert not torch.equal(mine, start)
 
 

@@ -1,7 +1,8 @@
 """Leaky integrate-and-fire neurons, and the read-out.
 
-The neurons are snnTorch 1.0's to the last bit; only the order of work is another: a layer at a
-time instead of a step at a time.
+For the same currents the neurons are snnTorch 1.0's to the last bit on any machine: a neuron's
+step is the same operations in the same order, each rounded by itself. Only the order of work is
+another: a layer at a time instead of a step at a time.
 """
 
 from __future__ import annotations

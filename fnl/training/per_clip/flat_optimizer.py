@@ -25,9 +25,10 @@ class WholeClipOptimizer(DPOptimizer):
 
     Opacus takes the norms of the written-out gradients when it clips; whoever has looked at them
     before has taken them, too. Sums, noise and gradients of all parameters are one vector each,
-    and so are the numbers that `optimizer` steps (`flat_parameters`). All of it has Opacus' bits:
-    the products are the same, and noise is drawn parameter by parameter. `zero_grad` sets
-    gradients to None in any case, and their memory is used again in the next step.
+    and so are the numbers that `optimizer` steps (`flat_parameters`). Noise has Opacus' bits,
+    because it is drawn in the order of the parameters; sums over clips are Opacus' up to the order
+    of additions in a matrix product, which is the processor's choice. `zero_grad` sets gradients
+    to None in any case, and their memory is used again in the next step.
 
     Attributes:
         automatic: whether every gradient is scaled, none left alone.
@@ -99,7 +100,7 @@ class WholeClipOptimizer(DPOptimizer):
         for parameter, rows, part, out in targets:
             p: Any = parameter
             _check_processed_flag(p.grad_sample)
-            # a batch of one product, as Opacus' einsum does it: a plain one rounds otherwise
+            # a batch of one product, as Opacus' einsum does it: most processors then round alike
             if p.summed_grad is None:
                 torch.bmm(weights, rows, out=out)
                 p.summed_grad = part

@@ -10,6 +10,7 @@ from server.record import background
 from server.record.background import Background
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_work_is_done_one_piece_after_the_other_on_one_thread_of_arithmetic():
     done = []
 
