@@ -1,4 +1,4 @@
-"""Layers one after the other: what they are, and how those run that do not go back by themselves."""
+"""Layers one after the other: which they are, and how those run that have no way back."""
 
 from __future__ import annotations
 
