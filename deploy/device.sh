@@ -6,8 +6,9 @@
 # SERVER: host:port of the server; CA: its ca.crt; KEY: this device's private key; DATA: folder of
 # its clips, <label>/<speaker>_<anything>.wav; STATE: folder for features and the privacy ledger, to
 # be kept as long as the clips are; PARTITION: this client's number, 0 to data.clients - 1; PORT: a
-# free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost. FNL_TRIES:
-# how often it asks to be let in, default 12, about two minutes.
+# free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost; with it the
+# device takes part in nothing that its ledger does not cover. FNL_TRIES: how often it asks to be let
+# in, default 12, about two minutes.
 set -euo pipefail
 server=${1:?host:port of the server}
 certificate=$(realpath "${2:?ca.crt of the server}")

@@ -77,18 +77,14 @@ class Budget:
     rate_epsilon: float = 0.0
     accountant: Accountant = "rdp"
 
-    def noise_of(self, work: Workload, beside: tuple[Spend, ...] = ()) -> Noise:
+    def noise_of(self, work: Workload) -> Noise:
         """Return the least noise that keeps this client's budget (`uniform-epsilon`).
-
-        Args:
-            work: what the client will do.
-            beside: what its clips have cost otherwise, out of the same budget.
 
         Raises:
             ConfigError: if no noise does.
         """
         rates = self.rate_noise(work)
-        return Noise(self.gradient_noise(work, rates, beside), rates)
+        return Noise(self.gradient_noise(work, rates), rates)
 
     def noise_of_all(self, works: Sequence[Workload]) -> Noise:
         """Return the least noise that keeps every client's budget (`uniform-noise`).
@@ -126,7 +122,12 @@ class Budget:
     def gradient_noise(
         self, work: Workload, rates: float | None, beside: tuple[Spend, ...] = ()
     ) -> float:
-        """Return the least σ of gradients beside releases of rates and whatever else was spent.
+        """Return the least σ of gradients.
+
+        Args:
+            work: what the client will do.
+            rates: σ_r of its releases of rates, if there are any.
+            beside: what its clips have cost otherwise, out of the same budget.
 
         Raises:
             ConfigError: if none keeps the budget.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 
@@ -27,6 +28,12 @@ RUN = {
     "run.rounds": 3,
     "privacy.secure-noise": True,
 }
+ACCOUNTED = {
+    "run__strict_privacy": True,
+    "privacy__rate_release": "gaussian",
+    "privacy__rate_epsilon": 1.0,
+}
+"""Changes with which a device that has a budget takes part."""
 
 
 class Served:
@@ -82,6 +89,11 @@ class Served:
     def path(self) -> Path:
         """The ledger's file."""
         return self._state / "ledger" / "ledger.json"
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """On what terms the device's budget is counted, as on its disk."""
+        return json.loads(self.path.read_text())["terms"]
 
     @property
     def ledger(self) -> Ledger:

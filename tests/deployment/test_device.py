@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+import clients.app
 import fnl
 from clients.app import app
 from fnl.config import parse_config
@@ -23,6 +25,7 @@ from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport
+from tests.deployment.served_device import ACCOUNTED
 
 RUN = {
     "data.corpus": "device",
@@ -121,13 +124,12 @@ def test_more_rounds_than_the_budget_are_refused_over_all_runs(node):
 
 def test_the_devices_own_budget_holds_whatever_the_run_says(node):
     node["epsilon-budget"] = 3
-    with pytest.raises(DeviceError, match="the device's epsilon-budget is 3"):
-        asked(node, privacy__noise_multiplier=0.6)
-    with pytest.raises(DeviceError, match="the device's epsilon-budget is 3"):
-        asked(node, privacy__noise_multiplier=0.6, privacy__delta=0.99)
+    for accountant in ("rdp", "prv"):
+        run = ACCOUNTED | {"privacy__noise_multiplier": 0.6, "privacy__accountant": accountant}
+        refusal = asked(node, **run)
+        reason = str(refusal.content[exchange.REFUSAL]["reason"])
+        assert "the device's epsilon-budget = 3 would be overdrawn" in reason
     assert entries(node) == []
-    with pytest.raises(ConfigError, match=r"privacy.mode = 'record' or 'both' only"):
-        asked(node, privacy__mode="none")
 
 
 def test_a_ledger_is_not_undone_by_a_run_without_privacy(node):
@@ -182,14 +184,43 @@ def test_errors_about_clips_stay_on_the_device(node, device_clips, tmp_path, cap
     assert "secret" not in str(caught.value)
 
 
-def test_unexpected_errors_are_named_by_type_only(node, monkeypatch):
+def test_of_unexpected_errors_not_even_the_type_is_sent(node, monkeypatch):
     def broken(*_, **__):
         raise ValueError("clip 0.123 of secret-speaker")
 
     monkeypatch.setattr("clients.app.train_round", broken)
-    with pytest.raises(DeviceError, match=r"partition 1 failed \(ValueError\)") as caught:
+    with pytest.raises(DeviceError, match="partition 1 failed: the device's own log") as caught:
         asked(node)
     assert "secret" not in str(caught.value)
+    assert "ValueError" not in str(caught.value)
+
+
+def test_a_round_that_fails_is_booked(node, monkeypatch):
+    """That it failed may tell something of the clips, and could be asked for again and again."""
+
+    def broken(*_, **__):
+        raise OverflowError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clients.app.train_round", broken)
+        with pytest.raises(DeviceError):
+            asked(node)
+    (failed,) = entries(node)
+    reply = asked(node, server_round=2)
+    assert reply.content["device"]["releases"] == 2
+    assert entries(node)[0]["steps"] == 2 * failed["steps"]
+
+
+def test_a_round_that_spends_something_else_than_was_booked_is_not_sent(node, monkeypatch):
+    train = clients.app.train_round
+
+    def spends_more(*arguments, **options):
+        outcome = train(*arguments, **options)
+        return replace(outcome, ledger=outcome.ledger.spend(1.0, 1.0, 1))
+
+    monkeypatch.setattr("clients.app.train_round", spends_more)
+    with pytest.raises(DeviceError, match="something else than was booked: nothing was sent"):
+        asked(node)
 
 
 def test_the_servers_paths_are_not_used_on_a_device(node, tmp_path):

@@ -11,11 +11,12 @@ from flwr.supercore.task_identity import TaskIdentity
 import clients.app
 from fnl.config import parse_config
 from fnl.errors import DeviceError
+from fnl.privacy.filter import order_of
 from fnl.privacy.limits import MOST_NOISE
 from fnl.training.spending import noise_of, workload_of
 from fnl.wire import exchange
 from server.spending import Spending
-from tests.deployment.served_device import RUN, Served
+from tests.deployment.served_device import ACCOUNTED, RUN, Served
 
 DELTA = 1e-3
 
@@ -105,10 +106,10 @@ def test_another_run_in_between_is_taken_into_account(served):
 
 def test_the_devices_own_budget_sets_the_noise_where_it_is_the_tighter(device_clips, tmp_path):
     served = Served(device_clips, tmp_path / "state", **{"epsilon-budget": 3})
-    reports = served.run(run=1)
-    assert 0.98 * 3 < served.ledger.epsilon(DELTA) <= 3
+    reports = served.run(run=1, **ACCOUNTED)
+    assert 0.98 * 3 < served.ledger.epsilon(DELTA, order_of(3, DELTA)) <= 3
     assert len({report.noise_multiplier for report in reports}) == 1
-    refused = served.ask(1, run=2, run__seed=1)
+    refused = served.ask(1, run=2, run__seed=1, **ACCOUNTED)
     assert "the device's epsilon-budget = 3 is all but spent" in str(
         refused[exchange.REFUSAL]["reason"]
     )
@@ -194,11 +195,12 @@ def test_a_device_with_a_budget_takes_part_under_both_as_under_record(device_cli
     record, both = (
         Served(device_clips, tmp_path / name, **{"epsilon-budget": 4}) for name in ("one", "two")
     )
-    record.run(run=1)
-    both.run(run=1, **BOTH)
+    record.run(run=1, **ACCOUNTED)
+    both.run(run=1, **BOTH, **ACCOUNTED)
     assert both.ledger == record.ledger
-    assert 0.98 * 4 < both.ledger.epsilon(DELTA) <= 4
-    assert "is all but spent" in str(both.ask(1, run=2, run__seed=1, **BOTH)[exchange.REFUSAL])
+    assert 0.98 * 4 < both.ledger.epsilon(DELTA, order_of(4, DELTA)) <= 4
+    refused = both.ask(1, run=2, run__seed=1, **BOTH, **ACCOUNTED)
+    assert "is all but spent" in str(refused[exchange.REFUSAL])
 
 
 @pytest.mark.parametrize("mode", ["none", "client"])
