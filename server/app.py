@@ -14,11 +14,13 @@ from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import SIMULATIONS, clients_apart, engine_name, notify
 from fnl.runtime.event_files import check_tensorboard
 from fnl.runtime.events import RunFinished, RunStarted, RunWarning
+from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
 from fnl.wire import exchange
+from server.client_privacy import ClientPrivacy
 from server.coordination import Coordinator
 from server.devices import DeviceGrid, open_server_data
 from server.federation_nodes import nodes_by_partition
@@ -70,11 +72,21 @@ def _run(
 ) -> None:
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
-    rounds, simulated = Rounds(config, nodes, grid), engine_name(grid) in SIMULATIONS
-    spending = Spending(config, devices=not simulated)
-    weights, done = get_weights(network), 0
-    if (before := directory.resumed_from) is not None:
-        weights, done = take_over(before, network, rounds, spending), before.server_round
+    simulated, releases = engine_name(grid) in SIMULATIONS, Releases(directory.path)
+    before = directory.resumed_from
+    done = before.server_round if before is not None else 0
+    private = ClientPrivacy(config, releases, done) if config.is_client_private else None
+    rounds = Rounds(
+        config,
+        nodes,
+        grid,
+        client_privacy=private,
+        clips=_clips(config, federation) if simulated else None,
+    )
+    spending, weights = Spending(config, devices=not simulated), get_weights(network)
+    if before is not None:
+        weights = take_over(before, network, rounds, spending)
+    spending.repeat(r.server_round for r in releases.of(What.ASKED) if r.server_round > done)
     recorder = Recorder(
         config,
         federation,
@@ -89,6 +101,8 @@ def _run(
         config,
         rounds,
         spending,
+        releases,
+        client_privacy=private,
         nodes=nodes,
         layers=len(network.neuron),
         classes=federation.classes,
@@ -109,3 +123,9 @@ def _run(
             )
         weights = exchange.from_arrays(result.arrays)
     directory.finish(weights)
+
+
+def _clips(config: Config, federation: Federation) -> list[int]:
+    """Return the number of clips of each client: public."""
+    partitioning = federation.partitioning
+    return [len(partitioning.rows(partition)) for partition in range(config.data.clients)]

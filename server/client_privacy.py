@@ -1,4 +1,4 @@
-"""Client-level privacy in a round: the selected models become one, bounded and with noise."""
+"""Client-level privacy of a run: each round's noise, and what all that has left has cost."""
 
 from __future__ import annotations
 
@@ -8,37 +8,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.config import Config
-from fnl.privacy.client_level import noise_multiplier, private_aggregate
+from fnl.privacy.client_level import epsilon_client, noise_after, private_aggregate
 from fnl.privacy.noise import noise_source
 from fnl.randomness import Purpose
-from fnl.weights import Weights
+from fnl.runtime.releases import Release, Releases, What
+from fnl.weights import Weights, weights_hash
 
 
-def privatise(
-    config: Config,
-    server_round: int,
-    before: Weights,
-    models: Sequence[Weights],
-    shares: NDArray[np.float64],
-) -> Weights:
-    """Return the next global weights with every client's part bounded and hidden.
+class ClientPrivacy:
+    """Makes a round's global model private, and books it before it leaves.
 
     Args:
         config: of the run.
-        server_round: names the noise's stream.
-        before: what the selected clients started from.
-        models: what they trained.
-        shares: their shares, float64 [m].
+        releases: what has left it, over all its starts.
+        done: rounds that were done before this start.
 
     Raises:
-        ConfigError: if no noise keeps privacy.client-epsilon.
-        ValueError: if an update is not finite.
+        ConfigError: if no noise keeps privacy.client-epsilon, after what has left already.
     """
-    return private_aggregate(
-        before,
-        models,
-        shares,
-        clip_norm=config.privacy.client_clip_norm,
-        noise_multiplier=noise_multiplier(config),
-        generator=noise_source(config, Purpose.CLIENT_NOISE, server_round),
-    )
+
+    def __init__(self, config: Config, releases: Releases, done: int = 0) -> None:
+        self._config = config
+        self._releases = releases
+        self._repeats = not config.privacy.secure_noise  # the same bits, from the run's seed
+        self.noise_multiplier = noise_after(config, self._released(done), done)
+
+    def privatise(
+        self,
+        server_round: int,
+        before: Weights,
+        models: Sequence[Weights],
+        shares: NDArray[np.float64],
+    ) -> Weights:
+        """Return the next global weights with every client's part bounded and hidden.
+
+        Args:
+            server_round: names the noise's stream.
+            before: what the selected clients started from.
+            models: what they trained; `before` itself of a client that gave nothing.
+            shares: their shares, float64 [m], which depend on nothing that clients compute.
+        """
+        return private_aggregate(
+            before,
+            models,
+            shares,
+            clip_norm=self._config.privacy.client_clip_norm,
+            noise_multiplier=self.noise_multiplier,
+            generator=noise_source(self._config, Purpose.CLIENT_NOISE, server_round),
+        )
+
+    def book(self, server_round: int, after: Weights) -> float:
+        """Book the model of a round, durably, before it leaves; return the largest ε so far."""
+        release = Release(
+            what=What.MODEL,
+            server_round=server_round,
+            digest=weights_hash(after),
+            noise_multiplier=self.noise_multiplier,
+        )
+        self._releases.note(release, same_bits_again=self._repeats)
+        return epsilon_client(self._config, self._released(server_round))
+
+    def _released(self, until: int) -> list[tuple[int, float]]:
+        """Return what counts after the round `until`.
+
+        With fresh noise everything that ever left. A seeded run that begins again gives the same
+        bits as before, so what it cost after a round is what it had cost then.
+        """
+        return [
+            (release.server_round, float(release.noise_multiplier or 0))
+            for release in self._releases.of(What.MODEL)
+            if not self._repeats or release.server_round <= until
+        ]

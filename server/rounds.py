@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fnl.config import Config, EvaluationGroup
+from fnl import schedule
+from fnl.config import Config
 from fnl.errors import RunError
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.report import ClientReport
+from fnl.wire.report import ClientReport, Rates
 from server.aggregation import OptimizerState, server_step
-from server.client_privacy import privatise
+from server.client_privacy import ClientPrivacy
 from server.context import History
 from server.coordination import Coordination, Coordinator
 from server.replies.rejections import Rejection, require_enough
@@ -56,6 +58,7 @@ class GlobalRound:
         rejections: what was wrong with replies. Whose upload was, in a round with a probe, is among
             `reports` and not among the selected.
         assumed: ε that each rejected client is taken to have spent; None where nothing is assumed.
+        epsilon_client: the largest client-level ε so far; None without client-level privacy.
     """
 
     number: int
@@ -70,6 +73,7 @@ class GlobalRound:
     bytes_up: int = 0
     rejections: tuple[Rejection, ...] = ()
     assumed: tuple[float | None, ...] = ()
+    epsilon_client: float | None = None
 
 
 class Rounds:
@@ -80,17 +84,34 @@ class Rounds:
     same rules also run on the candidates' non-private rates, from the same state. With
     `coordination.probe` the selected are asked for their weights by a second message.
 
+    Under client-level privacy who is selected, and with what share, is decided over all that were
+    asked, from public numbers alone. Whose update is missing or was not to be taken, for whatever
+    reason, counts as not having moved: nothing else of the round depends on that.
+
     Args:
         config: of the run.
         nodes: partition -> node id.
         grid: the engine, for further messages to the selected.
+        client_privacy: bounds and hides each client's part; None without client-level privacy.
+        clips: n_k of each partition where the server knows them without the clients, for shares
+            under client-level privacy; None: all clients have the same share.
 
     Raises:
         ConfigError: if a rule cannot be imported, or reads what privacy forbids.
     """
 
-    def __init__(self, config: Config, nodes: Mapping[int, int], grid: Grid) -> None:
+    def __init__(
+        self,
+        config: Config,
+        nodes: Mapping[int, int],
+        grid: Grid,
+        *,
+        client_privacy: ClientPrivacy | None = None,
+        clips: Sequence[int] | None = None,
+    ) -> None:
         self._config = config
+        self._client_privacy = client_privacy
+        self._clips = clips
         self._nodes = nodes
         self._grid = grid
         self._coordinator = Coordinator(config)
@@ -120,41 +141,45 @@ class Rounds:
                 or a rule returned something it must not.
         """
         reports = tuple(answer.report for answer in answers)
-        models = [answer.models for answer in answers]
-        readings = _readings(reports, self._config.evaluation)
+        readings = self._readings(server_round, reports)
+        candidates = readings[exchange.ARRAYS]
         decisions = {
             key: self._coordinator.decide(server_round, read, self._history)
             for key, read in readings.items()
         }
+        models_of = {answer.report.partition: answer.models for answer in answers}
         uploads = Uploads({}, frozenset(), (), 0, 0)
         if self._config.coordination.probe:
-            uploads = self._upload(server_round, reports, decisions, before)
-            models = [uploads.models.get(report.partition, {}) for report in reports]
-            decisions = {
-                key: self._coordinator.without(
-                    server_round, readings[key], self._history, decision, uploads.missing
-                )
-                for key, decision in decisions.items()
-            }
+            uploads = self._upload(server_round, candidates, models_of, decisions, before)
+            models_of = uploads.models
+            if self._client_privacy is None:
+                decisions = {
+                    key: self._coordinator.without(
+                        server_round, readings[key], self._history, decision, uploads.missing
+                    )
+                    for key, decision in decisions.items()
+                }
+        models = [models_of.get(candidate.partition, {}) for candidate in candidates]
         steps = {
-            key: self._step(server_round, key, reports, models, decision, before=before)
+            key: self._step(server_round, key, candidates, models, decision, before=before)
             for key, decision in decisions.items()
             if decision.selected.size or key == exchange.ARRAYS
         }
         after, self._optimizer_state = steps[exchange.ARRAYS]
-        decision = decisions[exchange.ARRAYS]
-        taken = [reports[position].partition for position in decision.selected]
+        taken = [candidates[position].partition for position in decisions[exchange.ARRAYS].selected]
         self._history = self._history.after(server_round, taken)
+        there = {report.partition for report in reports} - uploads.missing
+        told = {
+            key: _among(decision, candidates, reports, there) for key, decision in decisions.items()
+        }
         shadow, floor = (
-            Decided(decisions[key], steps[key][0] if key in steps else None)
-            if key in decisions
-            else None
+            Decided(told[key], steps[key][0] if key in steps else None) if key in told else None
             for key in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
         )
         return GlobalRound(
             number=server_round,
             reports=reports,
-            decision=decision,
+            decision=told[exchange.ARRAYS],
             before=before,
             after=after,
             history=self._history,
@@ -164,6 +189,29 @@ class Rounds:
             bytes_up=uploads.bytes_up + sum(answer.size for answer in answers),
             rejections=uploads.rejections,
         )
+
+    def _readings(
+        self, server_round: int, reports: Sequence[ClientReport]
+    ) -> dict[str, Sequence[ClientReport]]:
+        """Return the reports that rules decide on, under the key of the models they speak of.
+
+        Under client-level privacy these are what is known of all that were asked without them.
+        """
+        evaluation = self._config.evaluation
+        shadow = {exchange.SHADOW_ARRAYS: ClientReport.as_shadow} if evaluation.shadow else {}
+        floor = {exchange.FLOOR_ARRAYS: ClientReport.as_floor} if evaluation.floor else {}
+        if self._client_privacy is None:
+            unprotected = {**shadow, **floor}.items()
+            read = {key: [as_read(report) for report in reports] for key, as_read in unprotected}
+            return {exchange.ARRAYS: reports, **read}
+        settings = self._config.coordination
+        asked = schedule.candidates(
+            self._config.run.seed, server_round, self._config.data.clients, settings.candidates
+        )
+        public = [
+            known_beforehand(int(k), self._clips[k] if self._clips else 1) for k in asked.tolist()
+        ]
+        return dict.fromkeys([exchange.ARRAYS, *shadow, *floor], public)
 
     def _step(
         self,
@@ -179,10 +227,10 @@ class Rounds:
 
         Under client-level privacy every client's part of what counts is bounded and in noise.
         """
-        selected = [models[position][key] for position in decision.selected]
-        private = self._config.is_client_private and key == exchange.ARRAYS
-        if private and decision.weights is not None:
-            aggregate = privatise(self._config, server_round, before, selected, decision.weights)
+        privacy, chosen = self._client_privacy, [models[k] for k in decision.selected]
+        selected = [model[key] if privacy is None else model.get(key, before) for model in chosen]
+        if privacy is not None and key == exchange.ARRAYS and decision.weights is not None:
+            aggregate = privacy.privatise(server_round, before, selected, decision.weights)
         else:
             aggregate = self._coordinator.combine(
                 server_round, reports, selected, decision, before=before
@@ -199,7 +247,8 @@ class Rounds:
     def _upload(
         self,
         server_round: int,
-        reports: Sequence[ClientReport],
+        candidates: Sequence[ClientReport],
+        answered: Container[int],
         decisions: Mapping[str, Coordination],
         before: Weights,
     ) -> Uploads:
@@ -209,7 +258,11 @@ class Rounds:
             RunError: if too few candidates are left, or none of the selected.
         """
         wanted = {
-            key: [reports[position].partition for position in decision.selected]
+            key: [
+                candidates[position].partition
+                for position in decision.selected
+                if candidates[position].partition in answered
+            ]
             for key, decision in decisions.items()
         }
         coordination = self._config.coordination
@@ -222,7 +275,9 @@ class Rounds:
             max_update_norm=coordination.max_update_norm,
             timeout=self._config.run.reply_timeout,
         )
-        usable = len(reports) - len(uploads.missing)
+        if self._client_privacy is not None:
+            return uploads
+        usable = len(candidates) - len(uploads.missing)
         require_enough(coordination, server_round, usable, uploads.rejections)
         if uploads.missing.issuperset(wanted[exchange.ARRAYS]):
             raise RunError(
@@ -232,16 +287,45 @@ class Rounds:
         return uploads
 
 
-def _readings(
-    reports: Sequence[ClientReport], evaluation: EvaluationGroup
-) -> dict[str, Sequence[ClientReport]]:
-    """Return the reports that the rules decide on, under the key of the models they speak of."""
-    readings: dict[str, Sequence[ClientReport]] = {exchange.ARRAYS: reports}
-    if evaluation.shadow:
-        readings[exchange.SHADOW_ARRAYS] = [report.as_shadow() for report in reports]
-    if evaluation.floor:
-        readings[exchange.FLOOR_ARRAYS] = [report.as_floor() for report in reports]
-    return readings
+def known_beforehand(partition: int, clips: int) -> ClientReport:
+    """Return what is known of a client without it: all that rules may read at client level."""
+    unknown = Rates(math.nan, [], [])
+    return ClientReport(
+        partition=partition,
+        num_examples=clips,
+        before=unknown,
+        after=unknown,
+        steps=0,
+        sample_rate=0.0,
+        seconds=math.nan,
+        update_norm=math.nan,
+    )
+
+
+def _among(
+    decision: Coordination,
+    candidates: Sequence[ClientReport],
+    reports: Sequence[ClientReport],
+    there: Container[int],
+) -> Coordination:
+    """Return `decision` over those of the candidates that have reported, for the tables.
+
+    Of the selected it keeps those who are `there`, with the weight that they have.
+    """
+    if candidates is reports:
+        return decision
+    place = {report.partition: position for position, report in enumerate(reports)}
+    kept = [candidates[k].partition in there for k in decision.selected]
+    return Coordination(
+        scores=np.array(
+            [decision.scores[k] for k, c in enumerate(candidates) if c.partition in place]
+        ),
+        selected=np.array(
+            [place[candidates[k].partition] for k in decision.selected[kept]], dtype=np.int64
+        ),
+        weights=None if decision.weights is None else decision.weights[kept],
+        kept=decision.kept,
+    )
 
 
 def _under(state: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:

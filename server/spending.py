@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fnl.config import Config
 from fnl.privacy.ledger import Ledger
+from fnl.schedule import candidates
 from fnl.wire.report import ClientReport
 from server.replies.rejections import FaultKind, Rejection
 
@@ -73,6 +74,17 @@ class Spending:
     def clip_norm(self, partition: int) -> float | None:
         """Return where the adaptive bound of `partition` stood after its last answer, if it did."""
         return self._clip_norms.get(partition)
+
+    def repeat(self, rounds: Iterable[int]) -> None:
+        """Book rounds that were asked for, with fresh noise, and are done again.
+
+        Whoever was asked may have trained, and what it gave cannot be called back.
+        """
+        settings = self._config.coordination
+        for server_round in rounds:
+            seed, clients = self._config.run.seed, self._config.data.clients
+            for partition in candidates(seed, server_round, clients, settings.candidates):
+                self._rounds.setdefault(int(partition), []).append(server_round)
 
     def book(
         self,

@@ -14,12 +14,14 @@ from flwr.serverapp.strategy import Strategy
 from fnl.config import Config
 from fnl.runtime.engine import notify
 from fnl.runtime.events import RoundStarted
+from fnl.runtime.releases import Release, Releases, What
 from fnl.schedule import candidates
-from fnl.weights import Weights
+from fnl.weights import Weights, weights_hash
 from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
+from server.client_privacy import ClientPrivacy
 from server.coordination import rules_read
-from server.replies.rejections import by_partition, require_enough
+from server.replies.rejections import ABSENT, by_partition, require_enough
 from server.replies.vetting import Expected, vet
 from server.rounds import GlobalRound, Rounds
 from server.spending import Spending
@@ -37,6 +39,8 @@ class RateStrategy(Strategy):
         config: of the run.
         rounds: what makes the next global model of a round's answers.
         spending: what the server knows of the clients' budgets.
+        releases: what has left the run, over all its starts.
+        client_privacy: books each global model before it leaves; None without client-level privacy.
         nodes: partition -> node id.
         layers: number of spiking layers.
         classes: number of labels.
@@ -51,7 +55,9 @@ class RateStrategy(Strategy):
         config: Config,
         rounds: Rounds,
         spending: Spending,
+        releases: Releases,
         *,
+        client_privacy: ClientPrivacy | None = None,
         nodes: Mapping[int, int],
         layers: int,
         classes: int,
@@ -62,6 +68,8 @@ class RateStrategy(Strategy):
         self._config = config
         self._rounds = rounds
         self._spending = spending
+        self._releases = releases
+        self._client_privacy = client_privacy
         self._nodes = nodes
         self._layers, self._classes = layers, classes
         self._done = done
@@ -91,6 +99,11 @@ class RateStrategy(Strategy):
                 exchange.CONFIG: ConfigRecord({**config, exchange.ROUND: server_round}),
             }
         )
+        if self._config.is_private and self._config.privacy.secure_noise:  # else the same bits
+            asking = Release(
+                what=What.ASKED, server_round=server_round, digest=weights_hash(self._global)
+            )
+            self._releases.note(asking, same_bits_again=False)
         self._bytes_down = len(asked) * content_bytes(content)
         self._asked = [self._message(content, int(partition)) for partition in asked]
         return self._asked
@@ -106,9 +119,15 @@ class RateStrategy(Strategy):
         server_round += self._done
         replies, settings = list(replies), self._config.coordination
         answers, rejected = vet(replies, self._expected())
-        require_enough(settings, server_round, len(answers), rejected)
+        usable = len(answers)
+        if self._client_privacy is not None:  # what an update holds must not stop a round
+            usable = len(self._asked) - sum(one.kind in ABSENT for one in rejected)
+        require_enough(settings, server_round, usable, rejected)
         played = self._rounds.play(server_round, answers, before=self._global)
-        for reply in replies:
+        client_level = self._client_privacy and self._client_privacy.book(
+            server_round, played.after
+        )
+        for reply in filter(Message.has_content, replies):
             reply.content.clear()  # Flower holds a round's replies until the next round's are there
         rejections = tuple(sorted([*rejected, *played.rejections], key=by_partition))
         finished = replace(
@@ -116,6 +135,7 @@ class RateStrategy(Strategy):
             bytes_down=played.bytes_down + self._bytes_down,
             rejections=rejections,
             assumed=self._spending.book(server_round, played.reports, rejections),
+            epsilon_client=client_level,
         )
         self._asked = []
         self._on_round(finished)

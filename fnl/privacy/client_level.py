@@ -13,7 +13,7 @@ zero; the formulas are its.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.privacy.budget import delta_of
 from fnl.privacy.clip_factor import clip_factor
-from fnl.privacy.ledger import Ledger, calibrate
+from fnl.privacy.ledger import Ledger, Spend, calibrate
 from fnl.privacy.noise import NoiseSource
-from fnl.schedule import planned_participations
+from fnl.schedule import candidates
 from fnl.weights import Weights
 
 
@@ -78,41 +78,86 @@ def private_aggregate(
     return after
 
 
-def noise_multiplier(config: Config) -> float:
+def planned_noise(config: Config) -> float:
     """Return z: as given, or the least that keeps the budget of whoever is asked most often.
 
     Raises:
         ConfigError: if no noise keeps privacy.client-epsilon.
     """
-    privacy = config.privacy
-    return privacy.client_noise_multiplier or calibrate(
-        epsilon=privacy.client_epsilon,
-        delta=client_delta(config),
-        sample_rate=1.0,
-        steps=_most_rounds(config, config.run.rounds),
-        accountant=privacy.accountant,
+    return config.privacy.client_noise_multiplier or _calibrated(
+        config, int(_asked(config, range(1, config.run.rounds + 1)).max())
     )
-
-
-def epsilon_client(config: Config, server_round: int) -> float:
-    """Return the largest client-level ε of any client after `server_round`; 0 before the first.
-
-    A client counts as having taken part in every round in which it was asked, selected or not.
-    """
-    rounds = _most_rounds(config, server_round)
-    if not rounds:
-        return 0.0
-    spent = Ledger().spend(noise_multiplier(config), 1.0, rounds)
-    return spent.epsilon(client_delta(config), config.privacy.accountant)
 
 
 def client_delta(config: Config) -> float:
-    """Return the client-level δ: as given, or N^-1.1 of N clients."""
+    """Return the client-level δ: as given, or that of N clients (`delta_of`)."""
     return delta_of(config.privacy.client_delta, config.data.clients)
 
 
-def _most_rounds(config: Config, until: int) -> int:
-    asked = planned_participations(
-        config.run.seed, until, config.data.clients, config.coordination.candidates
+Released = Sequence[tuple[int, float]]
+"""Global models that have left, repeated ones included: (round, noise multiplier z)."""
+
+
+def noise_after(config: Config, released: Released, done: int) -> float:
+    """Return z for the rounds behind `done`, of which some may have been released before.
+
+    Where models have left that the plan does not count, because rounds were done twice with fresh
+    noise, the rounds to come get the noise that keeps every client's budget all the same.
+
+    Raises:
+        ConfigError: if no noise does.
+    """
+    planned = planned_noise(config)
+    if config.privacy.client_noise_multiplier or len(released) <= done:
+        return planned
+    to_come = _asked(config, range(done + 1, config.run.rounds + 1))
+    needed = [
+        _calibrated(config, rounds, beside)
+        for beside, rounds in {
+            (ledger.entries, int(rounds))
+            for ledger, rounds in zip(_ledgers(config, released), to_come, strict=True)
+        }
+        if rounds
+    ]
+    return max([planned, *needed])
+
+
+def epsilon_client(config: Config, released: Released) -> float:
+    """Return the largest client-level ε of any client, of all that has left; 0 before that.
+
+    A client counts as having taken part in every round in which it was asked, selected or not.
+    """
+    delta, accountant = client_delta(config), config.privacy.accountant
+    return max(one.epsilon(delta, accountant) for one in set(_ledgers(config, released)))
+
+
+def _ledgers(config: Config, released: Released) -> list[Ledger]:
+    """Return what each client has spent."""
+    by_noise: dict[float, list[int]] = {}
+    for server_round, noise_multiplier in released:
+        by_noise.setdefault(noise_multiplier, []).append(server_round)
+    asked = {noise: _asked(config, rounds) for noise, rounds in sorted(by_noise.items())}
+    return [
+        Ledger(tuple(Spend(z, 1.0, int(rounds[k])) for z, rounds in asked.items() if rounds[k]))
+        for k in range(config.data.clients)
+    ]
+
+
+def _asked(config: Config, rounds: Iterable[int]) -> NDArray[np.int64]:
+    """Return in how many of `rounds` each client is asked: int64 [N]."""
+    settings, clients = config.coordination, config.data.clients
+    counts = np.zeros(clients, np.int64)
+    for server_round in rounds:
+        counts[candidates(config.run.seed, server_round, clients, settings.candidates)] += 1
+    return counts
+
+
+def _calibrated(config: Config, rounds: int, beside: tuple[Spend, ...] = ()) -> float:
+    return calibrate(
+        epsilon=config.privacy.client_epsilon,
+        delta=client_delta(config),
+        sample_rate=1.0,
+        steps=rounds,
+        accountant=config.privacy.accountant,
+        beside=beside,
     )
-    return int(asked.max())

@@ -6,7 +6,7 @@ from fnl.config import Config
 from fnl.config.rules import uncovered
 from fnl.data.federated import Federation
 from fnl.privacy.budget import delta_of
-from fnl.privacy.client_level import client_delta, noise_multiplier
+from fnl.privacy.client_level import client_delta, planned_noise
 from fnl.wire import report
 from server.coordination import rules_read
 
@@ -137,9 +137,9 @@ def _client_level(config: Config) -> str:
     budget = "as reported" if fixed else f"at most {privacy.client_epsilon}"
     return (
         f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
-        f"who see nothing else, ε {budget}, noise multiplier {noise_multiplier(config):.4g}, "
-        f"updates clipped to {privacy.client_clip_norm:g}; the server is trusted, and who answers "
-        "and how many clips each has is taken as public"
+        f"who see nothing else, ε {budget}, noise multiplier {planned_noise(config):.4g}, "
+        f"updates clipped to {privacy.client_clip_norm:g}; an update that is not taken counts as "
+        "zero; the server is trusted, and how many clips each client has is taken as public"
     )
 
 

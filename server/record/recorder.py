@@ -18,7 +18,6 @@ from pydantic import JsonValue
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
-from fnl.privacy.client_level import epsilon_client
 from fnl.runtime.events import Event, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -173,7 +172,7 @@ class Recorder:
             client_rows = measurement.client_rows(played)
             layer_rows += measurement.client_layer_rows(played)
         if self._config.is_client_private:
-            round_row["epsilon_client"] = epsilon_client(self._config, taken.number)
+            round_row["epsilon_client"] = played.epsilon_client if played is not None else 0.0
         round_row["seconds"] = self._lap() if seconds is None else seconds
         faults = fault_rows(played) if played is not None else []
         self._directory.add(round_row, client_rows, layer_rows, faults)

@@ -51,7 +51,7 @@ def coordination_values(played: GlobalRound) -> Row:
         "bytes_down": played.bytes_down,
         "bytes_up": played.bytes_up,
     }
-    if (shares := played.decision.weights) is not None:
+    if (shares := played.decision.weights) is not None and shares.size:
         values["effective_clients"] = aggregation.effective_clients(shares)
         values["weight_entropy"] = aggregation.weight_entropy(shares)
     return values | shadow_values(played) | floor_values(played)
@@ -59,8 +59,8 @@ def coordination_values(played: GlobalRound) -> Row:
 
 def peak_memory(played: GlobalRound) -> int:
     """Return the largest resident memory of any one process so far, server's or candidate's."""
-    candidates = (report.peak_memory_bytes or 0 for report in played.reports)
-    return max(peak_memory_bytes(), *candidates)
+    candidates = [report.peak_memory_bytes or 0 for report in played.reports]
+    return max([peak_memory_bytes(), *candidates])
 
 
 def memory_values(network: SpikingNetwork, evaluation: Evaluation) -> Row:

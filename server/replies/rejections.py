@@ -44,6 +44,10 @@ class FaultKind(StrEnum):
     """The update is longer than `coordination.max-update-norm`."""
 
 
+ABSENT = (FaultKind.NO_ANSWER, FaultKind.CRASHED, FaultKind.REFUSED)
+"""Kinds of which the client gave nothing, rather than something that was not to be taken."""
+
+
 @dataclass(frozen=True)
 class Rejection:
     """A reply that was not taken.

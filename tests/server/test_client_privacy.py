@@ -13,13 +13,14 @@ from fnl.privacy.client_level import (
     client_delta,
     clipped_update,
     epsilon_client,
-    noise_multiplier,
+    planned_noise,
     private_aggregate,
 )
 from fnl.privacy.ledger import RDP_ORDERS
+from fnl.runtime.releases import Releases
 from fnl.schedule import candidates
 from fnl.weights import Weights, weighted_mean
-from server.client_privacy import privatise
+from server.client_privacy import ClientPrivacy
 
 CLIENT = {
     "privacy.mode": "client", "coordination.selection": "random",
@@ -104,25 +105,33 @@ def test_shares_that_fit_no_models_are_refused(models, shares):
         aggregate(model(0), [model(k) for k in models], shares)
 
 
-def test_noise_differs_between_rounds_and_comes_again_for_the_same():
+def test_noise_differs_between_rounds_and_comes_again_for_the_same(tmp_path):
     config = parse_config({**CLIENT, "privacy.client-noise-multiplier": 1.0})
     before, shares = model(0), np.array([1.0])
+    privacy = ClientPrivacy(config, Releases(tmp_path))
 
     def noise(server_round: int) -> np.ndarray:
-        return flat(privatise(config, server_round, before, [before], shares)) - flat(before)
+        return flat(privacy.privatise(server_round, before, [before], shares)) - flat(before)
 
     assert np.array_equal(noise(1), noise(1))
     assert abs(np.corrcoef(noise(1), noise(2))[0, 1]) < 5 / np.sqrt(len(noise(1)))
     secure = parse_config({**config.flat(), "privacy.secure-noise": True})
-    drawn = [privatise(secure, 1, before, [before], shares) for _ in range(2)]
+    fresh = ClientPrivacy(secure, Releases(tmp_path))
+    drawn = [fresh.privatise(1, before, [before], shares) for _ in range(2)]
     assert not np.array_equal(flat(drawn[0]), flat(drawn[1]))
 
 
 def test_epsilon_counts_every_round_a_client_was_asked_in():
-    config = parse_config({**CLIENT, "run.rounds": 12, "privacy.client-delta": 0.01})
-    z = noise_multiplier(config)
-    assert 0.99 * 8 <= epsilon_client(config, 12) <= 8
-    assert epsilon_client(config, 0) == 0.0
+    config = parse_config(
+        {**CLIENT, "run.rounds": 12, "privacy.client-delta": 0.01, "privacy.accountant": "rdp"}
+    )
+    z = planned_noise(config)
+
+    def after(server_round: int) -> float:
+        return epsilon_client(config, [(number, z) for number in range(1, server_round + 1)])
+
+    assert 0.99 * 8 <= after(12) <= 8
+    assert after(0) == 0.0
     for server_round in (1, 5, 12):
         accountants = [RDPAccountant() for _ in range(20)]
         for earlier in range(1, server_round + 1):
@@ -131,7 +140,7 @@ def test_epsilon_counts_every_round_a_client_was_asked_in():
         spent = [
             a.get_privacy_spent(delta=0.01, alphas=RDP_ORDERS)[0] for a in accountants if a.history
         ]
-        assert epsilon_client(config, server_round) == pytest.approx(max(spent), rel=1e-9)
+        assert after(server_round) == pytest.approx(max(spent), rel=1e-9)
 
 
 def test_delta_comes_from_the_number_of_clients_where_none_is_given():

@@ -14,6 +14,7 @@ from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.metrics import ranking
 from fnl.runtime.in_process import InProcessGrid, run_in_process
+from fnl.runtime.releases import Releases
 from fnl.runtime.run_directory import read_run
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights, weights_hash
@@ -154,6 +155,7 @@ def strategy_rounds_and_grid(flat) -> tuple[RateStrategy, Rounds, InProcessGrid,
         config,
         rounds,
         Spending(config),
+        Releases(Path(config.run.results_dir)),
         nodes=nodes,
         layers=len(network.neuron),
         classes=federation.classes,
