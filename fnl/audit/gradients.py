@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.privacy.clip_factor import clip_factors
 from fnl.snn.network import set_draws
+from fnl.training.cross_entropy import cross_entropy
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.per_clip.module import PerClipGradientModule
 
@@ -64,13 +64,8 @@ def _written_out(
     network.train()
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
     try:
-        with warnings.catch_warnings():
-            # inputs need no gradient, and Opacus' hooks do not mind
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            logits = module(features)
-            F.cross_entropy(
-                logits, labels, reduction="sum", label_smoothing=label_smoothing
-            ).backward()
+        loss = partial(cross_entropy, labels=labels, label_smoothing=label_smoothing)
+        module.descent()(features, loss)
         samples = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
         return torch.cat([s.reshape(len(labels), -1) for s in samples], dim=1).double().numpy()
     finally:

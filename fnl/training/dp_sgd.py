@@ -7,7 +7,6 @@ the same samples, so a run and its non-private twin differ in clipping and noise
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -195,13 +194,10 @@ def train(
     if isinstance(noise, SecureNoise):
         use_secure_noise(training.optimizer, noise)
     bound = mechanism.adaptive_bound(expected_batch)
-    with warnings.catch_warnings():
-        # inputs need no gradient, and Opacus' hooks do not mind
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        try:
-            return _train_private(training, mechanism, clips, sampler, bound=bound, noise=noise)
-        finally:
-            training.module.remove_hooks()
+    try:
+        return _train_private(training, mechanism, clips, sampler, bound=bound, noise=noise)
+    finally:
+        training.module.remove_hooks()
 
 
 @dataclass(frozen=True)

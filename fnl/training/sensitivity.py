@@ -5,17 +5,17 @@ What is computed here looks at raw gradients without clipping or noise, and no g
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fnl.clip_draws import DrawKeys
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.network import SpikingNetwork, set_draws
+from fnl.training.cross_entropy import cross_entropy
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.training.plan import TrainingPlan
@@ -97,18 +97,14 @@ def project(
     trained = _trained(network)
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
     draws = keys.of(features) if keys else None
+    descend = module.descent()
     norms, along = [], []
     try:
         for rows in _batches(len(labels)):
             if draws is not None:
                 set_draws(network, draws.batch(rows, step=0))
-            with warnings.catch_warnings():
-                # inputs need no gradient, and Opacus' hooks do not mind
-                warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                logits = module(features[rows].float())
-                F.cross_entropy(
-                    logits, labels[rows], reduction="sum", label_smoothing=label_smoothing
-                ).backward()
+            loss = partial(cross_entropy, labels=labels[rows], label_smoothing=label_smoothing)
+            descend(features[rows].float(), loss)
             samples = [_sample(parameter) for parameter in trained]
             norms.append(torch.stack([sample.norm(2, dim=1) for sample in samples], dim=1))
             along.append(

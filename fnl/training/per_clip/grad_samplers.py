@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from fnl.snn.delays import AxonalDelays
 from fnl.snn.neurons.spiking_layer import SpikingLayer
+from fnl.training.per_clip.direct_layers import declares
 
 
 def register_grad_samplers(network: nn.Module) -> None:
     """Tell Opacus of all layers in `network` that know the gradients of each clip themselves."""
-    for kind in {type(layer) for layer in network.modules()}:
-        if issubclass(kind, SpikingLayer | AxonalDelays):
-            register_grad_sampler(kind)(_grad_sample)
-            register_norm_sampler(kind)(_norm_sample)
+    for layer in network.modules():
+        if declares(layer, "per_clip_gradients"):
+            register_grad_sampler(type(layer))(_grad_sample)
+            register_norm_sampler(type(layer))(_norm_sample)
 
 
 def _grad_sample(

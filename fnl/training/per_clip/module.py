@@ -60,9 +60,14 @@ class PerClipGradientModule(GradSampleModule):
         layer's; any other layer has autograd and Opacus' hooks to itself. Nothing goes back
         through what comes before the first trained layer. How to go is decided here: layers,
         hooks on them and what is trained have to stay as they are.
+
+        Raises:
+            RuntimeError: if a layer with trained parameters is not in training.
         """
         layers = [self] if self._has_hooks(self) else list(links(self._module, self._has_hooks))
         trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+        if any(one and not layer.training for one, layer in zip(trained, layers, strict=True)):
+            raise RuntimeError("gradients of each clip need a network in training: call train()")
         first = trained.index(True) if True in trained else len(layers)
         runners = [self._runner(layer) for layer in layers[first:]]
         # whoever is between two direct layers is given tensors that nobody keeps
@@ -99,7 +104,7 @@ class PerClipGradientModule(GradSampleModule):
 
     def _runner(self, layer: nn.Module) -> Runner:
         """Return how a layer of a chain runs, delivering under Opacus' own conditions."""
-        if not self.hooks_enabled or not layer.training or self._has_hooks(layer):
+        if not self.hooks_enabled or self._has_hooks(layer):
             return by_autograd
         return direct_runner(layer) or by_autograd
 

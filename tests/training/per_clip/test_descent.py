@@ -1,165 +1,240 @@
-"""Backward passes that autograd has no part in, against the same with it."""
+"""A network's own way forward and back, against Opacus' hooks and autograd."""
 
-from functools import partial
+import copy
 
 import pytest
 import torch
-from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.config import ModelGroup
+from fnl.snn.dropout import Dropout
 from fnl.snn.network import set_draws
 from fnl.snn.networks.registry import build_network
 from fnl.snn.neurons.lif import LIF, LeakyReadout
+from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.synaptic import Synaptic
 from fnl.snn.normalisation import StepGroupNorm
-from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights, set_weights
+from tests.training.per_clip.descending import backward, hooked, samples, trained, wrapped
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 CLIPS, STEPS, FEATURES, CLASSES = 7, 15, 6, 4
 
+STRAIGHT: dict[str, dict[str, object]] = {
+    "feedforward": {},
+    "recurrent": {"network": "recurrent"},
+    "synaptic": {"neuron": "synaptic"},
+    "adlif": {"neuron": "adlif", "threshold": 0.1},
+    "temporal-conv": {"network": "temporal-conv", "kernel_size": 3},
+    "conv": {"network": "conv", "hidden": "3,4", "kernel_size": 3},
+    "delays": {"network": "delays", "kernel_size": 3},
+}
+"""Networks of nothing but layers that go back by themselves."""
 
-def batch() -> tuple[Tensor, Tensor]:
+
+def batch(clips: int = CLIPS) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    clips = torch.randn(CLIPS, STEPS, FEATURES, generator=generator)
-    return 2 * clips, torch.arange(CLIPS) % CLASSES
+    features = torch.randn(clips, STEPS, FEATURES, generator=generator)
+    return 2 * features, torch.arange(clips) % CLASSES
 
 
-def straight(**model: object) -> nn.Module:
-    """Return a network that is nothing but direct layers."""
+def straight(name: str = "feedforward", **model: object) -> nn.Module:
     torch.manual_seed(0)
-    options = {"hidden": "9,8", "threshold": 0.4, "learn_beta": True} | model
-    return build_network(ModelGroup(**options), FEATURES, CLASSES)
+    options = {"hidden": "9,8", "threshold": 0.4, "learn_beta": True, **STRAIGHT[name], **model}
+    return build_network(ModelGroup.model_validate(options), FEATURES, CLASSES)
 
 
-def with_opacus_layer(**_: object) -> nn.Module:
-    """Return a network with a layer that is left to Opacus' hooks."""
+def chain(dropout: float = 0.0) -> nn.Sequential:
+    """Return a chain of everything: nested, with layers of Opacus' hooks and idle ones in it."""
     torch.manual_seed(0)
+    twice = nn.Linear(8, 8, bias=False)
     return nn.Sequential(
-        nn.Linear(FEATURES, 8), StepGroupNorm(2, 8), LIF(0.9, 0.3), LeakyReadout(8, CLASSES)
+        nn.Identity(),
+        LIF(0.5, 0.3, learn_beta=True),
+        nn.Sequential(nn.Linear(FEATURES, 8), nn.LayerNorm(8), LIF(0.8, 0.6, learn_threshold=True)),
+        Dropout(dropout),
+        nn.Sequential(twice, nn.Identity(), Synaptic(0.7, 0.8, 0.5, learn_alpha=True), twice),
+        StepGroupNorm(2, 8),
+        RecurrentLIF(8, 0.9, 0.4, learn_beta=True),
+        nn.Linear(8, 8),
+        nn.Tanh(),  # autograd keeps what it puts out
+        LIF(0.9, 0.2),
+        nn.Linear(8, 8),
+        LIF(0.9, 0.4),
+        LeakyReadout(8, CLASSES),
     )
 
 
-def gradients(wrapped: GradSampleModule) -> list[Tensor]:
-    return [p.grad_sample for p in wrapped.parameters() if p.requires_grad]
+NETWORKS = {**{name: (lambda name=name: straight(name)) for name in STRAIGHT}, "chain": chain}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("network", [straight, with_opacus_layer])
-def test_descending_is_the_backward_pass(network, smoothing):
-    clips, labels = batch()
-    ours, theirs = (
-        PerClipGradientModule(network(), loss_reduction="sum", strict=False) for _ in range(2)
-    )
-    value = ours.descent()(clips, partial(cross_entropy, labels=labels, label_smoothing=smoothing))
-    loss = nn.functional.cross_entropy(
-        theirs(clips), labels, reduction="sum", label_smoothing=smoothing
-    )
-    loss.backward()
-    assert value == pytest.approx(loss.item(), rel=1e-6)
-    for mine, other in zip(gradients(ours), gradients(theirs), strict=True):
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_loss_and_gradients_are_those_of_opacus_hooks(name, reduction, smoothing):
+    ours = wrapped(NETWORKS[name](), reduction)
+    theirs = hooked(NETWORKS[name](), reduction)
+    value, reference = (backward(model, *batch(), smoothing) for model in (ours, theirs))
+    assert value == pytest.approx(reference, rel=1e-6)
+    for mine, other in zip(samples(ours), samples(theirs), strict=True):
         assert bool((mine != 0).any())
-        assert torch.equal(mine, other)
-
-
-def test_a_network_of_direct_layers_has_the_gradients_of_opacus():
-    clips, labels = batch()
-    ours = PerClipGradientModule(straight(), loss_reduction="sum")
-    theirs = GradSampleModule(straight(), loss_reduction="sum", strict=False)
-    ours.descent()(clips, partial(cross_entropy, labels=labels))
-    nn.functional.cross_entropy(theirs(clips), labels, reduction="sum").backward()
-    for mine, other in zip(gradients(ours), gradients(theirs), strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
 
 
-def test_direct_layers_alone_leave_autograd_out(monkeypatch):
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_direct_layers_alone_leave_autograds_backward_out(name, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("autograd was asked")
 
-    clips, labels = batch()
-    ours = PerClipGradientModule(straight(), loss_reduction="sum")
-    monkeypatch.setattr(Tensor, "backward", refuse)
-    ours.descent()(clips, partial(cross_entropy, labels=labels))
-    assert all(gradient is not None for gradient in gradients(ours))
+    ours = wrapped(straight(name))
+    monkeypatch.setattr(torch.autograd, "backward", refuse)
+    backward(ours, *batch())
+    assert all(gradient is not None for gradient in samples(ours))
+    assert all(parameter.grad is None for parameter in trained(ours))
 
 
-def test_dropout_and_an_encoder_that_draws_are_those_of_the_forward_pass():
+def drawing(dropout: float) -> nn.Module:
+    return straight(dropout=dropout, encoding="rate")
+
+
+@pytest.mark.parametrize("make", [chain, drawing])
+def test_dropout_and_an_encoder_that_draws_are_those_of_the_forward_pass(make):
     clips, labels = batch()
     found = []
-    for descends in (True, False):
-        network = straight(dropout=0.3, encoding="rate")
+    for wrap in (wrapped, hooked):
+        network = make(0.3)
         set_draws(network, DrawKeys.seeded(3, 1, 2).of(clips).batch(slice(None), 0))
-        wrapped = PerClipGradientModule(network, loss_reduction="sum", strict=False)
-        if descends:
-            wrapped.descent()(clips, partial(cross_entropy, labels=labels))
-        else:
-            nn.functional.cross_entropy(wrapped(clips), labels, reduction="sum").backward()
-        found.append(gradients(wrapped))
+        private = wrap(network)
+        backward(private, clips, labels)
+        found.append(samples(private))
     for mine, other in zip(*found, strict=True):
-        assert torch.equal(mine, other)
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("place", ["whole", "network", "layer"])
-def test_hooks_of_anybody_are_called(place):
-    clips, labels = batch()
-    network, seen = with_opacus_layer() if place == "network" else straight(), []
-    wrapped = PerClipGradientModule(network, loss_reduction="sum", strict=False)
-    hooked = {"whole": wrapped, "network": network, "layer": list(network.children())[-1]}
-    if place == "layer":
-        hooked["layer"] = network.get_submodule("readout")
-    hooked[place].register_forward_hook(lambda *_: seen.append(place))
-    wrapped.descent()(clips, partial(cross_entropy, labels=labels))
+PLACES = {
+    "whole": lambda private: private,
+    "network": lambda private: private._module,
+    "identity": lambda private: private._module[0],
+    "inner chain": lambda private: private._module[4],
+    "layer": lambda private: private._module[2][1],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_hooks_of_anybody_are_called_and_change_nothing(place):
+    private, plain, seen = wrapped(chain()), wrapped(chain()), []
+    PLACES[place](private).register_forward_hook(lambda *_: seen.append(place))
+    for model in (private, plain):
+        backward(model, *batch())
     assert seen == [place]
+    for mine, other in zip(samples(private), samples(plain), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_frozen_network_and_one_in_evaluation_deliver_nothing():
+def test_a_network_in_evaluation_is_refused_and_a_frozen_one_delivers_nothing():
+    private = wrapped(straight())
+    with pytest.raises(RuntimeError, match=r"call train\(\)"):
+        backward(private.eval(), *batch())
+    private.train().requires_grad_(False)
+    assert backward(private, *batch()) > 0
+    found = [getattr(p, "grad_sample", None) for p in private.parameters()]
+    assert found == [None] * len(found)
+
+
+def test_nothing_goes_back_through_what_comes_before_the_first_trained_layer():
+    class Untouched(nn.Module):
+        def forward(self, signal: Tensor) -> Tensor:
+            assert not torch.is_grad_enabled()
+            return signal + 1
+
+    torch.manual_seed(0)
+    network = nn.Sequential(Untouched(), nn.Linear(FEATURES, 8), LIF(0.8, 0.3), nn.Linear(8, 8))
+    network[1].requires_grad_(False)
+    private = wrapped(nn.Sequential(*network, LIF(0.9, 0.3), LeakyReadout(8, CLASSES)))
+    backward(private, *batch())
+    assert [tuple(gradient.shape) for gradient in samples(private)] == [
+        (CLIPS, 8, 8), (CLIPS, 8), (CLIPS, CLASSES, 8), (CLIPS, CLASSES),
+    ]  # fmt: skip
+
+
+def test_a_subclass_that_runs_otherwise_is_not_taken_for_its_base():
+    class Twofold(nn.Sequential):
+        def forward(self, signal: Tensor) -> Tensor:
+            return 2 * super().forward(signal)
+
+    class Doubled(nn.Linear):
+        def forward(self, signal: Tensor) -> Tensor:
+            return 2 * super().forward(signal)
+
+    torch.manual_seed(0)
+    network = Twofold(Doubled(FEATURES, 8), LIF(0.8, 0.6), nn.Linear(8, CLASSES), Summed())
+    plain = copy.deepcopy(network)
+    private = wrapped(network)
     clips, labels = batch()
-    wrapped = PerClipGradientModule(straight(), loss_reduction="sum")
-    wrapped.eval()
-    with pytest.raises(RuntimeError, match=r"does not require grad"), torch.no_grad():
-        wrapped.descent()(clips, partial(cross_entropy, labels=labels))
-    assert all(p.grad_sample is None for p in wrapped.parameters() if p.requires_grad)
+    backward(private, clips, labels)
+    for clip in range(CLIPS):
+        plain.zero_grad()
+        one = slice(clip, clip + 1)
+        nn.functional.cross_entropy(plain(clips[one]), labels[one]).backward()
+        for mine, other in zip(samples(private), trained(plain), strict=True):
+            assert torch.allclose(mine[clip], other.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_ghosts_descend_too():
-    clips, labels = batch()
-    sums = []
-    for descends in (True, False):
-        ghost = GhostClippingModule(straight(), loss_reduction="sum")
-        if descends:
-            ghost.descent()(clips, partial(cross_entropy, labels=labels))
-        else:
-            nn.functional.cross_entropy(ghost(clips), labels, reduction="sum").backward()
-        trained = [p for p in ghost.parameters() if p.requires_grad]
-        norms = ghost.clip(trained, 0.2)
-        sums.append([norms.whole, *(p.grad for p in trained)])
-    for mine, other in zip(*sums, strict=True):
-        assert torch.equal(mine, other)
+class Summed(nn.Module):
+    """The sum over time, whose gradient is one tensor for all steps."""
+
+    def forward(self, signal: Tensor) -> Tensor:
+        return signal.sum(1)
+
+
+def test_what_comes_into_a_chain_and_into_its_way_back_is_not_overwritten():
+    torch.manual_seed(0)
+    network = nn.Sequential(LIF(0.8, 0.6, learn_beta=True), nn.Linear(6, 6), LIF(0.9, 0.2))
+    clips, _ = batch()
+    kept, gradient = clips.clone(), torch.randn(clips.shape)
+    kept_gradient = gradient.clone()
+    wrapped(network).descent()(clips, lambda _: (0.0, gradient))
+    assert torch.equal(clips, kept)
+    assert torch.equal(gradient, kept_gradient)
+
+
+def test_ghosts_of_a_chain_sum_as_the_gradients_written_out():
+    written = wrapped(chain())
+    backward(written, *batch())
+    ghost = GhostClippingModule(chain(), loss_reduction="sum", strict=False)
+    backward(ghost, *batch())
+    norms = ghost.clip(trained(ghost), 0.5)
+    rows = [g.reshape(CLIPS, -1).norm(dim=1) for g in samples(written)]
+    expected = torch.stack(rows, dim=1)
+    assert torch.allclose(norms.parts, expected, rtol=1e-4, atol=1e-6)
+    factors = (0.5 / (expected.norm(dim=1) + 1e-6)).clamp(max=1)
+    for parameter, sample in zip(trained(ghost), samples(written), strict=True):
+        reference = torch.einsum("b,b...->...", factors, sample)
+        assert torch.allclose(parameter.grad, reference, rtol=1e-4, atol=1e-6)
 
 
 def test_weights_written_between_steps_are_the_ones_used():
     """Rows of constants are kept by their value, which may be written in place."""
-    clips, labels = batch()
     network = straight(learn_beta=False)
-    wrapped = PerClipGradientModule(network, loss_reduction="sum")
-    wrapped.descent()(clips, partial(cross_entropy, labels=labels))
-    before = [gradient.clone() for gradient in gradients(wrapped)]
+    private = PerClipGradientModule(network, loss_reduction="sum")
+    backward(private, *batch())
+    before = [gradient.clone() for gradient in samples(private)]
     with torch.no_grad():
         network.get_submodule("neuron.0").threshold.data.fill_(0.9)
     set_weights(network, get_weights(network))
-    for parameter in wrapped.parameters():
+    for parameter in private.parameters():
         parameter.grad_sample = None
-    wrapped.descent()(clips, partial(cross_entropy, labels=labels))
-    after = gradients(wrapped)
+    backward(private, *batch())
+    after = samples(private)
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    wrapped.remove_hooks()
+    private.remove_hooks()
     for parameter in network.parameters():
         parameter.grad_sample = None
-    fresh = GradSampleModule(network, loss_reduction="sum", strict=False)
-    nn.functional.cross_entropy(fresh(clips), labels, reduction="sum").backward()
-    for mine, other in zip(after, gradients(fresh), strict=True):
+    fresh = hooked(network)
+    backward(fresh, *batch())
+    for mine, other in zip(after, samples(fresh), strict=True):
         assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)

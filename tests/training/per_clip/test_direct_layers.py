@@ -1,16 +1,13 @@
 """Per-clip gradients of single layers against Opacus' grad samplers and one backward a clip."""
 
 import copy
-import itertools
 
 import pytest
 import torch
-from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.training.per_clip.direct_layers import direct_runner
-from fnl.training.per_clip.module import PerClipGradientModule
+from tests.training.per_clip.descending import hooked, samples, wrapped
 
 LAYERS = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3), (4, 11)),
@@ -58,37 +55,41 @@ def test_gradients_are_those_of_single_clips_and_of_opacus(name):
     with torch.no_grad():
         weights = torch.randn_like(layer(clips))
     expected = one_backward_a_clip(layer, clips, weights)
-    mine, theirs = (clips.clone().requires_grad_() for _ in range(2))
-    wrapped = PerClipGradientModule(copy.deepcopy(layer), loss_reduction="sum")
-    output, plain = wrapped(mine), layer(theirs)
-    assert torch.allclose(output, plain, rtol=1e-12, atol=1e-12)
-    (output * weights).sum().backward()
+    theirs = clips.clone().requires_grad_()
+    plain = layer(theirs)
     (plain * weights).sum().backward()
-    assert torch.allclose(mine.grad, theirs.grad, rtol=1e-10, atol=1e-10)
-    for parameter, reference in zip(wrapped.parameters(), expected, strict=True):
+    direct = copy.deepcopy(layer)
+    run = direct_runner(direct)
+    found: dict[nn.Parameter, Tensor] = {}
+    with torch.no_grad():
+        output, back = run(direct, clips, 1, False)
+        grad = back(weights, lambda p, one: found.update({p: one.written_out()}), True)
+    assert torch.allclose(output, plain, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(grad, theirs.grad, rtol=1e-10, atol=1e-10)
+    for parameter, reference in zip(direct.parameters(), expected, strict=True):
         assert parameter.grad is None
-        assert torch.allclose(parameter.grad_sample, reference, rtol=1e-10, atol=1e-10)
+        assert torch.allclose(found[parameter], reference, rtol=1e-10, atol=1e-10)
     if name in OPACUS_CANNOT:
         return
-    hooked = GradSampleModule(copy.deepcopy(layer), loss_reduction="sum")
-    (hooked(clips.clone().requires_grad_()) * weights).sum().backward()
-    for parameter, reference in zip(wrapped.parameters(), hooked.parameters(), strict=True):
-        assert torch.allclose(parameter.grad_sample, reference.grad_sample, rtol=1e-10, atol=1e-10)
+    theirs_too = hooked(copy.deepcopy(layer))
+    (theirs_too(clips.clone().requires_grad_()) * weights).sum().backward()
+    for parameter, sample in zip(direct.parameters(), samples(theirs_too), strict=True):
+        assert torch.allclose(found[parameter], sample, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["conv1d same", "conv2d", "norm"])
 def test_an_empty_batch_gives_empty_gradients(name):
     make, shape = LAYERS[name]
-    wrapped = PerClipGradientModule(make(), loss_reduction="sum")
-    wrapped(torch.zeros(0, *shape)).sum().backward()
-    for parameter in wrapped.parameters():
+    private = wrapped(make())
+    private.descent()(torch.zeros(0, *shape), lambda output: (0.0, torch.ones_like(output)))
+    for parameter in private.parameters():
         assert parameter.grad_sample.shape == (0, *parameter.shape)
 
 
 def test_a_norm_without_bias_has_per_clip_gradients():
-    layer = PerClipGradientModule(nn.LayerNorm(8, bias=False), loss_reduction="sum")
+    layer = wrapped(nn.LayerNorm(8, bias=False))
     signal = torch.randn(3, 5, 8)
-    layer(signal).sum().backward()
+    layer.descent()(signal, lambda output: (0.0, torch.ones_like(output)))
     expected = nn.functional.layer_norm(signal, (8,)).sum(1)
     (weight,) = layer.parameters()
     assert torch.allclose(weight.grad_sample, expected, atol=1e-5)
@@ -101,44 +102,7 @@ def test_convolutions_in_groups_are_left_to_opacus():
     assert direct_runner(nn.Conv1d(4, 6, 3, padding=1, padding_mode="circular")) is None
     clips, weights = torch.randn(5, 4, 9), torch.randn(5, 6, 7)
     expected = one_backward_a_clip(grouped, clips, weights)
-    wrapped = PerClipGradientModule(grouped, loss_reduction="sum")
-    (wrapped(clips) * weights).sum().backward()
-    for parameter, reference in zip(wrapped.parameters(), expected, strict=True):
+    private = wrapped(grouped)
+    private.descent()(clips, lambda _: (0.0, weights))
+    for parameter, reference in zip(private.parameters(), expected, strict=True):
         assert torch.allclose(parameter.grad_sample, reference, rtol=1e-4, atol=1e-5)
-
-
-class Temporal(nn.Module):
-    """Dilated convolutions over time, normalised over channels within each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (6, 8, 8)
-        self.conv = nn.ModuleList(
-            nn.Conv1d(a, b, 5, padding="same", dilation=2**i, bias=False)
-            for i, (a, b) in enumerate(itertools.pairwise(widths))
-        )
-        self.norm = nn.ModuleList(nn.LayerNorm(8) for _ in self.conv)
-        self.neuron = nn.ModuleList(
-            LIF(0.8, 0.6, learn_beta=True, beta_map="sigmoid") for _ in self.conv
-        )
-        self.readout = LeakyReadout(8, 3)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        signal = clips
-        for conv, norm, neuron in zip(self.conv, self.norm, self.neuron, strict=True):
-            signal = neuron(norm(conv(signal.transpose(1, 2)).transpose(1, 2)))
-        return self.readout(signal)
-
-
-@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-def test_a_temporal_network_has_the_gradients_of_opacus_hooks():
-    clips, labels = torch.randn(9, 20, 6), torch.arange(9) % 3
-    torch.manual_seed(0)
-    network = Temporal()
-    ours, theirs = PerClipGradientModule(copy.deepcopy(network)), GradSampleModule(network)
-    for model in (ours, theirs):
-        nn.functional.cross_entropy(model(clips), labels).backward()
-    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        if mine.requires_grad:
-            assert bool((mine.grad_sample != 0).any())
-            assert torch.allclose(mine.grad_sample, other.grad_sample, rtol=1e-4, atol=1e-6)

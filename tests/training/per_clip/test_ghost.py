@@ -1,11 +1,10 @@
 """Ghost and per-layer clipping against gradients written out, and against Opacus' own."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
-from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
     GradSampleModuleFastGradientClipping,
 )
@@ -14,14 +13,16 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
+from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.per_clip.ghost import GhostClippingModule
-from fnl.training.per_clip.module import PerClipGradientModule
+from fnl.training.per_clip.grad_samplers import register_grad_samplers
 from fnl.training.plan import TrainingPlan
+from tests.training.per_clip.descending import backward, hooked, samples, trained, wrapped
 
 STEPS, FEATURES, CLASSES = 14, 6, 3
 
@@ -29,39 +30,49 @@ STEPS, FEATURES, CLASSES = 14, 6, 3
 hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
-class EveryLayer(nn.Module):
-    """All layers of ours, some wide enough to be clipped as ghosts and some not; one for hooks."""
+class OverChannels(nn.Module):
+    """Group normalisation over all steps of a clip: a layer for Opacus' hooks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.wide = nn.Linear(FEATURES, 80)
-        self.lif = LIF(0.8, 0.4, learn_beta=True, learn_threshold=True)
-        self.convolution = nn.Conv1d(80, 8, 3, padding="same", dilation=2)
-        self.norm = nn.LayerNorm(8)
-        self.synaptic = Synaptic(0.5, 0.8, 0.4, learn_alpha=True)
         self.group = nn.GroupNorm(2, 8)
-        self.adaptive = AdaptiveLIF(0.6, 0.9, 0.1, 0.2, 0.1, learn_b=True, learn_alpha=True)
-        self.recurrent = RecurrentLIF(8, 0.8, 0.4)
-        self.readout = LeakyReadout(8, CLASSES)
 
-    def forward(self, clips: Tensor) -> Tensor:
-        signal = self.lif(self.wide(clips))
-        signal = self.norm(self.convolution(signal.transpose(1, 2)).transpose(1, 2))
-        signal = self.group(self.synaptic(signal).transpose(1, 2)).transpose(1, 2)
-        return self.readout(self.recurrent(self.adaptive(signal)))
+    def forward(self, signal: Tensor) -> Tensor:
+        return self.group(signal.transpose(1, 2)).transpose(1, 2)
 
 
-class Tied(nn.Module):
+def every_layer() -> nn.Sequential:
+    """All layers of ours, some wide enough to be clipped as ghosts and some not; one for hooks."""
+    return nn.Sequential(
+        nn.Linear(FEATURES, 80),
+        LIF(0.8, 0.4, learn_beta=True, learn_threshold=True),
+        TemporalConv(80, 8, 3, dilation=2),
+        nn.LayerNorm(8),
+        Synaptic(0.5, 0.8, 0.4, learn_alpha=True),
+        OverChannels(),
+        AdaptiveLIF(0.6, 0.9, 0.1, 0.2, 0.1, learn_b=True, learn_alpha=True),
+        RecurrentLIF(8, 0.8, 0.4),
+        LeakyReadout(8, CLASSES),
+    )
+
+
+def tied() -> nn.Sequential:
+    twice = nn.Linear(FEATURES, FEATURES)
+    return nn.Sequential(twice, nn.Tanh(), twice, LeakyReadout(FEATURES, CLASSES))
+
+
+class ByItself(nn.Module):
+    """A network that is no chain: all of it is left to Opacus' hooks."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.twice = nn.Linear(FEATURES, FEATURES)
-        self.readout = LeakyReadout(FEATURES, CLASSES)
+        self.layers = every_layer()
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.readout(self.twice(torch.tanh(self.twice(clips))))
+        return self.layers(clips)
 
 
-def network(kind: type[nn.Module] = EveryLayer) -> nn.Module:
+def network(kind: Callable[[], nn.Module] = every_layer) -> nn.Module:
     torch.manual_seed(0)
     return kind().double()
 
@@ -72,36 +83,28 @@ def batch(clips: int) -> tuple[Tensor, Tensor]:
     return features, torch.arange(clips) % CLASSES
 
 
-def trained(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
-
-
 def written_out(model: nn.Module, clips: int) -> list[Tensor]:
     """Per-clip gradients by Opacus' hooks, [B, *p.shape] each."""
-    wrapped = GradSampleModule(copy.deepcopy(model), loss_reduction="sum")
-    features, labels = batch(clips)
-    F.cross_entropy(wrapped(features), labels, reduction="sum").backward()
-    return [p.grad_sample for p in trained(wrapped)]
+    private = hooked(copy.deepcopy(model))
+    backward(private, *batch(clips))
+    return samples(private)
 
 
 @hooks_warn
 @pytest.mark.parametrize("per_layer", [False, True])
-@pytest.mark.parametrize("kind", [EveryLayer, Tied])
+@pytest.mark.parametrize("kind", [every_layer, tied, ByItself])
 def test_ghost_norms_and_clipped_sums_are_those_of_the_gradients_written_out(kind, per_layer):
-    model, (features, labels) = network(kind), batch(11)
-    samples = written_out(model, 11)
-    layer_norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in samples], dim=1)
+    model = network(kind)
+    rows = written_out(model, 11)
+    layer_norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in rows], dim=1)
     norms = layer_norms.norm(dim=1)
     bound = float(norms.median())
     ghost = GhostClippingModule(model, loss_reduction="sum")
-    F.cross_entropy(ghost(features), labels, reduction="sum").backward()
-    assert next(ghost.parameters()).grad is None
+    backward(ghost, *batch(11))
+    assert (next(ghost.parameters()).grad is None) == (kind is not ByItself)
     assert torch.allclose(ghost.clip(trained(ghost), bound, per_layer=per_layer).parts, layer_norms)
-    for index, (parameter, sample) in enumerate(zip(trained(ghost), samples, strict=True)):
-        if per_layer:
-            scale = bound / len(samples) ** 0.5 / (layer_norms[:, index] + 1e-6)
-        else:
-            scale = bound / (norms + 1e-6)
+    for index, (parameter, sample) in enumerate(zip(trained(ghost), rows, strict=True)):
+        scale = bound / len(rows) ** 0.5 / layer_norms[:, index] if per_layer else bound / norms
         expected = torch.einsum("b,b...->...", scale.clamp(max=1), sample)
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-9, atol=1e-12)
 
@@ -166,6 +169,7 @@ def test_per_layer_clipping_bounds_every_layer_and_the_whole(method):
 @hooks_warn
 def test_opacus_own_ghost_clipping_takes_our_layers_and_agrees():
     model, (features, labels) = network(), batch(8)
+    register_grad_samplers(model)
     theirs = GradSampleModuleFastGradientClipping(
         copy.deepcopy(model), loss_reduction="sum", max_grad_norm=0.5
     )
@@ -178,11 +182,13 @@ def test_opacus_own_ghost_clipping_takes_our_layers_and_agrees():
     )
     criterion(theirs(features), labels).backward()
     ours = GhostClippingModule(model, loss_reduction="sum")
-    F.cross_entropy(ours(features), labels, reduction="sum").backward()
+    backward(ours, features, labels)
     norms = ours.clip(trained(ours), 0.5).whole
     assert torch.allclose(norms, theirs.per_sample_gradient_norms, rtol=1e-9)
+    # Opacus adds 1e-6 to norms of doubles, too
+    close = 2e-6 * float(norms.max() / norms.min())
     for mine, other in zip(trained(ours), trained(theirs), strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-12)
+        assert (mine.grad - other.grad).norm() < close * other.grad.norm()
 
 
 def test_no_gradient_of_a_clip_is_written_out_where_the_layer_is_wide(monkeypatch):
@@ -190,20 +196,18 @@ def test_no_gradient_of_a_clip_is_written_out_where_the_layer_is_wide(monkeypatc
         raise AssertionError("written out")
 
     monkeypatch.setattr("fnl.training.per_clip.clip_gradients.LinearGradients.written_out", refuse)
-    features, labels = batch(8)
     ghost = GhostClippingModule(network(), loss_reduction="sum")
-    F.cross_entropy(ghost(features), labels, reduction="sum").backward()
+    backward(ghost, *batch(8))
     ghost.clip(trained(ghost), 1.0)
-    written = PerClipGradientModule(network(), loss_reduction="sum")
     with pytest.raises(AssertionError, match="written out"):
-        F.cross_entropy(written(features), labels, reduction="sum").backward()
+        backward(wrapped(network()), *batch(8))
 
 
 def test_a_second_backward_pass_or_a_clip_without_one_is_refused():
-    ghost, (features, labels) = GhostClippingModule(network()), batch(4)
-    F.cross_entropy(ghost(features), labels).backward()
+    ghost = GhostClippingModule(network())
+    backward(ghost, *batch(4))
     with pytest.raises(ValueError, match="`clip` after every backward pass"):
-        F.cross_entropy(ghost(features), labels).backward()
+        backward(ghost, *batch(4))
     ghost = GhostClippingModule(network())
     with pytest.raises(ValueError, match="had no part in one backward pass"):
         ghost.clip(trained(ghost), 1.0)

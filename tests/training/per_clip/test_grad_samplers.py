@@ -7,11 +7,11 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-import fnl.training.per_clip.grad_samplers  # noqa: F401 - registers the samplers
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
+from fnl.training.per_clip.grad_samplers import register_grad_samplers
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
@@ -46,6 +46,13 @@ def network(backend: str, beta_map: str = "clamp") -> nn.Sequential:
     )  # fmt: skip
 
 
+def hooked(network: nn.Module, **options: str) -> GradSampleModule:
+    """Return a copy under Opacus' own hooks."""
+    network = copy.deepcopy(network)
+    register_grad_samplers(network)
+    return GradSampleModule(network, **options)
+
+
 def one_backward_a_clip(model: nn.Module, clips: Tensor, labels: Tensor) -> list[Tensor]:
     rows = []
     for b in range(len(clips)):
@@ -61,7 +68,7 @@ def test_per_clip_gradients_are_those_of_single_clips(beta_map, reduction, backe
     clips, labels = 3 * torch.randn(9, 25, 6), torch.arange(9) % 3
     plain = network(backend, beta_map)
     expected = one_backward_a_clip(plain, clips, labels)
-    wrapped = GradSampleModule(copy.deepcopy(plain), loss_reduction=reduction)
+    wrapped = hooked(plain, loss_reduction=reduction)
     nn.functional.cross_entropy(wrapped(clips), labels, reduction=reduction).backward()
     for parameter, reference in zip(wrapped.parameters(), expected, strict=True):
         assert bool((reference != 0).any())
@@ -80,15 +87,15 @@ def test_a_layer_that_sees_the_clips_themselves_is_sampled_too():
         )
         for b in range(4)
     ]
-    wrapped = GradSampleModule(model)
+    wrapped = hooked(model)
     nn.functional.cross_entropy(wrapped(clips), labels).backward()
-    for index, parameter in enumerate(parameters):
+    for index, parameter in enumerate(p for p in wrapped.parameters() if p.requires_grad):
         reference = torch.stack([row[index] for row in expected])
         assert torch.allclose(parameter.grad_sample, reference, rtol=1e-4, atol=1e-6)
 
 
 def test_an_empty_batch_gives_empty_gradients():
-    wrapped = GradSampleModule(network("numba"), loss_reduction="sum")
+    wrapped = hooked(network("numba"), loss_reduction="sum")
     wrapped(torch.zeros(0, 25, 6)).sum().backward()
     for parameter in wrapped.parameters():
         assert parameter.grad_sample.shape == (0, *parameter.shape)

@@ -1,6 +1,7 @@
 """Per-clip gradients delivered by the layers against Opacus' hooks."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -15,36 +16,31 @@ from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.per_clip.module import PerClipGradientModule
+from tests.training.per_clip import descending
+from tests.training.per_clip.descending import hooked, wrapped
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
-class Mixed(nn.Module):
-    """Direct and hooked layers, one of them used twice, some of it frozen or without bias."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.into = nn.Linear(6, 8)
-        self.norm = nn.LayerNorm(8)
-        self.lif = LIF(0.8, 0.6, learn_beta=True, learn_threshold=True)
-        self.twice = nn.Linear(8, 8, bias=False)
-        self.frozen = nn.Linear(8, 8)
-        self.frozen.weight.requires_grad_(False)
-        self.recurrent = RecurrentLIF(8, 0.9, 0.4, bias=False, learn_beta=True)
-        self.synaptic = Synaptic(0.7, 0.8, 0.5, learn_alpha=True, learn_threshold=True)
-        self.adaptive = AdaptiveLIF(0.6, 0.9, 0.1, 0.3, 0.1, learn_a=True, learn_alpha=True)
-        self.readout = LeakyReadout(8, 3)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        signal = self.lif(self.norm(self.into(clips)))
-        signal = self.frozen(self.twice(self.twice(signal)))
-        return self.readout(self.adaptive(self.synaptic(self.recurrent(signal))))
-
-
-def mixed() -> Mixed:
+def mixed() -> nn.Sequential:
+    """Return direct layers, one of them used twice, some frozen or without bias."""
     torch.manual_seed(0)
-    return Mixed()
+    twice, frozen = nn.Linear(8, 8, bias=False), nn.Linear(8, 8)
+    frozen.weight.requires_grad_(False)
+    layers = {
+        "into": nn.Linear(6, 8),
+        "norm": nn.LayerNorm(8),
+        "lif": LIF(0.8, 0.6, learn_beta=True, learn_threshold=True),
+        "twice": twice,
+        "again": twice,
+        "frozen": frozen,
+        "recurrent": RecurrentLIF(8, 0.9, 0.4, bias=False, learn_beta=True),
+        "synaptic": Synaptic(0.7, 0.8, 0.5, learn_alpha=True, learn_threshold=True),
+        "adaptive": AdaptiveLIF(0.6, 0.9, 0.1, 0.3, 0.1, learn_a=True, learn_alpha=True),
+        "readout": LeakyReadout(8, 3),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def batch(clips: int) -> tuple[Tensor, Tensor]:
@@ -52,9 +48,8 @@ def batch(clips: int) -> tuple[Tensor, Tensor]:
     return torch.randn(clips, 15, 6, generator=generator), torch.arange(clips) % 3
 
 
-def backward(model: nn.Module, clips: int, reduction: str = "mean") -> None:
-    signal, labels = batch(clips)
-    nn.functional.cross_entropy(model(signal), labels, reduction=reduction).backward()
+def backward(model: GradSampleModule, clips: int) -> None:
+    descending.backward(model, *batch(clips))
 
 
 def assert_same_samples(ours: nn.Module, theirs: nn.Module) -> None:
@@ -74,17 +69,16 @@ def assert_same_samples(ours: nn.Module, theirs: nn.Module) -> None:
 @hooks_warn
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_per_clip_gradients_equal_those_of_opacus_hooks(reduction):
-    ours = PerClipGradientModule(mixed(), loss_reduction=reduction)
-    theirs = GradSampleModule(mixed(), loss_reduction=reduction)
+    ours, theirs = wrapped(mixed(), reduction), hooked(mixed(), reduction)
     for model in (ours, theirs):
-        backward(model, 7, reduction)
+        backward(model, 7)
     assert_same_samples(ours, theirs)
     assert all(bool((p.grad_sample != 0).any()) for p in ours.parameters() if p.requires_grad)
 
 
 @hooks_warn
 def test_two_backward_passes_without_a_step_are_kept_apart_as_opacus_keeps_them():
-    ours, theirs = PerClipGradientModule(mixed()), GradSampleModule(mixed())
+    ours, theirs = wrapped(mixed()), hooked(mixed())
     for model in (ours, theirs):
         backward(model, 4)
         backward(model, 5)
@@ -95,7 +89,7 @@ def test_two_backward_passes_without_a_step_are_kept_apart_as_opacus_keeps_them(
 @hooks_warn
 def test_private_steps_end_in_opacus_parameters():
     trained = []
-    for wrap in (PerClipGradientModule, GradSampleModule):
+    for wrap in (wrapped, hooked):
         model = wrap(mixed())
         optimizer = DPOptimizer(
             torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5),
@@ -120,7 +114,7 @@ def test_an_empty_batch_gives_empty_gradients_and_a_step_of_noise_alone():
         torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0),
         noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=6, loss_reduction="sum",
     )  # fmt: skip
-    model(torch.zeros(0, 15, 6)).sum().backward()
+    model.descent()(torch.zeros(0, 15, 6), lambda scores: (0.0, torch.ones_like(scores)))
     for parameter in model.parameters():
         if parameter.requires_grad:
             assert parameter.grad_sample.shape == (0, *parameter.shape)
@@ -136,39 +130,30 @@ def test_a_linear_layer_may_have_any_number_of_axes_between_clips_and_features(s
         torch.autograd.grad(layer(clip).square().sum(), list(layer.parameters()))
         for clip in signal.split(1)
     ]
-    wrapped = PerClipGradientModule(layer, loss_reduction="sum")
-    wrapped(signal).square().sum().backward()
+    wrapped(layer).descent()(signal, lambda output: (0.0, 2 * output))
     for index, parameter in enumerate(layer.parameters()):
         reference = torch.stack([row[index] for row in expected])
         assert torch.allclose(parameter.grad_sample, reference, rtol=1e-4, atol=1e-5)
         assert parameter.grad is None
 
 
-def test_outside_training_the_layers_are_ordinary():
-    signal, labels = batch(4)
-    model, plain = mixed().eval(), mixed().eval()
-    model.norm, plain.norm = nn.Identity(), nn.Identity()  # Opacus' hooks fail outside training
-    model = PerClipGradientModule(model)
-    nn.functional.cross_entropy(model(signal), labels).backward()
-    nn.functional.cross_entropy(plain(signal), labels).backward()
-    for mine, other in zip(model.parameters(), plain.parameters(), strict=True):
-        assert getattr(mine, "grad_sample", None) is None
-        assert (mine.grad is None) == (other.grad is None)
-        assert mine.grad is None or torch.equal(mine.grad, other.grad)
-    model.train()
+def test_called_as_they_are_the_layers_are_ordinary():
+    signal, _ = batch(4)
+    model, plain = wrapped(mixed()), mixed()
     with torch.no_grad():
-        model(signal)
+        assert torch.equal(model(signal), plain(signal))
     assert all(p._forward_counter == 0 for p in model.parameters() if p.requires_grad)
 
 
 def test_unwrapping_leaves_no_trace():
-    wrapped = PerClipGradientModule(mixed())
-    backward(wrapped, 3)
-    plain = wrapped.to_standard_module()
-    backward(plain, 3)
+    private = wrapped(mixed())
+    backward(private, 3)
+    plain = private.to_standard_module()
+    signal, labels = batch(3)
+    nn.functional.cross_entropy(plain(signal), labels).backward()
     assert plain.into.weight.grad is not None
     assert not hasattr(plain.into.weight, "grad_sample")
-    assert "forward" not in vars(plain.into)
+    assert not plain.into._forward_hooks
     assert copy.deepcopy(plain).state_dict().keys() == mixed().state_dict().keys()
 
 
