@@ -149,3 +149,12 @@ def test_quantiles_of_the_norms_are_those_of_the_gradients():
     expected = np.quantile(norms, [0.1, 0.5, 0.9])
     got = (summary.gradient_norm_q10, summary.gradient_norm_median, summary.gradient_norm_q90)
     assert got == pytest.approx(tuple(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("start", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("norm", [0.0, 1e30])
+def test_a_bound_never_leaves_the_range_in_which_noise_survives_rounding(start, norm):
+    """A server sets the rate at which it moves: it would underflow, overflow or fail on purpose."""
+    adapting, noise = bound(start, learning_rate=1e9), torch.Generator()
+    for _ in range(3):
+        assert 1e-6 <= adapting.update(torch.full((20,), norm), noise) <= 1e6
