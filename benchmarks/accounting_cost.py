@@ -1,6 +1,6 @@
 """What accounting costs: its share of the clients' processor time over a whole run.
 
-    python benchmarks/accounting_cost.py [--clients 4] [--set group.key=value ...]
+    fnl bench accounting-cost [--clients 4] [--set group.key=value ...]
 
 The first `--clients` partitions go through the rounds in which they are asked, with rates released,
 once under RDP and once under PRV. All that a ledger does is timed: noise from the budget, the check
@@ -11,15 +11,15 @@ whole run is the fair unit.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-import clients.training
+import clients.training as client_training
 from clients.training import RoundOutcome, train_round
+from fnl.cli.terminal import Assignments
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
@@ -60,17 +60,13 @@ class Stopwatch:
         return wrapper
 
 
-def main() -> None:
+def main(clients: int = 4, assignments: Assignments = None) -> None:
     """Print the share of accounting, by accountant."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.KEY=VALUE")
-    args = parser.parse_args()
-    flat = RELEASE | parse_overrides(args.set)
+    flat = RELEASE | parse_overrides(assignments or [])
     with one_thread():
         for accountant in ("rdp", "prv"):
             config = parse_config({**flat, "privacy.accountant": accountant})
-            total, of_clients, of_server, rounds = measure(config, args.clients)
+            total, of_clients, of_server, rounds = measure(config, clients)
             print(
                 f"{accountant}: {of_clients / rounds * 1e3:.2f} ms on the client and "
                 f"{of_server / rounds * 1e3:.2f} ms on the server of {total / rounds * 1e3:.0f} ms "
@@ -101,8 +97,8 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
     ledgers = dict.fromkeys(range(count), Ledger())
     with ExitStack() as patches:
         for owner, name in (
-            (clients.training, "noise_of"),
-            (clients.training, "refuse_overdraft"),
+            (client_training, "noise_of"),
+            (client_training, "refuse_overdraft"),
             (Ledger, "with_entries"),
             (Ledger, "epsilon"),
         ):
@@ -121,7 +117,3 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
                 watch.seconds = own  # the server's ledger is timed by its own watch
                 rounds += 1
         return time.process_time() - started, watch.seconds, server.seconds, rounds
-
-
-if __name__ == "__main__":
-    main()

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments.figure_style import PERCENT, Columns, Look, Panel, finish, lay_out
 from experiments.figures.left_out import need
 from experiments.figures.looks import MOST_SERIES, graded_looks, short, show
 from experiments.figures.main_product import described, main_product
+from experiments.figures.style import PERCENT, Columns, Look, Panel, finish, lay_out
 
 EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 MOST_PANELS = 8

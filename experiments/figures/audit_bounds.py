@@ -8,8 +8,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figure_style import FOURTH, MAIN, Columns, Panel, finish, lay_out
 from experiments.figures.left_out import need
+from experiments.figures.style import FOURTH, MAIN, Columns, Panel, finish, lay_out
 
 _BROKEN = "#222222"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, save
 from experiments.figures.left_out import LeftOut
+from experiments.figures.style import Columns, save
 
 COLUMNS: tuple[Columns, ...] = (2, 1)
 

@@ -8,8 +8,8 @@ from experiments.figures.catalogue import Gap, draw_all, save_all
 from experiments.figures.grid_tables import is_grid, read_grid
 from experiments.figures.of_grid import of_grid
 from experiments.figures.of_run import features_of, of_clients
-from experiments.run_figures import draw_run
-from experiments.run_tables import read_tables
+from experiments.figures.run_figures import draw_run
+from experiments.figures.run_tables import read_tables
 from fnl.runtime.run_directory import read_run
 
 

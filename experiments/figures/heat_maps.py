@@ -10,10 +10,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, lay_out
 from experiments.figures.left_out import LeftOut, need
 from experiments.figures.looks import SEQUENTIAL, short, show
 from experiments.figures.main_product import described, main_product
+from experiments.figures.style import Columns, Panel, lay_out
 
 EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 _MAPS = (

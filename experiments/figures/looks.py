@@ -7,7 +7,7 @@ import polars as pl
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from experiments.figure_style import Look
+from experiments.figures.style import Look
 
 MOST_SERIES = 6
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")

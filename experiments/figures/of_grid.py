@@ -5,7 +5,6 @@ from __future__ import annotations
 import polars as pl
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry
@@ -20,9 +19,10 @@ from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.privacy_spent import privacy_spent
 from experiments.figures.rank_bump import rank_bump
 from experiments.figures.rate_distributions import rate_distributions
+from experiments.figures.run_tables import read_tables
 from experiments.figures.selection_shares import selection_shares
 from experiments.figures.sparsity_memory import INDICATORS, shift_against_indicators
-from experiments.run_tables import read_tables
+from experiments.figures.style import Columns
 from fnl.errors import RunError
 from fnl.runtime.run_directory import read_run
 

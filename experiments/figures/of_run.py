@@ -1,4 +1,4 @@
-"""The figures of a run, beyond those over its rounds in `experiments.run_figures`."""
+"""The figures of a run, beyond those over its rounds in `experiments.figures.run_figures`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments import run_figures
+from experiments.figures import run_figures
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry
 from experiments.figures.labels_held import labels_held
@@ -16,9 +16,9 @@ from experiments.figures.looks import WITHOUT_DP
 from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.rank_bump import rank_bump
 from experiments.figures.rate_distributions import rate_distributions
+from experiments.figures.run_tables import RunTables
 from experiments.figures.selection_shares import selection_shares
 from experiments.figures.sparsity_memory import shift_against_indicators
-from experiments.run_tables import RunTables
 
 AUDIT = "audit.parquet"
 LAST_ROUNDS = 5
@@ -26,7 +26,7 @@ LAST_ROUNDS = 5
 
 
 def over_rounds(run: RunTables) -> list[Entry]:
-    """Return the figures of `experiments.run_figures` that this run has."""
+    """Return the figures of `experiments.figures.run_figures` that this run has."""
     draw = run_figures
     entries = [
         Entry("summary", "The run at a glance.", lambda c: draw.summary_figure(run, columns=c)),

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from experiments.figure_style import PERCENT, Columns, Panel, finish, lay_out
 from experiments.figures.left_out import LeftOut, need
 from experiments.figures.looks import graded_looks, levels_of, spread
+from experiments.figures.style import PERCENT, Columns, Panel, finish, lay_out
 
 
 def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -9,9 +9,9 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, finish, lay_out
 from experiments.figures.left_out import LeftOut, need
 from experiments.figures.looks import graded_looks, levels_of, spread
+from experiments.figures.style import Columns, Panel, finish, lay_out
 
 PREDICTED, DEVIATION = "predicted_rate_shift", "predicted_rate_shift_sd"
 MOST_BARS = 400

@@ -8,10 +8,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, finish, lay_out, start_at_zero
 from experiments.figures.left_out import need
 from experiments.figures.looks import graded_looks, levels_of, spread
-from experiments.panel_kinds import over_rounds
+from experiments.figures.panel_kinds import over_rounds
+from experiments.figures.style import Columns, Panel, finish, lay_out, start_at_zero
 
 
 def privacy_spent(

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.figure_style import Columns, Panel, finish, lay_out
 from experiments.figures.left_out import LeftOut, need
 from experiments.figures.looks import MOST_SERIES, graded_looks
+from experiments.figures.style import Columns, Panel, finish, lay_out
 
 _OTHERS = "0.75"
 

@@ -9,9 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, finish, lay_out
 from experiments.figures.left_out import LeftOut, need
 from experiments.figures.looks import HATCHES, graded_looks, levels_of, spread
+from experiments.figures.style import Columns, Panel, finish, lay_out
 
 MOST_LEVELS = 4
 

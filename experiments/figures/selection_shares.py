@@ -10,8 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figure_style import MAIN, PERCENT, Columns, Panel, finish, lay_out
 from experiments.figures.left_out import need
+from experiments.figures.style import MAIN, PERCENT, Columns, Panel, finish, lay_out
 
 MOST_NAMED = 24
 

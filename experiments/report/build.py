@@ -9,6 +9,7 @@ from experiments.figures.catalogue import draw_all
 from experiments.figures.grid_tables import GridTables, is_grid, read_grid
 from experiments.figures.of_grid import of_grid, strictest
 from experiments.figures.of_run import features_of, of_clients, over_rounds
+from experiments.figures.run_tables import RunTables, read_tables
 from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
 from experiments.report.page import Report, render
@@ -20,7 +21,6 @@ from experiments.report.record import (
     versions_of,
 )
 from experiments.report.tables import tables_of_grid, tables_of_run
-from experiments.run_tables import RunTables, read_tables
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.run_directory import FINISHED, read_run

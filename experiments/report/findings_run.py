@@ -7,9 +7,9 @@ import polars as pl
 
 from experiments.figures.left_out import LeftOut
 from experiments.figures.predicted_shift import correlation_sentence, measured_shift
+from experiments.figures.run_tables import RunTables
 from experiments.report.intervals import Estimate, mean_over_rounds, number, wilson
 from experiments.report.page import Finding
-from experiments.run_tables import RunTables
 
 
 def findings_of_run(run: RunTables) -> list[Finding]:

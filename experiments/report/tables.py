@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from experiments.figures.grid_tables import SEED, GridTables
+from experiments.figures.run_tables import RunTables
 from experiments.report.intervals import number
 from experiments.report.page import Cell, Column, Table
-from experiments.run_tables import RunTables
 
 MOST_ROWS = 400
 SUMMARISED = (

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from fnl.audit.claims import Mechanism
+from fnl.audit.plan import AuditPlan
 from fnl.audit.result import AuditResult
-from fnl.cli.audit import AuditPlan, _refuse_refuted
+from fnl.cli.audit import refuse_refuted
 from fnl.cli.main import main
 from fnl.errors import ConfigError, RunError
 
@@ -117,9 +118,9 @@ def result(**changes) -> AuditResult:
 def test_a_refuted_claim_of_the_right_mechanism_fails_the_command():
     broken = result(mechanism="noise a tenth", lower_bound=2.0)
     estimate = result(attack="membership", lower_bound=2.0)
-    _refuse_refuted([result(), broken, estimate])
+    refuse_refuted([result(), broken, estimate])
     with pytest.raises(RunError, match=r"the claim ε = 1\.00 of weights is refuted"):
-        _refuse_refuted([result(), result(lower_bound=1.01)])
+        refuse_refuted([result(), result(lower_bound=1.01)])
 
 
 def test_only_finite_budgets_are_broken():

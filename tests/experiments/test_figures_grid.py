@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from experiments.figure_style import FORMATS, WIDTH_INCHES, style
 from experiments.figures import of_grid
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
@@ -27,6 +26,7 @@ from experiments.figures.levels import with_levels
 from experiments.figures.of_run import read_audit
 from experiments.figures.pareto import non_dominated, objectives, pareto_front
 from experiments.figures.selection_shares import selection_shares
+from experiments.figures.style import FORMATS, WIDTH_INCHES, style
 from fnl.errors import RunError
 
 

@@ -13,10 +13,10 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import run_figures
-from experiments.figure_style import FORMATS, LOOKS, WIDTH_INCHES, save, style
-from experiments.run_figures import draw_run
-from experiments.run_tables import RunTables, read_tables
+from experiments.figures import run_figures
+from experiments.figures.run_figures import draw_run
+from experiments.figures.run_tables import RunTables, read_tables
+from experiments.figures.style import FORMATS, LOOKS, WIDTH_INCHES, save, style
 from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS

@@ -80,7 +80,7 @@ def test_bad_answers(flat, tmp_path, probe):
     project = app / "pyproject.toml"
     text = project.read_text().replace("clients.app:app", "tests.faults.faulty_app:app")
     project.write_text(text)
-    command = [sys.executable, "-m", "fnl.cli.main", "run", "--engine=flower", f"--app={app}"]
+    command = [sys.executable, "-m", "fnl.cli", "run", "--engine=flower", f"--app={app}"]
     environment = os.environ | {"PYTHONPATH": str(app)}
     completed = subprocess.run(
         [*command, *_settings(flat)],
@@ -116,7 +116,7 @@ def _server_process(path: Path) -> int:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_a_killed_server_is_resumed(flat):
     path = Path(flat["run.results-dir"]) / "flower"
-    command = [sys.executable, "-m", "fnl.cli.main", "run", "--engine=flower", *_settings(flat)]
+    command = [sys.executable, "-m", "fnl.cli", "run", "--engine=flower", *_settings(flat)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -127,7 +127,7 @@ def test_a_killed_server_is_resumed(flat):
         os.kill(_server_process(path), signal.SIGKILL)
         assert process.wait() != 0
     assert not is_locked(path)
-    resume = [sys.executable, "-m", "fnl.cli.main", "resume", "--engine=flower", str(path)]
+    resume = [sys.executable, "-m", "fnl.cli", "resume", "--engine=flower", str(path)]
     completed = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stderr
     assert "resumed after round" in completed.stderr

@@ -21,7 +21,7 @@ def _fnl(*arguments, flat):
         f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
         for key, value in flat.items()
     ]
-    command = [sys.executable, "-m", "fnl.cli.main", "run", *arguments, *settings]
+    command = [sys.executable, "-m", "fnl.cli", "run", *arguments, *settings]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -58,7 +58,7 @@ def _run(*arguments, flat, modules: Path) -> Path:
         for key, value in flat.items()
     ]
     completed = subprocess.run(
-        [sys.executable, "-m", "fnl.cli.main", "run", *arguments, *settings],
+        [sys.executable, "-m", "fnl.cli", "run", *arguments, *settings],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join((str(modules), str(ROOT)))},
         capture_output=True,

@@ -9,7 +9,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from experiments.figure_style import (
+from experiments.figures.panel_kinds import by_client, over_rounds, spread_over_rounds
+from experiments.figures.style import (
     FOURTH,
     LOOKS,
     MAIN,
@@ -20,7 +21,6 @@ from experiments.figure_style import (
     reference,
     start_at_zero,
 )
-from experiments.panel_kinds import by_client, over_rounds, spread_over_rounds
 
 _ROUND = "round"
 _CLIENT = "client (partition)"

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments import run_panels as panel
-from experiments.figure_style import Columns, Panel, lay_out, save
-from experiments.run_tables import RunTables, read_tables
+from experiments.figures import run_panels as panel
+from experiments.figures.run_tables import RunTables, read_tables
+from experiments.figures.style import Columns, Panel, lay_out, save
 
 _BANDS = "Lines: median over a round's candidates; bands: first to third quartile."
 _NO_SHADOW = (
