@@ -1,7 +1,6 @@
-"""Figures of one run, each a function of the run's tables.
+"""Figures of one run over its rounds; each a function of the run's tables.
 
-`draw_run` is what `fnl figures RUN` calls. Files, each as PNG, SVG and PDF, for two columns and
-(`-one-column`) for one:
+Files, each as PNG, SVG and PDF, for two columns and (`-one-column`) for one:
 
     summary       four panels: accuracy, firing rates, coordination, and privacy or the update
     accuracy      accuracy and loss of the global model against guessing
@@ -17,13 +16,15 @@ from the first to the third quartile, its line is the median.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from experiments.figures import run_panels as panel
-from experiments.figures.run_tables import RunTables, read_tables
-from experiments.figures.style import Columns, Panel, lay_out, save
+from experiments.figures.catalogue import Entry
+from experiments.figures.run_tables import RunTables
+from experiments.figures.style import Sheet
 
 _BANDS = "Lines: median over a round's candidates; bands: first to third quartile."
 _NO_SHADOW = (
@@ -31,147 +32,104 @@ _NO_SHADOW = (
 )
 
 
-def draw_run(directory: Path, output: Path) -> list[Path]:
-    """Draw all figures of a run into `output` and return the paths written.
-
-    Args:
-        directory: a run directory; the run may still be running or have failed.
-        output: folder for the figures, made if missing.
-
-    Raises:
-        RunError: if `directory` is not a run or has no round yet, or `output` is not writable.
-    """
-    run = read_tables(directory)
-    figures = {"summary": summary_figure, "accuracy": accuracy_figure}
-    figures["firing-rates"] = firing_rates_figure
-    figures["ranking" if run.has_shadow else "selection"] = (
-        ranking_figure if run.has_shadow else selection_figure
-    )
-    if run.config.is_private:
-        figures["privacy"] = privacy_figure
-    figures["aggregation"] = aggregation_figure
-    paths: list[Path] = []
-    for name, figure in figures.items():
-        paths += save(figure(run, columns=2), output, name)
-        paths += save(figure(run, columns=1), output, f"{name}-one-column")
-    return paths
-
-
-def summary_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
-    """Draw the run at a glance: four panels."""
-    panels: list[Panel] = [
-        lambda axes: panel.accuracy(
-            axes, run.rounds, labels=run.labels, clips=run.evaluation_clips
+def over_rounds(run: RunTables) -> list[Entry]:
+    """Return the figures over the rounds that this run has."""
+    entries = [
+        Entry("summary", "The run at a glance.", partial(summary_figure, run)),
+        Entry(
+            "accuracy",
+            "Accuracy and loss of the global model over the rounds, against guessing.",
+            partial(accuracy_figure, run),
         ),
-        lambda axes: panel.candidate_rates(axes, run.clients),
-        (lambda axes: panel.correlation(axes, run.rounds))
-        if run.has_shadow
-        else (lambda axes: panel.selection(axes, run.clients, federation=run.config.data.clients)),
-        (lambda axes: panel.epsilon(axes, run.rounds, budget=run.epsilon_budget))
-        if run.config.is_private
-        else (lambda axes: panel.update_norm(axes, run.rounds)),
+        Entry(
+            "firing-rates",
+            "Firing rates by layer, and of the candidates before and after training.",
+            partial(firing_rates_figure, run),
+        ),
+    ]
+    if run.has_shadow:
+        caption = "How far the ranking of the candidates agrees with the non-private one."
+        entries.append(Entry("ranking", caption, partial(ranking_figure, run)))
+    else:
+        caption = "Who was asked and who selected."
+        entries.append(Entry("selection", caption, partial(selection_figure, run)))
+    if run.config.is_private:
+        caption = "Privacy spent over the rounds and by each client, and what clipping did."
+        entries.append(Entry("privacy", caption, partial(privacy_figure, run)))
+    caption = "The global update and its weights; with shadows, what is left of the shadow's."
+    return [*entries, Entry("aggregation", caption, partial(aggregation_figure, run))]
+
+
+def summary_figure(run: RunTables) -> Sheet:
+    """Draw the run at a glance: four panels."""
+    panels = [
+        panel.accuracy,
+        panel.candidate_rates,
+        panel.correlation if run.has_shadow else panel.selection,
+        panel.epsilon if run.config.is_private else panel.update_norm,
     ]
     bands = (
         f"Bands: ± 1 binomial standard error of accuracy over {run.evaluation_clips} clips; "
         "first to third quartile of a round's candidates around their median."
     )
-    return _figure(run, panels, columns, "A federated spiking network at a glance", bands)
+    return _sheet(run, panels, "A federated spiking network at a glance", bands)
 
 
-def accuracy_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
+def accuracy_figure(run: RunTables) -> Sheet:
     """Draw accuracy and loss of the global model against guessing."""
-    panels: list[Panel] = [
-        lambda axes: panel.accuracy(
-            axes, run.rounds, labels=run.labels, clips=run.evaluation_clips
-        ),
-        lambda axes: panel.loss(axes, run.rounds, labels=run.labels),
-    ]
     band = f"Band: ± 1 binomial standard error over {run.evaluation_clips} clips."
     title = f"Global model on the {run.config.evaluation.split} split"
-    return _figure(run, panels, columns, title, band)
+    return _sheet(run, [panel.accuracy, panel.loss], title, band)
 
 
-def firing_rates_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
+def firing_rates_figure(run: RunTables) -> Sheet:
     """Draw firing rates of the global model and of the candidates, with shadows the shift too."""
-    split = run.config.evaluation.split
-    panels: list[Panel] = [
-        lambda axes: panel.layer_rates(axes, run.layers, split=split),
-        lambda axes: panel.candidate_rates(axes, run.clients),
-    ]
+    panels = [panel.layer_rates, panel.candidate_rates]
     notes = [_BANDS]
     if run.rates_in_the_clear:
         notes.append("The rates left the clients in the clear: no ε covers them.")
     if run.has_shadow:
-        panels += [
-            lambda axes: panel.rate_change(axes, run.clients),
-            lambda axes: panel.rate_shift(axes, run.layers),
-        ]
+        panels += [panel.rate_change, panel.rate_shift]
     elif run.config.is_private:
         notes.append(_NO_SHADOW.format("the shift of the rates from"))
-    return _figure(run, panels, columns, "Firing rates", *notes)
+    return _sheet(run, panels, "Firing rates", *notes)
 
 
-def ranking_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
+def ranking_figure(run: RunTables) -> Sheet:
     """Draw how far the ranking of candidates agrees with the shadow's, 1 being the same."""
-    coordination = run.config.coordination
-    chance = coordination.selected / coordination.candidates
-    panels: list[Panel] = [
-        lambda axes: panel.correlation(axes, run.rounds),
-        lambda axes: panel.overlap(axes, run.rounds, chance=chance),
-    ]
     title = "Ranking of the candidates against their non-private shadow"
-    return _figure(run, panels, columns, title, "1 means the same ranking or the same selection.")
+    same = "1 means the same ranking or the same selection."
+    return _sheet(run, [panel.correlation, panel.overlap], title, same)
 
 
-def selection_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
+def selection_figure(run: RunTables) -> Sheet:
     """Draw who was asked and selected: all a run without shadows can say about its ranking."""
-    rule = run.config.coordination.selection
-    panels: list[Panel] = [
-        lambda axes: panel.selection(axes, run.clients, federation=run.config.data.clients),
-        lambda axes: panel.scores(axes, run.clients, rule=rule),
-    ]
-    notes = [_BANDS]
+    why = "No shadow: the run is not private, its ranking is the non-private one."
     if run.config.is_private:
-        notes.append(_NO_SHADOW.format("the ranking's agreement with"))
-    else:
-        notes.append("No shadow: the run is not private, its ranking is the non-private one.")
-    return _figure(run, panels, columns, "Selection of clients", *notes)
+        why = _NO_SHADOW.format("the ranking's agreement with")
+    panels = [panel.selection, panel.scores]
+    return _sheet(run, panels, "Selection of clients", _BANDS, why)
 
 
-def privacy_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
+def privacy_figure(run: RunTables) -> Sheet:
     """Draw what privacy was spent and what clipping did."""
-    clients, budget = run.config.data.clients, run.epsilon_budget
-    panels: list[Panel] = [
-        lambda axes: panel.epsilon(axes, run.rounds, budget=run.epsilon_budget),
-        lambda axes: panel.client_epsilons(axes, run.clients, federation=clients, budget=budget),
-        lambda axes: panel.gradient_norms(
-            axes, run.clients, clip_norm=run.config.privacy.clip_norm
-        ),
-        lambda axes: panel.clipping(axes, run.clients),
-    ]
+    panels = [panel.epsilon, panel.client_epsilons, panel.gradient_norms, panel.clipping]
     outside = "Gradient norms and clipped shares are measured on private data: no ε covers them."
-    return _figure(run, panels, columns, "Privacy spent, and clipping", _BANDS, outside)
+    return _sheet(run, panels, "Privacy spent, and clipping", _BANDS, outside)
 
 
-def aggregation_figure(run: RunTables, *, columns: Columns = 2) -> Figure:
+def aggregation_figure(run: RunTables) -> Sheet:
     """Draw the global update and its weights, with shadows what is left of the shadow's update."""
-    selected = run.config.coordination.selected
-    panels: list[Panel] = [
-        lambda axes: panel.update_norm(axes, run.rounds),
-        lambda axes: panel.effective_clients(axes, run.rounds, selected=selected),
-    ]
+    panels = [panel.update_norm, panel.effective_clients]
     notes: list[str] = []
     if run.has_shadow:
-        panels += [
-            lambda axes: panel.attenuation(axes, run.rounds),
-            lambda axes: panel.cosine(axes, run.rounds),
-        ]
+        panels += [panel.attenuation, panel.cosine]
     elif run.config.is_private:
         notes.append(_NO_SHADOW.format("the update's attenuation against"))
-    return _figure(run, panels, columns, "Aggregation of the selected clients' updates", *notes)
+    return _sheet(run, panels, "Aggregation of the selected clients' updates", *notes)
 
 
-def _figure(
-    run: RunTables, panels: list[Panel], columns: Columns, title: str, *notes: str
-) -> Figure:
-    return lay_out(panels, columns=columns, title=title, subtitle=(*run.describe(), *notes))
+def _sheet(
+    run: RunTables, panels: list[Callable[[RunTables, Axes], None]], title: str, *notes: str
+) -> Sheet:
+    return Sheet(title, [partial(draw, run) for draw in panels], notes)

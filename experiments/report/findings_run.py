@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from experiments.figures.left_out import LeftOut
+from experiments.figures.catalogue import LeftOut
 from experiments.figures.predicted_shift import correlation_sentence, measured_shift
 from experiments.figures.run_tables import RunTables
 from experiments.report.intervals import Estimate, mean_over_rounds, number, wilson

@@ -85,7 +85,6 @@ def test_the_command_writes_beside_the_run_and_says_what_it_leaves_out(
         "experiments.figures.draw.save_all",
         lambda drawn, folder: [folder / one.name for one in drawn if not saved.append(one.name)],
     )
-    monkeypatch.setattr("experiments.figures.draw.draw_run", lambda *_: [])
     figures(path, tmp_path / "figures")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("/")[-1] for line in lines if line.startswith("figure ")] == saved
