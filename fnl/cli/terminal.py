@@ -36,9 +36,10 @@ def configuration(assignments: Assignments) -> Config:
     Raises:
         ConfigError: naming what cannot be.
     """
-    from fnl.config import absolute_paths, parse_config, parse_overrides
+    from fnl.config import Config, absolute_paths, parse_config, parse_overrides
 
-    return parse_config(absolute_paths(parse_overrides(assignments or [])))
+    default = {"run.results-dir": Config().run.results_dir}
+    return parse_config(absolute_paths(default | parse_overrides(assignments or [])))
 
 
 def cores(workers: int) -> int:

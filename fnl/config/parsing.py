@@ -65,7 +65,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:
 
 def absolute_paths(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return `flat` with absolute paths: another process may have another working directory."""
-    absolute = {"run.results-dir": Config().run.results_dir, **flat}
+    absolute = dict(flat)
     for key in ("run.results-dir", "data.root", "data.cache-dir"):
         value = absolute.get(key)
         if isinstance(value, str) and value:
