@@ -14,11 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import clients.training as client_training
-from clients.training import RoundOutcome, train_round
+from clients.training import train_round
 from fnl.cli.terminal import Assignments
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
@@ -80,18 +81,10 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
 
-    def train(config: Config, partition: int, server_round: int, ledger: Ledger) -> RoundOutcome:
-        return train_round(
-            config,
-            federation,
-            partition=partition,
-            server_round=server_round,
-            weights=get_weights(network),
-            ledger=ledger,
-        )
-
+    train = partial(train_round, federation=federation, weights=get_weights(network))
     # compiles the kernels, and leaves what ledgers look up empty
-    train(parse_config({**config.flat(), **CLEAR}), 0, 1, Ledger())
+    clear = parse_config({**config.flat(), **CLEAR})
+    train(clear, partition=0, server_round=1, ledger=Ledger())
     watch, server, rounds = Stopwatch(), Stopwatch(), 0
     check = server.timed(cost_of_this_round)
     ledgers = dict.fromkeys(range(count), Ledger())
@@ -110,7 +103,8 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
                 config.run.seed, server_round, config.data.clients, config.coordination.candidates
             )
             for partition in set(asked.tolist()) & ledgers.keys():
-                outcome = train(config, partition, server_round, ledgers[partition])
+                known = {"server_round": server_round, "ledger": ledgers[partition]}
+                outcome = train(config, partition=partition, **known)
                 ledgers[partition] = outcome.ledger
                 own = watch.seconds
                 check(outcome.report, config.privacy.accountant)

@@ -110,7 +110,9 @@ def matrix_products(widths: tuple[int, ...], steps: int, batch: int) -> Callable
     return products
 
 
-def our_training(network: nn.Module, batch: int) -> tuple[WrittenOut | Ghost, torch.optim.Optimizer]:
+def our_training(
+    network: nn.Module, batch: int
+) -> tuple[WrittenOut | Ghost, torch.optim.Optimizer]:
     """Return what a step of `fnl.training.dp_sgd.train` needs, and its own plain optimizer."""
     optimizer = build_optimizer(network, TrainingPlan(1, 1.0, "sgd", LEARNING_RATE))
     training = METHODS["per-clip"](

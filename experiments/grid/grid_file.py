@@ -1,22 +1,7 @@
 """A grid file: what is held fixed, what is varied, and what the cells are compared with.
 
-name = "quick"
-twins = true
-
-[base]
-run.rounds = 10
-
-[axes]
-privacy.epsilon = [1, 4, 16]
-run.seed = [0, 1, 2]
-
-[[together]]                      # keys that are varied as one axis
-coordination.selection = ["random", "rate-difference"]
-coordination.aggregation = ["fedavg", "rate-weighted"]
-
-[[exclude]]
-privacy.epsilon = 16
-coordination.selection = "random"
+Tables of keys, as docs/grids.md shows: [base], [axes] and [baseline], and lists of tables:
+[[together]], of keys that are varied as one axis, [[exclude]] and [[include]].
 """
 
 from __future__ import annotations

@@ -34,6 +34,13 @@ class Engine(StrEnum):
     FLOWER = "flower"
 
 
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="in-process, or Flower's simulation on Ray through `flwr run`. They give the same "
+        "bits: any engine goes on with any run."
+    ),
+]
 FederationConfig = Annotated[
     str, typer.Option(help="Flower's own, with --engine flower; default: one core a client.")
 ]
@@ -45,9 +52,7 @@ AppDir = Annotated[
 def run(
     assignments: Assignments = None,
     workers: Workers = 0,
-    engine: Annotated[
-        Engine, typer.Option(help="in-process, or Flower's simulation on Ray through `flwr run`.")
-    ] = Engine.IN_PROCESS,
+    engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
     app_dir: AppDir = Path(),
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
@@ -61,9 +66,7 @@ def run(
 def resume(
     directory: Annotated[Path, typer.Argument(help="A run directory that is not finished.")],
     workers: Workers = 0,
-    engine: Annotated[
-        Engine, typer.Option(help="Any engine goes on with any run: they give the same bits.")
-    ] = Engine.IN_PROCESS,
+    engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
     app_dir: AppDir = Path(),
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import polars as pl
 import pytest
@@ -13,8 +12,8 @@ from fnl.audit.claims import Mechanism
 from fnl.audit.plan import AuditPlan
 from fnl.audit.result import AuditResult
 from fnl.cli.audit import refuse_refuted
-from fnl.cli.main import main
 from fnl.errors import ConfigError, RunError
+from tests.runs import settings
 
 COLUMNS = [
     "target", "mechanism", "claimed_epsilon", "delta", "lower_bound", "confidence", "canaries",
@@ -23,21 +22,13 @@ COLUMNS = [
 
 
 @pytest.fixture
-def cli(monkeypatch, capfd, audited):
+def cli(command, audited):
     """Return a function that runs `fnl audit …` on the small federation: (exit, stdout, stderr)."""
     config, _ = audited
 
     def run(*arguments, **changes):
         flat = {**config.flat(), **{key.replace("__", "."): v for key, v in changes.items()}}
-        settings = [
-            f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
-            for key, value in flat.items()
-        ]
-        monkeypatch.setattr(sys, "argv", ["fnl", "audit", *arguments, *settings])
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        out, err = capfd.readouterr()
-        return exit_info.value.code or 0, out, err
+        return command("audit", *arguments, *settings(flat))
 
     return run
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from figures_made_up import write_tables
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ from experiments.figures.run_tables import RunTables, read_tables
 from experiments.figures.style import FORMATS, LOOKS, WIDTH_INCHES, Columns, Sheet, save, style
 from fnl.config import parse_config
 from fnl.errors import RunError
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.tables import ROUNDS
 
 CLIENTS_THERE, CANDIDATES, SELECTED = 5, 4, 2
 
@@ -71,13 +72,7 @@ def write_run(
                     | ({"firing_rate_shadow": number()} if shadow else {})
                 )
         round_rows.append(row)
-    path.mkdir(parents=True)
-    for name, rows, schema in (
-        ("rounds", round_rows, ROUNDS),
-        ("clients", client_rows, CLIENTS),
-        ("layers", layer_rows, LAYERS),
-    ):
-        pl.DataFrame(rows, schema=schema).write_parquet(path / f"{name}.parquet")
+    write_tables(path, rounds=round_rows, clients=client_rows, layers=layer_rows)
     config = parse_config(
         {
             "run.rounds": rounds or 1,

@@ -13,12 +13,13 @@ from fnl.config.coordination import AGGREGATIONS, ROBUST, SELECTIONS
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.metrics import ranking
-from fnl.runtime.in_process import InProcessGrid, run_in_process
+from fnl.runtime.in_process import InProcessGrid
 from fnl.runtime.run_directory import read_run
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights, weights_hash
 from fnl.wire import exchange
 from server.strategy import RateStrategy
+from tests.runs import run_here
 
 OPTIMIZERS = ("fedavgm", "fedadagrad", "fedadam", "fedyogi")
 ROUNDS, CLIENTS, SELECTED = 5, 4, 3
@@ -36,16 +37,7 @@ def tiny(small_config):
 
 
 def run(flat, workers: int = 1) -> Path:
-    said: list[str] = []
-    config = parse_config(flat)
-    run_in_process(
-        "server.app:app",
-        "clients.app:app",
-        clients=config.data.clients,
-        run_config=config.flat(),
-        workers=workers,
-        notify=said.append,
-    )
+    said = run_here(parse_config(flat).flat(), workers=workers)
     return Path(said[0].removeprefix("run directory "))
 
 
