@@ -1,6 +1,6 @@
 """What accounting costs: its share of the clients' processor time over a whole run.
 
-    python benchmarks/accounting_cost.py [--clients 4] [--set group.key=value ...]
+    fnl bench accounting-cost [--clients 4] [--set group.key=value ...]
 
 The first `--clients` partitions go through the rounds in which they are asked, with rates released,
 once under RDP and once under PRV. All that a ledger does is timed: noise from the budget, the check
@@ -11,21 +11,22 @@ whole run is the fair unit.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import fnl.training.local
+from fnl.cli.terminal import Assignments
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
 from fnl.schedule import candidates
 from fnl.snn.network import build_network, initialise
-from fnl.training.local import LocalRound, train_round
+from fnl.training.local import train_round
 from fnl.weights import get_weights
 from server.replies.vetting import cost_of_this_round
 
@@ -60,17 +61,13 @@ class Stopwatch:
         return wrapper
 
 
-def main() -> None:
+def main(clients: int = 4, assignments: Assignments = None) -> None:
     """Print the share of accounting, by accountant."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.KEY=VALUE")
-    args = parser.parse_args()
-    flat = RELEASE | parse_overrides(args.set)
+    flat = RELEASE | parse_overrides(assignments or [])
     with one_thread():
         for accountant in ("rdp", "prv"):
             config = parse_config({**flat, "privacy.accountant": accountant})
-            total, of_clients, of_server, rounds = measure(config, args.clients)
+            total, of_clients, of_server, rounds = measure(config, clients)
             print(
                 f"{accountant}: {of_clients / rounds * 1e3:.2f} ms on the client and "
                 f"{of_server / rounds * 1e3:.2f} ms on the server of {total / rounds * 1e3:.0f} ms "
@@ -84,18 +81,10 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
 
-    def train(config: Config, partition: int, server_round: int, ledger: Ledger) -> LocalRound:
-        return train_round(
-            config,
-            federation,
-            partition=partition,
-            server_round=server_round,
-            weights=get_weights(network),
-            ledger=ledger,
-        )
-
+    train = partial(train_round, federation=federation, weights=get_weights(network))
     # compiles the kernels, and leaves what ledgers look up empty
-    train(parse_config({**config.flat(), **CLEAR}), 0, 1, Ledger())
+    clear = parse_config({**config.flat(), **CLEAR})
+    train(clear, partition=0, server_round=1, ledger=Ledger())
     watch, server, rounds = Stopwatch(), Stopwatch(), 0
     check = server.timed(cost_of_this_round)
     ledgers = dict.fromkeys(range(count), Ledger())
@@ -114,14 +103,11 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
                 config.run.seed, server_round, config.data.clients, config.coordination.candidates
             )
             for partition in set(asked.tolist()) & ledgers.keys():
-                outcome = train(config, partition, server_round, ledgers[partition])
+                known = {"server_round": server_round, "ledger": ledgers[partition]}
+                outcome = train(config, partition=partition, **known)
                 ledgers[partition] = outcome.ledger
                 own = watch.seconds
                 check(outcome.report, config.privacy.accountant)
                 watch.seconds = own  # the server's ledger is timed by its own watch
                 rounds += 1
         return time.process_time() - started, watch.seconds, server.seconds, rounds
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How far the first-order prediction of the rate shift holds for real spikes.
 
-    python benchmarks/first_order.py [--draws 40] [--warm-up 20] [--set group.key=value ...]
+    fnl bench first-order [--draws 40] [--warm-up 20] [--set group.key=value ...]
 
 A small client of the synthetic corpus takes one DP-SGD step from a network that has learnt for
 `--warm-up` plain Adam steps, `--draws` times with other noise. Its rates are measured as in a run
@@ -10,13 +10,13 @@ and the standard deviation of the shift, and their ratios (measured / predicted)
 
 from __future__ import annotations
 
-import argparse
 import copy
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from fnl.cli.terminal import Assignments
 from fnl.clip_draws import DrawKeys
 from fnl.config import Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
@@ -37,25 +37,24 @@ SMALL: dict[str, Scalar] = {
 }
 
 
-def main() -> None:
+def main(
+    draws: int = 40,
+    warm_up: int = 20,
+    clip_norm: float = 1.0,
+    noise_multiplier: float = 1.0,
+    assignments: Assignments = None,
+) -> None:
     """Print a row a learning rate."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=40)
-    parser.add_argument("--warm-up", type=int, default=20)
-    parser.add_argument("--clip-norm", type=float, default=1.0)
-    parser.add_argument("--noise-multiplier", type=float, default=1.0)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    arguments = parser.parse_args()
-    config = parse_config({**SMALL, **parse_overrides(arguments.settings)})
+    config = parse_config({**SMALL, **parse_overrides(assignments or [])})
     federation = open_federation(config)
     clips = federation.client_clips(0)
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
-    mechanism = GaussianMechanism(arguments.noise_multiplier, arguments.clip_norm)
+    mechanism = GaussianMechanism(noise_multiplier, clip_norm)
     step = TrainingPlan(steps=1, sample_rate=1.0, optimizer="sgd", learning_rate=0.0)
     with one_thread():
-        if arguments.warm_up:
-            warm = replace(step, steps=arguments.warm_up, optimizer="adam", learning_rate=0.005)
+        if warm_up:
+            warm = replace(step, steps=warm_up, optimizer="adam", learning_rate=0.005)
             train(network, *clips, warm, batches=torch.Generator().manual_seed(0))
         print(
             "learning rate   mean: predicted   measured  ratio     sd: predicted  measured  ratio"
@@ -65,7 +64,7 @@ def main() -> None:
             predicted = predict_rate_shift(
                 copy.deepcopy(network), clips, plan, mechanism, draws=DrawKeys.seeded(0, 1, 0)
             )
-            shifts = measured(network, clips, plan, mechanism, arguments.draws)
+            shifts = measured(network, clips, plan, mechanism, draws)
             mean, deviation = float(shifts.mean()), float(shifts.std(ddof=1))
             print(
                 f"{rate:13g}{predicted.mean:18.2e}{mean:11.2e}{mean / predicted.mean:7.2f}"
@@ -94,7 +93,3 @@ def measured(
 
     shadow = rate(None)
     return np.array([rate(draw) - shadow for draw in range(draws)])
-
-
-if __name__ == "__main__":
-    main()

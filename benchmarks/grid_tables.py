@@ -3,23 +3,20 @@
 The runs are written here, with random numbers in place of results: 10,000 of 30 rounds by default,
 1,000 settings by ten seeds. What is measured is `fnl grid tables` in a fresh process.
 
-    python benchmarks/grid_tables.py [--settings 1000] [--seeds 10] [--rounds 30]
+    fnl bench grid-tables [--settings 1000] [--seeds 10] [--rounds 30]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from benchmarks.processes import fnl
 from experiments.grid.directory import GridDirectory, KnownCell, Manifest
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import ROUNDS
@@ -53,25 +50,12 @@ def write_runs(path: Path, settings: int, seeds: int, rounds: int) -> GridDirect
     return directory
 
 
-def main() -> None:
+def main(settings: int = 1000, seeds: int = 10, rounds: int = 30) -> None:
     """Print what the tables took."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=30)
-    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many"
-        directory = write_runs(path, options.settings, options.seeds, options.rounds)
-        command = [sys.executable, "-m", "fnl.cli.main", "grid", "tables", str(directory.path)]
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.perf_counter() - started
+        directory = write_runs(path, settings, seeds, rounds)
+        seconds = fnl("grid", "tables", str(directory.path))
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         rows = pl.scan_parquet(directory.path / "results.parquet").select(pl.len()).collect().item()
-    runs = options.settings * options.seeds
-    print(f"{runs} runs, {rows} values: {seconds:.1f} s, peak {peak:.0f} MiB")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{settings * seeds} runs, {rows} values: {seconds:.1f} s, peak {peak:.0f} MiB")

@@ -9,24 +9,24 @@ Busy is the share of the cores' time, from the first cell's start to the last on
 workers were at a cell; of it, computing is the share of processor seconds, which other work on
 the machine takes away.
 
-    python benchmarks/grid_throughput.py [--cells 60] [--flower 3] [--workers 2] [--json]
+    fnl bench grid-throughput [--cells 60] [--flower 3] [--workers 2] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
+import typer
 
-FNL = [sys.executable, "-m", "fnl.cli.main"]
+from benchmarks.processes import fnl, round_seconds, settings
+from fnl.cli.terminal import Json
+
 CELL = {
     "run.rounds": 5,
     "data.speakers": 40,
@@ -37,11 +37,6 @@ CELL = {
 }
 
 
-def round_seconds(run: Path) -> float:
-    """Return the wall time of a run's rounds."""
-    return float(pl.read_parquet(run / "rounds.parquet")["seconds"].sum())
-
-
 def run_grid(cells: int, workers: int) -> dict[str, float]:
     """Run the grid once and return what it took, a cell."""
     base = "\n".join(f'"{key}" = {json.dumps(value)}' for key, value in CELL.items())
@@ -49,12 +44,10 @@ def run_grid(cells: int, workers: int) -> dict[str, float]:
         file = Path(results) / "cells.toml"
         seeds = list(range(cells))
         file.write_text(f'name = "cells"\n[base]\n{base}\n[axes]\nrun.seed = {seeds}\n')
-        command = [*FNL, "grid", "run", str(file), "--results-dir", results]
-        started = time.perf_counter()
-        subprocess.run([*command, f"--workers={workers}"], check=True, stdout=subprocess.DEVNULL)
-        wall = time.perf_counter() - started
+        options = [f"--results-dir={results}", f"--workers={workers}"]
+        wall = fnl("grid", "run", str(file), *options)
         grid = Path(results) / "cells"
-        in_rounds = sum(round_seconds(run) for run in (grid / "cells").iterdir())
+        in_rounds = sum(sum(round_seconds(run)) for run in (grid / "cells").iterdir())
         journal = pl.read_ndjson(grid / "journal.jsonl")
     ended = journal["started"] + journal["seconds"]
     cores_time = workers * (ended.to_numpy().max() - journal["started"].to_numpy().min())
@@ -69,43 +62,33 @@ def run_grid(cells: int, workers: int) -> dict[str, float]:
 def run_flower(cell: int) -> dict[str, float]:
     """Run one of the cells by Flower's engine and return what it took."""
     with tempfile.TemporaryDirectory() as results:
-        settings = {**CELL, "run.seed": cell, "run.results-dir": results}
-        command = [*FNL, "run", "--engine", "flower"]
-        command += [f"--set={key}={value}" for key, value in settings.items()]
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        wall = time.perf_counter() - started
+        flat = {**CELL, "run.seed": cell, "run.results-dir": results}
+        wall = fnl("run", "--engine=flower", *settings(flat))
         (run,) = Path(results).iterdir()
-        return {"seconds_a_cell": wall, "overhead_a_cell": wall - round_seconds(run)}
+        return {"seconds_a_cell": wall, "overhead_a_cell": wall - sum(round_seconds(run))}
 
 
-def main() -> None:
+def main(
+    cells: int = 60,
+    flower: Annotated[int, typer.Option(help="Cells that Flower also runs.")] = 3,
+    workers: int = os.cpu_count() or 1,
+    as_json: Json = False,
+) -> None:
     """Print both ways and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, default=60)
-    parser.add_argument("--flower", type=int, default=3, help="cells that Flower also runs")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    prepare = [f"--set={key}={value}" for key, value in CELL.items()]
-    subprocess.run([*FNL, "data", "prepare", *prepare], check=True, stdout=subprocess.DEVNULL)
-    grid = run_grid(options.cells, options.workers)
-    flower = [run_flower(cell) for cell in range(options.flower)]
-    found: dict[str, object] = {"workers": options.workers, "grid": grid}
+    fnl("data", "prepare", *settings(CELL))
+    grid = run_grid(cells, workers)
+    peers = [run_flower(cell) for cell in range(flower)]
+    found: dict[str, object] = {"workers": workers, "grid": grid}
     lines = [
         f"grid: {grid['seconds_a_cell']:.2f} s a cell, {grid['overhead_a_cell']:.2f} s of it "
         f"overhead; cores {grid['busy']:.1%} busy, {grid['computing']:.1%} computing"
     ]
-    if flower:
-        medians = {key: statistics.median(run[key] for run in flower) for key in flower[0]}
+    if peers:
+        medians = {key: statistics.median(run[key] for run in peers) for key in peers[0]}
         ratio = medians["overhead_a_cell"] / grid["overhead_a_cell"]
         found |= {"flower": medians, "overhead_ratio": ratio}
         lines.append(
             f"flwr run: {medians['seconds_a_cell']:.1f} s a cell, "
             f"{medians['overhead_a_cell']:.1f} s of it overhead: {ratio:.0f} times the grid's"
         )
-    print(json.dumps(found) if options.json else "\n".join(lines))
-
-
-if __name__ == "__main__":
-    main()
+    print(json.dumps(found) if as_json else "\n".join(lines))

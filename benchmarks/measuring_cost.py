@@ -1,6 +1,6 @@
 """What measuring costs: processor seconds of a round with shadows and statistics, and without.
 
-    python benchmarks/measuring_cost.py [--rounds 2] [--repeats 2] [--ways shadow ...] [--set ...]
+    fnl bench measuring-cost [--rounds 2] [--repeats 2] [--ways shadow ...] [--set ...]
 
 All ways run in one process, one after the other, and `--repeats` times; medians are given. The
 target is (round with shadows − the shadow's own training) / round without <= 1.3. What a rate pass
@@ -9,23 +9,25 @@ adds to bare inference is timed beside it: `evaluate` against the logits alone.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 from unittest.mock import patch
 
+import click
 import torch
+import typer
 
 import fnl.training.local
 import server.record.recorder
+from benchmarks.processes import run_here
+from fnl.cli.terminal import Assignments
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
-from fnl.runtime.in_process import run_in_process
 from fnl.snn.evaluation import EVALUATION_BATCH, evaluate
 from fnl.snn.network import build_network, initialise
 
@@ -62,18 +64,20 @@ class Clock:
         return self.plain / (len(self.rounds) - 1)
 
 
-def main() -> None:
+def main(
+    rounds: int = 2,
+    repeats: int = 2,
+    ways: Annotated[
+        list[str] | None,
+        typer.Option(click_type=click.Choice(list(WAYS)[1:]), help="Repeatable; default: all."),
+    ] = None,
+    assignments: Assignments = None,
+) -> None:
     """Print a table of all ways."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[1:])
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    arguments = parser.parse_args()
-    chosen = {"privacy.noise-multiplier": 1.0, **parse_overrides(arguments.settings)}
-    chosen["run.rounds"] = arguments.rounds + 1
-    clocks: dict[str, list[Clock]] = {way: [] for way in ("no shadow", *arguments.ways)}
-    for _ in range(arguments.repeats):
+    chosen = {"privacy.noise-multiplier": 1.0, **parse_overrides(assignments or [])}
+    chosen["run.rounds"] = rounds + 1
+    clocks: dict[str, list[Clock]] = {way: [] for way in ("no shadow", *(ways or list(WAYS)[1:]))}
+    for _ in range(repeats):
         for way, several in clocks.items():
             several.append(run(parse_config({**chosen, **WAYS[way]})))
     base = statistics.median(clock.a_round() for clock in clocks["no shadow"])
@@ -104,20 +108,12 @@ def run(config: Config) -> Clock:
             clock.plain += time.process_time() - started
         return result
 
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     with (
         tempfile.TemporaryDirectory() as results,
         patch.object(server.record.recorder.Recorder, "_record", recorded),
         patch.object(fnl.training.local, "train", trained),
     ):
-        flat = config.flat() | {"run.results-dir": results}
-        run_in_process(
-            "server.app:app",
-            "clients.app:app",
-            clients=config.data.clients,
-            run_config=flat,
-            notify=lambda _: None,
-        )
+        run_here(parse_config(config.flat() | {"run.results-dir": results}))
     return clock
 
 
@@ -152,7 +148,3 @@ def seconds(work: Callable[[], None]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
-
-
-if __name__ == "__main__":
-    main()

@@ -27,14 +27,18 @@ def _peer_neurons(count: int) -> list[snntorch.Leaky]:
     return [*hidden, snntorch.Leaky(beta=BETA, reset_mechanism="none")]
 
 
-class SteppedNetwork(nn.Module):
-    """snnTorch as its tutorials write it: a loop over time, in it a loop over layers."""
+class _PeerNetwork(nn.Module):
+    """Linear layers, each with snnTorch's neurons."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.linears = nn.ModuleList(linear_layers(widths))
         self.leakies = _peer_neurons(len(widths) - 1)
         self.neurons = nn.ModuleList(self.leakies)
+
+
+class SteppedNetwork(_PeerNetwork):
+    """snnTorch as its tutorials write it: a loop over time, in it a loop over layers."""
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return scores [B, C], the mean membrane of the last layer, for [B, T, F]."""
@@ -48,14 +52,8 @@ class SteppedNetwork(nn.Module):
         return total / clips.shape[1]
 
 
-class LayerwiseNetwork(nn.Module):
+class LayerwiseNetwork(_PeerNetwork):
     """snnTorch layer by layer: one linear layer over [B, T, F], then its neuron over time."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.linears = nn.ModuleList(linear_layers(widths))
-        self.leakies = _peer_neurons(len(widths) - 1)
-        self.neurons = nn.ModuleList(self.leakies)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Return scores [B, C], the mean membrane of the last layer, for [B, T, F]."""

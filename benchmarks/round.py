@@ -7,22 +7,27 @@ busy machine the processor's seconds say more than the clock's, so both are meas
 from __future__ import annotations
 
 import json
-import logging
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from itertools import pairwise
+from typing import Annotated
 
+import typer
+from rich.table import Table
+
+from benchmarks.processes import last_line, quiet_flower
 from benchmarks.round_app import APP, serve
 from benchmarks.round_bare import run_bare
 from benchmarks.round_pfl import run_pfl
 from benchmarks.round_work import RoundWork
+from fnl.cli.terminal import Json, out
 from fnl.errors import RunError
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.in_process import InProcessGrid
@@ -100,7 +105,12 @@ def measure_round(
         ways[PFL] = run_pfl
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     keep_freed_memory()  # as our engine does: the bare loop shall gain by it too
-    with one_thread(), _quiet():
+    with (
+        one_thread(),
+        quiet_flower(),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),  # pfl prints
+    ):
         for repeat in range(repeats + 1):
             for name, run in ways.items():
                 clock = _Clock()
@@ -125,19 +135,6 @@ def measure_round(
     )
 
 
-@contextmanager
-def _quiet():
-    """Keep Flower's log and pfl's prints off the terminal."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _flower_rounds(rounds: int) -> list[float]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.round_flower", str(rounds + 1)],
@@ -147,7 +144,35 @@ def _flower_rounds(rounds: int) -> list[float]:
         check=False,
     )
     if done.returncode or not done.stdout.strip():
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
-        raise RunError(f"the round on Flower's engine failed: {last[0]}")
+        raise RunError(f"the round on Flower's engine failed: {last_line(done)}")
     moments = json.loads(done.stdout.strip().splitlines()[-1])
     return [b - a for a, b in pairwise(moments)][1:]  # the first round starts Ray's actor
+
+
+def main(
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each way.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of a turn.")] = 4,
+    flower: Annotated[
+        bool, typer.Option("--flower", help="Also Flower's own engine on Ray: half a minute.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Time a round of federated averaging against a bare loop, pfl-research and Flower on Ray."""
+    timings = [
+        measure_round(RoundWork(private=private), repeats=repeats, rounds=rounds, flower=flower)
+        for private in (False, True)
+    ]
+    if as_json:
+        print(json.dumps({"plain": asdict(timings[0]), "private": asdict(timings[1])}))
+        return
+    for one in timings:
+        kind = "private" if one.private else "plain"
+        table = Table("way", "s a round", "CPU s a round", "x bare", title=f"{kind} local training")
+        for name, seconds in one.seconds.items():
+            cpu = one.cpu_seconds.get(name)
+            ratio = one.over_bare.get(name, seconds / one.seconds[BARE])
+            table.add_row(name, f"{seconds:.3f}", f"{cpu:.3f}" if cpu else "", f"{ratio:.2f}")
+        out.print(table)
+        for name, reason in one.skipped.items():
+            out.print(f"{name}: {reason}", markup=False)  # fnl[bench] is no markup
+        out.print(f"load of the machine: {one.load:.1f}\n")

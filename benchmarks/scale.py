@@ -4,28 +4,31 @@ Each client holds the same number of clips in both, so that a candidate's work i
 only the size of the federation differs. Each federation runs in a fresh process of its own;
 memory is the sum of proportional set sizes (PSS) over it and its workers, sampled every 50 ms.
 
-    python benchmarks/scale.py [--clients 100 10000] [--workers 2] [--json]
+    fnl bench scale [--clients 100 --clients 10000] [--workers 2] [--json]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
-import polars as pl
+import typer
+
+from benchmarks.processes import FNL, fnl, round_seconds, settings
+from fnl.cli.terminal import Json
+from fnl.errors import RunError
 
 CLIPS_PER_CLIENT = 8
 WORDS = 10
 TRAINING_SHARE = 0.8
 
 
-def settings(clients: int, rounds: int, results: str) -> list[str]:
+def federation(clients: int, rounds: int, results: str) -> list[str]:
     """Return the configuration of a federation with `CLIPS_PER_CLIENT` clips a client."""
     clips_per_word = 4 if clients >= 1000 else 2
     speakers = round(clients * CLIPS_PER_CLIENT / (WORDS * clips_per_word * TRAINING_SHARE))
@@ -44,7 +47,7 @@ def settings(clients: int, rounds: int, results: str) -> list[str]:
         "run.rounds": rounds,
         "run.results-dir": results,
     }
-    return [f"--set={key}={value}" for key, value in flat.items()]
+    return settings(flat)
 
 
 def memory_bytes(root: int) -> int:
@@ -71,8 +74,7 @@ def memory_bytes(root: int) -> int:
 def measure(clients: int, rounds: int, workers: int) -> dict[str, float]:
     """Run one federation and return its median seconds a round and its peak memory."""
     with tempfile.TemporaryDirectory() as results:
-        command = [sys.executable, "-m", "fnl.cli.main", "run", f"--workers={workers}"]
-        command += settings(clients, rounds, results)
+        command = [*FNL, "run", f"--workers={workers}", *federation(clients, rounds, results)]
         started = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             peak = 0
@@ -80,10 +82,10 @@ def measure(clients: int, rounds: int, workers: int) -> dict[str, float]:
                 peak = max(peak, memory_bytes(process.pid))
                 time.sleep(0.05)
         if process.returncode:
-            raise SystemExit(f"the run with {clients} clients failed")
+            raise RunError(f"the run with {clients} clients failed")
         wall = time.perf_counter() - started
         (run,) = Path(results).iterdir()
-        seconds = pl.read_parquet(run / "rounds.parquet")["seconds"].to_list()
+        seconds = round_seconds(run)
     # round 0 is set-up, round 1 warms the workers, the last one evaluates
     return {
         "clients": clients,
@@ -93,43 +95,36 @@ def measure(clients: int, rounds: int, workers: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(
+    clients: Annotated[
+        list[int] | None, typer.Option(help="Repeatable; default: 100 and 10,000.")
+    ] = None,
+    rounds: int = 12,
+    workers: int = 2,
+    repeats: int = 3,
+    as_json: Json = False,
+) -> None:
     """Print the table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, nargs="+", default=[100, 10_000])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    for clients in options.clients:  # corpora are built before anything is timed
-        prepare = [sys.executable, "-m", "fnl.cli.main", "data", "prepare"]
-        subprocess.run([*prepare, *settings(clients, options.rounds, "unused")], check=True)
-    runs = [
-        measure(clients, options.rounds, options.workers)
-        for _ in range(options.repeats)
-        for clients in options.clients
-    ]
+    sizes = clients or [100, 10_000]
+    for size in sizes:  # corpora are built before anything is timed
+        fnl("data", "prepare", *federation(size, rounds, "unused"))
+    runs = [measure(size, rounds, workers) for _ in range(repeats) for size in sizes]
     rows = []
-    for clients in options.clients:
-        mine = [run for run in runs if run["clients"] == clients]
+    for size in sizes:
+        mine = [run for run in runs if run["clients"] == size]
         rows.append(
             {
-                "clients": clients,
+                "clients": size,
                 "seconds_a_round": statistics.median(run["seconds_a_round"] for run in mine),
                 "peak_memory_mib": max(run["peak_memory_mib"] for run in mine),
                 "wall_seconds": statistics.median(run["wall_seconds"] for run in mine),
             }
         )
-    if options.json:
-        print(json.dumps({"workers": options.workers, "federations": rows}))
+    if as_json:
+        print(json.dumps({"workers": workers, "federations": rows}))
         return
     for row in rows:
         print(
             f"{row['clients']:>6} clients: {row['seconds_a_round']:.3f} s a round, "
             f"peak {row['peak_memory_mib']:.0f} MiB, {row['wall_seconds']:.1f} s in all"
         )
-
-
-if __name__ == "__main__":
-    main()

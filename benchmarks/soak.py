@@ -1,6 +1,6 @@
 """A long run in one process: does memory, open files or time a round grow?
 
-`python benchmarks/soak.py --rounds 1000`. The federation is small and its rounds quick, so that
+`fnl bench soak --rounds 1000`. The federation is small and its rounds quick, so that
 what is kept or rewritten from round to round shows against them. Printed: resident memory fitted
 over the second half of the rounds, open files at the start and the end, the median time of a round
 in the first and in the last hundred, and the bytes of the run directory.
@@ -8,19 +8,16 @@ in the first and in the last hundred, and the bytes of the run directory.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from flwr.app import Message
 
+from benchmarks.processes import round_seconds, run_here
 from fnl.config import parse_config
 from fnl.data.federated import prepare
-from fnl.runtime.in_process import run_in_process
 
 SMALL = {
     "run.checkpoint-every": 10,
@@ -53,26 +50,15 @@ class _Watch:
             self.files.append(len(os.listdir("/proc/self/fd")))
 
 
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description="Memory, open files and time over many rounds.")
-    parser.add_argument("--rounds", type=int, default=1000)
-    rounds = parser.parse_args().rounds
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+def main(rounds: int = 1000) -> None:
+    """Print memory, open files and time over many rounds."""
     with tempfile.TemporaryDirectory(prefix="fnl-soak-") as results:
         config = parse_config(SMALL | {"run.rounds": rounds, "run.results-dir": results})
         prepare(config, workers=1)
         watch = _Watch()
-        run_in_process(
-            "server.app:app",
-            "clients.app:app",
-            clients=config.data.clients,
-            run_config=config.flat(),
-            on_reply=watch,
-            notify=lambda _: None,
-        )
+        run_here(config, watch)
         path = Path(results) / "soak"
-        seconds = pl.read_parquet(path / "rounds.parquet")["seconds"].to_numpy()[1:]
+        seconds = np.array(round_seconds(path)[1:])
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     _print(rounds, watch, seconds, size)
 
@@ -93,7 +79,3 @@ def _print(rounds: int, watch: _Watch, seconds: np.ndarray, size: int) -> None:
     print(
         f"round {first * 1e3:.1f} ms in the first {part}, {last * 1e3:.1f} ms in the last (median)"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -6,30 +6,39 @@ clip, add noise, SGD. Ours is the step of `fnl run`, which also tells the norms 
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+import typer
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
+from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.memory import peak_tensor_bytes
 from benchmarks.networks import LayerwiseNetwork, SteppedNetwork, our_network
+from fnl.cli.terminal import Json, out
+from fnl.errors import ConfigError
 from fnl.runtime.memory import keep_freed_memory
-from fnl.training.clipping import METHODS
+from fnl.training.clipping import METHODS, Ghost, WrittenOut
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.plan import TrainingPlan, build_optimizer
 
 CLIP_NORM = 1.0
 NOISE_MULTIPLIER = 1.0
 LEARNING_RATE = 0.01
+TABLE_BATCHES = (8, 32, 128)
+TABLE_STEPS = (25, 50, 100, 200)
+TABLE_HIDDEN = (64, 128, 256, 512)
 BALANCED_ORDERS = (
     ("peer", "layerwise", "floor", "ours"),
     ("layerwise", "ours", "peer", "floor"),
@@ -101,17 +110,25 @@ def matrix_products(widths: tuple[int, ...], steps: int, batch: int) -> Callable
     return products
 
 
-def our_step(network: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], None]:
-    """Return a function that does one DP-SGD step the way `fnl.training.dp_sgd.train` does."""
-    plan = TrainingPlan(1, 1.0, "sgd", LEARNING_RATE)
+def our_training(
+    network: nn.Module, batch: int
+) -> tuple[WrittenOut | Ghost, torch.optim.Optimizer]:
+    """Return what a step of `fnl.training.dp_sgd.train` needs, and its own plain optimizer."""
+    optimizer = build_optimizer(network, TrainingPlan(1, 1.0, "sgd", LEARNING_RATE))
     training = METHODS["per-clip"](
         network,
-        build_optimizer(network, plan),
+        optimizer,
         CLIP_NORM,
         "flat",
         noise_multiplier=NOISE_MULTIPLIER,
-        expected_batch_size=len(clips),
+        expected_batch_size=batch,
     )
+    return training, optimizer
+
+
+def our_step(network: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], None]:
+    """Return a function that does one DP-SGD step the way `fnl.training.dp_sgd.train` does."""
+    training, _ = our_training(network, len(clips))
     descend = training.module.descent()
 
     def step() -> None:
@@ -183,3 +200,72 @@ def measure_step(
         threads=threads,
         peak_mib={name: size / 2**20 for name, size in peaks.items()},
     )
+
+
+def parse_widths(text: str) -> tuple[int, ...]:
+    """Return layer widths that are written as 40-128-128-10.
+
+    Raises:
+        ConfigError: if they are not numbers joined by "-".
+    """
+    try:
+        widths = tuple(int(width) for width in text.split("-"))
+    except ValueError:
+        widths = ()
+    if len(widths) < 3 or min(widths) < 1:
+        raise ConfigError(f"--widths {text!r} is not inputs-hidden-…-classes, e.g. 40-128-128-10")
+    return widths
+
+
+def main(
+    widths: Annotated[str, typer.Option(help="inputs-hidden-…-classes")] = "40-128-128-10",
+    steps: Annotated[int, typer.Option(min=1, help="Time steps T of a clip.")] = 50,
+    batch: Annotated[int, typer.Option(min=1, help="Clips B of a batch.")] = 32,
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch's threads.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 21,
+    table: Annotated[
+        bool, typer.Option("--table", help="Also vary B, T and the hidden neurons.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Time a private training step against snnTorch under Opacus and the matrix products alone."""
+    shape = parse_widths(widths)
+    shapes = [(shape, steps, batch)]
+    if table:  # one of B, T and hidden neurons varies at a time
+        shapes += [(shape, steps, b) for b in TABLE_BATCHES if b != batch]
+        shapes += [(shape, t, batch) for t in TABLE_STEPS if t != steps]
+        hidden = [(shape[0], *[h] * (len(shape) - 2), shape[-1]) for h in TABLE_HIDDEN]
+        shapes += [(widened, steps, batch) for widened in hidden if widened != shape]
+    rows = [
+        measure_step(w, steps=t, batch=b, threads=threads, repeats=repeats) for w, t, b in shapes
+    ]
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows] if table else asdict(rows[0])))
+    else:
+        _print(rows)
+
+
+def _print(rows: Sequence[StepTimings]) -> None:
+    threads = "thread" if rows[0].threads == 1 else "threads"
+    out.print(
+        f"ms of a private step, {rows[0].threads} {threads}. loop, layers: snnTorch over time, by "
+        "layer;\nfloor: the matrix products alone; gain: loop / ours; MiB: of loop and ours"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("widths", no_wrap=True)
+    names = ("T", "B", "loop", "layers", "ours", "floor", "gain", "ours/floor", "MiB", "ours")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        times = (row.peer_ms, row.layerwise_ms, row.ours_ms, row.floor_ms)
+        table.add_row(
+            "-".join(map(str, row.shape["widths"])),  # type: ignore[arg-type]  # a list of ints
+            str(row.shape["steps"]),
+            str(row.shape["batch"]),
+            *(f"{ms:.0f}" if ms >= 99.5 else f"{ms:.3g}" for ms in times),
+            f"{row.peer_ms / row.ours_ms:.1f}",
+            f"{row.ours_ms / row.floor_ms:.1f}",
+            f"{row.peak_mib['peer']:.1f}",
+            f"{row.peak_mib['ours']:.1f}",
+        )
+    out.print(table)

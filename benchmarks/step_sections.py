@@ -1,6 +1,6 @@
 """Where a private step's time goes, section by section.
 
-    python benchmarks/step_sections.py [--widths 40-128-128-10] [--steps 50] [--batch 8]
+    fnl bench step-sections [--widths 40-128-128-10] [--steps 50] [--batch 8]
 
 The step of `fnl bench step`, in microseconds by the clock, one thread, medians: once after a step
 of snnTorch (by layer, under Opacus' hooks), which empties the caches, and once after nothing but
@@ -9,7 +9,6 @@ the step's own matrix products.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 import warnings
@@ -24,12 +23,15 @@ from opacus.grad_sample import GradSampleModule
 
 import fnl.training.per_clip.module
 from benchmarks.networks import LayerwiseNetwork, our_network
-from benchmarks.step import CLIP_NORM, LEARNING_RATE, NOISE_MULTIPLIER, dp_step, matrix_products
+from benchmarks.step import (
+    dp_step,
+    matrix_products,
+    our_training,
+    parse_widths,
+)
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.memory import keep_freed_memory
-from fnl.training.clipping import METHODS
 from fnl.training.cross_entropy import cross_entropy
-from fnl.training.plan import TrainingPlan, build_optimizer
 
 
 class Sections:
@@ -62,12 +64,7 @@ def measure(
     clips = torch.randn(batch, steps, widths[0])
     labels = torch.randint(widths[-1], (batch,))
     network = our_network(widths)
-    plan = TrainingPlan(1, 1.0, "sgd", LEARNING_RATE)
-    optimizer = build_optimizer(network, plan)
-    training = METHODS["per-clip"](
-        network, optimizer, CLIP_NORM, "flat",
-        noise_multiplier=NOISE_MULTIPLIER, expected_batch_size=batch,
-    )  # fmt: skip
+    training, optimizer = our_training(network, batch)
     sections = Sections()
     peer = dp_step(GradSampleModule(LayerwiseNetwork(widths), strict=False), clips, labels)
     products = sections.timed("matrix products", matrix_products(widths, steps, batch))
@@ -98,26 +95,18 @@ def measure(
     return sections.medians()
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Where a private step's time goes.")
-    parser.add_argument("--widths", default="40-128-128-10")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=200)
-    options = parser.parse_args()
-    widths = tuple(map(int, options.widths.split("-")))
+def main(
+    widths: str = "40-128-128-10", steps: int = 50, batch: int = 8, repeats: int = 200
+) -> None:
+    """Print where a private step's time goes."""
+    shape = parse_widths(widths)
     keep_freed_memory()
     warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
     with one_thread():
         cold, warm = (
-            measure(widths, options.steps, options.batch, repeats=options.repeats, between=between)
+            measure(shape, steps, batch, repeats=repeats, between=between)
             for between in (True, False)
         )
     print(f"{'µs':20}{'after snnTorch':>16}{'after products':>16}")
     for name in warm:
         print(f"{name:20}{cold[name]:16.0f}{warm[name]:16.0f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Clips a second of the synthetic corpus on one core, next to an earlier synthesiser's.
 
-    python benchmarks/synthesis_speed.py
-    python benchmarks/synthesis_speed.py --prototype FILE   # a file with a function `corpus`
+    fnl bench synthesis-speed
+    fnl bench synthesis-speed --prototype FILE   # a file with a function `corpus`
 
 The two alternate within one run, so that a busy machine slows both. Every measurement draws new
 speakers, as a first pass over a corpus does.
@@ -9,12 +9,14 @@ speakers, as a first pass over a corpus does.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from fnl.data.synthetic import SyntheticCorpus
 from fnl.data.words import CORE_WORDS
@@ -32,29 +34,29 @@ def synthetic(seed: int) -> int:
     return len(corpus.clips)
 
 
-def load_prototype(path: Path) -> Callable[[int], int]:
-    """Return a function that synthesises the same number of clips with the file's `corpus`."""
+def load_corpus(path: Path) -> Callable[..., Any]:
+    """Return the function `corpus` of an earlier synthesiser's file."""
     specification = importlib.util.spec_from_file_location("prototype", path)
     if specification is None or specification.loader is None:
         raise SystemExit(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    words = list(CORE_WORDS)
-    return lambda seed: len(module.corpus(words, SPEAKERS, CLIPS_PER_WORD, seed, DIFFICULTY)[0])
+    return module.corpus
 
 
-def main() -> None:
+def main(
+    prototype: Annotated[Path | None, typer.Option(help="A synthesiser to compare with.")] = None,
+    repeats: int = 7,
+) -> None:
     """Measure in turn and print the median and range of each."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--prototype", type=Path, help="a synthesiser to compare with")
-    parser.add_argument("--repeats", type=int, default=7)
-    arguments = parser.parse_args()
-
     contenders: dict[str, Callable[[int], int]] = {"synthetic": synthetic}
-    if arguments.prototype is not None:
-        contenders["prototype"] = load_prototype(arguments.prototype)
+    if prototype is not None:
+        corpus, words = load_corpus(prototype), list(CORE_WORDS)
+        contenders["prototype"] = lambda seed: len(
+            corpus(words, SPEAKERS, CLIPS_PER_WORD, seed, DIFFICULTY)[0]
+        )
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(arguments.repeats + 1):
+    for repeat in range(repeats + 1):
         for name, synthesise in contenders.items():
             start = time.perf_counter()
             clips = synthesise(repeat)
@@ -66,7 +68,3 @@ def main() -> None:
     if "prototype" in rates:
         ratios = [a / b for a, b in zip(rates["synthetic"], rates["prototype"], strict=True)]
         print(f"{'ratio':10}{statistics.median(ratios):7.2f}")
-
-
-if __name__ == "__main__":
-    main()

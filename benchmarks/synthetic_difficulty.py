@@ -4,8 +4,8 @@ Three classifiers — logistic regression, a perceptron with 256 hidden units, a
 are trained on log-mel features of ten words by 100 speakers x 4 repetitions and tested on held-out
 speakers (the validation and test splits together: 20 speakers).
 
-    python benchmarks/synthetic_difficulty.py
-    python benchmarks/synthetic_difficulty.py --real ROOT   # also real clips, and synthetic -> real
+    fnl bench synthetic-difficulty
+    fnl bench synthetic-difficulty --real ROOT   # also real clips, and synthetic -> real
 
 ROOT is a Speech Commands folder: word folders, `validation_list.txt` and `testing_list.txt`. Real
 clips are tested on its testing list and trained on all that neither list names.
@@ -13,20 +13,21 @@ clips are tested on its testing list and trained on all that neither list names.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import soundfile
 import torch
+import typer
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from benchmarks.synthesis_speed import load_corpus
 from fnl.data.corpus import CLIP_SAMPLES, TRAIN
 from fnl.data.synthetic import SyntheticCorpus
 from fnl.data.words import CORE_WORDS
@@ -80,12 +81,7 @@ def synthetic_examples(seed: int, difficulty: float) -> tuple[Examples, Examples
 
 def prototype_examples(path: Path, seed: int, difficulty: float) -> tuple[Examples, Examples]:
     """Return the same from an earlier synthesiser: a file with a function `corpus`."""
-    specification = importlib.util.spec_from_file_location("prototype", path)
-    if specification is None or specification.loader is None:
-        raise SystemExit(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    waveforms, labels, _, _ = module.corpus(
+    waveforms, labels, _, _ = load_corpus(path)(
         list(CORE_WORDS), SPEAKERS, CLIPS_PER_WORD, seed=seed, hard=difficulty
     )
     clips_per_speaker = len(CORE_WORDS) * CLIPS_PER_WORD
@@ -207,34 +203,29 @@ def print_row(name: str, classifier: str, accuracies: list[float]) -> None:
     print(f"{name:28}{classifier:22}{np.mean(accuracies):5.1f} %   ({each})", flush=True)
 
 
-def main() -> None:
-    """Parse the command line and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--real", type=Path, help="a Speech Commands folder")
-    parser.add_argument("--prototype", type=Path, help="a synthesiser to compare with")
-    arguments = parser.parse_args()
-    seeds: list[int] = arguments.seeds
+def main(
+    seeds: Annotated[list[int] | None, typer.Option(help="Repeatable; default: 0 and 1.")] = None,
+    real: Annotated[Path | None, typer.Option(help="A Speech Commands folder.")] = None,
+    prototype: Annotated[Path | None, typer.Option(help="A synthesiser to compare with.")] = None,
+) -> None:
+    """Print the accuracy of every classifier."""
+    seeds = seeds or [0, 1]
     torch.set_num_threads(1)
 
     report(f"synthetic, {DIFFICULTY}", lambda seed: synthetic_examples(seed, DIFFICULTY), seeds)
-    if (path := arguments.prototype) is not None:
+    if (path := prototype) is not None:
         report(
             f"prototype, {DIFFICULTY}",
             lambda seed: prototype_examples(path, seed, DIFFICULTY),
             seeds,
         )
-    if arguments.real is None:
+    if real is None:
         return
-    real = real_examples(arguments.real)
-    report("real", lambda _: real, seeds)
+    clips = real_examples(real)
+    report("real", lambda _: clips, seeds)
     sources = {"synthetic": lambda seed: synthetic_examples(seed, TRANSFER_DIFFICULTY)}
     if path is not None:
         sources["prototype"] = lambda seed: prototype_examples(path, seed, TRANSFER_DIFFICULTY)
     for name, examples in sources.items():
-        accuracies = [cnn(examples(seed)[0], real[1], seed) for seed in seeds]
+        accuracies = [cnn(examples(seed)[0], clips[1], seed) for seed in seeds]
         print_row(f"{name}, {TRANSFER_DIFFICULTY} -> real", "temporal CNN", accuracies)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import stats
 
+from experiments.grid.statistics import paired_p_value, t_interval
 from fnl.errors import FnlError, RunError
 from fnl.runtime.run_record import read_run
 
@@ -76,26 +76,17 @@ def effects(runs: Sequence[tuple[dict[str, object], Path]]) -> pl.DataFrame:
     rows = []
     for config, path in runs:
         rounds = pl.read_parquet(path / "rounds.parquet")
-        for effect, columns in EFFECTS.items():
-            private, floor = (rounds[column].mean() for column in columns)
-            rows.append(
-                {
-                    **{key: config[key] for key in _SETTING},
-                    "effect": effect,
-                    "private": private,
-                    "floor": floor,
-                }
-            )
-    table = pl.DataFrame(rows)
-    groups = table.group_by(*_SETTING, "effect", maintain_order=True)
+        setting = {key: config[key] for key in _SETTING}
+        for effect, (private, floor) in EFFECTS.items():
+            values = {"private": rounds[private].mean(), "floor": rounds[floor].mean()}
+            rows.append({**setting, "effect": effect, **values})
+    groups = pl.DataFrame(rows).group_by(*_SETTING, "effect", maintain_order=True)
     return pl.DataFrame([_compared(key, group) for key, group in groups])
 
 
 def _compared(key: tuple[object, ...], group: pl.DataFrame) -> dict[str, object]:
     private, floor = group["private"].to_numpy(), group["floor"].to_numpy()
-    difference = private - floor
-    mean, half = t_interval(difference)
-    test: Any = stats.ttest_1samp(difference, 0.0) if len(difference) > 1 else None
+    mean, half = t_interval(private - floor)
     return {
         **dict(zip((*_SETTING, "effect"), key, strict=True)),
         "seeds": len(group),
@@ -104,16 +95,8 @@ def _compared(key: tuple[object, ...], group: pl.DataFrame) -> dict[str, object]
         "floor": floor.mean(),
         "difference": mean,
         "half": half,
-        "p": float(test.pvalue) if test is not None else None,
+        "p": paired_p_value(private - floor),
     }
-
-
-def t_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
-    """Return the mean of `values` and half the width of Student's interval; inf for one value."""
-    if len(values) < 2:
-        return float(values.mean()), float("inf")
-    error = values.std(ddof=1) / len(values) ** 0.5
-    return float(values.mean()), float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * error)
 
 
 def markdown(table: pl.DataFrame) -> str:
@@ -135,15 +118,9 @@ def markdown(table: pl.DataFrame) -> str:
 
 def predictions(runs: Sequence[tuple[dict[str, object], Path]]) -> str:
     """Return how first order agrees with the measured shift, over the rounds of clients."""
-    clients = pl.concat(
-        [
-            pl.read_parquet(
-                path / "clients.parquet",
-                columns=["rate_shift", "predicted_rate_shift", "predicted_rate_shift_sd"],
-            )
-            for _, path in runs
-        ]
-    ).drop_nulls()
+    columns = ["rate_shift", "predicted_rate_shift", "predicted_rate_shift_sd"]
+    tables = [pl.read_parquet(path / "clients.parquet", columns=columns) for _, path in runs]
+    clients = pl.concat(tables).drop_nulls()
     if clients.height < 3:
         return "no run has predictions (evaluation.sensitivity)"
     measured, predicted, sd = (clients[column].to_numpy() for column in clients.columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from experiments.toml_file import read_toml
 from fnl.config import Config, Scalar, parse_config
-from fnl.errors import ConfigError, one_line
+from fnl.errors import ConfigError
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -60,17 +60,10 @@ def load_recipe(name: str, overrides: Mapping[str, Scalar] | None = None) -> Rec
         ConfigError: if there is none of that name, or what it says is wrong.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigError(f"there is no recipe {name!r}: choose one of {known}") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply for a recipe") from None
-    except ValueError as error:  # no text, no TOML, or a number beyond Python's limits
-        raise ConfigError(f"{path} is not TOML: {one_line(error)}") from None
+        raise ConfigError(f"there is no recipe {name!r}: choose one of {known}")
+    content = read_toml(path, "recipe")
     flat = _flat(content) | dict(overrides or {})
     central = {key: flat.pop(key) for key in list(flat) if key.startswith("central.")}
     try:

@@ -12,14 +12,12 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
-from experiments.effects import t_interval
 from experiments.figures.grid_tables import GridTables, read_grid
+from experiments.grid.statistics import paired_p_value, t_interval
 from fnl.errors import FnlError, RunError
 
 MEASURES: Mapping[str, str] = {
@@ -106,8 +104,7 @@ def trend(values: pl.DataFrame, key: str) -> pl.DataFrame:
         table = by_seed[measure].to_numpy().reshape(seeds, len(levels))
         slopes = np.polyfit(np.log2(levels), table.T, 1)[0]
         slope, half = t_interval(slopes)
-        varies = seeds > 1 and np.ptp(slopes) > _ROUNDING * np.abs(slopes).max()
-        test: Any = stats.ttest_1samp(slopes, 0.0) if varies else None  # SciPy's is untyped
+        varies = np.ptp(slopes) > _ROUNDING * np.abs(slopes).max()
         intervals = [t_interval(column) for column in table.T]
         rows.append(
             {
@@ -117,7 +114,7 @@ def trend(values: pl.DataFrame, key: str) -> pl.DataFrame:
                 "halves": [width for _, width in intervals],
                 "slope": slope,
                 "slope_half": half,
-                "p": float(test.pvalue) if test is not None else None,
+                "p": paired_p_value(slopes) if varies else None,
             }
         )
     return pl.DataFrame(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def small_config(tmp_path: Path, shared_cache: Path) -> dict[str, bool | int | f
     """Flat configuration of a small run, its results in `tmp_path`."""
     paths = {"run.results-dir": str(tmp_path / "results"), "data.cache-dir": str(shared_cache)}
     return {**SMALL, **paths}
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Return a function that runs `fnl …` in this process: exit status, stdout, stderr."""
+    from fnl.cli.main import main
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fnl", *arguments])
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        return exit_info.value.code or 0, *capfd.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

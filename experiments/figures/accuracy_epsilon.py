@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from experiments.figure_style import PERCENT, Columns, Look, Panel, finish, lay_out
-from experiments.figures.left_out import need
-from experiments.figures.looks import MOST_SERIES, graded_looks, short, show
+from experiments.figures.catalogue import need
+from experiments.figures.looks import MOST_SERIES, graded_looks, mean_with_interval, short, show
 from experiments.figures.main_product import described, main_product
+from experiments.figures.style import PERCENT, Panel, Sheet, finish
 
 EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 MOST_PANELS = 8
 _TITLE_LETTERS = 44
 """That fit above a panel, of two side by side."""
-_TWIN = Look("0.35", (0, (6, 2)), "")
 
 
-def accuracy_against_epsilon(
-    summary: pl.DataFrame,
-    *,
-    columns: Columns = 2,
-    about: Sequence[str] = (),
-    metric: str = "accuracy",
-) -> Figure:
+def accuracy_against_epsilon(summary: pl.DataFrame, *, metric: str = "accuracy") -> Sheet:
     """Draw a metric's mean over seeds and its 95 % interval against ε.
 
     C, else the axis with the fewest values, gives the lines of a panel, the others' combinations
@@ -36,20 +28,16 @@ def accuracy_against_epsilon(
 
     Args:
         summary: a grid's `summary.parquet`.
-        columns: width of the figure in columns of a paper.
-        about: sentences under the title.
         metric: of the summary.
 
     Raises:
         LeftOut: if ε is no axis, or the summary has no such metric.
     """
-    rows = need(summary, [EPSILON, "metric", "mean"], of="the grid's summary")
-    rows = need(
-        rows.filter((pl.col("metric") == metric) & ~pl.col("is_twin")),
-        [EPSILON, "mean"],
-        of=f"the grid's summary of {metric}",
-    )
-    twins = summary.filter((pl.col("metric") == metric) & pl.col("is_twin"))
+    need(summary, [EPSILON, "metric", "mean"], of="the grid's summary")
+    of_metric = summary.filter(metric=metric)
+    rows = of_metric.filter(~pl.col("is_twin"))
+    rows = need(rows, [EPSILON, "mean"], of=f"the grid's summary of {metric}")
+    twins = of_metric.filter("is_twin")
     lines, panel_keys = _split_axes(rows)
     values = rows.select(panel_keys).unique(maintain_order=True).rows() if panel_keys else [()]
     usual = main_product(rows, panel_keys)
@@ -58,17 +46,18 @@ def accuracy_against_epsilon(
         chosen = dict(zip(panel_keys, value, strict=True))
         title = _title(chosen, usual)
         panels.append(_panel(_where(rows, chosen), _where(twins, chosen), lines, title, metric))
-    notes = [*about, f"{_seeds(rows)} Lines: mean; bars and bands: 95 % interval over seeds."]
+    low, high = rows["n"].min(), rows["n"].max()
+    seeds = "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"
+    notes = [f"{seeds} a point. Lines: mean; bars and bands: 95 % interval over seeds."]
     if usual:
         notes.append(f"Where a panel says nothing else: {described(usual)}.")
     if len(values) > MOST_PANELS:
         notes.append(f"{len(values) - MOST_PANELS} further combinations of axes are not drawn.")
-    return lay_out(
-        panels,
-        columns=columns,
-        title=f"{metric.replace('_', ' ').capitalize()} against the privacy budget",
-        subtitle=notes,
-    )
+    return Sheet(f"{_words(metric).capitalize()} against the privacy budget", panels, notes)
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
 def _title(chosen: Mapping[str, object], usual: Mapping[str, object] | None) -> str:
@@ -81,23 +70,15 @@ def _title(chosen: Mapping[str, object], usual: Mapping[str, object] | None) -> 
 
 def _split_axes(rows: pl.DataFrame) -> tuple[str | None, list[str]]:
     """Return the axis whose values are lines of a panel, and those that make panels."""
-    others = [key for key in rows.columns if "." in key and key != EPSILON]
+    counts = {key: rows[key].n_unique() for key in rows.columns if "." in key and key != EPSILON}
+    bound = CLIP_NORM if counts.get(CLIP_NORM, MOST_SERIES + 1) <= MOST_SERIES else None
     varied = sorted(
-        (key for key in others if rows[key].n_unique() > 1),
-        key=lambda key: (not _is_bound(rows, key), *_few(rows, key)),
+        (key for key, count in counts.items() if count > 1),
+        key=lambda key: (key != bound, counts[key], key),
     )
-    if not varied or rows[varied[0]].n_unique() > MOST_SERIES:
+    if not varied or counts[varied[0]] > MOST_SERIES:
         return None, varied
     return varied[0], varied[1:]
-
-
-def _is_bound(rows: pl.DataFrame, key: str) -> bool:
-    """Return whether `key` is the clipping bound, with as many values as can be told apart."""
-    return key == CLIP_NORM and rows[key].n_unique() <= MOST_SERIES
-
-
-def _few(rows: pl.DataFrame, key: str) -> tuple[int, str]:
-    return rows[key].n_unique(), key
 
 
 def _where(table: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
@@ -108,25 +89,22 @@ def _where(table: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
     return table
 
 
-def _seeds(rows: pl.DataFrame) -> str:
-    low, high = rows["n"].min(), rows["n"].max()
-    many = str(low) if low == high else f"{low} to {high}"
-    return f"{many} seed{'' if many == '1' else 's'} a point."
-
-
 def _panel(
     rows: pl.DataFrame, twins: pl.DataFrame, line: str | None, title: str, metric: str
 ) -> Panel:
     def draw(axes: Axes) -> None:
-        for twin in twins.unique(["mean", "low", "high"], maintain_order=True).iter_rows(
-            named=True
-        ):
-            _draw_twin(axes, twin)
+        drawn = twins.drop_nulls("mean").unique(["mean", "low", "high"], maintain_order=True)
+        for place, (mean, low, high) in enumerate(drawn.select("mean", "low", "high").iter_rows()):
+            name = "_no DP" if place else "no DP"
+            axes.axhline(mean, color="0.35", linestyle=(0, (6, 2)), label=name)
+            if low is not None and high is not None:
+                axes.axhspan(low, high, color="0.5", alpha=0.18, linewidth=0)
         values = rows[line].unique().sort().to_list() if line else [None]
         for value, look in zip(values, graded_looks(len(values)), strict=True):
             points = rows if line is None else rows.filter(pl.col(line).eq_missing(pl.lit(value)))
             label = f"_{metric}" if line is None else f"{short(line)} = {show(value)}"
-            _draw_line(axes, points.sort(EPSILON), look, label)
+            bars = {"linestyle": look.line, "capsize": 2, "elinewidth": 0.8, "label": label}
+            mean_with_interval(axes, points.sort(EPSILON), EPSILON, "mean", look, **bars)
         epsilons = rows[EPSILON].unique().sort().to_list()
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(epsilons))
@@ -136,35 +114,6 @@ def _panel(
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if metric == "accuracy":
             axes.yaxis.set_major_formatter(PERCENT)
-        finish(axes, title, x="ε", y=metric.replace("_", " "))
+        finish(axes, title, x="ε", y=_words(metric))
 
     return draw
-
-
-def _draw_twin(axes: Axes, twin: dict[str, float | None]) -> None:
-    mean, low, high = twin["mean"], twin["low"], twin["high"]
-    if mean is None:
-        return
-    first = not any(line.get_label() == "no DP" for line in axes.lines)
-    axes.axhline(
-        mean, color=_TWIN.colour, linestyle=_TWIN.line, label="no DP" if first else "_no DP"
-    )
-    if low is not None and high is not None:
-        axes.axhspan(low, high, color="0.5", alpha=0.18, linewidth=0)
-
-
-def _draw_line(axes: Axes, points: pl.DataFrame, look: Look, label: str) -> None:
-    mean = points["mean"].to_numpy()
-    low = points["low"].fill_null(points["mean"]).to_numpy()
-    high = points["high"].fill_null(points["mean"]).to_numpy()
-    axes.errorbar(
-        points[EPSILON].to_numpy(),
-        mean,
-        yerr=[(mean - low).clip(0), (high - mean).clip(0)],
-        color=look.colour,
-        linestyle=look.line,
-        marker=look.marker,
-        capsize=2,
-        elinewidth=0.8,
-        label=label,
-    )

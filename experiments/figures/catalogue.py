@@ -1,17 +1,21 @@
-"""Drawing many figures: which were drawn, and why the others were not."""
+"""Which figures a run or a grid has; drawing many of them, and saying why others are left out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, save
-from experiments.figures.left_out import LeftOut
+from experiments.figures.style import Columns, Sheet, save
 
 COLUMNS: tuple[Columns, ...] = (2, 1)
+
+
+class LeftOut(Exception):  # noqa: N818 a reason, not a failure
+    """A figure cannot be drawn from this table; the message says what is absent."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,12 @@ class Entry:
     Attributes:
         name: of its files.
         caption: what it shows, a sentence for a reader who does not see it.
-        draw: draws it for a width in columns, or raises `LeftOut`.
+        sheet: makes it, or raises `LeftOut`.
     """
 
     name: str
     caption: str
-    draw: Callable[[Columns], Figure]
+    sheet: Callable[[], Sheet]
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,22 @@ class Gap:
     reason: str
 
 
-def draw_all(entries: Iterable[Entry]) -> tuple[list[Drawn], list[Gap]]:
-    """Draw what can be drawn, in order, and say why the rest cannot."""
+def draw_all(entries: Iterable[Entry], about: Sequence[str] = ()) -> tuple[list[Drawn], list[Gap]]:
+    """Draw what can be drawn, in order, and say why the rest cannot.
+
+    Args:
+        entries: the figures.
+        about: what was run, sentences under each title.
+    """
     drawn: list[Drawn] = []
     gaps: list[Gap] = []
     for entry in entries:
         try:
-            figures: dict[Columns, Figure] = {width: entry.draw(width) for width in COLUMNS}
+            sheet = entry.sheet()
         except LeftOut as reason:
             gaps.append(Gap(entry.name, str(reason)))
         else:
+            figures: dict[Columns, Figure] = {n: sheet.draw(n, about) for n in COLUMNS}
             drawn.append(Drawn(entry.name, entry.caption, figures))
     return drawn, gaps
 
@@ -71,3 +81,25 @@ def save_all(drawn: Iterable[Drawn], folder: Path) -> list[Path]:
         for columns, figure in one.figures.items():
             paths += save(figure, folder, one.name if columns == 2 else f"{one.name}-one-column")
     return paths
+
+
+def need(table: pl.DataFrame, columns: Sequence[str], *, of: str) -> pl.DataFrame:
+    """Return the rows of `table` in which all `columns` have a value.
+
+    Args:
+        table: to draw.
+        columns: that the figure needs.
+        of: what the table is, for the message.
+
+    Raises:
+        LeftOut: if a column is missing, or no row has all of them.
+    """
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise LeftOut(f"{of} has no {' nor '.join(missing)}")
+    floats = [column for column in columns if table.schema[column].is_float()]
+    rows = table.drop_nulls(list(columns)).drop_nans(floats)
+    if not rows.height:
+        empty = [column for column in columns if not table[column].count()] or list(columns)
+        raise LeftOut(f"{of} has no value of {' and '.join(empty)}")
+    return rows

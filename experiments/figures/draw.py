@@ -7,22 +7,24 @@ from pathlib import Path
 from experiments.figures.catalogue import Gap, draw_all, save_all
 from experiments.figures.grid_tables import is_grid, read_grid
 from experiments.figures.of_grid import of_grid
-from experiments.figures.of_run import features_of, of_clients
-from experiments.run_figures import draw_run
-from experiments.run_tables import read_tables
-from fnl.runtime.run_directory import read_run
+from experiments.figures.of_run import of_run
+from experiments.figures.run_tables import read_tables
 
 
 def draw_directory(directory: Path, output: Path) -> tuple[list[Path], list[Gap]]:
     """Draw the figures of a run or a grid into `output`; return the files and what was left out.
 
+    Args:
+        directory: of a run, which may still be running or have failed, or of a grid.
+        output: folder for the figures, made if missing.
+
     Raises:
-        RunError: if `directory` is neither, or `output` cannot be written.
+        RunError: if `directory` is neither or has nothing to draw, or `output` cannot be written.
     """
     if is_grid(directory):
-        drawn, gaps = draw_all(of_grid(read_grid(directory)))
-        return save_all(drawn, output), gaps
-    paths = draw_run(directory, output)
-    run, features = read_tables(directory), features_of(read_run(directory))
-    drawn, gaps = draw_all(of_clients(run, directory, features))
-    return paths + save_all(drawn, output), gaps
+        grid = read_grid(directory)
+        drawn, gaps = draw_all(of_grid(grid), grid.describe())
+    else:
+        run = read_tables(directory)
+        drawn, gaps = draw_all(of_run(run), run.describe())
+    return save_all(drawn, output), gaps

@@ -11,12 +11,13 @@ import polars as pl
 
 from experiments.figures.levels import with_levels
 from experiments.figures.looks import short
+from experiments.grid.runs import scan_runs
+from experiments.grid.summary import SEED
 from fnl.errors import RunError
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
 _MANIFEST = "grid.json"
-SEED = "run.seed"
 _NEEDED = {
     "cells": ("cell", "seed", "is_twin", "twin", "status", "run", "seconds"),
     "results": ("cell", "seed", "round", "metric", "value"),
@@ -81,31 +82,12 @@ class GridTables:
             The columns, and of each row's cell `cell`, `seed`, `is_twin`, the axes and levels.
         """
         cells = self.finished if cells is None else cells
-        paths = {
-            str(path): cell
-            for cell, run in cells.select("cell", "run").iter_rows()
-            if (path := self.directory / run / f"{table}.parquet").is_file()
-        }
+        files = (self.directory / run / f"{table}.parquet" for run in cells["run"])
+        there = cells.filter(pl.Series([file.is_file() for file in files], dtype=pl.Boolean))
         schema = {column: _SCHEMAS[table].get(column, pl.Float64) for column in columns}
-        if not paths:
-            return pl.DataFrame(schema=schema).join(cells.clear(), how="cross")
-        rows = pl.scan_parquet(
-            list(paths),
-            glob=False,
-            schema=schema,
-            missing_columns="insert",
-            extra_columns="ignore",
-            cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
-            include_file_paths="path",
-        )
-        owners = pl.DataFrame({"path": list(paths), "cell": list(paths.values())})
+        rows = scan_runs(self.directory, there, table, schema)
         about = cells.select("cell", "seed", "is_twin", *self.axes, "level", "level_order")
-        return (
-            rows.join(owners.lazy(), on="path", maintain_order="left")
-            .drop("path")
-            .join(about.lazy(), on="cell", maintain_order="left")
-            .collect()
-        )
+        return rows.join(about.lazy(), on="cell", maintain_order="left").collect()
 
 
 def is_grid(directory: Path) -> bool:

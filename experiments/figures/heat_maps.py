@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, lay_out
-from experiments.figures.left_out import LeftOut, need
+from experiments.figures.catalogue import LeftOut, need
 from experiments.figures.looks import SEQUENTIAL, short, show
 from experiments.figures.main_product import described, main_product
+from experiments.figures.style import Panel, Sheet
 
 EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 _MAPS = (
@@ -25,7 +25,7 @@ _MAPS = (
 """Name; (metric, column of the summary), the first that has values; format of the numbers."""
 
 
-def heat_maps(summary: pl.DataFrame, *, columns: Columns = 2, about: Sequence[str] = ()) -> Figure:
+def heat_maps(summary: pl.DataFrame) -> Sheet:
     """Draw rate shift, attenuation, Kendall τ and Jaccard over ε (across) and C (up).
 
     The rate shift is the global model's rate minus its non-private twin's where the grid has twins,
@@ -44,25 +44,22 @@ def heat_maps(summary: pl.DataFrame, *, columns: Columns = 2, about: Sequence[st
     usual = main_product(rows, further)
     for key, value in (usual or {}).items():
         rows = rows.filter(pl.col(key).eq_missing(pl.lit(value)))
-    panels: list[Panel] = []
-    absent: list[str] = []
-    for name, sources, numbers in _MAPS:
-        table = _first_with_values(rows, sources)
-        if table is None:
-            absent.append(name)
-        else:
-            panels.append(_panel(table, name, numbers))
+    tables = {name: _first_with_values(rows, sources) for name, sources, _ in _MAPS}
+    panels: list[Panel] = [
+        partial(_panel, table, name, numbers)
+        for name, _, numbers in _MAPS
+        if (table := tables[name]) is not None
+    ]
     if not panels:
         raise LeftOut("the summary has neither rate shift, attenuation, Kendall τ nor Jaccard")
-    notes = list(about)
+    notes = []
     if usual:
         notes.append(f"Only cells of {described(usual)}.")
     elif further:
         notes.append(f"A cell is the mean over {', '.join(map(short, further))}.")
-    if absent:
+    if absent := [name for name, table in tables.items() if table is None]:
         notes.append(f"Not measured: {', '.join(absent)} (evaluation.shadow, twins).")
-    title = "Rates and coordination over ε and the clipping bound C"
-    return lay_out(panels, columns=columns, title=title, subtitle=notes)
+    return Sheet("Rates and coordination over ε and the clipping bound C", panels, notes)
 
 
 def _first_with_values(
@@ -78,32 +75,27 @@ def _first_with_values(
     return None
 
 
-def _panel(table: pl.DataFrame, name: str, numbers: str) -> Panel:
-    def draw(axes: Axes) -> None:
-        across = table[EPSILON].unique().sort().to_list()
-        up = table[CLIP_NORM].unique().sort(descending=True).to_list()
-        values = np.full((len(up), len(across)), np.nan)
-        for epsilon, clip_norm, value in table.select(EPSILON, CLIP_NORM, "value").iter_rows():
-            values[up.index(clip_norm), across.index(epsilon)] = value
-        sns.heatmap(
-            values,
-            mask=np.isnan(values),
-            cmap=SEQUENTIAL,
-            annot=_written(values, numbers) if len(across) <= 8 else False,
-            fmt="",
-            annot_kws={"size": 6.5},
-            linewidths=0.6,
-            xticklabels=[show(value) for value in across],
-            yticklabels=[show(value) for value in up],
-            cbar_kws={"aspect": 14, "pad": 0.03},
-            ax=axes,
-        )
-        axes.tick_params(rotation=0, length=0)
-        axes.grid(visible=False)
-        axes.set_title(name)
-        axes.set(xlabel="ε", ylabel="C")
-
-    return draw
+def _panel(table: pl.DataFrame, name: str, numbers: str, axes: Axes) -> None:
+    grid = table.sort(EPSILON).pivot(EPSILON, index=CLIP_NORM, values="value")
+    grid = grid.sort(CLIP_NORM, descending=True)
+    values = grid.drop(CLIP_NORM).cast(pl.Float64).to_numpy()
+    sns.heatmap(
+        values,
+        mask=np.isnan(values),
+        cmap=SEQUENTIAL,
+        annot=_written(values, numbers) if values.shape[1] <= 8 else False,
+        fmt="",
+        annot_kws={"size": 6.5},
+        linewidths=0.6,
+        xticklabels=[show(value) for value in table[EPSILON].unique().sort()],
+        yticklabels=[show(value) for value in grid[CLIP_NORM]],
+        cbar_kws={"aspect": 14, "pad": 0.03},
+        ax=axes,
+    )
+    axes.tick_params(rotation=0, length=0)
+    axes.grid(visible=False)
+    axes.set_title(name)
+    axes.set(xlabel="ε", ylabel="C")
 
 
 def _written(values: np.ndarray, numbers: str) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.figures.left_out import LeftOut
-from fnl.config import Config
+from experiments.figures.catalogue import LeftOut
+from experiments.figures.run_tables import RunTables
 from fnl.data.corpus import TRAIN
 from fnl.data.describe import count_column, describe
 from fnl.data.federated import cache_dir, partition_spec
@@ -14,25 +14,21 @@ from fnl.data.store import FeatureStore
 from fnl.errors import FnlError
 
 
-def labels_held(config: Config, features: str) -> pl.DataFrame:
+def labels_held(run: RunTables) -> pl.DataFrame:
     """Return `partition` and a column a label with the clips each client holds.
 
     Nothing is computed but the split, which configuration and clips decide.
 
-    Args:
-        config: of the run.
-        features: the run's entry `corpus.features`: key of the cached features.
-
     Raises:
         LeftOut: if this machine no longer has the run's features.
     """
-    if not features:
+    if not run.features:
         raise LeftOut("the run does not say which features it used: who holds what is not known")
-    path = cache_dir(config.data) / "features" / features
+    path = cache_dir(run.config.data) / "features" / run.features
     try:
         store = FeatureStore.open(path)
         rows = (store.clips["split"] == TRAIN).arg_true().to_numpy()
-        split = partition(store.clips, rows, partition_spec(config))
+        split = partition(store.clips, rows, partition_spec(run.config))
     except FnlError:
         raise LeftOut(
             "the features that the run used are not cached here: who holds what is not known"

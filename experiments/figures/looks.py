@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import polars as pl
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from experiments.figure_style import Look
+from experiments.figures.style import Look
 
 MOST_SERIES = 6
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
@@ -54,6 +58,31 @@ def spread(levels: list[str], most: int = MOST_SERIES) -> list[str]:
 def levels_of(table: pl.DataFrame) -> list[str]:
     """Return the privacy levels of a table with `level` and `level_order`, strictest first."""
     return table.select("level", "level_order").unique().sort("level_order")["level"].to_list()
+
+
+def by_level(
+    table: pl.DataFrame, most: int = MOST_SERIES
+) -> Iterator[tuple[str, Look, pl.DataFrame]]:
+    """Yield at most `most` privacy levels of a table, their looks and their rows."""
+    levels = spread(levels_of(table), most)
+    for level, look in zip(levels, graded_looks(len(levels)), strict=True):
+        yield level, look, table.filter(pl.col("level") == level)
+
+
+def mean_with_interval(
+    axes: Axes, rows: pl.DataFrame, x: str, y: str, look: Look, **options: Any
+) -> None:
+    """Draw `y` over `x` with bars from `low` to `high`, where a row has them."""
+    mean = rows[y].to_numpy()
+    low, high = (rows[end].fill_null(rows[y]).to_numpy() for end in ("low", "high"))
+    axes.errorbar(
+        rows[x].to_numpy(),
+        mean,
+        yerr=[(mean - low).clip(0), (high - mean).clip(0)],
+        color=look.colour,
+        marker=look.marker,
+        **options,
+    )
 
 
 def short(key: str) -> str:

@@ -1,137 +1,69 @@
-"""The figures of a run, beyond those over its rounds in `experiments.run_figures`."""
+"""The figures of a run: over its rounds, of its clients and layers, its predictions and audit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from experiments import run_figures
 from experiments.figures.audit_bounds import audit_bounds
-from experiments.figures.catalogue import Entry
+from experiments.figures.catalogue import Entry, LeftOut
 from experiments.figures.labels_held import labels_held
-from experiments.figures.left_out import LeftOut
 from experiments.figures.looks import WITHOUT_DP
 from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.rank_bump import rank_bump
 from experiments.figures.rate_distributions import rate_distributions
+from experiments.figures.run_figures import over_rounds
+from experiments.figures.run_tables import RunTables
 from experiments.figures.selection_shares import selection_shares
 from experiments.figures.sparsity_memory import shift_against_indicators
-from experiments.run_tables import RunTables
 
 AUDIT = "audit.parquet"
 LAST_ROUNDS = 5
 """Over which distributions are drawn."""
 
-
-def over_rounds(run: RunTables) -> list[Entry]:
-    """Return the figures of `experiments.run_figures` that this run has."""
-    draw = run_figures
-    entries = [
-        Entry("summary", "The run at a glance.", lambda c: draw.summary_figure(run, columns=c)),
-        Entry(
-            "accuracy",
-            "Accuracy and loss of the global model over the rounds, against guessing.",
-            lambda c: draw.accuracy_figure(run, columns=c),
-        ),
-        Entry(
-            "firing-rates",
-            "Firing rates by layer, and of the candidates before and after training.",
-            lambda c: draw.firing_rates_figure(run, columns=c),
-        ),
-    ]
-    if run.has_shadow:
-        entries.append(
-            Entry(
-                "ranking",
-                "How far the ranking of the candidates agrees with the non-private one.",
-                lambda c: draw.ranking_figure(run, columns=c),
-            )
-        )
-    else:
-        entries.append(
-            Entry(
-                "selection",
-                "Who was asked and who selected.",
-                lambda c: draw.selection_figure(run, columns=c),
-            )
-        )
-    if run.config.is_private:
-        entries.append(
-            Entry(
-                "privacy",
-                "Privacy spent over the rounds and by each client, and what clipping did.",
-                lambda c: draw.privacy_figure(run, columns=c),
-            )
-        )
-    entries.append(
-        Entry(
-            "aggregation",
-            "The global update and its weights; with shadows, what is left of the shadow's.",
-            lambda c: draw.aggregation_figure(run, columns=c),
-        )
-    )
-    return entries
+SHIFT = pl.col("firing_rate_after") - pl.col("firing_rate_shadow")
+"""Of a candidate's rate: after training, less its shadow's."""
 
 
-def of_clients(run: RunTables, directory: Path, features: str) -> list[Entry]:
-    """Return the figures of a run's clients, layers, predictions and audit.
-
-    Args:
-        run: its tables.
-        directory: the run directory.
-        features: the run's entry `corpus.features`.
-    """
-    about = run.describe()
-    selected = run.config.coordination.selected
+def of_run(run: RunTables) -> list[Entry]:
+    """Return the figures that a run may have."""
+    last = min(LAST_ROUNDS, run.last_round)
     return [
+        *over_rounds(run),
         Entry(
             "rate-distributions",
             "Distributions of the candidates' firing rates by layer, with and without DP.",
-            lambda c: rate_distributions(
-                _layer_rates(run), columns=c, about=(*about, f"Last {_last(run)} rounds.")
-            ),
+            lambda: rate_distributions(_layer_rates(run, last), of=f"Last {last} rounds."),
         ),
         Entry(
             "ranks",
             "The clients' ranks from round to round.",
-            lambda c: rank_bump(_rankings(run), selected=selected, columns=c, about=about),
+            lambda: rank_bump(_rankings(run), selected=run.config.coordination.selected),
         ),
         Entry(
             "selection-shares",
             "How often each client was selected, beside the labels of its clips.",
-            lambda c: selection_shares(
-                run.clients, labels_held(run.config, features), columns=c, about=about
-            ),
+            lambda: selection_shares(run.clients, labels_held(run)),
         ),
         Entry(
             "predicted-shift",
             "The rate shift predicted to first order against the measured one.",
-            lambda c: predicted_against_measured(run.clients, columns=c, about=about),
+            lambda: predicted_against_measured(run.clients),
         ),
         Entry(
             "sparsity-memory",
             "The candidates' rate shift against indicators of sparsity and memory, round by round.",
-            lambda c: shift_against_indicators(
-                _indicators(run),
-                point="a round, the mean over its candidates",
-                columns=c,
-                about=about,
+            lambda: shift_against_indicators(
+                _indicators(run), point="a round, the mean over its candidates"
             ),
         ),
         Entry(
             "audit",
             "Empirical lower bounds on ε against the claimed ones.",
-            lambda c: audit_bounds(read_audit(directory), columns=c, about=about),
+            lambda: audit_bounds(read_audit(run.directory)),
         ),
     ]
-
-
-def features_of(record: Mapping[str, object]) -> str:
-    """Return the entry `corpus.features` of a run's record, empty where there is none."""
-    corpus = record.get("corpus")
-    return str(corpus.get("features", "")) if isinstance(corpus, Mapping) else ""
 
 
 def read_audit(directory: Path) -> pl.DataFrame:
@@ -149,47 +81,37 @@ def read_audit(directory: Path) -> pl.DataFrame:
         raise LeftOut(f"{AUDIT} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _last(run: RunTables) -> int:
-    return min(LAST_ROUNDS, int(str(run.rounds["round"].max())))
+def with_shadows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return candidates' rates, and their shadows' as those without DP."""
+    level = {"level": pl.lit(WITHOUT_DP), "level_order": pl.lit(float("inf"))}
+    return pl.concat([rows, rows.with_columns(firing_rate="firing_rate_shadow", **level)])
 
 
-def _layer_rates(run: RunTables) -> pl.DataFrame:
+def _layer_rates(run: RunTables, last: int) -> pl.DataFrame:
     """Return the candidates' rates by layer over the last rounds, and their shadows'."""
     if not run.config.is_private:
         raise LeftOut("the run is not private: there is nothing to compare with")
-    first = int(str(run.rounds["round"].max())) - _last(run)
-    rows = run.layers.filter(pl.col("partition").is_not_null() & (pl.col("round") > first))
+    recent = pl.col("round") > run.last_round - last
+    rows = run.layers.filter(pl.col("partition").is_not_null() & recent)
     budget = run.epsilon_budget
     level = "with DP" if budget is None else f"ε = {budget:g}"
-    private = rows.select("layer", "firing_rate", level=pl.lit(level), level_order=pl.lit(0.0))
-    shadow = rows.select(
-        "layer",
-        firing_rate="firing_rate_shadow",
-        level=pl.lit(WITHOUT_DP),
-        level_order=pl.lit(float("inf")),
-    )
-    return pl.concat([private, shadow])
+    return with_shadows(rows.with_columns(level=pl.lit(level), level_order=pl.lit(0.0)))
 
 
 def _rankings(run: RunTables) -> dict[str, pl.DataFrame]:
-    columns = ["round", "partition"]
-    rankings = {"Ranking of the run": run.clients.select(*columns, "rank")}
+    rankings = {"Ranking of the run": run.clients}
     if run.has_shadow:
-        shadow = run.clients.select(*columns, rank="rank_shadow")
+        shadow = run.clients.with_columns(rank="rank_shadow")
         rankings["Ranking of the shadow, without DP"] = shadow
     return rankings
 
 
 def _indicators(run: RunTables) -> pl.DataFrame:
     """Return a row a round: the candidates' mean rate shift and the global model's indicators."""
-    shift = pl.col("firing_rate_after") - pl.col("firing_rate_shadow")
-    shifts = run.clients.group_by("round").agg(rate_shift=shift.mean())
+    shifts = run.clients.group_by("round").agg(rate_shift=SHIFT.mean())
     membranes = [c for c in run.layers.columns if c.startswith("membrane_")]
-    layers = (
-        run.layers.filter(pl.col("partition").is_null())
-        .group_by("round")
-        .agg(pl.col(membranes).mean())
-    )
+    overall = run.layers.filter(pl.col("partition").is_null())
+    layers = overall.group_by("round").agg(pl.col(membranes).mean())
     rounds = run.rounds.drop("rate_shift", *membranes, strict=False)
     return (
         rounds.join(shifts, on="round", how="left", maintain_order="left")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, finish, lay_out
-from experiments.figures.left_out import LeftOut, need
-from experiments.figures.looks import graded_looks, levels_of, spread
+from experiments.figures.catalogue import LeftOut, need
+from experiments.figures.looks import by_level
+from experiments.figures.style import Sheet, finish
 
 PREDICTED, DEVIATION = "predicted_rate_shift", "predicted_rate_shift_sd"
 MOST_BARS = 400
@@ -31,15 +30,11 @@ def measured_shift(clients: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(measured=pl.col("firing_rate_after") - pl.col("firing_rate_shadow"))
 
 
-def predicted_against_measured(
-    clients: pl.DataFrame, *, columns: Columns = 2, about: Sequence[str] = ()
-) -> Figure:
+def predicted_against_measured(clients: pl.DataFrame) -> Sheet:
     """Draw a point a (round, candidate): predicted against measured shift, and where they agree.
 
     Args:
         clients: `clients.parquet`, for several runs with `level` and `level_order`.
-        columns: width of the figure in columns of a paper.
-        about: sentences under the title.
 
     Raises:
         LeftOut: if there are fewer than three points.
@@ -49,13 +44,11 @@ def predicted_against_measured(
         raise LeftOut(f"{rows.height} predictions are too few to compare")
     if "level" not in rows.columns:
         rows = rows.with_columns(level=pl.lit(""), level_order=pl.lit(0.0))
-    panels: list[Panel] = [_panel(rows)]
-    notes = [*about, correlation_sentence(rows)]
+    notes = [correlation_sentence(rows)]
     fewest = rows.group_by("level").len()["len"].to_numpy().min()
     if DEVIATION in rows.columns and rows[DEVIATION].count() and fewest <= MOST_BARS:
         notes.append("Bars: ± 2 predicted standard deviations.")
-    title = "Predicted against measured rate shift"
-    return lay_out(panels, columns=columns, title=title, subtitle=notes, panel_inches=2.8)
+    return Sheet("Predicted against measured rate shift", [partial(_panel, rows)], notes, 2.8)
 
 
 def correlation_sentence(rows: pl.DataFrame) -> str:
@@ -72,39 +65,30 @@ def correlation_sentence(rows: pl.DataFrame) -> str:
     return f"{rows.height} candidates: Pearson r = {r:.2f}{interval}, Spearman ρ = {rank:.2f}."
 
 
-def _panel(rows: pl.DataFrame) -> Panel:
-    def draw(axes: Axes) -> None:
-        levels = spread(levels_of(rows), MOST_LEVELS)
-        for level, look in zip(levels, graded_looks(len(levels)), strict=True):
-            points = rows.filter(pl.col("level") == level)
-            x, y = points[PREDICTED].to_numpy(), points["measured"].to_numpy()
-            if DEVIATION in points.columns and points.height <= MOST_BARS:
-                spread_ = 2 * points[DEVIATION].fill_null(0).to_numpy()
-                axes.errorbar(x, y, xerr=spread_, fmt="none", ecolor="0.8", elinewidth=0.5)
-            axes.plot(
-                x,
-                y,
-                linestyle="",
-                marker=look.marker,
-                color=look.colour,
-                markersize=3.2 if points.height <= MOST_BARS else 1.6,
-                alpha=0.85 if points.height <= MOST_BARS else 0.4,
-                label=level or "_candidates",
-                rasterized=points.height > MOST_BARS,
-                zorder=3,
-            )
-        low = float(min(rows[PREDICTED].min(), rows["measured"].min()))  # type: ignore[type-var]
-        high = float(max(rows[PREDICTED].max(), rows["measured"].max()))  # type: ignore[type-var]
-        axes.axline(
-            (low, low), (high, high + 1e-12), color="0.35", linestyle=(0, (6, 2)), linewidth=0.9
+def _panel(rows: pl.DataFrame, axes: Axes) -> None:
+    for level, look, points in by_level(rows, MOST_LEVELS):
+        few = points.height <= MOST_BARS
+        x, y = points[PREDICTED].to_numpy(), points["measured"].to_numpy()
+        if DEVIATION in points.columns and few:
+            deviations = 2 * points[DEVIATION].fill_null(0).to_numpy()
+            axes.errorbar(x, y, xerr=deviations, fmt="none", ecolor="0.8", elinewidth=0.5)
+        axes.plot(
+            x,
+            y,
+            linestyle="",
+            marker=look.marker,
+            color=look.colour,
+            markersize=3.2 if few else 1.6,
+            alpha=0.85 if few else 0.4,
+            label=level or "_candidates",
+            rasterized=not few,
+            zorder=3,
         )
-        axes.axhline(0, color="0.85", linewidth=0.5, zorder=0)
-        axes.axvline(0, color="0.85", linewidth=0.5, zorder=0)
-        finish(
-            axes,
-            "Dashed: prediction = measurement",
-            x="predicted shift (spikes / neuron / step)",
-            y="measured: after training − shadow",
-        )
-
-    return draw
+    both = rows.select(PREDICTED, "measured").to_numpy()
+    low, high = float(both.min()), float(both.max())
+    dashed = {"color": "0.35", "linestyle": (0, (6, 2)), "linewidth": 0.9}
+    axes.axline((low, low), (high, high + 1e-12), **dashed)
+    axes.axhline(0, color="0.85", linewidth=0.5, zorder=0)
+    axes.axvline(0, color="0.85", linewidth=0.5, zorder=0)
+    x, y = "predicted shift (spikes / neuron / step)", "measured: after training − shadow"
+    finish(axes, "Dashed: prediction = measurement", x=x, y=y)

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from experiments.figure_style import Columns, Panel, finish, lay_out, start_at_zero
-from experiments.figures.left_out import need
-from experiments.figures.looks import graded_looks, levels_of, spread
-from experiments.panel_kinds import over_rounds
+from experiments.figures.catalogue import need
+from experiments.figures.looks import by_level
+from experiments.figures.panel_kinds import over_rounds
+from experiments.figures.style import Sheet, finish, start_at_zero
 
 
-def privacy_spent(
-    rounds: pl.DataFrame, *, columns: Columns = 2, about: Sequence[str] = ()
-) -> Figure:
+def privacy_spent(rounds: pl.DataFrame) -> Sheet:
     """Draw ε of the client that has spent most, and the mean client's, a line a level.
 
     Args:
         rounds: `round`, `epsilon_max`, `epsilon_mean`, `level`, `level_order` and, where a budget
             was set, `budget`. Where a level has several runs, the largest of them is drawn for
             the first panel and their mean for the second.
-        columns: width of the figure in columns of a paper.
-        about: sentences under the title.
 
     Raises:
         LeftOut: if no run spent any.
     """
     rows = need(rounds, ["round", "epsilon_max"], of="the table of rounds")
-    panels: list[Panel] = [
-        _panel(rows, "epsilon_max", "max", "Client that has spent most"),
-        _panel(rows, "epsilon_mean", "mean", "Mean of all clients"),
+    most, mean = pl.col("epsilon_max").max(), pl.col("epsilon_mean").mean()
+    panels = [
+        partial(_panel, rows, most, "Client that has spent most"),
+        partial(_panel, rows, mean, "Mean of all clients"),
     ]
-    notes = [*about]
-    if "budget" in rows.columns and rows["budget"].count():
-        notes.append("Thin lines: budgets.")
-    return lay_out(panels, columns=columns, title="Privacy spent over the rounds", subtitle=notes)
+    budgets = "budget" in rows.columns and rows["budget"].count()
+    return Sheet("Privacy spent over the rounds", panels, ["Thin lines: budgets."] * bool(budgets))
 
 
-def _panel(rows: pl.DataFrame, column: str, how: str, title: str) -> Panel:
-    def draw(axes: Axes) -> None:
-        levels = spread(levels_of(rows))
-        for level, look in zip(levels, graded_looks(len(levels)), strict=True):
-            of_level = rows.filter(pl.col("level") == level)
-            values = of_level.group_by("round").agg(
-                pl.col(column).max() if how == "max" else pl.col(column).mean()
-            )
-            over_rounds(axes, values, column, look, label=level)
-            if "budget" in rows.columns:
-                for budget in of_level["budget"].drop_nulls().unique():
-                    axes.axhline(budget, color=look.colour, linewidth=0.6, linestyle=(0, (6, 2)))
-        start_at_zero(axes)
-        finish(axes, title, x="round", y="ε")
-
-    return draw
+def _panel(rows: pl.DataFrame, spent: pl.Expr, title: str, axes: Axes) -> None:
+    for level, look, of_level in by_level(rows):
+        values = of_level.group_by("round").agg(spent)
+        over_rounds(axes, values, spent.meta.output_name(), look, label=level)
+        if "budget" in rows.columns:
+            for budget in of_level["budget"].drop_nulls().unique():
+                axes.axhline(budget, color=look.colour, linewidth=0.6, linestyle=(0, (6, 2)))
+    start_at_zero(axes)
+    finish(axes, title, x="round", y="ε")

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.grid.grid_file import GridFile, Partial, describe, identity_of, same
-from fnl.config import Config, Scalar, parse_config
+from fnl.config import Config, Scalar, absolute_paths, parse_config
 from fnl.errors import ConfigError
 
 LARGEST_GRID = 100_000
 """Cells of a product above which a grid is refused: a slip more likely than a wish."""
 
 AGAINST_THE_SHADOW = ("evaluation.shadow", "evaluation.floor", "evaluation.sensitivity")
-PATHS = ("data.root", "data.cache-dir")
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _cells(points: Iterable[Partial], file: GridFile) -> tuple[dict[str, Cell], 
     said: dict[str, Partial] = {}
     repeated = 0
     for point in points:
-        config = _config(file.base | point)
+        config = parse_config(absolute_paths(file.base | point))
         cell = _cell(config if config.is_private else without_privacy(config), file.keys)
         if cell.id not in cells:
             cells[cell.id], said[cell.id] = cell, point
@@ -193,23 +192,11 @@ def _differ_in_privacy(one: Partial, other: Partial) -> bool:
     return bool(keys) and all(key.startswith("privacy.") for key in keys)
 
 
-def _config(flat: Partial) -> Config:
-    absolute = dict(flat)
-    for key in PATHS:
-        value = absolute.get(key)
-        if isinstance(value, str) and value:  # other processes may have another working directory
-            absolute[key] = str(Path(value).expanduser().absolute())
-    return parse_config(absolute)
-
-
 def _product(axes: Iterable[Sequence[Partial]]) -> list[Partial]:
-    merged: list[Partial] = []
-    for choice in itertools.product(*axes):
-        point: Partial = {}
-        for partial in choice:
-            point |= partial
-        merged.append(point)
-    return merged
+    return [
+        {key: value for partial in choice for key, value in partial.items()}
+        for choice in itertools.product(*axes)
+    ]
 
 
 def _agrees(point: Partial, partial: Partial) -> bool:

@@ -8,19 +8,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
+from pydantic import TypeAdapter
 
 from experiments.grid.cells import Cell, Grid
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import RunError, one_line
-from fnl.runtime.atomic import write_atomically
+from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
+from fnl.runtime.run_lock import is_taken, take
 
 PENDING, INTERRUPTED = "pending", "interrupted"
 """Statuses that only a grid knows: not begun, and begun by a process that is no more."""
@@ -80,6 +80,10 @@ class Taken:
     peak_bytes: int
 
 
+_MANIFEST, _TAKEN = TypeAdapter(Manifest), TypeAdapter(Taken)
+_LOCK = ".driver.lock"
+
+
 class GridDirectory:
     """One grid's files. Reading needs no lock; whoever runs cells holds `locked`."""
 
@@ -108,19 +112,12 @@ class GridDirectory:
         Raises:
             RunError: if another one is at work, or the place cannot be written.
         """
+        busy = f"another `fnl grid run` is at work in {self.path}: wait for its end, "
         try:
             self.cells.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.path / ".driver.lock")
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise RunError(
-                    f"another `fnl grid run` is at work in {self.path}: wait for its end, "
-                    "or give another --results-dir"
-                ) from None
+            lock = take(self.path / _LOCK, f"{busy}or give another --results-dir")
         except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RunError(f"cannot write to {self.path}: {reason}") from None
+            raise self._unwritable(error) from None
         try:
             yield
         finally:
@@ -129,18 +126,7 @@ class GridDirectory:
     @property
     def is_driven(self) -> bool:
         """Whether some `fnl grid run` holds the lock now."""
-        path = self.path / ".driver.lock"
-        if not path.exists():
-            return False
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        except OSError:  # a directory one may only read: somebody else's, as it stands
-            return False
-        lock.release()
-        return False
+        return is_taken(self.path / _LOCK)
 
     def write_manifest(self, grid: Grid, source: str, overrides: Mapping[str, Scalar]) -> None:
         """Record the grid's cells.
@@ -162,11 +148,11 @@ class GridDirectory:
         Raises:
             RunError: if the disk does not take it.
         """
-        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+        text = _MANIFEST.dump_json(manifest, indent=1).decode() + "\n"
         try:
-            write_atomically(self.path / "grid.json", lambda path: _write_text(path, text))
+            write_text_atomically(self.path / "grid.json", text)
         except OSError as error:
-            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+            raise self._unwritable(error) from None
 
     def manifest(self) -> Manifest:
         """Return what `grid.json` records.
@@ -176,24 +162,13 @@ class GridDirectory:
         """
         path = self.path / "grid.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return Manifest(
-                name=content["name"],
-                keys=tuple(content["keys"]),
-                baseline=content["baseline"],
-                cells=tuple(KnownCell(**cell) for cell in content["cells"]),
-                source=content["source"],
-                overrides=content["overrides"],
-            )
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            return _MANIFEST.validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise RunError(f"{path} is not a grid's record: {one_line(error)}") from None
 
     def record(self, cell: str) -> dict[str, object] | None:
         """Return a cell's `run.json`; None if it has not begun."""
-        try:
-            return read_run(self.cells / cell)
-        except RunError:
-            return None
+        return record_of(self.cells / cell)
 
     @staticmethod
     def standing(record: Mapping[str, object] | None, *, driven: bool) -> str:
@@ -231,30 +206,31 @@ class GridDirectory:
             RunError: if the disk does not take it.
         """
         try:
-            with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(asdict(taken)) + "\n")
+            with (self.path / "journal.jsonl").open("ab") as journal:
+                journal.write(_TAKEN.dump_json(taken) + b"\n")
         except OSError as error:
-            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+            raise self._unwritable(error) from None
 
     def journal(self) -> dict[str, Taken]:
         """Return what cells took, the last time each was run."""
         try:
-            lines = (self.path / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self.path / "journal.jsonl").read_bytes().splitlines()
         except OSError:
             return {}
         taken = {}
         for line in lines:
-            try:
-                one = Taken(**json.loads(line))
-            except (
-                ValueError,
-                TypeError,
-                RecursionError,
-            ):  # the line that a killed driver was writing
-                continue
-            taken[one.cell] = one
+            with suppress(ValueError):  # the line that a killed driver was writing
+                one = _TAKEN.validate_json(line)
+                taken[one.cell] = one
         return taken
 
+    def _unwritable(self, error: OSError | NotImplementedError) -> RunError:
+        return RunError(f"cannot write to {self.path}: {getattr(error, 'strerror', None) or error}")
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+
+def record_of(path: Path) -> dict[str, object] | None:
+    """Return the `run.json` in a run directory; None if there is none."""
+    try:
+        return read_run(path)
+    except RunError:
+        return None

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,36 +26,21 @@ MOST_MEASURED = 50
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What a run showed.
+class Cost:
+    """What a run took, or cells are expected to take.
 
     Attributes:
         client_seconds: of one candidate's round, for one local epoch over the whole corpus'
             clips, without a shadow.
         server_seconds: of a round beside its candidates, evaluation included.
         peak_bytes: the most memory its process held; 0: not known.
-    """
-
-    client_seconds: float
-    server_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What cells are expected to take.
-
-    Attributes:
-        client_seconds: see `Measurement`.
-        server_seconds: see `Measurement`.
-        peak_bytes: memory of one worker at its peak; 0: not known.
         source: what it rests on, for people.
     """
 
     client_seconds: float
     server_seconds: float
     peak_bytes: int
-    source: str
+    source: str = ""
 
     def seconds(self, config: Config) -> float:
         """Return how long one cell is expected to take on one core."""
@@ -64,8 +50,8 @@ class Estimate:
         )
 
 
-def measure_run(path: Path, config: Config, peak_bytes: int) -> Measurement:
-    """Return what the run in `path` showed.
+def measure_run(path: Path, config: Config, peak_bytes: int, source: str = "") -> Cost:
+    """Return what the run in `path` took.
 
     Raises:
         OSError, polars.exceptions.PolarsError, ValueError: if its tables do not tell.
@@ -79,43 +65,32 @@ def measure_run(path: Path, config: Config, peak_bytes: int) -> Measurement:
     server = (trained["seconds"].to_numpy().sum() - each.sum()) / trained.height
     # a process' first client also compiles kernels
     client = float(each.min() if len(each) <= 2 else each.mean())
-    return Measurement(
-        client_seconds=client / _work(config),
-        server_seconds=max(float(server), 0.0) * config.evaluation.every,
-        peak_bytes=peak_bytes,
-    )
+    beside = max(float(server), 0.0) * config.evaluation.every
+    return Cost(client / _work(config), beside, peak_bytes, source)
 
 
-def estimate(measurements: Iterable[Measurement], source: str) -> Estimate | None:
-    """Return the estimate that measurements give; None without any."""
-    known = list(measurements)
-    if not known:
-        return None
-    return Estimate(
-        client_seconds=statistics.mean(one.client_seconds for one in known),
-        server_seconds=statistics.mean(one.server_seconds for one in known),
-        peak_bytes=max(one.peak_bytes for one in known),
-        source=source,
-    )
-
-
-def estimate_from_cells(
+def cost_of_cells(
     cells: Path, configs: Mapping[str, Config], peaks: Mapping[str, int]
-) -> Estimate | None:
-    """Return the estimate from finished cells; None if none of them tells.
+) -> Cost | None:
+    """Return the mean cost of finished cells; None if none of them tells.
 
     Args:
         cells: the folder of their run directories.
         configs: cell id -> configuration of finished cells.
         peaks: cell id -> peak memory in bytes, where known.
     """
-    measurements = []
+    known = []
     for cell in list(configs)[:MOST_MEASURED]:
-        try:
-            measurements.append(measure_run(cells / cell, configs[cell], peaks.get(cell, 0)))
-        except (OSError, ValueError, pl.exceptions.PolarsError):
-            continue
-    return estimate(measurements, f"{len(measurements)} finished cells")
+        with suppress(OSError, ValueError, pl.exceptions.PolarsError):
+            known.append(measure_run(cells / cell, configs[cell], peaks.get(cell, 0)))
+    if not known:
+        return None
+    return Cost(
+        client_seconds=statistics.mean(one.client_seconds for one in known),
+        server_seconds=statistics.mean(one.server_seconds for one in known),
+        peak_bytes=max(one.peak_bytes for one in known),
+        source=f"{len(known)} finished cells",
+    )
 
 
 def available_memory_bytes() -> int:

@@ -10,9 +10,8 @@ import polars as pl
 from experiments.grid.directory import GridDirectory
 from experiments.grid.summary import SEED
 from fnl.errors import ConfigError, RunError
-from fnl.runtime.atomic import write_atomically
+from fnl.runtime.atomic import write_atomically, write_text_atomically
 
-TABLES = ("cells", "results", "summary")
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -24,7 +23,7 @@ _SPECIAL = {
 def write_csv(directory: GridDirectory) -> list[Path]:
     """Write every table as CSV beside its parquet file and return the files."""
     written = []
-    for name in TABLES:
+    for name in ("cells", "results", "summary"):
         path = directory.path / f"{name}.csv"
         table = pl.scan_parquet(directory.path / f"{name}.parquet")
         write_atomically(path, table.sink_csv)
@@ -48,7 +47,7 @@ def write_latex(directory: GridDirectory, metrics: Sequence[str]) -> list[Path]:
         path = directory.path / f"{metric}.tex"
         text = latex(summary.filter(metric=metric), keys)
         try:
-            write_atomically(path, lambda place, text=text: _write_text(place, text))
+            write_text_atomically(path, text)
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
         written.append(path)
@@ -115,7 +114,3 @@ def _p_value(value: float | None) -> str:
 
 def _escape(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in text)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

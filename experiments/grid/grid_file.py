@@ -1,35 +1,22 @@
 """A grid file: what is held fixed, what is varied, and what the cells are compared with.
 
-name = "quick"
-twins = true
-
-[base]
-run.rounds = 10
-
-[axes]
-privacy.epsilon = [1, 4, 16]
-run.seed = [0, 1, 2]
-
-[[together]]                      # keys that are varied as one axis
-coordination.selection = ["random", "rate-difference"]
-coordination.aggregation = ["fedavg", "rate-weighted"]
-
-[[exclude]]
-privacy.epsilon = 16
-coordination.selection = "random"
+Tables of keys, as docs/grids.md shows: [base], [axes] and [baseline], and lists of tables:
+[[together]], of keys that are varied as one axis, [[exclude]] and [[include]].
 """
 
 from __future__ import annotations
 
-import tomllib
+from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from experiments.toml_file import read_toml
 from fnl.config import Scalar
-from fnl.errors import ConfigError, one_line
+from fnl.errors import ConfigError
 
 Partial = dict[str, Scalar]
 """Some keys of a cell with their values."""
@@ -81,22 +68,23 @@ class GridFile(BaseModel, frozen=True):
         return self
 
     @property
+    def tables(self) -> dict[str, dict[str, list[Scalar]]]:
+        """Each axis as a table of the keys that it varies in step, by its place in the file."""
+        single = {f"axes.{key}": {key: values} for key, values in self.axes.items()}
+        return single | {f"together[{place}]": one for place, one in enumerate(self.together)}
+
+    @property
     def varied(self) -> list[list[Partial]]:
         """The axes, each as the partial cells that it runs through."""
-        single: list[list[Partial]] = [
-            [{key: value} for value in values] for key, values in self.axes.items()
-        ]
-        joint: list[list[Partial]] = [
+        return [
             [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
-            for table in self.together
+            for table in self.tables.values()
         ]
-        return single + joint
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that is varied, in the file's order."""
-        varied = [*self.axes, *(key for table in self.together for key in table)]
-        return tuple(dict.fromkeys([*varied, *(key for cell in self.include for key in cell)]))
+        return tuple(dict.fromkeys(chain(*self.tables.values(), *self.include)))
 
 
 def read_grid_file(path: Path, overrides: Mapping[str, Scalar] | None = None) -> GridFile:
@@ -110,16 +98,7 @@ def read_grid_file(path: Path, overrides: Mapping[str, Scalar] | None = None) ->
         ConfigError: naming the file, the key and what would be right.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the grid file {path}: {reason}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply for a grid file") from None
-    except ValueError as error:  # no TOML, or a number beyond Python's limits
-        raise ConfigError(f"{path} is not TOML: {one_line(error)}") from None
-    try:
-        grid = GridFile.model_validate(content)
+        grid = GridFile.model_validate(read_toml(path, "grid file"))
         varied = [key for key in overrides or {} if key in grid.keys]
         if varied:
             raise ConfigError(
@@ -167,9 +146,8 @@ def _flat(table: object) -> object:
 
 def _check_axes(grid: GridFile) -> None:
     seen: set[str] = set()
-    tables = [("axes", {key: values}) for key, values in grid.axes.items()]
-    tables += [(f"together[{place}]", table) for place, table in enumerate(grid.together)]
-    for where, table in tables:
+    for place, table in grid.tables.items():
+        where = place.partition(".")[0]  # a key of axes names itself
         if not table:
             raise ValueError(f"{where} is empty: give it keys, each a list of values")
         for key, values in table.items():
@@ -182,15 +160,15 @@ def _check_axes(grid: GridFile) -> None:
             if not values:
                 raise ValueError(f"{where}: {key} is empty: give at least one value")
             seen.add(key)
-        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=False)]
         if len({len(values) for values in table.values()}) > 1:
             lengths = ", ".join(f"{key} has {len(values)}" for key, values in table.items())
             raise ValueError(f"{where}: keys varied together need as many values: {lengths}")
-        known: set[frozenset[object]] = set()
-        for row in rows:
-            if (identity := identity_of(row)) in known:
+    for place, rows in zip(grid.tables, grid.varied, strict=True):
+        counts = Counter(map(identity_of, rows))
+        for row in reversed(rows):
+            if counts[identity_of(row)] > 1:
+                where = place.partition(".")[0]
                 raise ValueError(f"{where}: {describe(row)} is given twice: name each value once")
-            known.add(identity)
 
 
 def _check_partial_cells(grid: GridFile) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from pathlib import Path
 
 import polars as pl
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 
-from experiments.grid.directory import GridDirectory
 from experiments.grid.estimate import in_words
 from fnl.config import Config
 
@@ -21,10 +18,9 @@ PLAIN_SECONDS = 30.0
 
 
 class GridProgress:
-    """A live table on a terminal, a line now and then elsewhere.
+    """Bars on a terminal, of the grid and of each cell that runs; a line now and then elsewhere.
 
     Args:
-        directory: where the cells' rounds are read.
         cells: cell id -> configuration, of all cells that are to be run.
         costs: cell id -> what it is expected to take, in any unit.
         workers: cells that run side by side.
@@ -33,41 +29,32 @@ class GridProgress:
 
     def __init__(
         self,
-        directory: GridDirectory,
         cells: Mapping[str, Config],
         costs: Mapping[str, float],
         workers: int,
         console: Console,
     ) -> None:
-        self._directory = directory
         self._cells = cells
         self._costs = costs
         self._workers = max(1, min(workers, len(cells)))
         self._console = console
         self._started = time.perf_counter()
         self._next_line = self._started + PLAIN_SECONDS
-        self._done_cost = 0.0
-        self._done_seconds = 0.0
-        self._done = 0
-        self._failed: list[str] = []
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console
+        self._done_cost = self._done_seconds = 0.0
+        self._done = self._failed = 0
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self._bars = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
         )
-        self._task: TaskID = self._bar.add_task("cells", total=len(cells))
-        self._live = Live(console=console, refresh_per_second=2, transient=True)
+        self._all = self._bars.add_task("cells", total=len(cells))
+        self._running: dict[str, TaskID] = {}
 
     def __enter__(self) -> GridProgress:
-        if self._console.is_terminal:
-            self._live.start()
+        self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
 
     @property
     def seconds_left(self) -> float | None:
@@ -82,40 +69,44 @@ class GridProgress:
         self._done += 1
         self._done_cost += self._costs[cell]
         self._done_seconds += seconds
-        self._bar.advance(self._task)
         if error is not None:
-            self._failed.append(cell)
+            self._failed += 1
             self.say(f"failed: {cell}: {error}")
 
     def say(self, message: str) -> None:
-        """Print a line above the table."""
+        """Print a line above the bars."""
         self._console.print(message, style="red", markup=False)
 
     def tell(self, running: Callable[[], list[str]]) -> None:
         """Bring what is shown up to date; `running` names the cells that workers are at."""
         if self._console.is_terminal:
-            self._live.update(Group(self._bar, self._table(running())))
+            self._draw(running())
         elif time.perf_counter() >= self._next_line:
             self._next_line = time.perf_counter() + PLAIN_SECONDS
             self._console.print(f"{self._done} of {len(self._cells)} cells, {self._standing()}")
 
-    def _table(self, running: list[str]) -> Table:
-        table = Table("running", "round", caption=self._standing(), box=None)
+    def _draw(self, running: list[str]) -> None:
+        about = f"cells, {self._standing()}"
+        self._bars.update(self._all, description=about, completed=self._done)
+        for cell in self._running.keys() - set(running):
+            self._bars.remove_task(self._running.pop(cell))
         for cell in running:
-            rounds = self._cells[cell].run.rounds
-            table.add_row(cell, f"{self._round(cell)}/{rounds}")
-        return table
+            if cell not in self._running:
+                rounds = self._cells[cell].run.rounds
+                self._running[cell] = self._bars.add_task(f"{cell}, rounds", total=rounds)
+            self._bars.update(self._running[cell], completed=_round(self._cells[cell]))
 
     def _standing(self) -> str:
         left = self.seconds_left
         until = "" if left is None else f", about {in_words(left)} left"
-        failed = f", {len(self._failed)} failed" if self._failed else ""
+        failed = f", {self._failed} failed" if self._failed else ""
         return f"{in_words(time.perf_counter() - self._started)} so far{until}{failed}"
 
-    def _round(self, cell: str) -> int:
-        """Return the last round that a running cell has written."""
-        try:
-            table = pl.scan_parquet(self._directory.cells / cell / "rounds.parquet")
-            return max(0, int(table.select(pl.len()).collect().item()) - 1)
-        except (OSError, pl.exceptions.PolarsError):
-            return 0
+
+def _round(config: Config) -> int:
+    """Return the last round that a running cell has written."""
+    path = Path(config.run.results_dir) / config.run.name / "rounds.parquet"
+    try:
+        return max(0, int(pl.scan_parquet(path).select(pl.len()).collect().item()) - 1)
+    except (OSError, pl.exceptions.PolarsError):
+        return 0

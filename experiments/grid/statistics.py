@@ -49,6 +49,20 @@ def bootstrap_interval(samples: Values) -> tuple[Values, Values]:
     return low, high
 
 
+def t_interval(values: Values) -> tuple[float, float]:
+    """Return the mean of values [n] and half of Student's 95 % interval; inf for one value."""
+    if len(values) < 2:
+        return float(values.mean()), float("inf")
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean()), float(half)
+
+
+def paired_p_value(differences: Values) -> float | None:
+    """Return what `paired_test` says of one sample [n]; None where it says nothing."""
+    (p_value,) = paired_test(differences[None])
+    return None if np.isnan(p_value) else float(p_value)
+
+
 def paired_test(differences: Values) -> Values:
     """Return the two-sided p-value of each sample of paired differences (paired t-test).
 

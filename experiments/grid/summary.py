@@ -18,11 +18,12 @@ import polars as pl
 
 from experiments.grid.directory import KnownCell, Manifest
 from experiments.grid.grid_file import same
-from experiments.grid.statistics import Values, bootstrap_interval, holm, paired_test
+from experiments.grid.statistics import bootstrap_interval, holm, paired_test
 
 SEED = "run.seed"
-COMPARISONS = ("difference", "baseline_difference")
-_MEASURES = ("n", "mean", "se", "low", "high")
+_MEASURES = ("n", "mean", "se", "low", "high", "p_value")
+COMPARISONS = {"twin": "difference", "baseline": "baseline_difference"}
+"""Column of a cell's partner, and what the paired difference from it is called."""
 
 
 def summarise(cells: pl.DataFrame, last: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
@@ -42,19 +43,31 @@ def summarise(cells: pl.DataFrame, last: pl.DataFrame, manifest: Manifest) -> pl
         partners, on="cell", maintain_order="left"
     )
     values = described.with_row_index("place").join(last, on="cell")
-    for partner, name in (("twin", "difference"), ("baseline", "baseline_difference")):
+    for partner, name in COMPARISONS.items():
         theirs = last.select(pl.col("cell").alias(partner), "metric", pl.col("value").alias(name))
         values = values.join(theirs, on=[partner, "metric"], how="left").with_columns(
             (pl.col("value") - pl.col(name)).alias(name)
         )
+    names = COMPARISONS.values()
     grouped = (
         values.sort("place", "metric")
         .group_by([*settings, "metric"], maintain_order=True)
-        .agg("value", pl.col("difference", "baseline_difference").drop_nulls())
+        .agg("value", pl.col(*names).drop_nulls())
     )
-    table = grouped.select(*settings, "metric").with_columns(_measures(grouped["value"]))
-    for name in COMPARISONS:
-        table = table.with_columns(_comparison(grouped[name], grouped["metric"], name))
+    table = grouped.drop("value", *names).hstack(_statistics(grouped["value"]).drop("p_value"))
+    for name in names:
+        prefix = name.removesuffix("difference")
+        compared = _statistics(grouped[name]).select(
+            pl.col("mean").alias(name),
+            pl.col("low", "high").name.prefix(f"{name}_"),
+            pl.col("p_value").alias(f"{prefix}p_value"),
+        )
+        table = table.hstack(compared).with_columns(
+            pl.col(f"{prefix}p_value")
+            .map_batches(_adjusted, return_dtype=pl.Float64)
+            .over("metric")
+            .alias(f"{prefix}p_adjusted")
+        )
     return table
 
 
@@ -82,52 +95,24 @@ def _setting(values: Mapping[str, object], keys: tuple[str, ...], seed: int) -> 
     return (seed, *(values[key] for key in keys if key != SEED))
 
 
-def _measures(samples: pl.Series) -> list[pl.Series]:
+def _statistics(samples: pl.Series) -> pl.DataFrame:
+    """Return size, mean, standard error, interval and p-value of each sample [k lists].
+
+    Samples of the same size are computed together: a grid may have many thousands.
+    """
+    sizes = samples.list.len().to_numpy()
     columns = {name: np.full(len(samples), np.nan) for name in _MEASURES}
-    for rows, stack in _stacks(samples):
-        size = stack.shape[1]
+    for size in np.unique(sizes[sizes > 0]):
+        rows = np.flatnonzero(sizes == size)
+        stack = samples.gather(rows).explode().to_numpy().astype(np.float64).reshape(-1, size)
         columns["n"][rows] = size
         columns["mean"][rows] = stack.mean(axis=1)
         if size > 1:
             columns["se"][rows] = stack.std(axis=1, ddof=1) / np.sqrt(size)
         columns["low"][rows], columns["high"][rows] = bootstrap_interval(stack)
-    return [
-        _column(name, array).cast(pl.Int64 if name == "n" else pl.Float64)
-        for name, array in columns.items()
-    ]
+        columns["p_value"][rows] = paired_test(stack)
+    return pl.DataFrame(columns, nan_to_null=True).cast({"n": pl.Int64})
 
 
-def _comparison(samples: pl.Series, metrics: pl.Series, name: str) -> list[pl.Series]:
-    count = len(samples)
-    mean, low, high, p_values = (np.full(count, np.nan) for _ in range(4))
-    for rows, stack in _stacks(samples):
-        mean[rows] = stack.mean(axis=1)
-        low[rows], high[rows] = bootstrap_interval(stack)
-        p_values[rows] = paired_test(stack)
-    adjusted = np.full(count, np.nan)
-    for metric in metrics.unique(maintain_order=True):
-        family = np.flatnonzero((metrics == metric).to_numpy())
-        adjusted[family] = holm(p_values[family])
-    prefix = name.removesuffix("difference")
-    return [
-        _column(name, mean),
-        _column(f"{name}_low", low),
-        _column(f"{name}_high", high),
-        _column(f"{prefix}p_value", p_values),
-        _column(f"{prefix}p_adjusted", adjusted),
-    ]
-
-
-def _stacks(samples: pl.Series) -> list[tuple[np.ndarray, Values]]:
-    """Return samples of the same size together: their rows and their values [k, n]."""
-    sizes = samples.list.len().to_numpy()
-    stacks = []
-    for size in np.unique(sizes[sizes > 0]):
-        rows = np.flatnonzero(sizes == size)
-        values = samples.gather(rows).explode().to_numpy().astype(np.float64)
-        stacks.append((rows, values.reshape(len(rows), size)))
-    return stacks
-
-
-def _column(name: str, array: Values) -> pl.Series:
-    return pl.Series(name, array, nan_to_null=True)
+def _adjusted(p_values: pl.Series) -> pl.Series:
+    return pl.Series(holm(p_values.to_numpy()), nan_to_null=True)

@@ -9,44 +9,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
 from experiments.grid.directory import GridDirectory, Manifest
+from experiments.grid.runs import scan_runs
 from experiments.grid.summary import summarise
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import ROUNDS
 
-_SCHEMA = pl.Schema(ROUNDS)
-METRICS = tuple(name for name, dtype in _SCHEMA.items() if name != "round" and dtype.is_numeric())
+METRICS = tuple(name for name, dtype in ROUNDS.items() if name != "round" and dtype.is_numeric())
 """Columns of `rounds.parquet` that are numbers."""
 
 
-def write_tables(directory: GridDirectory) -> None:
-    """Write all three tables from what the cells' directories hold now.
+def write_tables(directory: GridDirectory) -> list[Path]:
+    """Write all three tables from what the cells' directories hold now, and return the files.
 
     Raises:
         RunError: if a cell's table cannot be read, or the disk does not take the grid's.
     """
     manifest = directory.manifest()
     cells = cell_table(directory, manifest)
-    results = directory.path / "results.parquet"
+    paths = [directory.path / f"{name}.parquet" for name in ("cells", "results", "summary")]
     try:
-        write_atomically(directory.path / "cells.parquet", cells.write_parquet)
-        lazy = result_table(directory, cells)
-        write_atomically(results, lazy.sink_parquet)
-        summary = summarise(cells, last_values(pl.scan_parquet(results)), manifest)
-        write_atomically(directory.path / "summary.parquet", summary.write_parquet)
+        write_atomically(paths[0], cells.write_parquet)
+        write_atomically(paths[1], result_table(directory, cells).sink_parquet)
+        summary = summarise(cells, last_values(pl.scan_parquet(paths[1])), manifest)
+        write_atomically(paths[2], summary.write_parquet)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise RunError(f"cannot write the tables of {directory.path}: {reason}") from error
+    return paths
 
 
 def cell_table(directory: GridDirectory, manifest: Manifest) -> pl.DataFrame:
     """Return a row a cell, in the order of the grid file."""
-    driven = directory.is_driven
-    journal = directory.journal()
+    driven, journal = directory.is_driven, directory.journal()
     rows = []
     for cell in manifest.cells:
         record = directory.record(cell.id)
@@ -72,26 +73,13 @@ def result_table(directory: GridDirectory, cells: pl.DataFrame) -> pl.LazyFrame:
 
     Values that do not apply have no row. Cells of an earlier version may lack columns.
     """
-    finished = cells.filter(status=FINISHED).select("cell", "seed", "run")
-    if finished.is_empty():
-        schema = {"cell": pl.String, "seed": pl.Int64, "round": pl.Int64}
-        return pl.LazyFrame(schema=schema | {"metric": pl.String, "value": pl.Float64})
-    files = [str(directory.path / run / "rounds.parquet") for run in finished["run"]]
-    owners = finished.select("cell", "seed", path=pl.Series(files)).lazy()
-    rounds = pl.scan_parquet(
-        files,
-        glob=False,
-        schema=_SCHEMA,
-        include_file_paths="path",
-        missing_columns="insert",
-        extra_columns="ignore",
-        cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
-    )
+    finished = cells.filter(status=FINISHED)
     return (
-        rounds.with_columns(pl.col(METRICS).cast(pl.Float64))
-        .unpivot(METRICS, index=["path", "round"], variable_name="metric")
+        scan_runs(directory.path, finished, "rounds", ROUNDS)
+        .with_columns(pl.col(METRICS).cast(pl.Float64))
+        .unpivot(METRICS, index=["cell", "round"], variable_name="metric")
         .drop_nulls("value")
-        .join(owners, on="path", maintain_order="left")
+        .join(finished.lazy().select("cell", "seed"), on="cell", maintain_order="left")
         .select("cell", "seed", "round", "metric", "value")
     )
 

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import filelock
 
-from experiments.grid.directory import Taken
-from experiments.grid.estimate import Measurement, measure_run
+from experiments.grid.directory import Taken, record_of
+from experiments.grid.estimate import Cost, measure_run
 from fnl.config import Config, Scalar, parse_config
-from fnl.errors import RunError
 from fnl.runtime.in_process import run_in_process
-from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory, read_run
+from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
 from fnl.runtime.run_record import timestamp, write_record
 
 SERVER_APP = "server.app:app"
@@ -52,7 +51,7 @@ def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     at, started, cpu_started = time.time(), time.perf_counter(), time.process_time()
     config = parse_config(flat)
-    error: BaseException | None = None
+    error: Exception | None = None
     try:
         with _held(config):
             _run(config)
@@ -67,24 +66,20 @@ def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
     )
     if error is None:
         return Outcome(taken)
-    if no_room(error):
-        return Outcome(taken, _line(error), stops_the_grid=True)
-    return Outcome(taken, _line(error))
+    return Outcome(taken, _line(error), stops_the_grid=no_room(error))
 
 
 def record_failure(config: Config, reason: str) -> None:
     """Mark a cell as failed whose run could not do so itself."""
-    path = Path(config.run.results_dir) / config.run.name
-    try:
-        record = read_run(path)
-    except RunError:
+    path = _place(config)
+    record = record_of(path)
+    if record is None:
         RunDirectory.create(config, engine="in-process", metadata={}).fail(reason)
-        return
-    if record["status"] == RUNNING:
+    elif record["status"] == RUNNING:
         write_record(path, record | {"status": FAILED, "error": reason, "finished": timestamp()})
 
 
-def calibrate(flat: Mapping[str, Scalar]) -> Measurement:
+def calibrate(flat: Mapping[str, Scalar]) -> Cost:
     """Run one round of two candidates of a cell, away from its directory, and time it."""
     logging.getLogger("flwr").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as results:
@@ -99,7 +94,7 @@ def calibrate(flat: Mapping[str, Scalar]) -> Measurement:
         }
         config = parse_config({**flat, **short})
         _start(config)
-        return measure_run(Path(results) / "calibration", config, _peak_bytes())
+        return measure_run(_place(config), config, _peak_bytes(), "one round of two clients")
 
 
 def warm_up() -> None:
@@ -117,8 +112,8 @@ def no_room(error: BaseException) -> bool:
 
 
 def _run(config: Config) -> None:
-    path = Path(config.run.results_dir) / config.run.name
-    if _is_finished(path):
+    record = record_of(_place(config))
+    if record is not None and record["status"] == FINISHED:
         return
     try:
         _start(config)
@@ -128,11 +123,8 @@ def _run(config: Config) -> None:
         raise
 
 
-def _is_finished(path: Path) -> bool:
-    try:
-        return read_run(path)["status"] == FINISHED
-    except RunError:
-        return False
+def _place(config: Config) -> Path:
+    return Path(config.run.results_dir) / config.run.name
 
 
 def _start(config: Config) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.figures.catalogue import draw_all
 from experiments.figures.grid_tables import GridTables, is_grid, read_grid
 from experiments.figures.of_grid import of_grid, strictest
-from experiments.figures.of_run import features_of, of_clients, over_rounds
+from experiments.figures.of_run import of_run
+from experiments.figures.run_tables import RunTables, read_tables
 from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
 from experiments.report.page import Report, render
@@ -20,10 +20,9 @@ from experiments.report.record import (
     versions_of,
 )
 from experiments.report.tables import tables_of_grid, tables_of_run
-from experiments.run_tables import RunTables, read_tables
 from fnl.errors import RunError
-from fnl.runtime.atomic import write_atomically
-from fnl.runtime.run_directory import FINISHED, read_run
+from fnl.runtime.atomic import write_text_atomically
+from fnl.runtime.run_directory import FINISHED
 
 
 def write_report(directory: Path, path: Path) -> Path:
@@ -36,7 +35,7 @@ def write_report(directory: Path, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         report = report_of_grid(directory) if is_grid(directory) else report_of_run(directory)
         text = render(report)
-        write_atomically(path, lambda temporary: _write(temporary, text))
+        write_text_atomically(path, text)
     except OSError as error:
         raise RunError(f"cannot write the report {path}: {error.strerror}") from None
     return path
@@ -48,22 +47,25 @@ def report_of_run(directory: Path) -> Report:
     Raises:
         RunError: if it is not a run directory or no round is in it.
     """
-    run, record = read_tables(directory), read_run(directory)
-    drawn, gaps = draw_all([*over_rounds(run), *of_clients(run, directory, features_of(record))])
-    engine = str(record.get("engine", ""))
+    run = read_tables(directory)
+    record = run.record
+    drawn, gaps = draw_all(of_run(run), run.describe())
     return Report(
         title=directory.absolute().name,
         kind="run",
-        status=_status(run, record),
+        status=_status(run),
         troubled=run.status != FINISHED,
-        facts=_facts(run, record),
+        facts=_facts(run),
         findings=findings_of_run(run),
         figures=drawn,
         gaps=gaps,
         tables=tables_of_run(run),
         guarantee=guarantee_of(record),
-        commands=[run_command(run.config, engine), f"fnl report {directory.name}"],
-        notes=_notes(run, record),
+        commands=[
+            run_command(run.config, str(record.get("engine", ""))),
+            f"fnl report {directory.name}",
+        ],
+        notes=_notes(run),
         configuration=configuration_of(run.config),
     )
 
@@ -75,9 +77,8 @@ def report_of_grid(directory: Path) -> Report:
         RunError: if a table is missing or no cell has finished.
     """
     grid = read_grid(directory)
-    drawn, gaps = draw_all(of_grid(grid))
+    drawn, gaps = draw_all(of_grid(grid), grid.describe())
     cell = strictest(grid)
-    record = read_run(grid.directory / str(cell["run"]))
     run = read_tables(grid.directory / str(cell["run"]))
     total, finished = grid.cells.height, grid.finished.height
     guarantee = {
@@ -88,27 +89,26 @@ def report_of_grid(directory: Path) -> Report:
         kind="grid",
         status=f"{finished} of {total} cells finished",
         troubled=finished < total,
-        facts=_grid_facts(grid, run, record),
+        facts=_grid_facts(grid, run),
         findings=findings_of_grid(grid),
         figures=drawn,
         gaps=gaps,
         tables=tables_of_grid(grid),
-        guarantee=guarantee | guarantee_of(record),
+        guarantee=guarantee | guarantee_of(run.record),
         commands=["fnl grid run GRID.toml", f"fnl report {grid.directory.name}"],
         notes=["The same command goes on where a grid stopped and runs no finished cell again."],
         files={} if grid.file is None else {"GRID.toml": grid.file},
     )
 
 
-def _status(run: RunTables, record: Mapping[str, object]) -> str:
-    last = run.rounds["round"].max()
-    rounds = f"{last} of {run.config.run.rounds} rounds"
-    error = record.get("error")
+def _status(run: RunTables) -> str:
+    rounds = f"{run.last_round} of {run.config.run.rounds} rounds"
+    error = run.record.get("error")
     return f"{run.status}, {rounds}" + (f": {error}" if error else "")
 
 
-def _facts(run: RunTables, record: Mapping[str, object]) -> dict[str, str]:
-    config = run.config
+def _facts(run: RunTables) -> dict[str, str]:
+    config, record = run.config, run.record
     kind = " (synthetic clips)" if run.synthetic else ""
     coordination = config.coordination
     private = config.is_private
@@ -132,8 +132,8 @@ def _facts(run: RunTables, record: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def _grid_facts(grid: GridTables, run: RunTables, record: Mapping[str, object]) -> dict[str, str]:
-    facts = _facts(run, record)
+def _grid_facts(grid: GridTables, run: RunTables) -> dict[str, str]:
+    facts = _facts(run)
     axes = {key: grid.cells[key].drop_nulls().unique().sort().to_list() for key in grid.axes}
     varied = {key: ", ".join(f"{value}" for value in values) for key, values in axes.items()}
     seeds = grid.cells["seed"].unique().sort().to_list()
@@ -148,7 +148,7 @@ def _grid_facts(grid: GridTables, run: RunTables, record: Mapping[str, object]) 
     }
 
 
-def _notes(run: RunTables, record: Mapping[str, object]) -> list[str]:
+def _notes(run: RunTables) -> list[str]:
     if run.config.is_private and run.config.privacy.secure_noise:
         notes = ["Its noise is cryptographic and kept nowhere: the command gives another model."]
     else:
@@ -156,10 +156,6 @@ def _notes(run: RunTables, record: Mapping[str, object]) -> list[str]:
             "With the same versions on the same kind of machine this gives the same model, bit for "
             "bit, in process and in Flower's simulation."
         ]
-    if sha := record.get("model_sha256"):
+    if sha := run.record.get("model_sha256"):
         notes.append(f"Its SHA-256: {sha}.")
     return notes
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

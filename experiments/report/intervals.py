@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from experiments.grid.statistics import t_interval
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -22,11 +24,6 @@ class Estimate:
         """Return e.g. "0.231 (95 % interval 0.190 to 0.275)"."""
         value, low, high = (number(x * scale, form) for x in (self.value, self.low, self.high))
         return f"{value}{unit} (95 % interval {low} to {high}{unit})"
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
 
 
 def number(value: float, form: str = ".3f") -> str:
@@ -62,11 +59,8 @@ def mean_over_rounds(values: NDArray[np.float64], rounds: NDArray[np.int64]) -> 
     if len(names) < 2:
         return None
     means = np.bincount(index, weights=values) / np.bincount(index)
-    mean, error = float(means.mean()), float(stats.sem(means))
-    if error == 0:
-        return Estimate(mean, mean, mean)
-    low, high = stats.t.interval(0.95, len(means) - 1, mean, error)
-    return Estimate(mean, float(low), float(high))
+    mean, half = t_interval(means)
+    return Estimate(mean, mean - half, mean + half)
 
 
 def probability(value: float | None) -> str:

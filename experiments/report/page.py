@@ -17,8 +17,8 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from experiments.figure_style import style
 from experiments.figures.catalogue import Drawn, Gap
+from experiments.figures.style import style
 
 _FOLDER = Path(__file__).parent
 

@@ -8,63 +8,41 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from experiments.figures.grid_tables import SEED, GridTables
+from experiments.figures.grid_tables import GridTables
+from experiments.figures.run_tables import RunTables
+from experiments.grid.summary import SEED
 from experiments.report.intervals import number
 from experiments.report.page import Cell, Column, Table
-from experiments.run_tables import RunTables
 
 MOST_ROWS = 400
 SUMMARISED = (
-    "accuracy",
-    "loss",
-    "firing_rate",
-    "rate_shift",
-    "activation_sparsity",
-    "kendall_tau_shadow",
-    "jaccard_shadow",
-    "flip_rate_shadow",
-    "attenuation",
-    "cosine_shadow",
-    "energy_nj",
+    "accuracy", "loss", "firing_rate", "rate_shift", "activation_sparsity", "kendall_tau_shadow",
+    "jaccard_shadow", "flip_rate_shadow", "attenuation", "cosine_shadow", "energy_nj",
     "epsilon_max",
-)
+)  # fmt: skip
 """Metrics of a grid's summary that the page shows; the others are in its file."""
 ROUND_TABLES = {
     "Rounds: the global model": (
-        "accuracy",
-        "loss",
-        "firing_rate",
-        "activation_sparsity",
-        "silent_fraction",
-        "saturated_fraction",
-        "update_norm",
-        "effective_clients",
-        "weight_entropy",
+        "accuracy", "loss", "firing_rate", "activation_sparsity", "silent_fraction",
+        "saturated_fraction", "update_norm", "effective_clients", "weight_entropy",
     ),
     "Rounds: against no DP": (
-        "rate_shift",
-        "kendall_tau_shadow",
-        "spearman_rho_shadow",
-        "jaccard_shadow",
-        "rbo_shadow",
-        "flip_rate_shadow",
-        "attenuation",
-        "cosine_shadow",
+        "rate_shift", "kendall_tau_shadow", "spearman_rho_shadow", "jaccard_shadow", "rbo_shadow",
+        "flip_rate_shadow", "attenuation", "cosine_shadow",
     ),
     "Rounds: cost and privacy": (
-        "synops_effective_acs",
-        "synops_effective_macs",
-        "energy_nj",
-        "footprint_bytes",
-        "epsilon_max",
-        "epsilon_mean",
-        "seconds",
+        "synops_effective_acs", "synops_effective_macs", "energy_nj", "footprint_bytes",
+        "epsilon_max", "epsilon_mean", "seconds",
     ),
-}
+}  # fmt: skip
 """Columns of `rounds.parquet` by table: one with all of them fits neither a screen nor paper."""
 WIDEST = 9
-_INTERVALS = {"interval": "", "difference_interval": "difference_"}
-_INTERVALS |= {"baseline_interval": "baseline_difference_"}
+_MEASURES = ("n", "mean", "se", "difference", "p_adjusted")
+_MEASURES += ("baseline_difference", "baseline_p_adjusted")
+_INTERVALS = {"se": ("interval", ""), "difference": ("difference_interval", "difference_")}
+_INTERVALS |= {"baseline_difference": ("baseline_interval", "baseline_difference_")}
+"""Column of the summary -> name of the interval that is shown right of it, prefix of its ends."""
+
 _SUMMARY_NAMES = {
     "level": "privacy",
     "interval": "95 % interval",
@@ -155,18 +133,14 @@ def table_of(
 
 def tables_of_run(run: RunTables) -> list[Table]:
     """Return the rounds, the clients over all rounds, and the layers after the last round."""
-    mean = [
-        column
-        for column in ("score", "rank", "rank_shadow", "firing_rate_before", "firing_rate_after")
-        if column in run.clients.columns
-    ]
+    means = ("score", "rank", "rank_shadow", "firing_rate_before", "firing_rate_after")
     clients = (
         run.clients.group_by("partition")
         .agg(
             pl.len().alias("asked"),
             pl.col("selected").sum(),
             pl.col("num_examples").max().alias("clips"),
-            *(pl.col(name).mean() for name in (*mean, "firing_rate_shadow", "clip_fraction")),
+            pl.col(*means, "firing_rate_shadow", "clip_fraction").mean(),
             pl.col("epsilon").max(),
         )
         .sort("partition")
@@ -211,26 +185,21 @@ def tables_of_grid(grid: GridTables) -> list[Table]:
         grid.summary.filter(pl.col("metric").is_in(SUMMARISED))
         .with_columns(place=pl.col("metric").replace_strict(order, return_dtype=pl.Int64))
         .sort("place", "level_order", *grid.axes, nulls_last=True)
-        .drop("place")
     )
-    summary = summary.drop("is_twin", "level_order")
     keys = [key for key in grid.axes if key != "privacy.epsilon"]
-    measures = [name for name in ("n", "mean", "se", "difference", "p_adjusted") if name in summary]
-    against = [name for name in ("baseline_difference", "baseline_p_adjusted") if name in summary]
-    intervals = {
-        name: pl.when(pl.col(f"{prefix}low").is_not_null()).then(
-            pl.struct(low=f"{prefix}low", high=f"{prefix}high")
-        )
-        for name, prefix in _INTERVALS.items()
-        if f"{prefix}low" in summary
-    }
-    shown = summary.with_columns(**intervals).select(
-        "metric", "level", *keys, *_beside([*measures, *against], intervals)
-    )
+    shown: list[str | pl.Expr] = ["metric", "level", *keys]
+    for column in _MEASURES:
+        if column not in summary:
+            continue
+        shown.append(column)
+        name, prefix = _INTERVALS.get(column, ("", ""))
+        if name and f"{prefix}low" in summary:
+            ends = pl.struct(low=f"{prefix}low", high=f"{prefix}high")
+            shown.append(pl.when(pl.col(f"{prefix}low").is_not_null()).then(ends).alias(name))
     cells = grid.cells.drop("level_order", "is_twin", "privacy.epsilon", SEED, strict=False)
     return [
         table_of(
-            shown,
+            summary.select(shown),
             "Summary",
             "A row a configuration and metric: mean over seeds with standard error and 95 % "
             "interval, and the paired difference from the twin without DP. Further metrics are in "
@@ -239,15 +208,3 @@ def tables_of_grid(grid: GridTables) -> list[Table]:
         ),
         table_of(cells, "Cells", "A row a cell; run: its run directory.", {"level": "privacy"}),
     ]
-
-
-def _beside(columns: list[str], intervals: Mapping[str, object]) -> list[str]:
-    """Return the columns with each interval right of what it is of."""
-    after = {"se": "interval", "difference": "difference_interval"}
-    after |= {"baseline_difference": "baseline_interval"}
-    ordered = []
-    for column in columns:
-        ordered.append(column)
-        if after.get(column) in intervals:
-            ordered.append(after[column])
-    return ordered

@@ -4,105 +4,74 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fnl.audit.claims import Mechanism
-from fnl.audit.lira import membership_inference
-from fnl.audit.rates import (
-    RAW_CANARIES,
-    attack_private_rates,
-    attack_raw_rates,
-    public_models,
-)
-from fnl.audit.result import AuditResult, one_run_result, write_results
-from fnl.audit.weights import Notify, attack_weights
-from fnl.config import Config, parse_config, parse_overrides
-from fnl.data.federated import Federation, prepare
+from fnl.cli.terminal import Assignments, Json, configuration, err, out
 from fnl.errors import ConfigError, RunError
-from fnl.runtime.determinism import one_thread
+
+if TYPE_CHECKING:
+    from fnl.audit.result import AuditResult
 
 AUDIT_FILE = "audit.parquet"
-TARGETS = ("weights", "membership", "rates")
 
 _TABLE_WIDTH = 140
 """Characters that the table needs; wider than a pipe's."""
 
-_out = Console(soft_wrap=True, highlight=False)
-_err = Console(stderr=True)
-
-
-@dataclass(frozen=True)
-class AuditPlan:
-    """What to attack.
-
-    Attributes:
-        epsilons: budgets to claim; infinite: no privacy.
-        targets: of `TARGETS`.
-        canaries: of each client.
-        models: that membership inference trains; half of them are its shadows.
-        broken: also mechanisms that are broken on purpose.
-        confidence: of every lower bound.
-
-    Raises:
-        ConfigError: naming what cannot be attacked.
-    """
-
-    epsilons: tuple[float, ...]
-    targets: tuple[str, ...]
-    canaries: int
-    models: int
-    broken: bool
-    confidence: float
-
-    def __post_init__(self) -> None:
-        for epsilon in self.epsilons:
-            if not epsilon > 0:  # as it is for nan
-                raise ConfigError(f"--epsilon {epsilon} is not above 0; inf means no privacy")
-        for target in self.targets:
-            if target not in TARGETS:
-                raise ConfigError(f"--target {target!r} is unknown: choose {', '.join(TARGETS)}")
-
-    def claims(self, *, infinite: bool) -> list[tuple[Mechanism, float]]:
-        """Return the mechanisms to attack with their budgets; without noise none is broken."""
-        kinds = list(Mechanism) if self.broken else [Mechanism.CORRECT]
-        return [
-            (kind, epsilon)
-            for kind in kinds
-            for epsilon in self.epsilons
-            if math.isfinite(epsilon) or (infinite and kind is Mechanism.CORRECT)
-        ]
-
 
 def audit(
-    assignments: Sequence[str], plan: AuditPlan, *, output: Path | None, as_json: bool
+    assignments: Assignments = None,
+    epsilons: Annotated[
+        list[float] | None,
+        typer.Option("--epsilon", help="Budget to claim; repeatable; inf: no privacy."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="weights, membership or rates; repeatable; default: all."),
+    ] = None,
+    canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
+    models: Annotated[int, typer.Option(min=4, help="Models of the membership inference.")] = 16,
+    broken: Annotated[
+        bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
+    ] = False,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    output: Annotated[Path | None, typer.Option(help="Default: RESULTS/audit.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Attack what the configuration would release, print the proofs and write `audit.parquet`.
+    """Attack what a configuration releases, and prove from below how much privacy is lost."""
+    from fnl.audit.plan import TARGETS, AuditPlan, attack, check_auditable
+    from fnl.audit.result import write_results
+    from fnl.data.federated import prepare
+    from fnl.runtime.determinism import one_thread
 
-    Raises:
-        ConfigError: if the configuration has nothing to audit.
-        RunError: if the claim of a mechanism that was not broken is refuted.
-    """
-    config = parse_config(parse_overrides(assignments))
-    _check(config)
-    folder = output or Path(config.run.results_dir) / "audit"
-    _make(folder)
-    federation = prepare(config, progress=True)
-    columns = (
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
+    plan = AuditPlan(
+        epsilons=tuple(epsilons or (1.0, 4.0, 8.0, float("inf"))),
+        targets=tuple(targets or TARGETS),
+        canaries=canaries,
+        models=models,
+        broken=broken,
+        confidence=confidence,
     )
+    config = configuration(assignments)
+    check_auditable(config)
+    folder = output or Path(config.run.results_dir) / "audit"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
+    federation = prepare(config, progress=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     results: list[AuditResult] = []
-    with Progress(*columns, console=_err, transient=True) as progress, one_thread():
-        task = progress.add_task("audit", total=_amount(config, plan))
-        attacks = _Attacks(config, federation, plan, lambda: progress.advance(task))
-        for result in attacks.results():
+    with Progress(*columns, console=err, transient=True) as progress, one_thread():
+        task = progress.add_task("audit", total=plan.amount(config))
+        for result in attack(config, federation, plan, lambda: progress.advance(task)):
             progress.update(task, description=f"{result.target}, {result.mechanism}")
             results.append(result)
     path = (folder / AUDIT_FILE).absolute()
@@ -111,136 +80,14 @@ def audit(
         print(json.dumps({"path": str(path), "results": [_finite(r) for r in results]}))
     else:
         _print_table(results)
-        _out.print(f"audit {path}")
-    _refuse_refuted(results)
+        out.print(f"audit {path}")
+    refuse_refuted(results)
 
 
-class _Attacks:
-    """The lines of an audit, one by one."""
+def refuse_refuted(results: Sequence[AuditResult]) -> None:
+    """Raise `RunError` if the claim of a mechanism that was not broken is refuted."""
+    from fnl.audit.claims import Mechanism
 
-    def __init__(
-        self, config: Config, federation: Federation, plan: AuditPlan, notify: Notify
-    ) -> None:
-        self._config = config
-        self._federation = federation
-        self._plan = plan
-        self._notify = notify
-
-    def results(self) -> Iterator[AuditResult]:
-        """Yield what each attack proves, in the order of `TARGETS`."""
-        if "weights" in self._plan.targets:
-            yield from self._weights()
-        if "membership" in self._plan.targets:
-            yield from self._membership()
-        if "rates" in self._plan.targets:
-            yield from self._rates()
-
-    def _weights(self) -> Iterator[AuditResult]:
-        for mechanism, epsilon in self._plan.claims(infinite=True):
-            made = attack_weights(
-                self._config,
-                self._federation,
-                mechanism=mechanism,
-                epsilon=epsilon,
-                canaries=self._plan.canaries,
-                notify=self._notify,
-            )
-            for attack, scores in (("white-box", made.white_box), ("black-box", made.black_box)):
-                yield one_run_result(
-                    "weights",
-                    attack,
-                    made.claim,
-                    scores,
-                    made.included,
-                    confidence=self._plan.confidence,
-                    noise_ratio=made.noise_ratio if attack == "white-box" else math.nan,
-                )
-
-    def _membership(self) -> Iterator[AuditResult]:
-        for mechanism, epsilon in self._plan.claims(infinite=True):
-            if mechanism is Mechanism.CORRECT:
-                yield membership_inference(
-                    self._config,
-                    self._federation,
-                    mechanism=mechanism,
-                    epsilon=epsilon,
-                    models=self._plan.models,
-                    confidence=self._plan.confidence,
-                    notify=self._notify,
-                )
-
-    def _rates(self) -> Iterator[AuditResult]:
-        models = public_models(self._config, self._federation)
-        raw = attack_raw_rates(
-            self._config,
-            self._federation,
-            models,
-            canaries=min(RAW_CANARIES, self._plan.canaries),
-            repeats=max(1, self._plan.canaries // RAW_CANARIES),
-        )
-        yield one_run_result(
-            "rates-raw",
-            "white-box",
-            raw.claim,
-            raw.scores,
-            raw.included,
-            confidence=self._plan.confidence,
-        )
-        for mechanism, epsilon in self._plan.claims(infinite=False):
-            private = attack_private_rates(
-                self._config,
-                self._federation,
-                models,
-                mechanism=mechanism,
-                epsilon=epsilon,
-                repeats=self._plan.canaries,
-            )
-            self._notify()
-            yield one_run_result(
-                "rates-private",
-                "white-box",
-                private.claim,
-                private.scores,
-                private.included,
-                confidence=self._plan.confidence,
-            )
-
-
-def _amount(config: Config, plan: AuditPlan) -> int:
-    """Return how often the attacks of `plan` notify."""
-    everything, finite = plan.claims(infinite=True), plan.claims(infinite=False)
-    amount = 0
-    if "weights" in plan.targets:
-        amount += len(everything) * config.run.rounds * config.data.clients
-    if "membership" in plan.targets:
-        amount += sum(kind is Mechanism.CORRECT for kind, _ in everything) * plan.models
-    return amount + ("rates" in plan.targets) * len(finite)
-
-
-def _check(config: Config) -> None:
-    privacy = config.privacy
-    if privacy.mode != "record":
-        raise ConfigError(
-            f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, "
-            "use privacy.mode = 'record' (and --epsilon inf for none)"
-        )
-    if privacy.noise_multiplier > 0:
-        raise ConfigError(
-            f"privacy.noise-multiplier = {privacy.noise_multiplier} fixes the noise: an audit "
-            "derives it from the budgets of --epsilon, leave it at 0"
-        )
-    if not privacy.delta:
-        raise ConfigError("privacy.delta = 0 differs from client to client: give one for an audit")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
-
-
-def _refuse_refuted(results: Sequence[AuditResult]) -> None:
     for result in results:
         proven = result.attack != "membership"  # whose bound is an estimate
         if proven and result.mechanism == Mechanism.CORRECT.value and result.refuted:
@@ -261,18 +108,8 @@ def _finite(result: AuditResult) -> dict[str, object]:
 
 
 def _print_table(results: Sequence[AuditResult]) -> None:
-    table = Table(
-        "target",
-        "mechanism",
-        "attack",
-        "claimed ε",
-        "ε at least",
-        "",
-        "right",
-        "AUC",
-        "TPR at 1 %",
-        "noise",
-    )
+    heads = ("target", "mechanism", "attack", "claimed ε", "ε at least", "", "right", "AUC")
+    table = Table(*heads, "TPR at 1 %", "noise")
     for column in table.columns:
         column.no_wrap = True
     for result in results:
@@ -288,7 +125,6 @@ def _print_table(results: Sequence[AuditResult]) -> None:
             f"{result.tpr:.3f}",
             "" if math.isnan(result.noise_ratio) else f"{result.noise_ratio:.3f}",
         )
-    wide = Console(width=max(_out.width, _TABLE_WIDTH), highlight=False)
-    wide.print(table)
+    Console(width=max(out.width, _TABLE_WIDTH), highlight=False).print(table)
     first = results[0]
-    _out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")
+    out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")

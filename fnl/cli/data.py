@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fnl.cli.options import Assignments, Workers
+from fnl.cli.terminal import Assignments, Workers, configuration, out
 
 data_app = typer.Typer(help="Prepare and describe a corpus.", no_args_is_help=True)
 
 
-@data_app.command("prepare")
-def data_prepare(
+@data_app.command()
+def prepare(
     assignments: Assignments = None,
     workers: Workers = 0,
     download: Annotated[
@@ -21,13 +21,29 @@ def data_prepare(
     ] = False,
 ) -> None:
     """Compute and cache features and the partitioning; download only when asked."""
-    from fnl.cli import run as commands  # noqa: PLC0415 heavy imports only where they are used
+    from fnl.data import federated
+    from fnl.data.speech_commands_archive import download as fetch
+    from fnl.errors import ConfigError
 
-    commands.data_prepare(assignments or [], workers=workers, download=download)
+    config = configuration(assignments)
+    if download:
+        if config.data.corpus != "speech-commands":
+            raise ConfigError(
+                f"--download needs data.corpus=speech-commands, not {config.data.corpus}"
+            )
+        fetch(Path(config.data.root))
+    federation = federated.prepare(config, workers=workers, progress=True)
+    store = federation.store
+    kind = "synthetic clips" if store.synthetic else "clips"
+    steps, bins = store.features.shape[1:]
+    out.print(
+        f"{len(store.clips)} {kind}, {federation.classes} labels, features [{steps}, {bins}], "
+        f"{config.data.clients} clients\n{store.path}"
+    )
 
 
-@data_app.command("describe")
-def data_describe(
+@data_app.command()
+def describe(
     assignments: Assignments = None,
     workers: Workers = 0,
     figure: Annotated[
@@ -35,6 +51,18 @@ def data_describe(
     ] = None,
 ) -> None:
     """Print who has what: clips, speakers and labels of every client."""
-    from fnl.cli import run as commands  # noqa: PLC0415 heavy imports only where they are used
+    from fnl.data import describe as tables
+    from fnl.data.federated import prepare
 
-    commands.data_describe(assignments or [], workers=workers, figure=figure)
+    config = configuration(assignments)
+    federation = prepare(config, workers=workers, progress=True)
+    store = federation.store
+    description = tables.describe(store.clips, store.labels, federation.partitioning)
+    tables.print_description(description, store.labels)
+    out.print(f"training clips split by {federation.partitioning.method}")
+    if figure is not None:
+        from experiments.figures.partition import draw_partition
+
+        title = f"{config.data.corpus}, {config.data.partitioner}, {config.data.clients} clients"
+        draw_partition(description, store.labels, title=title).savefig(figure, dpi=200)
+        out.print(f"figure {figure.absolute()}")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from fnl.cli.options import Assignments
+from fnl.cli.terminal import Assignments, cores, err, out
 
 grid_app = typer.Typer(help="Run many runs from one grid file.", no_args_is_help=True)
+Directory = Annotated[Path, typer.Argument(help="A grid's directory.")]
 
 
-@grid_app.command("run")
-def grid_run(  # noqa: PLR0917 typer's options are parameters
+@grid_app.command()
+def run(
     file: Annotated[Path, typer.Argument(help="A grid file (TOML), see docs/grids.md.")],
     results_dir: Annotated[Path, typer.Option(help="The grid's directory is made in here.")] = Path(
         "results"
@@ -29,21 +31,38 @@ def grid_run(  # noqa: PLR0917 typer's options are parameters
     ] = False,
 ) -> None:
     """Run the cells of a grid file that are not finished; the same command goes on."""
-    from fnl.cli import grid_commands as commands_grid  # noqa: PLC0415 heavy imports only where they are used
+    from experiments.grid.driver import check_grid, run_grid
+    from experiments.grid.tables import write_tables
+    from fnl.config import parse_overrides
+    from fnl.errors import RunError
 
-    commands_grid.run(
-        file,
-        results=results_dir,
-        workers=workers or (os.cpu_count() or 1),
-        ray_address=ray_address,
-        assignments=assignments or [],
-        dry_run=dry_run,
-    )
+    overrides = parse_overrides(assignments or [])
+    if dry_run:
+        check_grid(file, overrides, results_dir, out)
+        return
+    try:
+        directory, finished, failed = run_grid(
+            file,
+            overrides=overrides,
+            results=results_dir,
+            workers=cores(workers),
+            ray_address=ray_address,
+            console=err,
+        )
+    except KeyboardInterrupt:
+        err.print("interrupted: the same command goes on where it stopped")
+        raise
+    write_tables(directory)
+    out.print(f"{finished} cells finished, {len(failed)} failed")
+    out.print(f"grid directory {directory.path}")
+    if failed:
+        listed = "; ".join(f"{cell}: {reason}" for cell, reason in sorted(failed.items()))
+        raise RunError(f"{len(failed)} cells failed: {listed}")
 
 
-@grid_app.command("tables")
-def grid_tables(
-    directory: Annotated[Path, typer.Argument(help="A grid's directory.")],
+@grid_app.command()
+def tables(
+    directory: Directory,
     csv: Annotated[bool, typer.Option("--csv", help="Also as CSV.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Also for LaTeX, with booktabs.")] = False,
     metric: Annotated[
@@ -51,18 +70,46 @@ def grid_tables(
     ] = None,
 ) -> None:
     """Write cells, results and summary of a grid, whose cells may still be running."""
-    from fnl.cli import grid_commands as commands_grid  # noqa: PLC0415 heavy imports only where they are used
+    from experiments.grid.directory import GridDirectory
+    from experiments.grid.export import write_csv, write_latex
+    from experiments.grid.tables import write_tables
 
-    commands_grid.tables(
-        directory, csv=csv, latex=latex, metrics=metric or ["accuracy", "firing_rate"]
-    )
+    grid = GridDirectory.open(directory)
+    written = write_tables(grid)
+    if csv:
+        written += write_csv(grid)
+    if latex:
+        written += write_latex(grid, metric or ["accuracy", "firing_rate"])
+    for file in written:
+        out.print(f"table {file}")
 
 
-@grid_app.command("status")
-def grid_status(
-    directory: Annotated[Path, typer.Argument(help="A grid's directory.")],
-) -> None:
+@grid_app.command()
+def status(directory: Directory) -> None:
     """Print how every cell of a grid stands."""
-    from fnl.cli import grid_commands as commands_grid  # noqa: PLC0415 heavy imports only where they are used
+    from experiments.grid.directory import GridDirectory
 
-    commands_grid.status(directory)
+    grid = GridDirectory.open(directory)
+    manifest, driven, journal = grid.manifest(), grid.is_driven, grid.journal()
+    table = Table("cell", *manifest.keys, "status", "seconds", box=None)
+    statuses: Counter[str] = Counter()
+    errors = []
+    for cell in manifest.cells:
+        record = grid.record(cell.id)
+        standing = grid.standing(record, driven=driven)
+        statuses[standing] += 1
+        if record and record.get("error"):
+            errors.append(f"{standing}: {cell.id}: {record['error']}")
+        taken = journal.get(cell.id)
+        table.add_row(
+            cell.id + (" (twin)" if cell.is_twin else ""),
+            *("" if value is None else str(value) for value in map(cell.values.get, manifest.keys)),
+            standing,
+            f"{taken.seconds:.1f}" if taken else "",
+        )
+    out.print(table)
+    for error in errors:
+        out.print(error, markup=False)
+    counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
+    work = "a driver is at work" if driven else "no driver is at work"
+    out.print(f"grid {manifest.name}: {counted}; {work}")

@@ -1,36 +1,60 @@
-"""What `fnl figures` and `fnl report` do."""
+"""`fnl figures`, `fnl report` and `fnl export`: what is made of a finished run or grid."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
-_out = Console(soft_wrap=True, highlight=False)
+from fnl.cli.terminal import out
+
+Directory = Annotated[Path, typer.Argument(help="A run's or a grid's directory.")]
 
 
-def figures(directory: Path, output: Path | None) -> None:
-    """Draw the figures of a run or a grid; print where they are and why others are not.
+class ExportFormat(StrEnum):
+    """Formats of an exported model."""
 
-    Raises:
-        RunError: if `directory` is neither, or the figures cannot be written.
-    """
-    from experiments.figures.draw import draw_directory  # noqa: PLC0415 seaborn takes a second
+    NIR = "nir"
+
+
+def figures(
+    directory: Directory,
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/figures.")] = None,
+) -> None:
+    """Draw the figures of a run or a grid as PNG, SVG and PDF."""
+    from experiments.figures.draw import draw_directory
 
     paths, gaps = draw_directory(directory, output or directory / "figures")
     for path in paths:
-        _out.print(f"figure {path}", markup=False)
+        out.print(f"figure {path}", markup=False)
     for gap in gaps:
-        _out.print(f"left out {gap.name}: {gap.reason}", markup=False)
+        out.print(f"left out {gap.name}: {gap.reason}", markup=False)
 
 
-def report(directory: Path, output: Path | None) -> None:
-    """Write the report of a run or a grid and print where it is.
-
-    Raises:
-        RunError: if `directory` is neither, or the report cannot be written.
-    """
-    from experiments.report.build import write_report  # noqa: PLC0415 seaborn takes a second
+def report(
+    directory: Directory,
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/report.html.")] = None,
+) -> None:
+    """Write one HTML page about a run or a grid: findings, figures, tables, guarantee."""
+    from experiments.report.build import write_report
 
     path = write_report(directory, (output or directory / "report.html").absolute())
-    _out.print(f"report {path}", markup=False)
+    out.print(f"report {path}", markup=False)
+
+
+def export(
+    directory: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/model.nir.")] = None,
+    file_format: Annotated[ExportFormat, typer.Option("--format")] = ExportFormat.NIR,
+) -> None:
+    """Write a run's global model for other simulators and neuromorphic hardware."""
+    from fnl.interchange.nir_export import export_nir
+    from fnl.runtime.saved_model import load_model
+
+    del file_format  # there is one
+    config, network = load_model(directory)
+    path = (output or directory / "model.nir").absolute()
+    export_nir(network, path, frame_hop_ms=config.data.frame_hop_ms)
+    out.print(f"model {path}")

@@ -1,80 +1,99 @@
-"""What the command line does: the composition of corpus, engines, figures and messages."""
+"""`fnl run` and `fnl resume`: an engine carries a federation, and its rounds are shown."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from flwr.app import Message
-from rich.console import Console
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fnl.config import Config, Scalar, parse_config, parse_overrides
-from fnl.data.federated import prepare
-from fnl.errors import ConfigError
-from fnl.runtime.event_files import check_tensorboard
+from fnl.cli.report import figures as draw_figures
+from fnl.cli.terminal import Assignments, Workers, configuration, cores
+from fnl.cli.terminal import err as _err
+from fnl.cli.terminal import out as _out
 from fnl.runtime.events import Event, RoundStarted, RunFinished, RunStarted, text_of
-from fnl.runtime.flower import check_app, run_with_flower
-from fnl.runtime.in_process import run_in_process
-from fnl.runtime.run_directory import read_run
-from fnl.runtime.run_place import check_name, config_of
-from fnl.runtime.saved_model import load_model
+
+if TYPE_CHECKING:
+    from flwr.app import Message
+
+    from fnl.config import Config
 
 SERVER_APP = "server.app:app"
 CLIENT_APP = "clients.app:app"
 
-_out = Console(soft_wrap=True, highlight=False)
-_err = Console(stderr=True)
+
+class Engine(StrEnum):
+    """Which engine carries a run."""
+
+    IN_PROCESS = "in-process"
+    FLOWER = "flower"
+
+
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        help="in-process, or Flower's simulation on Ray through `flwr run`. They give the same "
+        "bits: any engine goes on with any run."
+    ),
+]
+FederationConfig = Annotated[
+    str, typer.Option(help="Flower's own, with --engine flower; default: one core a client.")
+]
+AppDir = Annotated[
+    Path, typer.Option("--app", help="Folder of the Flower app, with --engine flower.")
+]
 
 
 def run(
-    assignments: Sequence[str],
-    *,
-    workers: int,
-    flower_app: Path | None,
-    federation_config: str,
+    assignments: Assignments = None,
+    workers: Workers = 0,
+    engine: EngineOption = Engine.IN_PROCESS,
+    federation_config: FederationConfig = "",
+    app_dir: AppDir = Path(),
+    figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
+) -> None:
+    """Run a federation and write its run directory."""
+    path = _carry(configuration(assignments), workers, engine, federation_config, app_dir)
+    if figures:
+        draw_figures(path)
+
+
+def resume(
+    directory: Annotated[Path, typer.Argument(help="A run directory that is not finished.")],
+    workers: Workers = 0,
+    engine: EngineOption = Engine.IN_PROCESS,
+    federation_config: FederationConfig = "",
+    app_dir: AppDir = Path(),
+) -> None:
+    """Go on with a run that was stopped or killed, from its last checkpoint."""
+    from fnl.runtime.run_place import config_of
+
+    _carry(config_of(directory), workers, engine, federation_config, app_dir)
+
+
+def _carry(
+    config: Config, workers: int, engine: Engine, federation_config: str, app_dir: Path
 ) -> Path:
-    """Run a federation to its end and return its run directory.
+    """Let an engine carry the run to its end, show how it goes, and return its directory.
 
     A `run.name` that was stopped before its end goes on from its last checkpoint.
-
-    Args:
-        assignments: "group.key=value" over the defaults.
-        workers: processes of the in-process engine.
-        flower_app: folder of the Flower app to run with `flwr run`; None runs in process.
-        federation_config: Flower's, for `flwr run`.
 
     Raises:
         FnlError: whatever stopped the run.
     """
-    config = parse_config(_absolute_paths(parse_overrides(assignments)))
-    return _carry(
-        config, workers=workers, flower_app=flower_app, federation_config=federation_config
-    )
+    from fnl.config import Config
+    from fnl.data.federated import prepare
+    from fnl.errors import ConfigError
+    from fnl.runtime.event_files import check_tensorboard
+    from fnl.runtime.flower import check_app, run_with_flower
+    from fnl.runtime.in_process import run_in_process
+    from fnl.runtime.run_place import check_name
 
-
-def resume(
-    directory: Path, *, workers: int, flower_app: Path | None, federation_config: str
-) -> Path:
-    """Go on with the run in `directory` from its last checkpoint; as `run`.
-
-    Raises:
-        FnlError: if it is finished or still running, or whatever stopped it again.
-    """
-    return _carry(
-        config_of(directory),
-        workers=workers,
-        flower_app=flower_app,
-        federation_config=federation_config,
-    )
-
-
-def _carry(
-    config: Config, *, workers: int, flower_app: Path | None, federation_config: str
-) -> Path:
-    """Let an engine carry the run that `config` describes, and show how it goes."""
+    flower_app = app_dir.absolute() if engine is Engine.FLOWER else None
     if flower_app is None and federation_config:
         raise ConfigError("--federation-config needs --engine flower")
     if flower_app is not None:
@@ -91,7 +110,7 @@ def _carry(
                 CLIENT_APP,
                 clients=config.data.clients,
                 run_config=config.flat(),
-                workers=workers,
+                workers=cores(workers),
                 interruptible=config.run.reply_timeout != Config().run.reply_timeout,
                 on_reply=progress.on_reply,
                 notify=progress.on_event,
@@ -109,67 +128,10 @@ def _carry(
     return path
 
 
-def export(directory: Path, output: Path | None) -> None:
-    """Write the global model of a finished run as NIR and print where."""
-    from fnl.interchange.nir_export import export_nir  # noqa: PLC0415 rarely needed
-
-    config, network = load_model(directory)
-    path = (output or directory / "model.nir").absolute()
-    export_nir(network, path, frame_hop_ms=config.data.frame_hop_ms)
-    _out.print(f"model {path}")
-
-
-def data_prepare(assignments: Sequence[str], *, workers: int, download: bool) -> None:
-    """Compute and cache features and the partitioning, downloading first when asked."""
-    config = parse_config(_absolute_paths(parse_overrides(assignments)))
-    if download:
-        if config.data.corpus != "speech-commands":
-            raise ConfigError(
-                f"--download needs data.corpus=speech-commands, not {config.data.corpus}"
-            )
-        from fnl.data.speech_commands_archive import download as fetch  # noqa: PLC0415 rarely needed
-
-        fetch(Path(config.data.root))
-    federation = prepare(config, workers=workers, progress=True)
-    store = federation.store
-    kind = "synthetic clips" if store.synthetic else "clips"
-    steps, bins = store.features.shape[1:]
-    _out.print(
-        f"{len(store.clips)} {kind}, {federation.classes} labels, features [{steps}, {bins}], "
-        f"{config.data.clients} clients\n{store.path}"
-    )
-
-
-def data_describe(assignments: Sequence[str], *, workers: int, figure: Path | None) -> None:
-    """Print who has what, and draw it when asked."""
-    from fnl.data.describe import describe, print_description  # noqa: PLC0415 rarely needed
-
-    config = parse_config(_absolute_paths(parse_overrides(assignments)))
-    federation = prepare(config, workers=workers, progress=True)
-    store = federation.store
-    description = describe(store.clips, store.labels, federation.partitioning)
-    print_description(description, store.labels)
-    _out.print(f"training clips split by {federation.partitioning.method}")
-    if figure is not None:
-        from experiments.data_figures import draw_partition  # noqa: PLC0415 seaborn takes a second
-
-        title = f"{config.data.corpus}, {config.data.partitioner}, {config.data.clients} clients"
-        draw_partition(description, store.labels, title=title).savefig(figure, dpi=200)
-        _out.print(f"figure {figure.absolute()}")
-
-
-def _absolute_paths(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Make paths absolute: another process may have another working directory."""
-    absolute = {"run.results-dir": "results", **flat}
-    for key in ("run.results-dir", "data.root", "data.cache-dir"):
-        value = absolute.get(key)
-        if isinstance(value, str) and value:
-            absolute[key] = str(Path(value).expanduser().absolute())
-    return absolute
-
-
 def _print_outcome(path: Path) -> None:
-    import polars as pl  # noqa: PLC0415 rarely needed
+    import polars as pl
+
+    from fnl.runtime.run_record import read_run
 
     record = read_run(path)
     rounds = pl.read_parquet(path / "rounds.parquet").drop_nulls("accuracy")

@@ -14,7 +14,7 @@ from fnl.config.evaluation import EvaluationGroup
 from fnl.config.groups import Config
 from fnl.config.kinds import Scalar
 from fnl.config.model import ENCODINGS, NETWORKS, NEURONS, ModelGroup
-from fnl.config.parsing import known_keys, parse_config, parse_overrides
+from fnl.config.parsing import absolute_paths, known_keys, parse_config, parse_overrides
 from fnl.config.privacy import PrivacyGroup
 from fnl.config.run import RunGroup
 from fnl.config.training import TrainingGroup
@@ -32,6 +32,7 @@ __all__ = [
     "RunGroup",
     "Scalar",
     "TrainingGroup",
+    "absolute_paths",
     "known_keys",
     "parse_config",
     "parse_overrides",

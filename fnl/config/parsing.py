@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -60,6 +61,16 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:
             raise ConfigError(f"{assignment!r} is not an assignment: write group.key=value")
         parsed[key] = _scalar(text, wants_string=isinstance(defaults.get(key), str))
     return parsed
+
+
+def absolute_paths(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return `flat` with absolute paths: another process may have another working directory."""
+    absolute = dict(flat)
+    for key in ("run.results-dir", "data.root", "data.cache-dir"):
+        value = absolute.get(key)
+        if isinstance(value, str) and value:
+            absolute[key] = str(Path(value).expanduser().absolute())
+    return absolute
 
 
 def _scalar(text: str, *, wants_string: bool) -> Scalar:

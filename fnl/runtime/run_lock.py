@@ -1,7 +1,7 @@
 """One process a run: the lock that a run's server holds while it lives.
 
 The operating system gives it back when the process ends, however it ends, so a run that was killed
-is free to be resumed and a run that lives is not.
+is free to be resumed and a run that lives is not. A grid's driver holds one in the same way.
 """
 
 from __future__ import annotations
@@ -21,20 +21,36 @@ def lock_run(path: Path) -> FileLock:
     Raises:
         RunError: if another process has it.
     """
-    lock = FileLock(path / _NAME)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"the run {path} is still running: stop it before it is resumed") from None
-    return lock
+    return take(path / _NAME, f"the run {path} is still running: stop it before it is resumed")
 
 
 def is_locked(path: Path) -> bool:
     """Return whether a living process holds the run directory `path`."""
-    if not (path / _NAME).exists():
+    return is_taken(path / _NAME)
+
+
+def take(path: Path, otherwise: str) -> FileLock:
+    """Return the lock of this file, taken.
+
+    Raises:
+        RunError: saying `otherwise`, if another process has it.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(otherwise) from None
+    return lock
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether a living process holds the lock of this file."""
+    if not path.exists():
         return False
     try:
-        lock_run(path).release()
+        take(path, "").release()
     except RunError:
         return True
+    except OSError:  # a directory one may only read: somebody else's, as it stands
+        return False
     return False

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import polars as pl
 import pytest
 
 from fnl.audit.claims import Mechanism
+from fnl.audit.plan import AuditPlan
 from fnl.audit.result import AuditResult
-from fnl.cli.audit import AuditPlan, _refuse_refuted
-from fnl.cli.main import main
+from fnl.cli.audit import refuse_refuted
 from fnl.errors import ConfigError, RunError
+from tests.runs import settings
 
 COLUMNS = [
     "target", "mechanism", "claimed_epsilon", "delta", "lower_bound", "confidence", "canaries",
@@ -22,21 +22,13 @@ COLUMNS = [
 
 
 @pytest.fixture
-def cli(monkeypatch, capfd, audited):
+def cli(command, audited):
     """Return a function that runs `fnl audit …` on the small federation: (exit, stdout, stderr)."""
     config, _ = audited
 
     def run(*arguments, **changes):
         flat = {**config.flat(), **{key.replace("__", "."): v for key, v in changes.items()}}
-        settings = [
-            f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
-            for key, value in flat.items()
-        ]
-        monkeypatch.setattr(sys, "argv", ["fnl", "audit", *arguments, *settings])
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        out, err = capfd.readouterr()
-        return exit_info.value.code or 0, out, err
+        return command("audit", *arguments, *settings(flat))
 
     return run
 
@@ -117,11 +109,11 @@ def result(**changes) -> AuditResult:
 def test_a_refuted_claim_of_the_right_mechanism_fails_the_command():
     broken = result(mechanism="noise a tenth", lower_bound=2.0)
     estimate = result(attack="membership", lower_bound=2.0)
-    _refuse_refuted([result(), broken, estimate])
+    refuse_refuted([result(), broken, estimate])
     with pytest.raises(RunError, match=r"the claim ε = 1\.00 of weights is refuted"):
-        _refuse_refuted([result(), result(lower_bound=1.01)])
+        refuse_refuted([result(), result(lower_bound=1.01)])
     with pytest.raises(RunError, match=r"refuted: it has at most 0\.990 of the noise"):
-        _refuse_refuted([result(), result(noise_ratio=0.99)])
+        refuse_refuted([result(), result(noise_ratio=0.99)])
 
 
 def test_only_finite_budgets_are_broken():

@@ -1,7 +1,6 @@
 """The round benchmark compares ways that give the same model."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from benchmarks.memory import peak_tensor_bytes
 from benchmarks.round import BARE, OURS, PFL, measure_round, run_ours
 from benchmarks.round_bare import run_bare
 from benchmarks.round_work import RoundWork
-from fnl.cli.main import main
 from fnl.weights import get_weights
 
 SMALL = {"clients": 6, "asked": 3, "examples": 48, "steps": 5, "features": 4, "hidden": 8}
@@ -55,20 +53,16 @@ def test_the_peak_is_that_of_the_tensors_alive_together():
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-def test_the_command_line_prints_one_json_object(monkeypatch, capfd):
-    arguments = ["step", "--widths=5-6-3", "--steps=4", "--batch=2", "--repeats=1", "--json"]
-    monkeypatch.setattr(sys, "argv", ["fnl", "bench", *arguments])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert not exit_info.value.code
-    printed = json.loads(capfd.readouterr().out)
+def test_the_command_line_prints_one_json_object(command):
+    arguments = ["--widths=5-6-3", "--steps=4", "--batch=2", "--repeats=1", "--json"]
+    code, out, _ = command("bench", "step", *arguments)
+    assert not code
+    printed = json.loads(out)
     assert printed["threads"] == 1
     assert min(printed[f"{way}_ms"] for way in ("peer", "layerwise", "ours", "floor")) > 0
 
 
-def test_a_shape_that_is_none_is_one_clear_line(monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["fnl", "bench", "step", "--widths=40"])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code == 1
-    assert "--widths '40' is not inputs-hidden-…-classes" in capfd.readouterr().err
+def test_a_shape_that_is_none_is_one_clear_line(command):
+    code, _, err = command("bench", "step", "--widths=40")
+    assert code == 1
+    assert "--widths '40' is not inputs-hidden-…-classes" in err

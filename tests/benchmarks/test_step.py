@@ -1,7 +1,6 @@
 """The step benchmark compares the same work."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,10 @@ import torch
 from opacus.grad_sample import GradSampleModule
 from torch import nn
 
+from benchmarks.__main__ import BENCHMARKS, run_benchmark
 from benchmarks.networks import LayerwiseNetwork, SteppedNetwork, our_network
 from benchmarks.step import measure_step
+from fnl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +45,8 @@ def test_ours_is_faster_than_either_peer_and_slower_than_its_matrix_products():
 def test_the_script_prints_one_json_object():
     arguments = ["--widths", "5-6-3", "--steps", "4", "--batch", "2", "--repeats", "1", "--json"]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "step.py"), *arguments],
+        [sys.executable, "-m", "benchmarks", "step", *arguments],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT)} | dict(os.environ),
         capture_output=True,
         text=True,
         check=True,
@@ -55,3 +55,19 @@ def test_the_script_prints_one_json_object():
     assert set(printed) == {
         "peer_ms", "layerwise_ms", "ours_ms", "floor_ms", "shape", "threads", "peak_mib"
     }  # fmt: skip
+
+
+def test_every_benchmark_is_listed_and_tells_its_options(capsys):
+    run_benchmark([])
+    listed = capsys.readouterr().out
+    for name in BENCHMARKS:
+        assert name in listed
+        with pytest.raises(SystemExit) as exit_info:
+            run_benchmark([name, "--help"])
+        assert not exit_info.value.code
+        assert f"fnl bench {name}" in capsys.readouterr().out
+
+
+def test_a_benchmark_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="no benchmark 'steps': choose step, round"):
+        run_benchmark(["steps"])

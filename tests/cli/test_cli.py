@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from fnl.cli.main import main
+from tests.runs import settings
 
 
 @pytest.fixture
-def cli(monkeypatch, capfd, small_config):
+def cli(command, small_config):
     """Return a function that runs `fnl …` on the small configuration: (exit, stdout, stderr)."""
 
     def run(*arguments, **assignments):
         flat = {**small_config, **{key.replace("__", "."): v for key, v in assignments.items()}}
-        settings = [f"--set={key}={_text(value)}" for key, value in flat.items()]
-        takes_settings = arguments[0] in ("run", "data")
-        argv = ["fnl", *arguments, *(settings if takes_settings else [])]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        out, err = capfd.readouterr()
-        return exit_info.value.code or 0, out, err
+        return command(*arguments, *(settings(flat) if arguments[0] in ("run", "data") else []))
 
     return run
-
-
-def _text(value):
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> None:

@@ -80,8 +80,14 @@ class Deployment:
 
     def do(self, name: str, *, extra: str = "", check: bool = True) -> str:
         """Run a command of the guide to its end and return what it said."""
-        completed = subprocess.run(
-            ["bash", "-c", extra + self.command(name)],
+        completed = self.run(extra + self.command(name))
+        assert not check or completed.returncode == 0, completed.stdout
+        return completed.stdout
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a script to its end, its errors among its output."""
+        return subprocess.run(
+            ["bash", "-c", script],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -90,8 +96,6 @@ class Deployment:
             timeout=420,
             check=False,
         )
-        assert not check or completed.returncode == 0, completed.stdout
-        return completed.stdout
 
     def start(self, name: str, **environment: str) -> None:
         """Start a command of the guide that stays."""
@@ -236,17 +240,7 @@ def again(deployment: Deployment, changes: Mapping[str, object]) -> str:
     path = deployment.folder / "run.toml"
     path.write_text("\n".join(kept) + "\n" + lines)
     command = deployment.command("run").replace("deploy/run.toml", str(path))
-    completed = subprocess.run(
-        ["bash", "-c", command],
-        cwd=ROOT,
-        env=deployment.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=420,
-        check=False,
-    )
-    return completed.stdout
+    return deployment.run(command).stdout
 
 
 def test_a_second_run_over_the_same_budget_is_refused(finished):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 import clients.app
 import fnl
@@ -45,13 +44,6 @@ ONE_CLIENT = {
 }
 SHADOWS = {"evaluation__shadow": True, "privacy__mode": "none", "privacy__secure_noise": False}
 NOTHING_SEEN = {"fnl-version": fnl.__version__, "device-id": "", "releases": 0, "ledger-tip": ""}
-
-
-@pytest.fixture(autouse=True)
-def _sender(monkeypatch):
-    """Flower refuses to build a message without knowing who sends it."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from flwr.supercore.task_identity import TaskIdentity
 
 import clients.app
 from fnl.config import parse_config
@@ -19,13 +18,6 @@ from server.spending import Spending
 from tests.deployment.served_device import ACCOUNTED, RUN, Served
 
 DELTA = 1e-3
-
-
-@pytest.fixture(autouse=True)
-def _sender(monkeypatch):
-    """Flower refuses to build a message without knowing who sends it."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 @pytest.fixture

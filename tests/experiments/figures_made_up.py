@@ -14,12 +14,7 @@ from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
 PARTITIONS, CANDIDATES, SELECTED, LAST = 8, 6, 3, 6
 LABELS = ("yes", "no", "up", "go")
-WIDER_CLIENTS = {
-    **CLIENTS,
-    "predicted_rate_shift": pl.Float64,
-    "predicted_rate_shift_sd": pl.Float64,
-}
-WIDER_LAYERS = {**LAYERS, "membrane_autocorrelation": pl.Float64}
+SCHEMAS = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS}
 
 
 def write_run(path: Path, settings: Mapping[str, object] | None = None) -> Path:
@@ -104,15 +99,16 @@ def write_run(path: Path, settings: Mapping[str, object] | None = None) -> Path:
                 | ({"firing_rate_shadow": before + 0.02 * layer} if shadow else {})
                 for layer in (0, 1)
             ]
-    path.mkdir(parents=True)
-    for name, rows, schema in (
-        ("rounds", rounds, ROUNDS),
-        ("clients", clients, WIDER_CLIENTS),
-        ("layers", layers, WIDER_LAYERS),
-    ):
-        pl.DataFrame(rows, schema=schema).write_parquet(path / f"{name}.parquet")
+    write_tables(path, rounds=rounds, clients=clients, layers=layers)
     (path / "run.json").write_text(json.dumps(_record(path, config)), encoding="utf-8")
     return path
+
+
+def write_tables(path: Path, **tables: list) -> None:
+    """Make a run directory with these rows in its tables."""
+    path.mkdir(parents=True)
+    for name, rows in tables.items():
+        pl.DataFrame(rows, schema=SCHEMAS[name]).write_parquet(path / f"{name}.parquet")
 
 
 def write_audit(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.patches import StepPatch
 
-from experiments.data_figures import draw_partition
+from experiments.figures.partition import draw_partition
 from fnl.data.describe import describe, label_counts
 from fnl.data.partitioning import PartitionSpec, partition
 

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from experiments.effects import EFFECTS, effects, main, markdown, predictions, read_runs, t_interval
+from experiments.effects import EFFECTS, effects, main, markdown, predictions, read_runs
+from experiments.grid.statistics import t_interval
 from fnl.config import parse_config
 
 

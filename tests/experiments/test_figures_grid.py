@@ -14,19 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from experiments.figure_style import FORMATS, WIDTH_INCHES, style
 from experiments.figures import of_grid
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
-from experiments.figures.catalogue import draw_all
+from experiments.figures.catalogue import LeftOut, draw_all
 from experiments.figures.draw import draw_directory
 from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.figures.heat_maps import heat_maps
-from experiments.figures.left_out import LeftOut
 from experiments.figures.levels import with_levels
 from experiments.figures.of_run import read_audit
 from experiments.figures.pareto import non_dominated, objectives, pareto_front
 from experiments.figures.selection_shares import selection_shares
+from experiments.figures.style import FORMATS, WIDTH_INCHES, style
 from fnl.errors import RunError
 
 
@@ -49,11 +48,11 @@ def heading(figure: Figure) -> str:
 
 
 def named(entries: list, name: str) -> Figure:
-    return next(entry for entry in entries if entry.name == name).draw(2)
+    return next(entry for entry in entries if entry.name == name).sheet().draw()
 
 
 def test_accuracy_is_the_mean_with_its_interval_and_the_twin_its_own(grid: GridTables) -> None:
-    (axes,) = accuracy_against_epsilon(grid.summary).axes
+    (axes,) = accuracy_against_epsilon(grid.summary).draw().axes
     bars = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
     assert {bar.get_label() for bar in bars} == {"C = 0.5", "C = 4"}
     rows = grid.summary.filter(pl.col("metric") == "accuracy")
@@ -90,7 +89,7 @@ def test_further_axes_make_panels_each_with_its_own_twin() -> None:
     summary = pl.DataFrame(rows, infer_schema_length=None).with_columns(
         metric=pl.lit("accuracy"), low=pl.col("mean") - 0.1, high=pl.col("mean") + 0.1
     )
-    figure = accuracy_against_epsilon(summary)
+    figure = accuracy_against_epsilon(summary).draw()
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         f"selection = {rule}" for rule in "abc"
     ]
@@ -102,7 +101,7 @@ def test_further_axes_make_panels_each_with_its_own_twin() -> None:
 
 
 def test_heat_maps_hold_the_summary_by_budget_and_bound(grid: GridTables) -> None:
-    figure = heat_maps(grid.summary)
+    figure = heat_maps(grid.summary).draw()
     sources = {"rate shift": ("firing_rate", "difference"), "attenuation": ("attenuation", "mean")}
     sources |= {"Kendall": ("kendall_tau_shadow", "mean"), "Jaccard": ("jaccard_shadow", "mean")}
     for title, (metric, column) in sources.items():
@@ -125,12 +124,12 @@ def test_heat_maps_hold_the_summary_by_budget_and_bound(grid: GridTables) -> Non
 def test_the_rate_shift_falls_back_on_the_shadows_without_twins(grid: GridTables) -> None:
     rows = grid.summary.filter(~pl.col("is_twin")).drop("difference")
     metric = pl.col("metric").replace("firing_rate", "rate_shift")
-    figure = heat_maps(rows.with_columns(metric))
+    figure = heat_maps(rows.with_columns(metric)).draw()
     shown = panel(figure, "rate shift").collections[0].get_array()
     expected = rows.filter(pl.col("metric") == "firing_rate")["mean"]
     np.testing.assert_allclose(np.sort(np.ravel(shown)), np.sort(expected))
     with_none = rows.filter(pl.col("metric") != "firing_rate")
-    assert "Not measured: rate shift" in heading(heat_maps(with_none))
+    assert "Not measured: rate shift" in heading(heat_maps(with_none).draw())
 
 
 def test_the_pareto_front_is_what_a_comparison_of_all_pairs_leaves() -> None:
@@ -147,7 +146,7 @@ def test_pareto_points_are_accuracy_and_energy_and_twins_have_no_budget(grid: Gr
     assert table.filter("is_twin")["epsilon"].to_list() == [float("inf")]
     spent = grid.summary.filter((pl.col("metric") == "epsilon_max") & ~pl.col("is_twin"))
     assert sorted(table.filter(~pl.col("is_twin"))["epsilon"]) == sorted(spent["mean"])
-    (axes,) = pareto_front(grid.summary).axes
+    (axes,) = pareto_front(grid.summary).draw().axes
     filled = [
         c[0]
         for c in axes.containers
@@ -223,7 +222,7 @@ def test_privacy_spent_is_the_largest_of_a_level(grid: GridTables) -> None:
 
 
 def test_an_audit_shows_which_claim_its_bound_refutes(made_up_grid: Path) -> None:
-    (axes,) = audit_bounds(read_audit(made_up_grid)).axes
+    (axes,) = audit_bounds(read_audit(made_up_grid)).draw().axes
     refuting = [one for one in axes.lines if one.get_marker() == "X"]
     assert [tuple(one.get_xydata()[0]) for one in refuting] == [(11.5, 1.0)]
     claims = [float(one.get_xdata()[0]) for one in axes.lines if one.get_marker() == "|"]
@@ -235,7 +234,7 @@ def test_clients_are_ordered_by_how_often_they_were_selected() -> None:
         {"round": [1, 1, 2, 2], "partition": [0, 2, 0, 2], "selected": [False, True, True, True]}
     )
     counts = pl.DataFrame({"partition": [0, 1, 2], "yes": [3, 1, 0], "no": [1, 1, 4]})
-    bars, labels, _ = selection_shares(clients, counts).axes
+    bars, labels, _ = selection_shares(clients, counts).draw().axes
     assert [text.get_text() for text in bars.get_yticklabels()] == ["2", "0", "1"]
     assert [bar.get_width() for bar in bars.patches] == [1.0, 0.5, 0.0]
     shares = np.asarray(labels.collections[0].get_array()).reshape(3, 2)
@@ -268,7 +267,7 @@ def test_a_single_bound_is_no_heat_map(grid: GridTables) -> None:
 
 @pytest.mark.parametrize("columns", [1, 2])
 def test_nothing_runs_off_the_page(grid: GridTables, columns) -> None:
-    drawn, gaps = draw_all(of_grid.of_grid(grid))
+    drawn, gaps = draw_all(of_grid.of_grid(grid), grid.describe())
     assert [gap.name for gap in gaps] == ["selection-shares"]
     for one in drawn:
         figure = one.figures[columns]

@@ -16,6 +16,7 @@ from figures_made_up import LAST, write_run
 from scipy import stats
 
 from experiments.figures.grid_tables import read_grid
+from experiments.figures.run_tables import read_tables
 from experiments.report.build import report_of_run, write_report
 from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
@@ -23,7 +24,6 @@ from experiments.report.intervals import mean_over_rounds, number, wilson
 from experiments.report.page import Cell, Finding, Report, render
 from experiments.report.record import run_command
 from experiments.report.tables import MOST_ROWS, cell, table_of
-from experiments.run_tables import read_tables
 from fnl.config import parse_config, parse_overrides
 from fnl.errors import RunError
 

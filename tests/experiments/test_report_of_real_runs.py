@@ -13,7 +13,7 @@ from figures_grid import write_grid
 from experiments.figures.catalogue import draw_all
 from experiments.figures.of_grid import of_grid
 from experiments.report import build
-from fnl.cli import report as commands_report
+from fnl.cli.report import figures, report
 from fnl.config import parse_config
 from fnl.data.describe import count_column, describe
 from fnl.data.federated import prepare
@@ -47,13 +47,13 @@ def grid_directory(tmp_path: Path, small_config: dict) -> Path:
 def test_a_real_grid_and_its_cells_have_figures_and_findings(
     grid_directory: Path, small_config: dict
 ) -> None:
-    report = build.report_of_grid(grid_directory)
-    drawn = {one.name for one in report.figures}
+    page = build.report_of_grid(grid_directory)
+    drawn = {one.name for one in page.figures}
     wanted = {"accuracy-epsilon", "pareto", "rate-distributions", "ranks", "selection-shares"}
     assert wanted | {"sparsity-memory", "privacy-spent"} <= drawn
-    assert {"heat-maps", "audit"} <= {gap.name for gap in report.gaps}
-    assert report.status == "3 of 3 cells finished"
-    assert report.guarantee["Guarantee"][0].startswith("the training steps of each client")
+    assert {"heat-maps", "audit"} <= {gap.name for gap in page.gaps}
+    assert page.status == "3 of 3 cells finished"
+    assert page.guarantee["Guarantee"][0].startswith("the training steps of each client")
 
     cell = build.report_of_run(grid_directory / "cells" / "c0-0")
     assert {"selection-shares", "ranks", "rate-distributions"} <= {f.name for f in cell.figures}
@@ -76,7 +76,7 @@ def test_the_command_writes_beside_the_run_and_says_what_it_leaves_out(
 ) -> None:
     make_run({**small_config, "run.name": "one"})
     path = tmp_path / "results" / "one"
-    commands_report.report(path, None)
+    report(path, None)
     assert capsys.readouterr().out.strip() == f"report {path / 'report.html'}"
     assert (path / "report.html").stat().st_size > 100_000
 
@@ -85,8 +85,7 @@ def test_the_command_writes_beside_the_run_and_says_what_it_leaves_out(
         "experiments.figures.draw.save_all",
         lambda drawn, folder: [folder / one.name for one in drawn if not saved.append(one.name)],
     )
-    monkeypatch.setattr("experiments.figures.draw.draw_run", lambda *_: [])
-    commands_report.figures(path, tmp_path / "figures")
+    figures(path, tmp_path / "figures")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("/")[-1] for line in lines if line.startswith("figure ")] == saved
     assert "ranks" in saved

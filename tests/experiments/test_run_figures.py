@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from figures_made_up import write_tables
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import run_figures
-from experiments.figure_style import FORMATS, LOOKS, WIDTH_INCHES, save, style
-from experiments.run_figures import draw_run
-from experiments.run_tables import RunTables, read_tables
+from experiments.figures import run_figures
+from experiments.figures.draw import draw_directory
+from experiments.figures.run_tables import RunTables, read_tables
+from experiments.figures.style import FORMATS, LOOKS, WIDTH_INCHES, Columns, Sheet, save, style
 from fnl.config import parse_config
 from fnl.errors import RunError
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.tables import ROUNDS
 
 CLIENTS_THERE, CANDIDATES, SELECTED = 5, 4, 2
 
@@ -70,13 +72,7 @@ def write_run(
                     | ({"firing_rate_shadow": number()} if shadow else {})
                 )
         round_rows.append(row)
-    path.mkdir(parents=True)
-    for name, rows, schema in (
-        ("rounds", round_rows, ROUNDS),
-        ("clients", client_rows, CLIENTS),
-        ("layers", layer_rows, LAYERS),
-    ):
-        pl.DataFrame(rows, schema=schema).write_parquet(path / f"{name}.parquet")
+    write_tables(path, rounds=round_rows, clients=client_rows, layers=layer_rows)
     config = parse_config(
         {
             "run.rounds": rounds or 1,
@@ -101,6 +97,11 @@ def run(tmp_path: Path) -> RunTables:
     return read_tables(write_run(tmp_path / "run"))
 
 
+def drawn(figure: Callable[[RunTables], Sheet], run: RunTables) -> Figure:
+    """Return a run's figure in two columns, as the commands draw it."""
+    return figure(run).draw(about=run.describe())
+
+
 def panel(figure: Figure, title: str) -> Axes:
     """Return the panel whose title starts with `title`."""
     return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(title))
@@ -123,7 +124,7 @@ def heading(figure: Figure) -> str:
 
 
 def test_accuracy_and_loss_are_the_tables_and_guessing_is_of_four_labels(run: RunTables) -> None:
-    figure = run_figures.accuracy_figure(run)
+    figure = drawn(run_figures.accuracy_figure, run)
     table = run.rounds
     accuracy, loss = panel(figure, "Accuracy"), panel(figure, "Loss")
     np.testing.assert_array_equal(
@@ -136,7 +137,7 @@ def test_accuracy_and_loss_are_the_tables_and_guessing_is_of_four_labels(run: Ru
 
 def test_rounds_without_an_evaluation_are_bridged(tmp_path: Path) -> None:
     run = read_tables(write_run(tmp_path / "run", rounds=6, every=3))
-    points = series(panel(run_figures.accuracy_figure(run), "Accuracy"), "_accuracy")
+    points = series(panel(drawn(run_figures.accuracy_figure, run), "Accuracy"), "_accuracy")
     assert points[:, 0].tolist() == [0, 3, 6]
     assert np.isfinite(points).all()
 
@@ -148,7 +149,7 @@ def test_an_undefined_correlation_is_a_gap_with_its_neighbours_marked(tmp_path: 
     table.with_columns(tau, spearman_rho_shadow=None).cast(dict(ROUNDS)).write_parquet(
         path / "rounds.parquet"
     )
-    axes = panel(run_figures.ranking_figure(read_tables(path)), "Rank correlation")
+    axes = panel(drawn(run_figures.ranking_figure, read_tables(path)), "Rank correlation")
     points = series(axes, "Kendall τ")
     assert np.flatnonzero(np.isnan(points[:, 1])).tolist() == [1]
     assert axes.lines[0].get_markevery() == 1
@@ -158,7 +159,7 @@ def test_an_undefined_correlation_is_a_gap_with_its_neighbours_marked(tmp_path: 
 
 
 def test_candidates_are_shown_by_median_and_quartiles(run: RunTables) -> None:
-    axes = panel(run_figures.firing_rates_figure(run), "Firing rates of candidates")
+    axes = panel(drawn(run_figures.firing_rates_figure, run), "Firing rates of candidates")
     for column, label in (
         ("firing_rate_before", "before"),
         ("firing_rate_after", "after training"),
@@ -173,21 +174,21 @@ def test_candidates_are_shown_by_median_and_quartiles(run: RunTables) -> None:
 
 
 def test_rate_shift_is_the_rate_minus_its_shadow(run: RunTables) -> None:
-    axes = panel(run_figures.firing_rates_figure(run), "Rate shift")
+    axes = panel(drawn(run_figures.firing_rates_figure, run), "Rate shift")
     rows = run.layers.filter(pl.col("partition").is_not_null())
     shift = (rows["firing_rate"] - rows["firing_rate_shadow"]).to_numpy().reshape(-1, CANDIDATES)
     np.testing.assert_allclose(series(axes, "layer 0")[:, 1], np.median(shift, axis=1))
 
 
 def test_ranking_shows_one_minus_the_flip_rate_against_a_random_selection(run: RunTables) -> None:
-    axes = panel(run_figures.ranking_figure(run), "Overlap")
+    axes = panel(drawn(run_figures.ranking_figure, run), "Overlap")
     flips = run.rounds["flip_rate_shadow"].drop_nulls().to_numpy()
     np.testing.assert_allclose(series(axes, "1 − flip rate")[:, 1], 1 - flips)
     assert level(axes, "random\n1 − flip") == SELECTED / CANDIDATES
 
 
 def test_privacy_shows_budget_bound_and_what_each_client_spent(run: RunTables) -> None:
-    figure = run_figures.privacy_figure(run)
+    figure = drawn(run_figures.privacy_figure, run)
     spent = panel(figure, "Privacy spent")
     assert level(spent, "budget") == 6.5
     np.testing.assert_array_equal(series(spent, "largest")[:, 1], [2, 3, 4])
@@ -203,14 +204,14 @@ def test_privacy_shows_budget_bound_and_what_each_client_spent(run: RunTables) -
 
 def test_with_fixed_noise_there_is_no_budget(tmp_path: Path) -> None:
     run = read_tables(write_run(tmp_path / "run", **{"privacy.noise-multiplier": 1.5}))
-    figure = run_figures.privacy_figure(run)
+    figure = drawn(run_figures.privacy_figure, run)
     assert "_budget" not in [line.get_label() for line in panel(figure, "Privacy spent").lines]
     assert "σ = 1.5, largest ε = 4.00" in heading(figure)
 
 
 def test_selection_counts_rounds_and_says_that_there_is_no_shadow(tmp_path: Path) -> None:
     run = read_tables(write_run(tmp_path / "run", shadow=False))
-    figure = run_figures.selection_figure(run)
+    figure = drawn(run_figures.selection_figure, run)
     asked, selected = (patch.get_data().values[::2] for patch in panel(figure, "Rounds as").patches)
     assert asked.sum() == 3 * CANDIDATES
     assert selected.sum() == 3 * SELECTED
@@ -221,7 +222,7 @@ def test_selection_counts_rounds_and_says_that_there_is_no_shadow(tmp_path: Path
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_every_figure_says_what_was_run(run: RunTables, columns: run_figures.Columns) -> None:
+def test_every_figure_says_what_was_run(run: RunTables, columns: Columns) -> None:
     for draw in (
         run_figures.summary_figure,
         run_figures.accuracy_figure,
@@ -230,7 +231,7 @@ def test_every_figure_says_what_was_run(run: RunTables, columns: run_figures.Col
         run_figures.privacy_figure,
         run_figures.aggregation_figure,
     ):
-        figure = draw(run, columns=columns)
+        figure = draw(run).draw(columns, run.describe())
         text = heading(figure)
         assert "Corpus synthetic (synthetic clips)" in text
         assert "record-level DP, ε ≤ 6.5, δ = 0.001" in text
@@ -240,19 +241,17 @@ def test_every_figure_says_what_was_run(run: RunTables, columns: run_figures.Col
 
 def test_real_clips_are_not_called_synthetic_nor_a_running_run_finished(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", synthetic=False, status="running", **{"run.rounds": 9})
-    text = heading(run_figures.accuracy_figure(read_tables(path)))
+    text = heading(drawn(run_figures.accuracy_figure, read_tables(path)))
     assert "(synthetic clips)" not in text
     assert "running, here with 3 of 9 rounds" in text
 
 
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("private", [True, False])
-def test_nothing_runs_off_the_page(
-    tmp_path: Path, private: bool, columns: run_figures.Columns
-) -> None:
+def test_nothing_runs_off_the_page(tmp_path: Path, private: bool, columns: Columns) -> None:
     run = read_tables(write_run(tmp_path / "run", private=private, shadow=False, status="failed"))
     for draw in (run_figures.summary_figure, run_figures.selection_figure):
-        figure = draw(run, columns=columns)
+        figure = draw(run).draw(columns, run.describe())
         with style():
             figure.draw_without_rendering()
             box = figure.get_tightbbox()
@@ -273,7 +272,7 @@ def test_series_differ_without_colour() -> None:
 def test_all_figures_are_written_in_three_formats_and_twice_the_same(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", rounds=1, private=False, shadow=False)
     font = mpl.rcParams["font.size"], mpl.rcParams["pdf.fonttype"]
-    paths = draw_run(path, tmp_path / "new" / "figures")
+    paths, _ = draw_directory(path, tmp_path / "new" / "figures")
     assert (mpl.rcParams["font.size"], mpl.rcParams["pdf.fonttype"]) == font
     assert pyplot.get_fignums() == []
     names = {"summary", "accuracy", "firing-rates", "selection", "aggregation"}
@@ -283,13 +282,13 @@ def test_all_figures_are_written_in_three_formats_and_twice_the_same(tmp_path: P
     starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
     assert all(p.read_bytes().startswith(starts[p.suffix]) for p in paths)
     for again in save(
-        run_figures.accuracy_figure(read_tables(path)), tmp_path / "again", "accuracy"
+        drawn(run_figures.accuracy_figure, read_tables(path)), tmp_path / "again", "accuracy"
     ):
         assert again.read_bytes() == (tmp_path / "new" / "figures" / again.name).read_bytes()
 
 
 def test_text_stays_text_and_fonts_are_embedded(tmp_path: Path, run: RunTables) -> None:
-    _, svg, pdf = save(run_figures.accuracy_figure(run), tmp_path, "accuracy")
+    _, svg, pdf = save(drawn(run_figures.accuracy_figure, run), tmp_path, "accuracy")
     assert ">chance</text>" in svg.read_text(encoding="utf-8")
     assert b"/FontFile2" in pdf.read_bytes()
     assert b"/Type3" not in pdf.read_bytes()
@@ -311,7 +310,7 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path: Path, damage, messag
     path = write_run(tmp_path / "run")
     damage(path)
     with pytest.raises(RunError, match=message) as error:
-        draw_run(path, tmp_path / "figures")
+        draw_directory(path, tmp_path / "figures")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "figures").exists()
 
@@ -319,11 +318,11 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path: Path, damage, messag
 def test_a_run_without_a_round_is_an_error(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", rounds=0, status="failed")
     with pytest.raises(RunError, match="has no round to draw: its status is failed"):
-        draw_run(path, tmp_path / "figures")
+        draw_directory(path, tmp_path / "figures")
 
 
 def test_a_place_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", rounds=1)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write figures to"):
-        draw_run(path, tmp_path / "file")
+        draw_directory(path, tmp_path / "file")

@@ -10,79 +10,38 @@ import sys
 import time
 from pathlib import Path
 
-import polars as pl
 import pytest
 
-from fnl.config import parse_config
 from fnl.errors import RunError
-from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
-from tests.faults.faulty_app import FAULTS
+from tests.faults.conftest import plan_faults, run_on_workers
+from tests.runs import ROOT, model_of, path_of, table
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "run.name": "run",
-    "run.rounds": 3,
-    "model.hidden": "8",
-    "training.local-epochs": 0.5,
-    "data.mel-bins": 8,
-    "data.frame-hop-ms": 50,
-    "coordination.candidates": 4,
-    "coordination.selected": 4,
-    "coordination.minimum": 1,
-    "evaluation.shadow": False,
-}
-
-
-@pytest.fixture
-def flat(small_config):
-    return parse_config(small_config | TINY).flat()
-
-
-def _plan(flat, faults) -> None:
-    results = Path(flat["run.results-dir"])
-    results.mkdir(exist_ok=True)
-    (results / FAULTS).write_text(json.dumps(faults))
-
-
-def _run(flat, faults, workers=2):
-    _plan(flat, faults)
-    run_in_process(
-        "server.app:app",
-        "tests.faults.faulty_app:app",
-        clients=4,
-        run_config=flat,
-        workers=workers,
-        interruptible=True,
-        notify=lambda _: None,
-    )
-    path = Path(flat["run.results-dir"]) / flat["run.name"]
-    faults = pl.read_parquet(path / "faults.parquet").select("round", "partition", "kind")
-    return path, faults.rows()
+WORKERS = {"workers": 2, "interruptible": True}
 
 
 def test_a_client_whose_process_dies_is_one_lost_answer(flat):
-    path, faults = _run(flat, {"2": {"1": "exit"}})
+    faults = run_on_workers(flat, {"2": {"1": "exit"}}, **WORKERS)
     assert faults == [(2, 1, "crashed")]
-    there = pl.read_parquet(path / "clients.parquet").filter(round=2)["partition"].to_list()
-    assert there == [0, 2, 3]
-    same, _ = _run(flat | {"run.name": "crash"}, {"2": {"1": "crash"}}, workers=1)
-    assert read_run(path)["model_sha256"] == read_run(same)["model_sha256"]
+    assert table(flat, "clients").filter(round=2)["partition"].to_list() == [0, 2, 3]
+    same = flat | {"run.name": "crash"}
+    run_on_workers(same, {"2": {"1": "crash"}}, workers=1, interruptible=True)
+    assert model_of(flat) == model_of(same)
 
 
 @pytest.mark.slow
 def test_a_client_that_hangs_is_given_up_at_the_deadline(flat):
     flat = flat | {"run.reply-timeout": 60.0}
     started = time.monotonic()
-    path, faults = _run(flat, {"2": {"1": "hang"}})
+    faults = run_on_workers(flat, {"2": {"1": "hang"}}, **WORKERS)
     assert time.monotonic() - started < 600
     assert (2, 1, "no-answer") in faults
-    assert read_run(path)["status"] == "finished"
+    assert read_run(path_of(flat))["status"] == "finished"
 
 
 def test_a_process_that_dies_stops_a_run_that_needs_all(flat):
     with pytest.raises(RunError, match="partition 1: crashed: its process died"):
-        _run(flat | {"coordination.minimum": 0}, {"1": {"1": "exit"}})
+        run_on_workers(flat | {"coordination.minimum": 0}, {"1": {"1": "exit"}}, **WORKERS)
 
 
 _KILLED = """
@@ -116,7 +75,7 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_a_run_that_is_killed_leaves_no_workers(flat):
-    _plan(flat, {"1": {"1": "hang"}})
+    plan_faults(flat, {"1": {"1": "hang"}})
     command = [sys.executable, "-c", _KILLED, json.dumps(flat)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

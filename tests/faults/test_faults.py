@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
-from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.run_directory import read_run
 from fnl.schedule import candidates
 from tests.faults.faulty_grid import run_with_faults
 from tests.faults.injection import KINDS, Schedule
-
-TINY = {
-    "run.name": "run",
-    "run.rounds": 3,
-    "model.hidden": "8",
-    "training.local-epochs": 0.5,
-    "data.mel-bins": 8,
-    "data.frame-hop-ms": 50,
-    "coordination.candidates": 4,
-    "coordination.selected": 4,
-    "coordination.minimum": 1,
-    "coordination.max-update-norm": 100.0,
-    "evaluation.shadow": False,
-}
-
-
-@pytest.fixture
-def flat(small_config):
-    return parse_config(small_config | TINY).flat()
-
-
-def _path(flat) -> Path:
-    return Path(flat["run.results-dir"]) / flat["run.name"]
-
-
-def _table(flat, name):
-    return pl.read_parquet(_path(flat) / f"{name}.parquet")
+from tests.runs import model_of, path_of, table
 
 
 class Only(Schedule):
@@ -56,43 +27,37 @@ class Only(Schedule):
 
 
 @pytest.fixture(scope="module")
-def without_one(tmp_path_factory, shared_cache):
+def without_one(tiny):
     """The weights of the run in which that client's answer of round 2 just never came."""
-    from tests.conftest import SMALL
-
-    paths = {
-        "run.results-dir": str(tmp_path_factory.mktemp("lost")),
-        "data.cache-dir": str(shared_cache),
-    }
-    flat = parse_config(SMALL | TINY | paths).flat()
+    flat = tiny()
     run_with_faults(flat, Only("lost on the way back"))
-    return read_run(_path(flat))["model_sha256"]
+    return model_of(flat)
 
 
 @pytest.mark.parametrize(("kind", "expected"), KINDS.items(), ids=KINDS.keys())
 def test_every_fault_is_named_counted_and_without_effect(flat, without_one, kind, expected):
     grid = run_with_faults(flat, Only(kind))
     assert grid.injected == [(2, 1, kind)]
-    assert read_run(_path(flat))["status"] == "finished"
+    assert read_run(path_of(flat))["status"] == "finished"
     harmless = kind in ("twice", "late", "stranger")
-    (fault,) = _table(flat, "faults").rows(named=True)
+    (fault,) = table(flat, "faults").rows(named=True)
     assert (fault["round"], fault["kind"]) == (2, expected.value)
     assert fault["partition"] == (None if kind == "stranger" else 1)
     assert "\n" not in fault["reason"]
-    row = _table(flat, "rounds").row(2, named=True)
+    row = table(flat, "rounds").row(2, named=True)
     there = 4 if harmless else 3
     assert (row["answered"], row["rejected"], row["selected"]) == (there, 1, there)
-    partitions = _table(flat, "clients").filter(round=2)["partition"].to_list()
+    partitions = table(flat, "clients").filter(round=2)["partition"].to_list()
     assert partitions == ([0, 1, 2, 3] if harmless else [0, 2, 3])
-    same = read_run(_path(flat))["model_sha256"] == without_one
+    same = model_of(flat) == without_one
     assert same is not harmless
 
 
 @pytest.mark.parametrize("kind", ["crash before training", "lost on the way back", "nan"])
 def test_a_lost_answer_counts_as_spent(flat, kind):
     run_with_faults(flat, Only(kind))
-    clients = _table(flat, "clients").filter(partition=1)
-    (fault,) = _table(flat, "faults").rows(named=True)
+    clients = table(flat, "clients").filter(partition=1)
+    (fault,) = table(flat, "faults").rows(named=True)
     first, last = clients.rows(named=True)
     delta = flat["privacy.delta"]
     spend = (first["noise_multiplier"], first["sample_rate"])
@@ -104,29 +69,29 @@ def test_a_lost_answer_counts_as_spent(flat, kind):
 
 def test_a_ledger_that_lies_from_the_first_round_on_is_not_believed(flat):
     run_with_faults(flat, Only("ledger backwards", server_round=1))
-    (fault,) = _table(flat, "faults").rows(named=True)
+    (fault,) = table(flat, "faults").rows(named=True)
     assert (fault["round"], fault["kind"]) == (1, "ledger-backwards")
     assert "what this round alone costs" in fault["reason"]
 
 
 def test_a_refusal_costs_nothing(flat):
     run_with_faults(flat, Only("refusal", server_round=3))
-    (fault,) = _table(flat, "faults").rows(named=True)
+    (fault,) = table(flat, "faults").rows(named=True)
     assert fault["epsilon_assumed"] is None
     assert "is spent" in fault["reason"]
 
 
 def test_a_client_that_never_answered_is_taken_to_have_spent_its_budget(flat):
     run_with_faults(flat, Only("disconnected", server_round=1))
-    (fault,) = _table(flat, "faults").rows(named=True)
+    (fault,) = table(flat, "faults").rows(named=True)
     assert fault["epsilon_assumed"] == flat["privacy.epsilon"]
-    assert _table(flat, "rounds")["epsilon_max"][1] == flat["privacy.epsilon"]
+    assert table(flat, "rounds")["epsilon_max"][1] == flat["privacy.epsilon"]
 
 
 def test_with_a_fixed_noise_nothing_bounds_what_a_silent_client_has_spent(flat):
     flat = flat | {"privacy.noise-multiplier": 1.0}
     run_with_faults(flat, Only("disconnected", server_round=1))
-    (fault,) = _table(flat, "faults").rows(named=True)
+    (fault,) = table(flat, "faults").rows(named=True)
     assert fault["epsilon_assumed"] == float("inf")
 
 
@@ -143,7 +108,7 @@ class InRoundTwo(Schedule):
 
 def test_fewer_than_selected_go_on_with_those_there_are(flat):
     run_with_faults(flat, InRoundTwo(spared=1))
-    row = _table(flat, "rounds").row(2, named=True)
+    row = table(flat, "rounds").row(2, named=True)
     assert (row["answered"], row["rejected"], row["selected"]) == (1, 3, 1)
 
 
@@ -151,14 +116,14 @@ def test_fewer_than_the_minimum_stop_the_run_which_goes_on_later(flat):
     flat = flat | {"coordination.minimum": 3}
     with pytest.raises(RunError, match=r"round 2: 2 of 4 candidates failed.*minimum = 3"):
         run_with_faults(flat, InRoundTwo(spared=2))
-    assert read_run(_path(flat))["status"] == "failed"
+    assert read_run(path_of(flat))["status"] == "failed"
     run_with_faults(flat, Schedule(seed=0, share=0.0))
-    record = read_run(_path(flat))
+    record = read_run(path_of(flat))
     assert record["status"] == "finished"
     assert record["resumed"][0]["after_round"] == 1
     whole = flat | {"run.name": "whole"}
     run_with_faults(whole, Schedule(seed=0, share=0.0))
-    assert record["model_sha256"] == read_run(_path(whole))["model_sha256"]
+    assert record["model_sha256"] == model_of(whole)
 
 
 def test_by_default_all_must_answer(flat):
@@ -177,9 +142,9 @@ def test_every_candidate_is_accounted_for_once(flat):
         for number in range(1, 13)
         for partition in candidates(flat["run.seed"], number, 4, 3)
     }
-    answered = set(_table(flat, "clients").select("round", "partition").rows())
+    answered = set(table(flat, "clients").select("round", "partition").rows())
     harmless = ["duplicate", "late", "stranger"]
-    lost = _table(flat, "faults").filter(~pl.col("kind").is_in(harmless))
+    lost = table(flat, "faults").filter(~pl.col("kind").is_in(harmless))
     lost_of = set(lost.select("round", "partition").rows())
     assert answered | lost_of == asked
     assert not answered & lost_of

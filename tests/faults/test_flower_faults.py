@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,16 +10,24 @@ import sys
 import time
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from fnl.config import parse_config
-from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
 from fnl.runtime.run_lock import is_locked
-from tests.faults.faulty_app import FAULTS
+from tests.faults.conftest import plan_faults
+from tests.runs import (
+    ROOT,
+    assert_same_run,
+    directory_of,
+    fnl,
+    model_of,
+    path_of,
+    run_here,
+    settings,
+    table,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 BAD = {"2": {"0": "crash", "2": "nan"}, "3": {"1": "an array missing"}}
 BAD_IN_PHASES = {
     "2": {"0": "crash", "2": "upload: nan"},
@@ -44,61 +51,32 @@ def flat(small_config):
     return parse_config(small_config | changes).flat()
 
 
-def _settings(flat):
-    return [
-        f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in flat.items()
-    ]
-
-
-def _same(one: Path, other: Path) -> None:
-    assert read_run(one)["model_sha256"] == read_run(other)["model_sha256"]
-    for name in ("rounds", "clients", "layers", "faults"):
-        tables = [
-            pl.read_parquet(path / f"{name}.parquet").drop("seconds", strict=False)
-            for path in (one, other)
-        ]
-        assert tables[0].equals(tables[1], null_equal=True), name
-
-
 def _in_process(flat, client_app: str) -> Path:
     flat = flat | {"run.name": "in-process"}
-    run_in_process("server.app:app", client_app, clients=4, run_config=flat, notify=lambda _: None)
-    return Path(flat["run.results-dir"]) / "in-process"
+    run_here(flat, client_app)
+    return path_of(flat)
 
 
 @pytest.mark.parametrize("probe", [False, True])
 def test_bad_answers(flat, tmp_path, probe):
     if probe:
         flat |= {"coordination.probe": True, "coordination.selected": 4}
-    results = Path(flat["run.results-dir"])
-    results.mkdir()
-    (results / FAULTS).write_text(json.dumps(BAD_IN_PHASES if probe else BAD))
+    plan_faults(flat, BAD_IN_PHASES if probe else BAD)
     app = tmp_path / "app"
     skipped = shutil.ignore_patterns(".*", "results", "__pycache__")
     shutil.copytree(ROOT, app, ignore=skipped, symlinks=True)
     project = app / "pyproject.toml"
     text = project.read_text().replace("clients.app:app", "tests.faults.faulty_app:app")
     project.write_text(text)
-    command = [sys.executable, "-m", "fnl.cli.main", "run", "--engine=flower", f"--app={app}"]
-    environment = os.environ | {"PYTHONPATH": str(app)}
-    completed = subprocess.run(
-        [*command, *_settings(flat)],
-        cwd=app,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stderr
+    options = ["--engine=flower", f"--app={app}", *settings(flat)]
+    directory_of(fnl("run", *options, cwd=app, path=str(app)))
     ours = _in_process(flat, "tests.faults.faulty_app:app")
-    faults = pl.read_parquet(results / "flower" / "faults.parquet")
-    assert faults.select("round", "partition", "kind").rows() == [
+    assert table(flat, "faults").select("round", "partition", "kind").rows() == [
         (2, 0, "crashed"),
         (2, 2, "not-finite"),
         (3, 1, "malformed"),
     ]
-    assert read_run(results / "flower")["model_sha256"] == read_run(ours)["model_sha256"]
+    assert model_of(flat) == read_run(ours)["model_sha256"]
 
 
 def _server_process(path: Path) -> int:
@@ -115,8 +93,8 @@ def _server_process(path: Path) -> int:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_a_killed_server_is_resumed(flat):
-    path = Path(flat["run.results-dir"]) / "flower"
-    command = [sys.executable, "-m", "fnl.cli.main", "run", "--engine=flower", *_settings(flat)]
+    path = path_of(flat)
+    command = [sys.executable, "-m", "fnl.cli", "run", "--engine=flower", *settings(flat)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -127,8 +105,7 @@ def test_a_killed_server_is_resumed(flat):
         os.kill(_server_process(path), signal.SIGKILL)
         assert process.wait() != 0
     assert not is_locked(path)
-    resume = [sys.executable, "-m", "fnl.cli.main", "resume", "--engine=flower", str(path)]
-    completed = subprocess.run(resume, cwd=ROOT, capture_output=True, text=True, check=False)
+    completed = fnl("resume", "--engine=flower", str(path))
     assert completed.returncode == 0, completed.stderr
     assert "resumed after round" in completed.stderr
-    _same(path, _in_process(flat, "clients.app:app"))
+    assert_same_run(path, _in_process(flat, "clients.app:app"))

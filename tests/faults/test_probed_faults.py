@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 
-from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.privacy.ledger import Ledger
-from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
 from fnl.schedule import candidates
 from server.replies.uploads import UPLOAD
-from tests.conftest import SMALL
-from tests.faults.faulty_app import FAULTS
+from tests.faults.conftest import run_on_workers
 from tests.faults.faulty_grid import run_with_faults
 from tests.faults.injection import KINDS, UPLOAD_KINDS, Schedule
-
-TINY = {
-    "run.name": "run",
-    "run.rounds": 3,
-    "model.hidden": "8",
-    "training.local-epochs": 0.5,
-    "data.mel-bins": 8,
-    "data.frame-hop-ms": 50,
-    "coordination.candidates": 4,
-    "coordination.selected": 4,
-    "coordination.minimum": 1,
-    "coordination.max-update-norm": 100.0,
-    "coordination.probe": True,
-    "evaluation.shadow": False,
-}
+from tests.runs import model_of, path_of, table
 
 
 @pytest.fixture
-def flat(small_config):
-    return parse_config(small_config | TINY).flat()
-
-
-def _path(flat) -> Path:
-    return Path(flat["run.results-dir"]) / flat["run.name"]
-
-
-def _table(flat, name):
-    return pl.read_parquet(_path(flat) / f"{name}.parquet")
+def flat(flat):
+    return flat | {"coordination.probe": True}
 
 
 class OneUpload(Schedule):
@@ -62,46 +34,38 @@ class OneUpload(Schedule):
         return kind if server_round == at_round and partition in of else None
 
 
-def _sha(flat) -> object:
-    return read_run(_path(flat))["model_sha256"]
-
-
 @pytest.fixture(scope="module")
-def without_one(tmp_path_factory, shared_cache):
+def without_one(tiny):
     """The weights of the run in which that upload just never came."""
-    paths = {
-        "run.results-dir": str(tmp_path_factory.mktemp("without")),
-        "data.cache-dir": str(shared_cache),
-    }
-    flat = parse_config(SMALL | paths | TINY).flat()
+    flat = tiny(**{"coordination.probe": True})
     run_with_faults(flat, OneUpload("lost on the way back"))
-    return _sha(flat)
+    return model_of(flat)
 
 
 @pytest.mark.parametrize("kind", UPLOAD_KINDS)
 def test_every_fault_of_an_upload_is_one_rejection(kind, flat, without_one):
     expected, harmless = KINDS[kind], kind in ("twice", "late", "stranger")
     run_with_faults(flat, OneUpload(kind))
-    (fault,) = _table(flat, "faults").rows(named=True)
+    (fault,) = table(flat, "faults").rows(named=True)
     assert (fault["round"], fault["kind"]) == (2, expected.value)
     assert fault["partition"] == (None if kind == "stranger" else 1)
     assert fault["reason"].startswith(UPLOAD)
     assert "\n" not in fault["reason"]
     assert fault["epsilon_assumed"] is None  # its own report says what it spent
-    row = _table(flat, "rounds").row(2, named=True)
+    row = table(flat, "rounds").row(2, named=True)
     assert (row["answered"], row["rejected"], row["selected"]) == (4, 1, 4 if harmless else 3)
     # whatever was wrong with the weights, the model is the one without them
-    assert (_sha(flat) == without_one) is not harmless
+    assert (model_of(flat) == without_one) is not harmless
 
 
 def test_who_gave_no_weights_is_a_candidate_that_has_spent(flat):
     run_with_faults(flat, OneUpload("nan"))
-    rows = _table(flat, "clients").filter(round=2).sort("partition").rows(named=True)
+    rows = table(flat, "clients").filter(round=2).sort("partition").rows(named=True)
     assert [row["selected"] for row in rows] == [True, False, True, True]
     assert rows[1]["weight"] is None
     assert sum(row["weight"] for row in rows if row["selected"]) == pytest.approx(1, abs=1e-12)
     rounds = [1, 2, 3]
-    of_it = _table(flat, "clients").filter(partition=1).sort("round").rows(named=True)
+    of_it = table(flat, "clients").filter(partition=1).sort("round").rows(named=True)
     for number, row in zip(rounds, of_it, strict=True):
         spent = Ledger().spend(row["noise_multiplier"], row["sample_rate"], row["steps"] * number)
         assert row["epsilon"] == spent.epsilon(row["delta"])
@@ -110,7 +74,7 @@ def test_who_gave_no_weights_is_a_candidate_that_has_spent(flat):
 def test_the_others_are_weighed_as_if_they_alone_had_been_selected(flat):
     """Against the rule's formula, n times r, over those that came."""
     run_with_faults(flat, OneUpload("crash after training", 0, 2))
-    rows = _table(flat, "clients").filter(round=2, selected=True).sort("partition")
+    rows = table(flat, "clients").filter(round=2, selected=True).sort("partition")
     raw = rows["num_examples"].to_numpy() * rows["firing_rate_after"].to_numpy()
     assert rows["partition"].to_list() == [1, 3]
     np.testing.assert_allclose(rows["weight"].to_numpy(), raw / raw.sum(), rtol=1e-12)
@@ -120,9 +84,9 @@ def test_nobody_takes_the_place_of_a_client_that_failed(flat):
     flat = flat | {"coordination.selected": 2}
     whole = flat | {"run.name": "whole"}
     run_with_faults(whole, Schedule(0, 0.0))
-    chosen = _table(whole, "clients").filter(round=2, selected=True)["partition"].to_list()
+    chosen = table(whole, "clients").filter(round=2, selected=True)["partition"].to_list()
     run_with_faults(flat, OneUpload("nan", chosen[0]))
-    left = _table(flat, "clients").filter(round=2, selected=True)["partition"].to_list()
+    left = table(flat, "clients").filter(round=2, selected=True)["partition"].to_list()
     assert left == chosen[1:]
 
 
@@ -130,12 +94,12 @@ def test_too_few_uploads_stop_the_run_which_goes_on_later(flat):
     flat = flat | {"coordination.minimum": 3}
     with pytest.raises(RunError, match=r"round 2: 2 of 4 candidates failed.*minimum = 3.*upload: "):
         run_with_faults(flat, OneUpload("nan", 0, 3))
-    assert read_run(_path(flat))["status"] == "failed"
+    assert read_run(path_of(flat))["status"] == "failed"
     run_with_faults(flat, Schedule(0, 0.0))
-    assert read_run(_path(flat))["resumed"][0]["after_round"] == 1
+    assert read_run(path_of(flat))["resumed"][0]["after_round"] == 1
     whole = flat | {"run.name": "whole"}
     run_with_faults(whole, Schedule(0, 0.0))
-    assert _sha(flat) == _sha(whole)
+    assert model_of(flat) == model_of(whole)
 
 
 def test_by_default_every_upload_must_come(flat):
@@ -153,7 +117,7 @@ def test_none_of_the_selected_stops_the_run(flat):
 def test_rules_that_do_not_average_go_on_without_it(flat, rule):
     flat = flat | {"coordination.aggregation": rule, "coordination.trim": 0.34}
     run_with_faults(flat, OneUpload("no weights"))
-    row = _table(flat, "rounds").row(2, named=True)
+    row = table(flat, "rounds").row(2, named=True)
     assert (row["rejected"], row["selected"]) == (1, 3)
     assert row["update_norm"] > 0
 
@@ -163,15 +127,15 @@ def test_a_shadow_without_its_only_model_has_no_columns(flat):
     flat = flat | {"evaluation.shadow": True, "coordination.selected": 1, "run.rounds": 6}
     whole = flat | {"run.name": "whole"}
     run_with_faults(whole, Schedule(0, 0.0))
-    table = _table(whole, "clients")
-    pairs = table.filter(rank_shadow=1).join(table.filter(selected=True), on="round")
+    asked = table(whole, "clients")
+    pairs = asked.filter(rank_shadow=1).join(asked.filter(selected=True), on="round")
     number, of_shadow = next(
         (row["round"], row["partition"])
         for row in pairs.sort("round").rows(named=True)
         if row["partition"] != row["partition_right"]
     )
     run_with_faults(flat, OneUpload("crash after training", of_shadow, server_round=number))
-    ours, clean = (_table(one, "rounds").row(number, named=True) for one in (flat, whole))
+    ours, clean = (table(one, "rounds").row(number, named=True) for one in (flat, whole))
     assert ours["attenuation"] is None
     assert clean["attenuation"] is not None
     assert (ours["accuracy"], ours["update_norm"]) == (clean["accuracy"], clean["update_norm"])
@@ -187,44 +151,29 @@ def test_every_candidate_is_accounted_for(flat):
         for number in range(1, 13)
         for partition in candidates(flat["run.seed"], number, 4, 3)
     }
-    answered = set(_table(flat, "clients").select("round", "partition").rows())
-    faults = _table(flat, "faults").filter(~pl.col("kind").is_in(["duplicate", "late", "stranger"]))
+    answered = set(table(flat, "clients").select("round", "partition").rows())
+    faults = table(flat, "faults").filter(~pl.col("kind").is_in(["duplicate", "late", "stranger"]))
     of_upload = pl.col("reason").str.starts_with(UPLOAD)
     lost = set(faults.filter(~of_upload).select("round", "partition").rows())
     without_weights = set(faults.filter(of_upload).select("round", "partition").rows())
     assert answered | lost == asked
     assert not answered & lost
     assert without_weights <= answered
-    selected = _table(flat, "clients").filter(selected=True).select("round", "partition").rows()
+    selected = table(flat, "clients").filter(selected=True).select("round", "partition").rows()
     assert not without_weights & set(selected)
 
 
-def _on_workers(flat, faults, **options):
-    results = Path(flat["run.results-dir"])
-    results.mkdir(exist_ok=True)
-    (results / FAULTS).write_text(json.dumps(faults))
-    run_in_process(
-        "server.app:app",
-        "tests.faults.faulty_app:app",
-        clients=4,
-        run_config=flat,
-        notify=lambda _: None,
-        **options,
-    )
-    return _table(flat, "faults").select("round", "partition", "kind").rows()
-
-
 def test_a_process_that_dies_while_it_uploads_is_one_fault(flat):
-    faults = _on_workers(flat, {"2": {"1": "upload: exit"}}, workers=2)
+    faults = run_on_workers(flat, {"2": {"1": "upload: exit"}}, workers=2)
     assert faults == [(2, 1, "crashed")]
     other = flat | {"run.name": "crash"}
-    assert _on_workers(other, {"2": {"1": "upload: crash"}}) == faults
-    assert _sha(flat) == _sha(other)
+    assert run_on_workers(other, {"2": {"1": "upload: crash"}}) == faults
+    assert model_of(flat) == model_of(other)
 
 
 @pytest.mark.slow
 def test_an_upload_that_hangs_is_given_up_at_the_deadline(flat):
     flat = flat | {"run.reply-timeout": 30.0}
-    faults = _on_workers(flat, {"2": {"1": "upload: hang"}}, workers=2, interruptible=True)
+    faults = run_on_workers(flat, {"2": {"1": "upload: hang"}}, workers=2, interruptible=True)
     assert (2, 1, "no-answer") in faults
-    assert read_run(_path(flat))["status"] == "finished"
+    assert read_run(path_of(flat))["status"] == "finished"

@@ -8,21 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
 from fnl.config import parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.runtime.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_place import check_name, config_of
 from tests.conftest import SMALL
 from tests.faults.killing import run_and_kill
-
-TABLES = ("rounds", "clients", "layers", "faults")
-
+from tests.runs import assert_same_run, path_of, run_here
 
 TINY = {
     "run.name": "run",
@@ -42,33 +38,6 @@ def flat(small_config):
     return parse_config(small_config | TINY).flat()
 
 
-def _run(flat, client_app="clients.app:app"):
-    said = []
-    run_in_process(
-        "server.app:app",
-        client_app,
-        clients=flat["data.clients"],
-        run_config=flat,
-        notify=said.append,
-    )
-    return said
-
-
-def _path(flat) -> Path:
-    return Path(flat["run.results-dir"]) / flat["run.name"]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert read_run(one)["status"] == read_run(other)["status"] == "finished"
-    assert read_run(one)["model_sha256"] == read_run(other)["model_sha256"]
-    for name in TABLES:
-        tables = [
-            pl.read_parquet(path / f"{name}.parquet").drop("seconds", strict=False)
-            for path in (one, other)
-        ]
-        assert tables[0].equals(tables[1], null_equal=True), name
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, shared_cache):
     """The same run, uninterrupted: its directory and the number of instants it may be killed at."""
@@ -78,7 +47,7 @@ def whole(tmp_path_factory, shared_cache):
     open_federation(config)  # or writing the features would be counted here, and nowhere else
     flat = config.flat()
     assert not run_and_kill(flat, 0, folder / "instants")
-    return _path(flat), int((folder / "instants").read_text())
+    return path_of(flat), int((folder / "instants").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +56,8 @@ def killed(whole, tmp_path_factory, shared_cache):
     paths = {"run.results-dir": str(folder), "data.cache-dir": str(shared_cache)}
     flat = parse_config(SMALL | TINY | paths).flat()
     assert run_and_kill(flat, whole[1] * 3 // 4, folder / "unused")
-    assert len(checkpoints(_path(flat) / "checkpoints")) >= 2
-    return _path(flat)
+    assert len(checkpoints(path_of(flat) / "checkpoints")) >= 2
+    return path_of(flat)
 
 
 BESIDE = pytest.mark.parametrize("beside", [False, True], ids=["in turn", "beside the next round"])
@@ -100,10 +69,10 @@ def test_killed_at_some_instants(flat, whole, tmp_path, beside):
     path, instants = whole
     assert instants > 100
     for instant in np.random.default_rng(7 + beside).integers(1, instants * 9 // 10, 3):
-        shutil.rmtree(_path(flat), ignore_errors=True)
+        shutil.rmtree(path_of(flat), ignore_errors=True)
         assert run_and_kill(flat, int(instant), tmp_path / "unused", beside=beside)
-        _run(flat)
-        assert_same_run(_path(flat), path)
+        run_here(flat)
+        assert_same_run(path_of(flat), path)
 
 
 @pytest.mark.slow
@@ -111,13 +80,15 @@ def test_killed_at_some_instants(flat, whole, tmp_path, beside):
 def test_killed_at_every_instant(flat, whole, tmp_path, beside):
     path, instants = whole
     for instant in range(1, instants + 1):
-        shutil.rmtree(_path(flat), ignore_errors=True)
+        shutil.rmtree(path_of(flat), ignore_errors=True)
         assert run_and_kill(flat, instant, tmp_path / "unused", beside=beside)
-        if (_path(flat) / "run.json").exists() and read_run(_path(flat))["status"] == "finished":
+        if (path_of(flat) / "run.json").exists() and read_run(path_of(flat))[
+            "status"
+        ] == "finished":
             continue  # what was left to do was to tidy up
-        _run(flat)
-        assert_same_run(_path(flat), path)
-        left = [file.name for file in _path(flat).rglob(".*")]
+        run_here(flat)
+        assert_same_run(path_of(flat), path)
+        left = [file.name for file in path_of(flat).rglob(".*")]
         assert not left, f"instant {instant} left {left}"
 
 
@@ -126,10 +97,10 @@ def test_killed_twice_and_while_it_resumed(flat, whole, tmp_path):
     assert run_and_kill(flat, instants // 3, tmp_path / "unused")
     assert run_and_kill(flat, 5, tmp_path / "unused")
     assert run_and_kill(flat, instants // 3, tmp_path / "unused")
-    said = _run(flat)
+    said = run_here(flat)
     assert any(line.startswith("resumed after round ") for line in said)
-    assert_same_run(_path(flat), path)
-    assert len(read_run(_path(flat))["resumed"]) >= 2
+    assert_same_run(path_of(flat), path)
+    assert len(read_run(path_of(flat))["resumed"]) >= 2
 
 
 def test_a_damaged_checkpoint_is_refused_with_the_reason_and_the_one_before_used(
@@ -139,7 +110,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason_and_the_one_before_used
     content = bytearray(newest.read_bytes())
     content[-3] ^= 1
     newest.write_bytes(content)
-    said = _run(flat)
+    said = run_here(flat)
     assert f"checkpoint refused: {newest.name} is damaged: its checksum is another" in said
     assert f"resumed after round {int(second.stem[-6:])}" in said
     assert_same_run(stopped, whole[0])
@@ -148,7 +119,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason_and_the_one_before_used
 @pytest.fixture
 def stopped(killed, flat) -> Path:
     """A run that was killed after some checkpoints."""
-    return shutil.copytree(killed, _path(flat))
+    return shutil.copytree(killed, path_of(flat))
 
 
 DAMAGES = {
@@ -163,7 +134,7 @@ DAMAGES = {
 def test_every_damage_is_one_line(flat, whole, stopped, damage):
     for file in checkpoints(stopped / "checkpoints"):
         file.write_bytes(damage(file.read_bytes()))
-    said = _run(flat)
+    said = run_here(flat)
     refused = [line for line in said if line.startswith("checkpoint refused: ")]
     assert refused
     assert all("\n" not in line and "is damaged" in line for line in refused)
@@ -176,7 +147,7 @@ def test_damaged_rows_are_refused(flat, whole, stopped):
     content = bytearray(journal.read_bytes())
     content[20] ^= 1
     journal.write_bytes(content)
-    said = _run(flat)
+    said = run_here(flat)
     assert any("its rows are damaged" in line for line in said)
     assert_same_run(stopped, whole[0])
 
@@ -186,7 +157,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(flat, whole, stopped):
     good = load_checkpoint(newest, identity=parse_config(flat).identity())
     theirs = parse_config(flat | {"training.learning-rate": 0.02}).identity()
     save_checkpoint(stopped / "checkpoints", replace(good, server_round=9, identity=theirs))
-    said = _run(flat)
+    said = run_here(flat)
     assert "checkpoint refused: round-000009.safetensors belongs to another configuration" in said
     assert f"resumed after round {good.server_round}" in said
     assert_same_run(stopped, whole[0])
@@ -199,9 +170,9 @@ def test_another_configuration_under_the_same_name_is_refused(flat):
 
 
 def test_a_finished_run_is_refused(flat):
-    _run(flat)
+    run_here(flat)
     with pytest.raises(RunError, match="is finished"):
-        _run(flat)
+        run_here(flat)
 
 
 def test_a_running_run_is_refused(flat):
@@ -218,10 +189,10 @@ def test_a_running_run_is_refused(flat):
 def test_a_failed_run_goes_on_from_the_round_it_failed_in(flat, whole):
     flat = flat | {"run.checkpoint-every": 0}
     with pytest.raises(RunError, match="no clips today"):
-        _run(flat, "tests.faults.failing_in_round_three:app")
-    assert read_run(_path(flat))["status"] == "failed"
-    assert "resumed after round 2" in _run(flat)
-    assert_same_run(_path(flat), whole[0])
+        run_here(flat, "tests.faults.failing_in_round_three:app")
+    assert read_run(path_of(flat))["status"] == "failed"
+    assert "resumed after round 2" in run_here(flat)
+    assert_same_run(path_of(flat), whole[0])
 
 
 @pytest.mark.parametrize(
@@ -236,46 +207,46 @@ def test_a_failed_run_goes_on_from_the_round_it_failed_in(flat, whole):
 def test_what_is_remembered_between_rounds_is_restored(flat, changes):
     flat = parse_config(flat | changes).flat()
     whole = flat | {"run.name": "whole"}
-    _run(whole)
+    run_here(whole)
     with pytest.raises(RunError, match="no clips today"):
-        _run(flat, "tests.faults.failing_in_round_three:app")
-    assert "resumed after round 2" in _run(flat)
-    assert_same_run(_path(flat), _path(whole))
+        run_here(flat, "tests.faults.failing_in_round_three:app")
+    assert "resumed after round 2" in run_here(flat)
+    assert_same_run(path_of(flat), path_of(whole))
 
 
 def test_a_directory_that_was_moved_goes_on_where_it_is(whole, stopped, tmp_path):
     moved = tmp_path / "elsewhere" / "renamed"
     moved.parent.mkdir()
     stopped.rename(moved)
-    _run(config_of(moved).flat())
+    run_here(config_of(moved).flat())
     assert_same_run(moved, whole[0])
 
 
 def test_checkpoints_stay_few_and_the_rows_leave_with_the_last_round(flat):
-    _run(flat | {"run.rounds": 6})
-    names = sorted(file.name for file in (_path(flat) / "checkpoints").iterdir())
+    run_here(flat | {"run.rounds": 6})
+    names = sorted(file.name for file in (path_of(flat) / "checkpoints").iterdir())
     assert names == [f"round-{number:06d}.safetensors" for number in (4, 5, 6)]
 
 
 def test_a_run_that_was_killed_before_it_began_leaves_the_name_free(flat, whole):
-    _path(flat).mkdir(parents=True)
-    (_path(flat) / ".run.json.abc").write_text("{")
-    (_path(flat) / "run.lock").write_text("")
-    _run(flat)
-    assert_same_run(_path(flat), whole[0])
+    path_of(flat).mkdir(parents=True)
+    (path_of(flat) / ".run.json.abc").write_text("{")
+    (path_of(flat) / "run.lock").write_text("")
+    run_here(flat)
+    assert_same_run(path_of(flat), whole[0])
 
 
 def test_a_folder_with_something_else_in_it_is_not_touched(flat):
-    _path(flat).mkdir(parents=True)
-    (_path(flat) / "thesis.tex").write_text("precious")
+    path_of(flat).mkdir(parents=True)
+    (path_of(flat) / "thesis.tex").write_text("precious")
     with pytest.raises(RunError, match="exists already"):
-        _run(flat)
-    assert [file.name for file in _path(flat).iterdir()] == ["thesis.tex"]
+        run_here(flat)
+    assert [file.name for file in path_of(flat).iterdir()] == ["thesis.tex"]
 
 
 def test_the_record_says_where_a_run_was_resumed(flat, stopped):
     newest = checkpoints(stopped / "checkpoints")[0]
-    _run(flat)
+    run_here(flat)
     record = json.loads((stopped / "run.json").read_text())
     (entry,) = record["resumed"]
     assert entry["engine"] == "in-process"

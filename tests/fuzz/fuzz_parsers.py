@@ -16,7 +16,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 
 from clients.device import Device
 from clients.ledger_file import LedgerFile, Release
-from experiments.run_tables import read_table
+from experiments.figures.run_tables import read_table
 from fnl.config import parse_config, parse_overrides
 from fnl.data.audio import read_clip
 from fnl.data.corpus import CLIP_SCHEMA

@@ -16,10 +16,10 @@ import pytest
 import safetensors.numpy
 from flwr.app import Array
 
+from experiments.figures.run_tables import read_table
 from experiments.grid import cells
 from experiments.grid.directory import GridDirectory
 from experiments.grid.grid_file import read_grid_file
-from experiments.run_tables import read_table
 from fnl.config import parse_overrides
 from fnl.data.speech_commands_archive import _unpack
 from fnl.errors import ConfigError, CorpusError, FnlError, RunError

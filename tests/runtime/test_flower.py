@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from fnl.errors import RunError
 from fnl.runtime.flower import check_app
 from fnl.runtime.run_directory import read_run
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.runs import assert_same_run, directory_of, fnl, settings
 
 
 def _fnl(*arguments, flat):
-    settings = [
-        f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in flat.items()
-    ]
-    command = [sys.executable, "-m", "fnl.cli.main", "run", *arguments, *settings]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def _directory(completed) -> Path:
-    assert completed.returncode == 0, completed.stderr
-    return Path(completed.stdout.splitlines()[0].removeprefix("run directory "))
+    return fnl("run", *arguments, *settings(flat))
 
 
 @pytest.mark.slow
 def test_both_engines_give_the_same_bits(small_config):
-    ours = _directory(_fnl("--workers=2", flat=small_config))
-    flower = _directory(_fnl("--engine=flower", flat=small_config))
+    ours = directory_of(_fnl("--workers=2", flat=small_config))
+    flower = directory_of(_fnl("--engine=flower", flat=small_config))
     records = [read_run(path) for path in (ours, flower)]
     assert [record["engine"] for record in records] == ["in-process", "flower-simulation"]
-    assert records[0]["model_sha256"] == records[1]["model_sha256"]
-    for name in ("rounds", "clients", "layers"):
-        tables = [
-            pl.read_parquet(path / f"{name}.parquet").drop("seconds", strict=False)
-            for path in (ours, flower)
-        ]
-        assert tables[0].equals(tables[1], null_equal=True), name
+    assert_same_run(ours, flower)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fnl.cli import runs as commands_runs
+from fnl.cli.runs import runs
 from fnl.config import parse_config
 from fnl.errors import ConfigError, RunError
 from fnl.runtime import run_log
@@ -50,7 +50,7 @@ def test_runs_are_listed_with_what_became_of_them(tmp_path, capsys):
         directory.add({"round": 1, "accuracy": 0.25, "rejected": 2}, [], [])
         if name == "first":
             directory.fail("stopped")
-    commands_runs.runs(tmp_path, as_json=True)
+    runs(tmp_path, as_json=True)
     listed = json.loads(capsys.readouterr().out)
     assert [(one["name"], one["status"]) for one in listed] == [
         ("first", "failed"),
@@ -59,13 +59,13 @@ def test_runs_are_listed_with_what_became_of_them(tmp_path, capsys):
     assert (listed[0]["rounds"], listed[0]["of"]) == (1, 30)
     assert (listed[0]["accuracy"], listed[0]["rejected"]) == (0.25, 2)
     directory._lock.release()  # as the system does when the process dies
-    commands_runs.runs(tmp_path, as_json=False)
+    runs(tmp_path, as_json=False)
     assert "interrupted" in capsys.readouterr().out
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path):
     with pytest.raises(RunError, match="has no runs"):
-        commands_runs.runs(tmp_path, as_json=False)
+        runs(tmp_path, as_json=False)
 
 
 def test_tensorboard_that_is_missing_is_named(monkeypatch):

@@ -51,7 +51,7 @@ def test_an_unfinished_run_has_no_model(run):
 
 def test_what_nir_cannot_hold_is_refused_by_name(run):
     pytest.importorskip("nir", reason="the package nir is not installed")
-    from fnl.cli.run import export
+    from fnl.cli.report import export
 
     with pytest.raises(ConfigError, match=r"model\.normalisation=none"):
         export(run, None)

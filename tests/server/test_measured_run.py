@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from fnl.config import parse_config
-from fnl.runtime.in_process import run_in_process
+from tests.runs import run_here
 
 ALL = {
     "evaluation.floor": True,
@@ -24,17 +24,7 @@ BY_CHANCE_OF_THE_MACHINE = ["seconds"]
 
 
 def run(flat, workers: int = 1) -> Path:
-    said = []
-    config = parse_config(flat)
-    run_in_process(
-        "server.app:app",
-        "clients.app:app",
-        clients=config.data.clients,
-        run_config=config.flat(),
-        workers=workers,
-        notify=said.append,
-    )
-    return said[0].directory
+    return run_here(parse_config(flat).flat(), workers=workers)[0].directory
 
 
 def tables(path: Path) -> dict[str, pl.DataFrame]:

@@ -15,6 +15,7 @@ from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
+from tests.runs import assert_same_run
 
 TINY = {
     "run.name": "run",
@@ -85,17 +86,6 @@ def _resumed_after(flat) -> int:
 def _each_training(action):
     """Return what does `action` at each reply to a request to train."""
     return lambda reply: action() if reply.metadata.message_type == "train" else None
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert read_run(one)["status"] == read_run(other)["status"] == "finished"
-    assert read_run(one)["model_sha256"] == read_run(other)["model_sha256"]
-    for name in ("rounds", "clients", "layers", "faults"):
-        tables = [
-            pl.read_parquet(path / f"{name}.parquet").drop("seconds", strict=False)
-            for path in (one, other)
-        ]
-        assert tables[0].equals(tables[1], null_equal=True), name
 
 
 BOTH = {

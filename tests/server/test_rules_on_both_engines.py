@@ -7,8 +7,6 @@ that hands over to the built-in one of its round; the robust rules and optimizer
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -16,8 +14,8 @@ import pytest
 
 from fnl.config.rules import ROBUST, SELECTIONS, WEIGHTINGS
 from fnl.runtime.run_directory import read_run
+from tests.runs import ROOT, directory_of, fnl, settings
 
-ROOT = Path(__file__).resolve().parents[2]
 IN_TURN = """
 from fnl.config.rules import SELECTIONS, WEIGHTINGS
 from server.aggregation import AGGREGATION_RULES
@@ -57,20 +55,8 @@ RUNS = {
 
 
 def _run(*arguments, flat, modules: Path) -> Path:
-    settings = [
-        f"--set={key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in flat.items()
-    ]
-    completed = subprocess.run(
-        [sys.executable, "-m", "fnl.cli.main", "run", *arguments, *settings],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(modules), str(ROOT)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stderr
-    return Path(completed.stdout.splitlines()[0].removeprefix("run directory "))
+    path = os.pathsep.join((str(modules), str(ROOT)))
+    return directory_of(fnl("run", *arguments, *settings(flat), path=path))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from fnl.config.rules import AGGREGATIONS, ROBUST, SELECTIONS
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.metrics import ranking
-from fnl.runtime.in_process import InProcessGrid, run_in_process
+from fnl.runtime.in_process import InProcessGrid
 from fnl.runtime.releases import Releases
 from fnl.runtime.run_directory import read_run
 from fnl.snn.network import build_network, initialise
@@ -22,6 +22,7 @@ from fnl.wire import exchange
 from server.rounds import Rounds
 from server.spending import Spending
 from server.strategy import RateStrategy
+from tests.runs import run_here
 
 OPTIMIZERS = ("fedavgm", "fedadagrad", "fedadam", "fedyogi")
 ROUNDS, CLIENTS, SELECTED = 5, 4, 3
@@ -39,17 +40,7 @@ def tiny(small_config):
 
 
 def run(flat, workers: int = 1) -> Path:
-    said = []
-    config = parse_config(flat)
-    run_in_process(
-        "server.app:app",
-        "clients.app:app",
-        clients=config.data.clients,
-        run_config=config.flat(),
-        workers=workers,
-        notify=said.append,
-    )
-    return said[0].directory
+    return run_here(parse_config(flat).flat(), workers=workers)[0].directory
 
 
 def model(path: Path) -> str:

@@ -44,9 +44,8 @@ def _toml(value):
 
 
 def _command(grid, results, *more):
-    code = "from fnl.cli.main import main; main()"
     return [
-        sys.executable, "-c", code, "grid", "run", str(grid), "--results-dir", str(results),
+        sys.executable, "-m", "fnl.cli", "grid", "run", str(grid), "--results-dir", str(results),
         "--workers", "2", *more,
     ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from experiments.grid.directory import GridDirectory
 from experiments.grid.export import latex, write_csv, write_latex
 from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
-from fnl.cli import grid_commands as commands_grid
+from fnl.cli.grid import status
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.run_directory import RunDirectory
 
@@ -153,7 +153,7 @@ def test_the_status_counts_cells_and_names_errors(directory, capsys):
     broken = directory.cells / directory.manifest().cells[0].id / "run.json"
     record = json.loads(broken.read_text()) | {"status": "failed", "error": "no clips today"}
     broken.write_text(json.dumps(record))
-    commands_grid.status(directory.path)
+    status(directory.path)
     output = capsys.readouterr().out
     assert "grid g: 1 failed, 17 finished; no driver is at work" in output
     assert f"failed: {directory.manifest().cells[0].id}: no clips today" in output

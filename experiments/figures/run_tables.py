@@ -28,6 +28,20 @@ class RunTables:
     """Number of labels of the corpus."""
     evaluation_clips: int
     """Clips of the split that the global model is evaluated on."""
+    directory: Path
+    record: Mapping[str, object]
+    """Content of `run.json`."""
+
+    @property
+    def features(self) -> str:
+        """Entry `corpus.features` of the record, the key of the cached features; else empty."""
+        corpus = self.record["corpus"]
+        return str(corpus.get("features", "")) if isinstance(corpus, Mapping) else ""
+
+    @property
+    def last_round(self) -> int:
+        """The last round that was done."""
+        return int(str(self.rounds["round"].max()))
 
     @property
     def has_shadow(self) -> bool:
@@ -63,9 +77,8 @@ class RunTables:
         about = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
         if self.status == FINISHED:
             return (about,)
-        last = self.rounds["round"].max()
         standing = "has failed after" if self.status == FAILED else f"is {self.status}, here with"
-        return (about, f"The run {standing} {last} of {config.run.rounds} rounds.")
+        return (about, f"The run {standing} {self.last_round} of {config.run.rounds} rounds.")
 
     def _privacy(self) -> str:
         privacy = self.config.privacy
@@ -101,8 +114,10 @@ def read_tables(directory: Path) -> RunTables:
             **tables,
             status=str(record["status"]),
             synthetic=bool(corpus["synthetic"]),
-            labels=len(list(_sequence(corpus["labels"]))),
+            labels=len(_sequence(corpus["labels"])),
             evaluation_clips=int(str(clips[config.evaluation.split])),
+            directory=directory,
+            record=record,
         )
     except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -96,55 +96,58 @@ def style() -> Iterator[None]:
         yield
 
 
-def lay_out(
-    panels: Sequence[Panel],
-    *,
-    columns: Columns,
-    title: str,
-    subtitle: Sequence[str],
-    panel_inches: float = _PANEL_INCHES,
-) -> Figure:
-    """Draw `panels` under a heading: in one column below each other, in two side by side.
+@dataclass(frozen=True)
+class Sheet:
+    """A figure that is to be drawn: panels under a heading.
 
-    Args:
-        panels: each draws into the axes it is given.
-        columns: width of the figure in columns of a paper.
+    Attributes:
         title: first line of the heading.
-        subtitle: sentences below it, each starting a line; long ones are wrapped.
+        panels: each draws into the axes it is given.
+        notes: sentences below the title, each starting a line; long ones are wrapped.
         panel_inches: height of a row of panels.
-
-    Returns:
-        The figure, without a display; save it with `save`, which keeps the style.
     """
-    width = WIDTH_INCHES[columns]
-    titles = _wrap(title, width * _LETTERS_PER_INCH["bold"])
-    letters = width * _LETTERS_PER_INCH["normal"]
-    lines = [line for sentence in subtitle for line in _wrap(sentence, letters)]
-    across = min(columns, len(panels))
-    down = -(-len(panels) // across)
-    title_inches = len(titles) * _TITLE_POINTS * _LINE_SPACING / 72
-    heading = 2 * _MARGIN_INCHES + title_inches + len(lines) * _SMALL_POINTS * _LINE_SPACING / 72
-    height = heading + down * panel_inches
-    with style():
-        engine = ConstrainedLayoutEngine(
-            rect=(0, 0, 1, 1 - heading / height), h_pad=0.05, w_pad=0.05, hspace=0.04, wspace=0.04
-        )
-        figure = Figure(figsize=(width, height), layout=engine)
-        grid = list(figure.subplots(down, across, squeeze=False).flat)
-        for axes, panel in zip(grid, panels, strict=False):
-            panel(axes)
-        for axes in grid[len(panels) :]:
-            axes.remove()
-        left, top = _MARGIN_INCHES / width, 1 - _MARGIN_INCHES / height
-        heading_style = {"ha": "left", "va": "top", "linespacing": _LINE_SPACING}
-        figure.text(
-            left, top, "\n".join(titles), weight="bold", size=_TITLE_POINTS, **heading_style
-        )
-        below = top - title_inches / height
-        figure.text(
-            left, below, "\n".join(lines), color=_MUTED, size=_SMALL_POINTS, **heading_style
-        )
-    return figure
+
+    title: str
+    panels: Sequence[Panel]
+    notes: Sequence[str] = ()
+    panel_inches: float = _PANEL_INCHES
+
+    def draw(self, columns: Columns = 2, about: Sequence[str] = ()) -> Figure:
+        """Return the figure, without a display; save it with `save`, which keeps the style.
+
+        Args:
+            columns: width of the figure in columns of a paper. In one, panels are below each
+                other, in two side by side.
+            about: what was run: sentences between title and notes.
+        """
+        width = WIDTH_INCHES[columns]
+        titles = _wrap(self.title, width * _LETTERS_PER_INCH["bold"])
+        letters = width * _LETTERS_PER_INCH["normal"]
+        lines = [line for sentence in (*about, *self.notes) for line in _wrap(sentence, letters)]
+        across = min(columns, len(self.panels))
+        down = -(-len(self.panels) // across)
+        title_inches = len(titles) * _TITLE_POINTS * _LINE_SPACING / 72
+        notes_inches = len(lines) * _SMALL_POINTS * _LINE_SPACING / 72
+        heading = 2 * _MARGIN_INCHES + title_inches + notes_inches
+        height = heading + down * self.panel_inches
+        rect = (0, 0, 1, 1 - heading / height)
+        with style():
+            engine = ConstrainedLayoutEngine(
+                rect=rect, h_pad=0.05, w_pad=0.05, hspace=0.04, wspace=0.04
+            )
+            figure = Figure(figsize=(width, height), layout=engine)
+            grid = list(figure.subplots(down, across, squeeze=False).flat)
+            for axes, panel in zip(grid, self.panels, strict=False):
+                panel(axes)
+            for axes in grid[len(self.panels) :]:
+                axes.remove()
+            left, top = _MARGIN_INCHES / width, 1 - _MARGIN_INCHES / height
+            looks: dict[str, Any] = {"ha": "left", "va": "top", "linespacing": _LINE_SPACING}
+            bold = {"weight": "bold", "size": _TITLE_POINTS}
+            figure.text(left, top, "\n".join(titles), **bold, **looks)
+            below, muted = top - title_inches / height, {"color": _MUTED, "size": _SMALL_POINTS}
+            figure.text(left, below, "\n".join(lines), **muted, **looks)
+        return figure
 
 
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g}%")

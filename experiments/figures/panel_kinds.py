@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from experiments.figure_style import MAIN, Look
+from experiments.figures.style import MAIN, Look
 
 MOST_MARKERS = 16
 

@@ -1,18 +1,24 @@
-"""Client updates a second of `fnl run`, and how much of its workers' time is client steps."""
+"""Client updates a second of `fnl run`, and how much of its workers' time is client steps.
+
+fnl bench run [--workers 1 --workers 2] [--repeats 3] [--flower] [--set group.key=value ...]
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
+import typer
+from rich.table import Table
 
+from benchmarks.processes import fnl, round_seconds
+from fnl.cli.terminal import Assignments, Json, out
 from fnl.errors import RunError
 from fnl.runtime.run_directory import read_run
 
@@ -54,18 +60,11 @@ def measure_simulation(
         RunError: if the run fails or has fewer than two rounds.
     """
     with tempfile.TemporaryDirectory() as results:
-        command = [sys.executable, "-m", "fnl.cli.main", "run", f"--workers={workers}"]
-        if flower:
-            command.append("--engine=flower")
-        command += [f"--set={text}" for text in (*assignments, f"run.results-dir={results}")]
-        started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wall = time.perf_counter() - started
-        if done.returncode:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
-            raise RunError(f"fnl run failed: {last[0]}")
+        engine = ["--engine=flower"] * flower
+        changes = [f"--set={text}" for text in (*assignments, f"run.results-dir={results}")]
+        wall = fnl("run", f"--workers={workers}", *engine, *changes)
         (path,) = Path(results).iterdir()
-        rounds = pl.read_parquet(path / "rounds.parquet").sort("round")["seconds"].to_list()
+        rounds = round_seconds(path)
         if len(rounds) < 3:
             raise RunError("run.rounds must be at least 2: the first round is not measured")
         later = pl.read_parquet(path / "clients.parquet").filter(pl.col("round") > 1)
@@ -82,13 +81,41 @@ def measure_simulation(
 
 def median_simulation(runs: Sequence[SimulationTimings]) -> SimulationTimings:
     """Return the medians of runs of one engine and number of workers."""
-    first = runs[0]
-    return SimulationTimings(
-        engine=first.engine,
-        workers=first.workers,
-        updates_a_second=statistics.median(run.updates_a_second for run in runs),
-        client_share=statistics.median(run.client_share for run in runs),
-        first_round_seconds=statistics.median(run.first_round_seconds for run in runs),
-        other_seconds=statistics.median(run.other_seconds for run in runs),
-        model_sha256=first.model_sha256,
-    )
+    measured = ("updates_a_second", "client_share", "first_round_seconds", "other_seconds")
+    medians = {name: statistics.median(getattr(run, name) for run in runs) for name in measured}
+    return replace(runs[0], **medians)
+
+
+def main(
+    assignments: Assignments = None,
+    workers: Annotated[list[int] | None, typer.Option(min=1, help="Default: 1 and 2.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 3,
+    flower: Annotated[
+        bool, typer.Option("--flower", help="Also `flwr run`, from the project's folder.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure client updates a second of `fnl run`, and its workers' time inside clients."""
+    counts = workers or [1, 2]
+    cases = [(count, False) for count in counts] + [(max(counts), True)] * flower
+    runs: dict[tuple[int, bool], list[SimulationTimings]] = {case: [] for case in cases}
+    for _ in range(repeats):
+        for case in cases:
+            count, on_flower = case
+            one = measure_simulation(assignments or [], workers=count, flower=on_flower)
+            runs[case].append(one)
+    rows = [median_simulation(mine) for mine in runs.values()]
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    table = Table("engine", "workers", "updates/s", "client share", "first round s", "other s")
+    for row in rows:
+        table.add_row(
+            row.engine,
+            str(row.workers),
+            f"{row.updates_a_second:.2f}",
+            f"{row.client_share:.1%}",
+            f"{row.first_round_seconds:.1f}",
+            f"{row.other_seconds:.1f}",
+        )
+    out.print(table)

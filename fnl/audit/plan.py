@@ -1,0 +1,165 @@
+"""What an audit attacks, and what its attacks prove, one line after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fnl.audit.claims import Mechanism
+from fnl.audit.lira import membership_inference
+from fnl.audit.rates import RAW_CANARIES, attack_private_rates, attack_raw_rates, public_models
+from fnl.audit.result import AuditResult, one_run_result
+from fnl.audit.weights import Notify, attack_weights
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.errors import ConfigError
+
+TARGETS = ("weights", "membership", "rates")
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What to attack.
+
+    Attributes:
+        epsilons: budgets to claim; infinite: no privacy.
+        targets: of `TARGETS`.
+        canaries: of each client.
+        models: that membership inference trains; half of them are its shadows.
+        broken: also mechanisms that are broken on purpose.
+        confidence: of every lower bound.
+
+    Raises:
+        ConfigError: naming what cannot be attacked.
+    """
+
+    epsilons: tuple[float, ...]
+    targets: tuple[str, ...]
+    canaries: int
+    models: int
+    broken: bool
+    confidence: float
+
+    def __post_init__(self) -> None:
+        for epsilon in self.epsilons:
+            if not epsilon > 0:  # as it is for nan
+                raise ConfigError(f"--epsilon {epsilon} is not above 0; inf means no privacy")
+        for target in self.targets:
+            if target not in TARGETS:
+                raise ConfigError(f"--target {target!r} is unknown: choose {', '.join(TARGETS)}")
+
+    def claims(self, *, infinite: bool) -> list[tuple[Mechanism, float]]:
+        """Return the mechanisms to attack with their budgets; without noise none is broken."""
+        kinds = list(Mechanism) if self.broken else [Mechanism.CORRECT]
+        return [
+            (kind, epsilon)
+            for kind in kinds
+            for epsilon in self.epsilons
+            if math.isfinite(epsilon) or (infinite and kind is Mechanism.CORRECT)
+        ]
+
+    def amount(self, config: Config) -> int:
+        """Return how often the attacks notify."""
+        amounts = {
+            "weights": len(self.claims(infinite=True)) * config.run.rounds * config.data.clients,
+            "membership": len(self.epsilons) * self.models,
+            "rates": len(self.claims(infinite=False)),
+        }
+        return sum(amounts[target] for target in set(self.targets))
+
+
+def check_auditable(config: Config) -> None:
+    """Refuse a configuration whose claims no audit derives.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    privacy = config.privacy
+    if privacy.mode != "record":
+        raise ConfigError(
+            f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, "
+            "use privacy.mode = 'record' (and --epsilon inf for none)"
+        )
+    if privacy.noise_multiplier > 0:
+        raise ConfigError(
+            f"privacy.noise-multiplier = {privacy.noise_multiplier} fixes the noise: an audit "
+            "derives it from the budgets of --epsilon, leave it at 0"
+        )
+    if not privacy.delta:
+        raise ConfigError("privacy.delta = 0 differs from client to client: give one for an audit")
+
+
+def attack(
+    config: Config, federation: Federation, plan: AuditPlan, notify: Notify
+) -> Iterator[AuditResult]:
+    """Yield what each attack proves, in the order of `TARGETS`.
+
+    Args:
+        config: whose claims are attacked.
+        federation: its clips.
+        plan: what to attack.
+        notify: called after each of `AuditPlan.amount` pieces of work.
+    """
+    confidence = plan.confidence
+    if "weights" in plan.targets:
+        for mechanism, epsilon in plan.claims(infinite=True):
+            made = attack_weights(
+                config,
+                federation,
+                mechanism=mechanism,
+                epsilon=epsilon,
+                canaries=plan.canaries,
+                notify=notify,
+            )
+            for kind, scores in (("white-box", made.white_box), ("black-box", made.black_box)):
+                yield one_run_result(
+                    "weights",
+                    kind,
+                    made.claim,
+                    scores,
+                    made.included,
+                    confidence=confidence,
+                    noise_ratio=made.noise_ratio if kind == "white-box" else math.nan,
+                )
+    if "membership" in plan.targets:
+        for epsilon in plan.epsilons:
+            yield membership_inference(
+                config,
+                federation,
+                mechanism=Mechanism.CORRECT,
+                epsilon=epsilon,
+                models=plan.models,
+                confidence=confidence,
+                notify=notify,
+            )
+    if "rates" in plan.targets:
+        models = public_models(config, federation)
+        raw = attack_raw_rates(
+            config,
+            federation,
+            models,
+            canaries=min(RAW_CANARIES, plan.canaries),
+            repeats=max(1, plan.canaries // RAW_CANARIES),
+        )
+        yield one_run_result(
+            "rates-raw", "white-box", raw.claim, raw.scores, raw.included, confidence=confidence
+        )
+        for mechanism, epsilon in plan.claims(infinite=False):
+            private = attack_private_rates(
+                config,
+                federation,
+                models,
+                mechanism=mechanism,
+                epsilon=epsilon,
+                repeats=plan.canaries,
+            )
+            notify()
+            yield one_run_result(
+                "rates-private",
+                "white-box",
+                private.claim,
+                private.scores,
+                private.included,
+                confidence=confidence,
+            )

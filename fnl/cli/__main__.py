@@ -1,0 +1,5 @@
+"""`python -m fnl.cli …` is `fnl …`."""
+
+from fnl.cli.main import main
+
+main()

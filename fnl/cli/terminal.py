@@ -1,0 +1,63 @@
+"""What all commands share: options, consoles, and how an error ends a command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fnl.errors import FnlError
+
+if TYPE_CHECKING:
+    from fnl.config import Config
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="GROUP.KEY=VALUE", help="Set a configuration key."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that compute; 0: one a core.", show_default=True)
+]
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def configuration(assignments: Assignments) -> Config:
+    """Return the configuration that `--set` asks for.
+
+    Raises:
+        ConfigError: naming what cannot be.
+    """
+    from fnl.config import Config, absolute_paths, parse_config, parse_overrides
+
+    default = {"run.results-dir": Config().run.results_dir}
+    return parse_config(absolute_paths(default | parse_overrides(assignments or [])))
+
+
+def cores(workers: int) -> int:
+    """Return how many processes `--workers` asks for."""
+    return workers or os.cpu_count() or 1
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process as a command ends: an error that a user can act on is one line on stderr."""
+    try:
+        yield
+    except FnlError as error:
+        if os.environ.get("FNL_DEBUG"):
+            logging.exception("fnl failed")
+        else:
+            err.print(f"fnl: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("fnl: interrupted\n")
+        sys.exit(130)

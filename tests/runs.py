@@ -1,0 +1,82 @@
+"""Runs that tests make, and what they wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from fnl.runtime.in_process import run_in_process
+from fnl.runtime.run_directory import read_run
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLES = ("rounds", "clients", "layers", "faults")
+
+Flat = Mapping[str, Any]
+
+
+def run_here(flat: Flat, client_app: str = "clients.app:app", **options: Any) -> list[str]:
+    """Run the app with this configuration in process, by default alone; return what it said."""
+    said: list[str] = []
+    clients = int(flat["data.clients"])
+    options = {"clients": clients, "run_config": flat, "notify": said.append} | options
+    run_in_process("server.app:app", client_app, **options)
+    return said
+
+
+def settings(flat: Flat) -> list[str]:
+    """Return the options of `fnl run` that set this configuration."""
+    values = {key: str(v).lower() if isinstance(v, bool) else v for key, v in flat.items()}
+    return [f"--set={key}={value}" for key, value in values.items()]
+
+
+def fnl(
+    *arguments: str, cwd: Path = ROOT, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `fnl …` in a process of its own, with another PYTHONPATH if given, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "fnl.cli", *arguments],
+        cwd=cwd,
+        env=os.environ | ({} if path is None else {"PYTHONPATH": path}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def directory_of(completed: subprocess.CompletedProcess[str]) -> Path:
+    """Return the directory of the run that `fnl run` made."""
+    assert completed.returncode == 0, completed.stderr
+    return Path(completed.stdout.splitlines()[0].removeprefix("run directory "))
+
+
+def path_of(flat: Flat) -> Path:
+    """Return the directory of the run with this configuration."""
+    return Path(flat["run.results-dir"]) / flat["run.name"]
+
+
+def table(flat: Flat, name: str) -> pl.DataFrame:
+    """Return a table of the run with this configuration."""
+    return pl.read_parquet(path_of(flat) / f"{name}.parquet")
+
+
+def model_of(flat: Flat) -> object:
+    """Return the hash of the model of the run with this configuration."""
+    return read_run(path_of(flat))["model_sha256"]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Two finished runs have the same model and, but for times, the same tables."""
+    assert read_run(one)["status"] == read_run(other)["status"] == "finished"
+    assert read_run(one)["model_sha256"] == read_run(other)["model_sha256"]
+    for name in TABLES:
+        tables = [
+            pl.read_parquet(path / f"{name}.parquet").drop("seconds", strict=False)
+            for path in (one, other)
+        ]
+        assert tables[0].equals(tables[1], null_equal=True), name
