@@ -156,7 +156,8 @@ def plain_backward(
     grad: Tensor, membrane: Tensor, _: Tensor | None, tensors: Tensors, dynamics: Dynamics
 ) -> tuple[Tensor, Tensors]:
     """Do what `lif_backward` does."""
-    grad_current, *grads = step_back(grad, membrane, *tensors, dynamics, wipes_input=False)
+    beta, threshold = tensors
+    grad_current, *grads = step_back(grad, membrane, beta, threshold, dynamics, wipes_input=False)
     return grad_current, grads
 
 

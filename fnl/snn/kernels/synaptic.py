@@ -125,8 +125,8 @@ def plain_backward(
     grad: Tensor, membrane: Tensor, current: Tensor | None, tensors: Tensors, dynamics: Dynamics
 ) -> tuple[Tensor, Tensors]:
     """Do what `synaptic_backward` does; without I, dL/dα is zero."""
-    alpha, *others = tensors
-    grad_current, *grads = step_back(grad, membrane, *others, dynamics, wipes_input=True)
+    alpha, beta, threshold = tensors
+    grad_current, *grads = step_back(grad, membrane, beta, threshold, dynamics, wipes_input=True)
     grad_alpha = grad_synaptic = torch.zeros_like(membrane[:, 0])
     for t in reversed(range(membrane.shape[1])):
         grad_current[:, t] += alpha * grad_synaptic

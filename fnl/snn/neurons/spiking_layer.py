@@ -297,8 +297,9 @@ class SpikingLayer(nn.Module):
 
 def recurrent_weight(neuron: nn.Module) -> Tensor | None:
     """Return the weights of the synapses between neurons, [F to, F from]; None without."""
-    recurs = isinstance(neuron, SpikingLayer) and neuron.scan.recurrent
-    return neuron.weight if recurs else None
+    if not (isinstance(neuron, SpikingLayer) and neuron.scan.recurrent):
+        return None
+    return neuron.get_parameter("weight")
 
 
 def each(value: float, features: int, *, trained: bool) -> float | Tensor:
