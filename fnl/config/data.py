@@ -19,8 +19,9 @@ class DataGroup(Group, frozen=True):
     """Folder of the corpus (for `speech-commands` the folder that holds `SpeechCommands/`; under
     `device` the server's own clips for evaluation, empty: none)."""
     words: Text = "core"
-    """`core` (ten words), `all`, `twelve` (core, unknown, silence, whose cuts share no sample; Speech
-    Commands only) or a list `yes,no,up`. With `folder`, `core` and `all` mean every label."""
+    """`core` (ten words), `all`, `twelve` (core, unknown, silence, whose cuts share no sample;
+    Speech Commands only) or a list `yes,no,up`. With `folder`, `core` and `all` mean every
+    label."""
     clients: Count = 20
     """Partitions of the training clips = clients = Flower's `num-supernodes`."""
     partitioner: Literal["speaker", "dirichlet", "shards", "iid"] = "speaker"

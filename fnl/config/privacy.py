@@ -29,7 +29,7 @@ class PrivacyGroup(Group, frozen=True):
     """`per-clip` or `ghost` (norms without gradients: less memory for large batches), equal up to
     rounding."""
     accountant: Literal["rdp", "prv"] = "rdp"
-    """`rdp` or `prv`."""
+    """`rdp` (Rényi DP), or `prv` (privacy loss distributions: tighter)."""
     rate_release: Literal["none", "gaussian"] = "none"
     """`none`: rates leave the clients in the clear, outside the guarantee; `gaussian`: clipped,
     noised and in the ledger."""

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp, ndtr, ndtri
+from scipy.special import gammaln, ndtr
 
 History = tuple[tuple[float, float, int], ...]
 """(noise multiplier, sampling rate, steps) of mechanisms."""
@@ -84,12 +85,13 @@ def _mesh_of(history: History, delta: float) -> _Mesh | None:
     """Return a mesh on which `history` can be composed; None: none will do.
 
     Connecting the dots adds at most width²/4 to the variance V of a loss. Of a normal loss, whose ε
-    is V/2 + z·√V, that adds (1/2 + z / 2√V) as much to ε; losses are not normal, so the width is for
-    half of `EPS_ERROR`. The length is such that no more than
-    `_TAIL`·δ lies beyond, by Chernoff's bound: E[exp(t·loss)] of a step is the Rényi divergence of
-    order t + 1, which is larger for a clip removed than for one added (Mironov, Talwar & Zhang
-    2019, arXiv 1908.10530, theorem 5); the mesh adds a factor of exp((t + 1)²·width²/8) at most, by
-    Hoeffding's lemma.
+    is V/2 + z·√V, that adds (1/2 + z / 2√V) as much to ε; losses are not normal, so the width is
+    for half of `EPS_ERROR`.
+
+    The length is such that no more than `_TAIL`·δ lies beyond, by Chernoff's bound: log
+    E[exp(t·loss)] of a step is t times the Rényi divergence of order t + 1, larger for a clip
+    removed than for one added (Mironov, Talwar & Zhang 2019, arXiv 1908.10530, theorem 5). On the
+    mesh it is larger by (t + 1)²·width²/8 at most, by Hoeffding's lemma.
     """
     if delta < _SMALLEST_DELTA:
         return None
@@ -97,7 +99,7 @@ def _mesh_of(history: History, delta: float) -> _Mesh | None:
     moments = np.zeros(len(_ORDERS))
     for sigma, rate, steps in history:
         moments += steps * _moments_of(sigma, rate)
-    variance, z = moments[0], -float(ndtri(delta))
+    variance, z = moments[0], -NormalDist().inv_cdf(delta)
     slope = 0.5 + 0.5 * max(z, 1.0) / math.sqrt(variance) if variance > 0 else math.inf
     width = 2.0 ** math.floor(math.log2(math.sqrt(2 * EPS_ERROR / (count * slope))))
     orders = np.array(_ORDERS)
@@ -120,7 +122,7 @@ def _moments_of(sigma: float, rate: float) -> NDArray[np.float64]:
             k = np.arange(order + 1.0)
             choose = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
             terms = choose + (order - k) * math.log1p(-rate) + k * math.log(rate)
-            values.append(float(logsumexp(terms + k * (k - 1) / (2 * sigma**2))))
+            values.append(float(np.logaddexp.reduce(terms + k * (k - 1) / (2 * sigma**2))))
         return np.array(values)
 
 
@@ -215,9 +217,10 @@ def _composed(
 
 def _epsilon_at(delta: float, masses: NDArray[np.float64], mesh: _Mesh) -> float:
     """Return the ε, 0 at least, at which Σ_{t > ε} p(t)(1 − e^(ε−t)) is `delta`, p the `masses`."""
-    losses = np.arange(min(mesh.half, int(_LARGEST_LOSS / mesh.width)), dtype=np.float64) * mesh.width
-    above = np.cumsum(masses[::-1])[::-1][: len(losses)]
-    discounted = np.cumsum((masses[: len(losses)] * np.exp(-losses))[::-1])[::-1]
+    points = min(mesh.half, int(_LARGEST_LOSS / mesh.width))
+    losses = np.arange(points, dtype=np.float64) * mesh.width
+    above = np.cumsum(masses[::-1])[::-1][:points]
+    discounted = np.cumsum((masses[:points] * np.exp(-losses))[::-1])[::-1]
     at_losses = above[1:] - np.exp(losses[:-1]) * discounted[1:]
     enough = at_losses <= delta
     first = int(np.argmax(enough))

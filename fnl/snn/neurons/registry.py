@@ -13,8 +13,6 @@ NeuronBuilder = Callable[[ModelGroup, int], nn.Module]
 """Makes the neurons of one layer, [B, T, F] -> spikes [B, T, F], from the model and F."""
 
 
-
-
 def build_neuron(model: ModelGroup, features: int) -> nn.Module:
     """Return the neurons that `model` names, `features` of them.
 
