@@ -1,14 +1,28 @@
-"""Builders of the user's own, named `module:function` in a configuration."""
+"""What a configuration names: something built in, or `module:function` of the user's own."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fnl.errors import ConfigError
+
+
+def builder_of(key: str, name: str, built_in: Mapping[str, str]) -> Callable[..., Any]:
+    """Return the function that `name` stands for.
+
+    Args:
+        key: the configuration key that names it, for messages.
+        name: what the configuration says: one of `built_in`, or an import path.
+        built_in: names and their import paths.
+
+    Raises:
+        ConfigError: if there is no such module, or nothing callable of that name in it.
+    """
+    return imported(key, built_in.get(name, name))
 
 
 def imported(key: str, name: str) -> Callable[..., Any]:
@@ -31,7 +45,9 @@ def imported(key: str, name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(f"{key} = {name!r}: cannot import {module_name}: {error}") from None
-    builder = getattr(module, attribute, None)
+    builder: Any = module
+    for part in attribute.split("."):
+        builder = getattr(builder, part, None)
     if not callable(builder):
         raise ConfigError(f"{key} = {name!r}: {module_name} has no function {attribute}")
     return builder

@@ -103,90 +103,49 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
 
 
 @pytest.mark.parametrize(
-    ("flat", "key", "remedy"),
+    ("assignments", "key", "remedy"),
     [
-        ({"coordination.candidates": 21}, "coordination.candidates", "data.clients"),
-        ({"coordination.selected": 13}, "coordination.selected", "coordination.candidates"),
-        ({"coordination.minimum": 13}, "coordination.minimum", "coordination.candidates"),
-        ({"data.corpus": "folder"}, "data.root", "folder"),
-        ({"data.corpus": "speech-commands"}, "data.root", "folder"),
-        ({"data.frame-hop-ms": 30}, "data.frame-hop-ms", "20, 25"),
-        ({"data.words": "twelve"}, "data.words", "data.corpus"),
-        ({"evaluation.floor": True}, "evaluation.floor", "evaluation.shadow=true"),
-        ({"evaluation.sensitivity": True}, "evaluation.sensitivity", "evaluation.shadow=true"),
-        (
-            {"evaluation.sensitivity": True, "evaluation.shadow": True, "privacy.mode": "none"},
-            "evaluation.sensitivity",
-            "privacy.mode = 'record'",
-        ),
-        (
-            {"evaluation.sensitivity": True, "evaluation.shadow": True},
-            "evaluation.sensitivity",
-            "training.optimizer = 'sgd'",
-        ),
-        (
-            {"coordination.aggregation": "krum", "coordination.selected": 4},
-            "coordination.selected = 4",
-            "at least 5",
-        ),
-        (
-            {"coordination.aggregation": "bulyan", "coordination.byzantine": 2},
-            "coordination.selected = 8",
-            "at least 11",
-        ),
-        (
-            {"coordination.aggregation": "multi-krum", "coordination.krum-average": 8},
-            "coordination.krum-average = 8",
-            "average at most",
-        ),
-        (
-            {"coordination.aggregation": "trimmed-mean", "coordination.trim": 0.1},
-            "coordination.trim = 0.1",
-            "1 / selected",
-        ),
-        ({"privacy.rate-epsilon": 1.0}, "privacy.rate-epsilon", "gaussian"),
-        ({"privacy.rate-release": "gaussian"}, "privacy.rate-epsilon", "privacy.epsilon"),
-        (
-            {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 8.0},
-            "privacy.rate-epsilon",
-            "smaller",
-        ),
-        (
-            {
-                "privacy.rate-release": "gaussian",
-                "privacy.rate-epsilon": 1.0,
-                "privacy.mode": "none",
-            },
-            "privacy.rate-release",
-            "record",
-        ),
-        (
-            {"privacy.secure-noise": True, "evaluation.shadow": True},
-            "evaluation.shadow",
-            "privacy.secure-noise",
-        ),
-        ({"privacy.mode": "client"}, "coordination.selection", "random, round-robin"),
-        (
-            {"privacy.mode": "both", "coordination.selection": "random"},
-            "coordination.aggregation",
-            "fedavg",
-        ),
-        ({"run.strict-privacy": True}, "run.strict-privacy", "privacy.rate-release"),
-        ({"run.strict-privacy": True, "privacy.mode": "none"}, "run.strict-privacy", "record"),
-        (
-            {"run.strict-privacy": True, "evaluation.shadow": True},
-            "run.strict-privacy",
-            "evaluation.shadow",
-        ),
-        (
-            {"run.strict-privacy": True, "coordination.selection": "random"},
-            "run.strict-privacy",
-            "coordination.aggregation",
-        ),
+        ("coordination.candidates=21", "coordination.candidates", "data.clients"),
+        ("coordination.selected=13", "coordination.selected", "coordination.candidates"),
+        ("coordination.minimum=13", "coordination.minimum", "coordination.candidates"),
+        ("data.corpus=folder", "data.root", "folder"),
+        ("data.corpus=speech-commands", "data.root", "folder"),
+        ("data.frame-hop-ms=30", "data.frame-hop-ms", "20, 25"),
+        ("data.words=twelve", "data.words", "data.corpus"),
+        ("evaluation.floor=true", "evaluation.floor", "evaluation.shadow=true"),
+        ("evaluation.sensitivity=true", "evaluation.sensitivity", "evaluation.shadow=true"),
+        ("evaluation.sensitivity=true evaluation.shadow=true privacy.mode=none",
+         "evaluation.sensitivity", "privacy.mode = 'record'"),
+        ("evaluation.sensitivity=true evaluation.shadow=true",
+         "evaluation.sensitivity", "training.optimizer = 'sgd'"),
+        ("coordination.aggregation=krum coordination.selected=4",
+         "coordination.selected = 4", "at least 5"),
+        ("coordination.aggregation=bulyan coordination.byzantine=2",
+         "coordination.selected = 8", "at least 11"),
+        ("coordination.aggregation=multi-krum coordination.krum-average=8",
+         "coordination.krum-average = 8", "average at most"),
+        ("coordination.aggregation=trimmed-mean coordination.trim=0.1",
+         "coordination.trim = 0.1", "1 / selected"),
+        ("privacy.rate-epsilon=1.0", "privacy.rate-epsilon", "gaussian"),
+        ("privacy.rate-release=gaussian", "privacy.rate-epsilon", "privacy.epsilon"),
+        ("privacy.rate-release=gaussian privacy.rate-epsilon=8.0",
+         "privacy.rate-epsilon", "smaller"),
+        ("privacy.rate-release=gaussian privacy.rate-epsilon=1.0 privacy.mode=none",
+         "privacy.rate-release", "record"),
+        ("privacy.secure-noise=true evaluation.shadow=true",
+         "evaluation.shadow", "privacy.secure-noise"),
+        ("privacy.mode=client", "coordination.selection", "random, round-robin"),
+        ("privacy.mode=both coordination.selection=random", "coordination.aggregation", "fedavg"),
+        ("run.strict-privacy=true", "run.strict-privacy", "privacy.rate-release"),
+        ("run.strict-privacy=true privacy.mode=none", "run.strict-privacy", "record"),
+        ("run.strict-privacy=true evaluation.shadow=true",
+         "run.strict-privacy", "evaluation.shadow"),
+        ("run.strict-privacy=true coordination.selection=random",
+         "run.strict-privacy", "coordination.aggregation"),
     ],
-)
-def test_impossible_combinations_name_the_key_and_the_remedy(flat, key, remedy):
-    message = refused(flat)
+)  # fmt: skip
+def test_impossible_combinations_name_the_key_and_the_remedy(assignments, key, remedy):
+    message = refused(dict(parse_overrides(assignments.split())))
     assert message.startswith(key)
     assert remedy in message
     assert "\n" not in message

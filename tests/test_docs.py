@@ -1,35 +1,62 @@
-"""The documentation names what there is."""
+"""The documentation, and pyproject's defaults, are what the declarations say."""
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
 from fnl.config import Config
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.config.reference import table_of
+from fnl.runtime.columns import Table, real
+from fnl.runtime.tables import ROUNDS, TABLES
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.mark.parametrize("key", Config().flat())
-def test_every_key_is_documented_with_its_default(key):
-    value = Config().flat()[key]
-    shown = str(value).lower() if isinstance(value, bool) else str(value)
-    rows = [
-        line
-        for line in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith(f"| `{key}` |")
-    ]
-    assert len(rows) == 1, key
-    assert rows[0].split("|")[2].strip() == (f"`{shown}`" if shown else "empty"), rows[0]
+GENERATE = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "generate.py"))
 
 
-@pytest.mark.parametrize("table", ["rounds", "clients", "layers"])
-def test_every_column_of_a_table_is_defined_once_and_no_other(table):
-    columns = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS}[table]
-    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    _, _, section = text.partition(f"\n## {table}")
-    rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| `")]
-    documented = [row.split("`")[1] for row in rows]
-    assert sorted(documented) == sorted(columns)
+def test_what_is_generated_is_up_to_date():
+    assert not GENERATE["outdated"](), "run `make generated`"
+
+
+@pytest.mark.parametrize("name", GENERATE["FILES"])
+def test_a_changed_default_or_column_would_be_seen(name):
+    path = GENERATE["ROOT"] / name
+    text = path.read_text(encoding="utf-8")
+    for was, is_now in (("rounds = 30", "rounds = 31"), ("| `30` |", "| `31` |"), ("nats", "bits")):
+        changed = text.replace(was, is_now)
+        if changed != text:
+            assert GENERATE["renewed"](changed) == text
+            return
+    pytest.fail(f"{name} shows nothing of this")
+
+
+@pytest.mark.parametrize("group", Config.model_fields)
+def test_every_key_says_what_it_means_and_what_it_takes(group):
+    rows = [row.split(" | ") for row in table_of(group).splitlines()[2:]]
+    keys = [key for key in Config().flat() if key.startswith(f"{group}.")]
+    assert [row[0].strip("| `") for row in rows] == keys
+    assert all(len(values) > 3 and len(meaning) > 8 for _, _, values, meaning in rows), rows
+
+
+def test_the_range_in_the_reference_is_the_one_that_is_checked():
+    (row,) = [row for row in table_of("model").splitlines() if "`model.kernel-size`" in row]
+    assert row.split(" | ")[1:3] == ["`5`", "whole number ≥ 1, ≤ 99"]
+    (row,) = [row for row in table_of("data").splitlines() if "`data.features`" in row]
+    assert row.split(" | ")[1:3] == ["`log-mel`", "`log-mel`, `mfcc`"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_column_says_what_it_is(table):
+    columns = TABLES[table].columns
+    assert all(column.doc for column in columns.values())
+    text = (GENERATE["ROOT"] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    section = text.partition(f"\n## {table}.parquet")[2].partition("\n## ")[0]
+    rows = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert rows == list(columns)
+
+
+def test_a_bar_in_a_column_does_not_end_its_cell():
+    table = Table({"distance": real("[0, |x|]", "mean of |x|")})
+    assert table.markdown().splitlines()[2] == r"| `distance` | mean of \|x\| | [0, \|x\|] |"
+    assert r"\|A ∩ B\|" in ROUNDS.markdown()

@@ -4,61 +4,74 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from fnl.config.kinds import Count, Group, NonNegative, Positive, known_or_own
+from fnl.config.kinds import (
+    BelowOne,
+    Count,
+    CountOrNone,
+    Group,
+    NonNegative,
+    Positive,
+    Share,
+    known_or_own,
+)
 from fnl.config.rules import AGGREGATIONS, SELECTIONS
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class CoordinationGroup(Group, frozen=True):
     """Which clients are asked, which updates are taken, and with what weight."""
 
     candidates: Count = 12
+    """d, clients asked to train in a round."""
     selected: Count = 8
-    selection: str = "rate-difference"
-    """A name in `SELECTIONS`, or `module:function` of one's own."""
-    aggregation: str = "rate-weighted"
-    """A name in `AGGREGATIONS`, or `module:function` of one's own."""
+    """m, candidates whose update is averaged."""
+    selection: Annotated[str, known_or_own(SELECTIONS)] = "rate-difference"
+    """Whom of the candidates: `random`, `round-robin` (longest not selected), `rate-difference`
+    (SFedCA: Σ over classes of the change of the rate, without sign), `rate-difference-signed`,
+    `rate-difference-scalar` (of the network's rate), `rate-difference-scalar-signed`,
+    `highest-rate`, `lowest-rate`, `target-rate`, `rate-proportional` (drawn with probability ∝
+    rate), `rate-diversity` (greedy, far apart in rates per layer), `loss` (power-of-choice: highest
+    loss before training), `update-norm` (largest), or `module:function` of your own."""
+    aggregation: Annotated[str, known_or_own(AGGREGATIONS)] = "rate-weighted"
+    """`fedavg` (w ∝ n_k), `rate-weighted` (w ∝ n_k r_k), `inverse-rate` (w ∝ n_k / (r_k + ε)),
+    `afedsnn` (un-normalised mixing with information age), Flower's `median`, `trimmed-mean`,
+    `krum`, `multi-krum`, `bulyan`, or `module:function` of your own."""
     target_rate: Share = 0.1
-    """Firing rate that `target-rate` prefers."""
+    """The rate that `target-rate` prefers."""
     rate_band: Share = 0.0
-    """Distance from the target within which `target-rate` does not tell rates apart."""
+    """Distance from it within which `target-rate` takes rates as equal (ties go to the lower
+    partition)."""
     rate_offset: Positive = 0.01
-    """ε of `inverse-rate`: w ∝ n / (r + ε)."""
+    """ε of `inverse-rate`."""
     mixing: Positive = 1.0
-    """κ of `afedsnn`."""
+    """κ of `afedsnn`; a client's share is at most 1 whatever κ."""
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
-    """Share of values that `trimmed-mean` cuts off at either end."""
-    byzantine: Annotated[int, Field(ge=0)] = 1
-    """f, the number of malicious clients that `krum`, `multi-krum` and `bulyan` allow for."""
-    krum_average: Annotated[int, Field(ge=0)] = 0
-    """Models that `multi-krum` averages; 0: selected - byzantine - 2."""
+    """Share of values that `trimmed-mean` cuts off at either end; at least one."""
+    byzantine: CountOrNone = 1
+    """f, malicious clients that `krum` and `multi-krum` (selected ≥ 2f + 3) and `bulyan` (≥ 4f + 3)
+    allow for."""
+    krum_average: CountOrNone = 0
+    """Models that `multi-krum` averages; 0: selected − f − 2."""
     server_optimizer: Literal["none", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "none"
-    """How the server steps towards the aggregate; `none`: onto it."""
+    """How the server steps towards the aggregate, whatever its rule: `none` (onto it), Flower's
+    `fedavgm`, `fedadagrad`, `fedadam`, `fedyogi`."""
     server_learning_rate: Positive = 0.1
-    server_momentum: Decay = 0.9
+    """η of the server optimizer."""
+    server_momentum: BelowOne = 0.9
     """Momentum of `fedavgm`, β₁ of `fedadam` and `fedyogi`."""
-    server_beta2: Decay = 0.99
+    server_beta2: BelowOne = 0.99
     """β₂ of `fedadam` and `fedyogi`."""
     server_tau: Positive = 0.001
-    """τ, the adaptivity of `fedadagrad`, `fedadam` and `fedyogi`."""
+    """τ of the adaptive ones."""
     probe: bool = False
-    """Candidates send their reports first; only the selected are then asked for their weights."""
+    """Two phases: candidates send their reports first, only the selected upload weights; the model
+    is the same. Nobody replaces a selected client whose weights are not to be taken: the
+    aggregation rule weighs the others anew."""
 
-    minimum: Annotated[int, Field(ge=0)] = 0
-    """Fewest usable answers with which a round goes on; 0: all candidates'."""
+    minimum: CountOrNone = 0
+    """Fewest usable answers with which a round goes on, else the run stops and can be resumed; 0:
+    all candidates must answer. Under `coordination.probe` a candidate that is asked for its weights
+    and gives none is not usable; at least one of the selected must be."""
     max_update_norm: NonNegative = 0.0
-    """Longest update that is taken, in L2 norm; 0: any that is finite."""
-
-    @field_validator("selection")
-    @classmethod
-    def _selection_is_there(cls, value: str) -> str:
-        return known_or_own(value, tuple(SELECTIONS))
-
-    @field_validator("aggregation")
-    @classmethod
-    def _aggregation_is_there(cls, value: str) -> str:
-        return known_or_own(value, tuple(AGGREGATIONS))
+    """An update longer than this (L2) is rejected; 0: any finite one is taken."""

@@ -6,36 +6,51 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fnl.config.kinds import Count, Group, NonNegative, Positive
+from fnl.config.kinds import Count, Group, NonNegative, Positive, Seed, Text
 
 
 class DataGroup(Group, frozen=True):
     """Corpus, features and how the training clips are spread over clients."""
 
     corpus: Literal["synthetic", "speech-commands", "folder", "device"] = "synthetic"
+    """`synthetic`, `speech-commands`, `folder`, or `device`: every client's own clips, on real
+    devices ([deployment](deployment.md))."""
     root: str = ""
-    """Folder of the corpus; not used by the synthetic one, and under `device` the server's own."""
-    words: Annotated[str, Field(min_length=1)] = "core"
-    """`core` (ten words), `all`, `twelve` (core, unknown, silence) or a comma-separated list."""
+    """Folder of the corpus (for `speech-commands` the folder that holds `SpeechCommands/`; under
+    `device` the server's own clips for evaluation, empty: none)."""
+    words: Text = "core"
+    """`core` (ten words), `all`, `twelve` (core, unknown, silence, whose cuts share no sample;
+    Speech Commands only) or a list `yes,no,up`. With `folder`, `core` and `all` mean every
+    label."""
     clients: Count = 20
-    """Partitions of the training clips, each one client."""
+    """Partitions of the training clips = clients = Flower's `num-supernodes`."""
     partitioner: Literal["speaker", "dirichlet", "shards", "iid"] = "speaker"
+    """`speaker` (whole speakers), `dirichlet` (label skew), `shards` (few labels a client),
+    `iid`."""
     alpha: Positive = 0.3
-    """Concentration of `dirichlet`: small is skewed, large is IID."""
+    """Concentration of `dirichlet`: 0.1 very skewed, 100 nearly IID."""
     labels_per_client: Count = 2
-    """Labels a client holds under `shards`."""
+    """Labels of a client under `shards`."""
     quantity_alpha: NonNegative = 0.0
-    """Dirichlet concentration of client sizes; 0: no quantity skew."""
+    """Dirichlet concentration of client sizes under `iid`; 0: equal sizes."""
     min_clips: Count = 2
+    """Fewest clips a client may have; impossible demands are an error."""
     speakers: Annotated[int, Field(ge=10)] = 250
+    """Speakers of the synthetic corpus, at least 10; of every ten, eight train, one validates, one
+    tests."""
     clips_per_word: Count = 8
+    """Clips of each word by each synthetic speaker."""
     difficulty: NonNegative = 1.5
-    """Spread of the synthetic speakers, rooms and noise; 1.5 is about as hard as real clips."""
-    corpus_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the corpus itself (synthesis, splits), apart from run.seed: runs share a corpus."""
+    """Spread of synthetic voices, rooms and noise, 0 to 4; 1.5 is about as hard as real clips."""
+    corpus_seed: Seed = 0
+    """Seed of the corpus itself: synthesis, and the split of `folder`."""
     features: Literal["log-mel", "mfcc"] = "log-mel"
+    """`log-mel` or `mfcc`, normalised within each clip."""
     mel_bins: Annotated[int, Field(ge=4, le=128)] = 40
+    """Features of a time step."""
     frame_hop_ms: Annotated[int, Field(ge=5, le=100)] = 20
+    """A time step, in milliseconds; divides 1000."""
     on_bad_audio: Literal["fail", "skip"] = "fail"
+    """`fail` names the bad files, `skip` leaves them out with a warning."""
     cache_dir: str = ""
-    """Feature cache; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""
+    """Where features and partitionings are kept; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""

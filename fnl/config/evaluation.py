@@ -11,11 +11,14 @@ class EvaluationGroup(Group, frozen=True):
     """Central evaluation of the global model."""
 
     every: Count = 1
-    """Rounds between evaluations; the last round is always evaluated."""
+    """Rounds between evaluations of the global model; the last round always is."""
     split: Literal["test", "validation"] = "test"
+    """`test` or `validation`."""
     shadow: bool = False
-    """Also compute each candidate's non-private update from the same start; simulation only."""
+    """Also compute each candidate's non-private update from the same start, for measurement."""
     floor: bool = False
-    """Also compute a second non-private update with other draws: how far chance alone moves."""
+    """With shadows: also compute each candidate's non-private update with other mini-batches, as
+    under another seed: how far chance alone moves rates and ranking."""
     sensitivity: bool = False
-    """Also predict each candidate's rate shift to first order (arXiv 2602.12009)."""
+    """With shadows, privacy and `sgd`: also predict each candidate's rate shift to first order from
+    its clipping and noise."""

@@ -6,75 +6,89 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fnl.config.kinds import Count, Group, Positive, known_or_own
+from fnl.config.kinds import BelowOne, Count, Group, Inside, Positive, Sizes, known_or_own
 
-NETWORKS = ("feedforward", "recurrent", "temporal-conv", "conv", "delays")
-NEURONS = ("lif", "recurrent-lif", "synaptic", "adlif")
-ENCODINGS = ("direct", "rate", "delta", "latency")
-"""Names in the registries of `fnl.snn`."""
+NETWORKS = {
+    "feedforward": "fnl.snn.networks.dense:dense",
+    "recurrent": "fnl.snn.networks.dense:dense",
+    "temporal-conv": "fnl.snn.networks.temporal_conv:temporal_conv",
+    "conv": "fnl.snn.networks.conv:conv",
+    "delays": "fnl.snn.networks.delays:delays",
+}
+NEURONS = {
+    "lif": "fnl.snn.neurons.lif:LIF.build",
+    "recurrent-lif": "fnl.snn.neurons.recurrent:RecurrentLIF.build",
+    "synaptic": "fnl.snn.neurons.synaptic:Synaptic.build",
+    "adlif": "fnl.snn.neurons.adaptive:AdaptiveLIF.build",
+}
+ENCODINGS = {
+    "direct": "fnl.snn.encoders:direct",
+    "rate": "fnl.snn.encoders:rate",
+    "delta": "fnl.snn.encoders:delta",
+    "latency": "fnl.snn.encoders:latency",
+}
+"""What is built in, by name: `module:function`, as for one's own. Imported when it is built."""
 
 
 class ModelGroup(Group, frozen=True):
     """The spiking network."""
 
-    network: str = "feedforward"
-    """A name in `NETWORKS`, or `module:function` of one's own."""
-    hidden: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] = "128,128"
-    """Neurons (convolutions: channels) of each spiking layer, comma-separated."""
+    network: Annotated[str, known_or_own(NETWORKS)] = "feedforward"
+    """`feedforward`, `recurrent`, `temporal-conv` (dilated, over time), `conv` (over time and
+    frequency), `delays` (learned, one set a neuron), or `module:function` of your own."""
+    hidden: Sizes = "128,128"
+    """Neurons of each spiking layer, comma-separated; channels under `conv`."""
     kernel_size: Annotated[int, Field(ge=1, le=99)] = 5
-    """Time steps that a convolution sees."""
-    dilations: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] = "1,2,4"
-    """Steps between the taps of each layer's convolution; a surplus is not used."""
+    """Time steps a convolution sees, delays a neuron has under `delays`; odd unless causal."""
+    dilations: Sizes = "1,2,4"
+    """Steps between a convolution's taps (where `delays` start), one entry a layer; a surplus is
+    not used."""
     padding: Literal["same", "causal"] = "same"
-    """`causal`: a convolution sees no later step."""
-    neuron: str = "lif"
-    """A name in `NEURONS`, or `module:function` of one's own."""
-    beta: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Decay of the membrane per time step."""
+    """`same`, or `causal`: no later step enters."""
+    neuron: Annotated[str, known_or_own(NEURONS)] = "lif"
+    """`lif`: snnTorch's `Leaky`, reset by subtraction; `recurrent-lif`: its `RLeaky`; `synaptic`:
+    its `Synaptic`; `adlif`: adaptive LIF (Bittar & Garner 2022); or `module:function` of your
+    own."""
+    beta: Inside = 0.9
+    """Decay of the membrane per step, in (0, 1); also of the read-out."""
     learn_beta: bool = False
-    """One trained decay a neuron, drawn from beta-range at the start."""
+    """Trained decays, one a neuron, through a sigmoid; of `synaptic` both, of `adlif` its
+    adaptation, too."""
     beta_range: Annotated[str, Field(pattern=r"^0?\.\d+,0?\.\d+$")] = "0.7,0.95"
+    """The uniform range in which trained decays start."""
     threshold: Positive = 1.0
+    """Firing threshold θ."""
     learn_threshold: bool = False
+    """One trained threshold a neuron, starting at `model.threshold`."""
     reset: Literal["subtract", "zero", "none"] = "subtract"
-    """What a spike does to the membrane."""
-    synaptic_decay: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """What a spike does to the membrane: `subtract` θ, set it to `zero`, `none`."""
+    synaptic_decay: Inside = 0.5
     """Decay of the input current per step, of `synaptic`."""
-    adaptation_decay: Annotated[float, Field(gt=0, lt=1)] = 0.97
+    adaptation_decay: Inside = 0.97
     """Decay of the adaptation per step, of `adlif`."""
     adaptation: Annotated[float, Field(ge=0, le=2)] = 0.5
     """What a spike adds to the adaptation, of `adlif`."""
     surrogate: Literal["fast-sigmoid", "atan", "sigmoid", "triangular"] = "fast-sigmoid"
+    """Surrogate gradient: `fast-sigmoid`, `atan`, `sigmoid`, `triangular`."""
     surrogate_slope: Positive = 10.0
+    """Its slope."""
     normalisation: Literal["none", "layer", "group"] = "layer"
-    """Normalisation of a layer's input current within one clip and time step."""
+    """`layer` (over the neurons of one step), `group` (over groups of them) or `none`."""
     groups: Count = 8
-    """Groups of `normalisation = group`; divides every layer."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability with which a spike is dropped in training."""
+    """Groups of `group`; divides every layer."""
+    dropout: BelowOne = 0.0
+    """Probability with which a spike is dropped in training; the same spikes in a run, its twin and
+    its shadow."""
     readout: Literal["membrane", "mean"] = "membrane"
-    """Logits: time mean of a leaky integrator, or of the current alone."""
-    encoding: str = "direct"
-    """A name in `ENCODINGS`, or `module:function` of one's own."""
+    """Logits: time mean of a leaky integrator (`membrane`) or of the current alone (`mean`)."""
+    encoding: Annotated[str, known_or_own(ENCODINGS)] = "direct"
+    """`direct`: features are input currents; `rate`, `delta`, `latency`: spikes, by snnTorch's
+    spikegen; or `module:function` of your own."""
     delta_threshold: Positive = 0.5
     """Change between two steps that makes a spike under `delta`."""
     latency_steps: Annotated[int, Field(ge=2)] = 5
-    """Steps of a window of `latency`, in which every feature spikes once."""
-
-    @field_validator("network")
-    @classmethod
-    def _network_is_there(cls, value: str) -> str:
-        return known_or_own(value, NETWORKS)
-
-    @field_validator("neuron")
-    @classmethod
-    def _neuron_is_there(cls, value: str) -> str:
-        return known_or_own(value, NEURONS)
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_there(cls, value: str) -> str:
-        return known_or_own(value, ENCODINGS)
+    """Steps of a window under `latency`, in which every feature spikes once; divides the steps of a
+    clip."""
 
     @field_validator("hidden", "dilations")
     @classmethod

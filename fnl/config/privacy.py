@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from fnl.config.kinds import Group, NonNegative, Positive
+from fnl.config.kinds import BelowOne, Group, Inside, NonNegative, Positive
 
 
 class PrivacyGroup(Group, frozen=True):
     """What is protected, how much, and how it is accounted."""
 
     mode: Literal["none", "record", "client", "both"] = "record"
-    """Whose part is hidden: one clip's, by its client; one client's, by the server; or both."""
+    """`record` (DP-SGD on every client hides a clip), `client` (noise on the server hides a
+    client), `both` or `none`."""
     epsilon: Positive = 8.0
-    """Budget of the whole run; the noise is derived from it unless noise-multiplier is given."""
-    delta: Annotated[float, Field(ge=0, lt=1)] = 1e-3
-    """0: of each client from its number of clips, n_k^-1.1."""
+    """ε of the whole run for every client; its noise is derived from it and its planned rounds."""
+    delta: BelowOne = 1e-3
+    """δ; should be below 1 / n_k, a run warns where it is not; 0: n_k^-1.1 for each client."""
     noise_multiplier: NonNegative = 0.0
-    """Fixes sigma for all clients, epsilon is then only reported; 0: sigma from epsilon."""
+    """σ for all clients, ε is then only reported; 0: σ from ε."""
     clip_norm: Positive = 5.0
+    """C, the bound on each clip's gradient."""
     clipping: Literal["flat", "per-layer", "adaptive", "automatic"] = "flat"
-    """Bound the whole gradient by C, each of its P parameters by C/√P, the whole by a C that
-    follows a quantile of the norms, or scale every gradient to C."""
+    """`flat`: the whole gradient is bounded by C; `per-layer`: each of its P parameters by C/√P;
+    `adaptive`: C starts here and follows a quantile of the norms, at an accounted cost;
+    `automatic`: every gradient is scaled to C·g/(‖g‖ + 0.01)."""
     clipping_method: Literal["per-clip", "ghost"] = "per-clip"
-    """Write every clip's gradient out, or only its norm; equal up to rounding."""
+    """`per-clip` or `ghost` (norms without gradients: less memory for large batches), equal up to
+    rounding."""
     accountant: Literal["rdp", "prv"] = "rdp"
+    """`rdp` (Rényi DP), or `prv` (privacy loss distributions: tighter)."""
     rate_release: Literal["none", "gaussian"] = "none"
-    """Whether firing rates leave a client in the clear or through an accounted mechanism."""
+    """`none`: rates leave the clients in the clear, outside the guarantee; `gaussian`: clipped,
+    noised and in the ledger."""
     rate_epsilon: NonNegative = 0.0
-    """What the releases of rates alone would cost, out of epsilon."""
+    """ε that the releases of rates alone would cost, out of `privacy.epsilon`; needs `gaussian`."""
     secure_noise: bool = False
-    """Noise and mini-batches from the operating system: nobody can draw them again."""
+    """`false`: noise and mini-batches from reproducible streams, for simulation; `true`: from the
+    operating system, hardened against floating-point attacks, not reproducible."""
     rate_clip_norm: Positive = 0.5
-    """C_r, the bound on what one clip contributes to the released rates."""
+    """C_r, the L2 bound on what one clip contributes to the released rates."""
     noise_allocation: Literal["uniform-epsilon", "uniform-noise"] = "uniform-epsilon"
-    """The least noise for each client's budget, or one noise that keeps every client's."""
-    clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """The share of clips that an adaptive bound leaves unclipped."""
+    """`uniform-epsilon`: the least noise that keeps each client's own budget; `uniform-noise`: one
+    noise for all, the least that keeps every client's; ε_k is reported."""
+    clip_quantile: Inside = 0.5
+    """Share of clips that an adaptive bound leaves unclipped."""
     clip_learning_rate: Positive = 0.2
-    """How fast an adaptive bound moves: a step is a factor exp(-rate * (share - quantile))."""
+    """How fast an adaptive bound moves: a step changes C by exp(-rate · (share - quantile))."""
     client_epsilon: Positive = 8.0
-    """Client-level budget of the whole run."""
-    client_delta: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """0: from the number of clients, N^-1.1."""
+    """Client-level ε of the whole run, under `client` and `both`."""
+    client_delta: BelowOne = 0.0
+    """Client-level δ, should be below 1 / N; 0: N^-1.1 of N clients."""
     client_noise_multiplier: NonNegative = 0.0
-    """Fixes z, client-epsilon is then only reported; 0: z from client-epsilon."""
+    """z for all rounds, client-level ε is then only reported; 0: z from
+    `privacy.client-epsilon`."""
     client_clip_norm: Positive = 1.0
-    """S, the bound on a client's whole update."""
+    """S, the L2 bound on a client's update."""

@@ -6,22 +6,31 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fnl.config.kinds import Count, Group, Positive
+from fnl.config.kinds import Count, CountOrNone, Group, Positive, Seed, Text
 
 
 class RunGroup(Group, frozen=True):
     """What is run, where it is written, and the seed of every random stream."""
 
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$")] = ""
-    """Name of the run directory; empty: made from the configuration, never reused."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Name of the run directory; empty: made from the configuration, with a number if taken. A
+    given name that exists goes on from its last checkpoint, unless it is finished, still running,
+    or has another configuration."""
+    seed: Seed = 0
+    """Seed of every random stream of the run."""
     rounds: Count = 30
-    results_dir: Annotated[str, Field(min_length=1)] = "results"
-    checkpoint_every: Annotated[int, Field(ge=0)] = 0
-    """Rounds between checkpoints; 0: only where a run fails."""
+    """Federated rounds."""
+    results_dir: Text = "results"
+    """Where run directories are made; relative to the working directory."""
+    checkpoint_every: CountOrNone = 0
+    """Rounds between checkpoints in `checkpoints/`, of which the last three are kept; 0: only one
+    where a run fails."""
     reply_timeout: Positive = 86400.0
-    """Seconds that a round waits for its candidates."""
+    """Seconds that a round waits for its candidates; who has not answered then has failed. In
+    process this needs worker processes, which any other value than the default starts."""
     tensorboard: bool = False
-    """Also write the rounds as TensorBoard events."""
+    """Also write the rounds as TensorBoard events, to the folder `tensorboard` of the run
+    directory; needs the extra `tensorboard`."""
     strict_privacy: bool = False
-    """A client sends nothing that is not public or in its ledger."""
+    """`true`: a client sends nothing that is not public or in its ledger; needs record-level
+    privacy."""

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from fnl.config.kinds import Count, Group, NonNegative, Positive
+from fnl.config.kinds import BelowOne, Count, Group, NonNegative, Positive
 
 
 class TrainingGroup(Group, frozen=True):
     """Local training on a client."""
 
     optimizer: Literal["sgd", "adam"] = "adam"
+    """Local optimizer, `sgd` or `adam`; its state starts anew every round."""
     learning_rate: Positive = 0.005
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Local learning rate."""
+    momentum: BelowOne = 0.0
+    """Momentum of `sgd`."""
     batch_size: Count = 128
-    """Expected size of a Poisson-sampled mini-batch."""
+    """Expected mini-batch of Poisson sampling, q = min(1, batch-size / n_k)."""
     local_epochs: Positive = 2.0
-    """Expected passes over a client's clips in a round; fractions are fine."""
+    """Expected passes over a client's clips in a round."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate falls over the rounds of the run; cosine ends at zero."""
+    """Learning rate over the rounds: `constant`, or `cosine` from its full value in round 1 towards
+    zero."""
     weight_decay: NonNegative = 0.0
-    """Decoupled, of matrices and kernels."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decoupled decay of matrices and kernels per step, times the learning rate; looks at no
+    data."""
+    label_smoothing: BelowOne = 0.0
+    """Share of every target spread over all classes."""
     augmentation: bool = False
-    """Draw every clip a little longer, higher or noisier, anew for each mini-batch."""
+    """Every clip drawn is moved a little in time, frequency and noise, anew each time and by
+    itself; log-mel only."""
+
+    proximal_mu: NonNegative = 0.0
+    """μ of FedProx: μ(w − w_global) added to every step's gradient, after clipping and noise; 0:
+    none."""
 
     def learning_rate_of(self, server_round: int, rounds: int) -> float:
         """Return the learning rate of a round, from 1 to `rounds`."""
         if self.schedule == "constant":
             return self.learning_rate
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (server_round - 1) / rounds))
-
-    proximal_mu: NonNegative = 0.0
-    """μ of FedProx: the pull of every step towards the global model; 0: none."""

@@ -1,4 +1,4 @@
-"""Index of the audio files in a folder of folders, without opening any of them."""
+"""Audio files in a folder of folders: their index, without opening any of them, and a corpus."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from fnl.data.audio import SUFFIXES
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fnl.data.audio import SUFFIXES, read_clip
 from fnl.errors import CorpusError
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -22,6 +27,21 @@ class FileStamp(NamedTuple):
 
     size_bytes: int
     modified_ns: int
+
+
+@dataclass(eq=False)
+class CorpusOfFiles:
+    """A corpus of recordings, each named by its path in `folder`. See `Corpus` for the rest."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    clips: pl.DataFrame
+    fingerprint: str
+    synthetic: bool = False
+
+    def waveform(self, row: int) -> NDArray[np.float32]:
+        """See `Corpus.waveform`."""
+        return read_clip(self.folder / self.clips["clip"][row])
 
 
 def scan_audio(root: Path) -> dict[str, FileStamp]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -15,6 +13,7 @@ from torch import Tensor
 from fnl.data.corpus import CLIP_SAMPLES, SAMPLE_RATE
 from fnl.data.torchaudio_cpu import torchaudio
 from fnl.errors import ConfigError
+from fnl.runtime.determinism import one_thread
 
 FeatureKind = Literal["log-mel", "mfcc"]
 
@@ -90,22 +89,11 @@ def extract(waveforms: Tensor, spec: FeatureSpec) -> Tensor:
     frames, size = spec.shape
     features = waveforms.new_empty(len(waveforms), frames, size)
     transform = _transform(spec)
-    with torch.no_grad(), _one_thread():
+    with torch.no_grad(), one_thread():
         for row, waveform in enumerate(waveforms):
             clip = transform(waveform)[:, :frames].T  # [T + 1 frames of F] -> [T, F]
             features[row] = (clip - clip.mean(dim=0)) / DEVIATION[spec.kind]
     return features
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep how torch splits work over threads out of the bits; work this small only loses by it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

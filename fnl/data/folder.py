@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from fnl.data.audio import SUFFIXES, read_clip
-from fnl.data.audio_files import fingerprint, scan_audio
+from fnl.data.audio import SUFFIXES
+from fnl.data.audio_files import CorpusOfFiles, fingerprint, scan_audio
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, TEST, TRAIN, VALIDATION
 from fnl.data.words import check_labels, chosen_words
 from fnl.errors import CorpusError
@@ -25,20 +22,13 @@ HELD_OUT_SHARE = 0.1
 """Share of the speakers in validation, and again in test, where there are no lists."""
 
 
-@dataclass(eq=False)
-class FolderCorpus:
+class FolderCorpus(CorpusOfFiles):
     """Recordings of any rate, channels and length, one folder a label.
 
     What precedes the first `_` of a file's name is its speaker; without `_`, all of its stem is.
-    A clip is named by its path in `root`. See `Corpus` for the other attributes.
     """
 
-    root: Path
-    labels: tuple[str, ...]
-    clips: pl.DataFrame
-    fingerprint: str
-    name: str = "folder"
-    synthetic: bool = False
+    name = "folder"
 
     @classmethod
     def create(cls, root: Path, words: str = "", seed: int = 0) -> FolderCorpus:
@@ -85,10 +75,6 @@ class FolderCorpus:
             splits=blake2b("\n".join(clips["split"]).encode()).hexdigest(),
         )
         return cls(root, labels, clips, digest)
-
-    def waveform(self, row: int) -> NDArray[np.float32]:
-        """See `Corpus.waveform`."""
-        return read_clip(self.root / self.clips["clip"][row])
 
 
 def label_of(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fnl.data.audio import read_clip, read_cut
-from fnl.data.audio_files import FileStamp, fingerprint, scan_audio
+from fnl.data.audio import read_cut
+from fnl.data.audio_files import CorpusOfFiles, FileStamp, fingerprint, scan_audio
 from fnl.data.background_noise import cut_position, silence_clips
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, TEST, TRAIN, VALIDATION
 from fnl.data.torchaudio_cpu import torchaudio
@@ -25,21 +24,14 @@ SILENCE = "silence"
 _LISTS = ("validation_list.txt", "testing_list.txt")
 
 
-@dataclass(eq=False)
-class SpeechCommandsCorpus:
+class SpeechCommandsCorpus(CorpusOfFiles):
     """A choice of words of Speech Commands v0.02, in the data set's own split.
 
-    A clip is named by its path in the data set's folder, a cut of background noise by
-    `_background_noise_/<file>#<first sample>`; a speaker by the eight hex digits of the file name.
-    See `Corpus` for the attributes; `folder` is the data set's folder.
+    A cut of background noise is named `_background_noise_/<file>#<first sample>`, a speaker by the
+    eight hex digits of the file name. `folder` is the data set's.
     """
 
-    folder: Path
-    labels: tuple[str, ...]
-    clips: pl.DataFrame
-    fingerprint: str
-    name: str = "speech-commands"
-    synthetic: bool = False
+    name = "speech-commands"
 
     @classmethod
     def create(cls, root: Path, words: str = "core", seed: int = 0) -> SpeechCommandsCorpus:
@@ -102,7 +94,7 @@ class SpeechCommandsCorpus:
         name: str = self.clips["clip"][row]
         if (cut := cut_position(name)) is not None:
             return read_cut(self.folder / cut[0], cut[1])
-        return read_clip(self.folder / name)
+        return super().waveform(row)
 
 
 def dataset_folder(root: Path) -> Path:

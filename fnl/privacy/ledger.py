@@ -4,8 +4,8 @@ The guarantee is record-level (ε, δ)-DP under add/remove of one clip: each ent
 steps of the Poisson-subsampled Gaussian mechanism (Abadi et al. 2016, arXiv 1607.00133). A step of
 DP-SGD is one at the sampling rate of its mini-batches; a release of rates, which looks at every
 clip, is one at sampling rate 1. Noise and sampling rate may change from entry to entry. The
-analysis is Opacus': Rényi DP (Mironov, Talwar & Zhang 2019, arXiv 1908.10530) or privacy loss
-distributions (PRV; Gopi, Lee & Wutschitz 2021, arXiv 2106.02848).
+analysis is Opacus' Rényi DP (Mironov, Talwar & Zhang 2019, arXiv 1908.10530) or privacy loss
+distributions (`prv.py`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ RDP_ORDERS: list[float] = [
 """Opacus' orders, and larger ones so that small ε is not overstated. Any set of orders is sound."""
 _TOLERANCE = 0.01
 """Part of a budget that calibration may leave."""
-_ESTIMATE_ERROR = 0.025
-"""Error, as a part of ε, for which the mesh is made on which PRV looks for noise."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +96,16 @@ class Ledger:
             steps[mechanism] = steps.get(mechanism, 0) + entry.steps
         return tuple((sigma, rate, count) for (sigma, rate), count in steps.items())
 
-    def epsilon(
-        self, delta: float, accountant: Accountant = "rdp", planned: Ledger | None = None
-    ) -> float:
+    def epsilon(self, delta: float, accountant: Accountant = "rdp") -> float:
         """Return ε at `delta` of everything spent; 0 for an empty ledger, inf without a bound.
 
         Args:
             delta: δ.
             accountant: "rdp", "prv" or one order of Rényi DP.
-            planned: the ledger at the end of the run, where it is known: the analysis for it
-                serves every round. It changes ε by PRV, within the error of that bound.
         """
         if not self.entries:
             return 0.0
-        ahead = planned.history if planned and accountant == "prv" else ()
-        return _epsilon(self.history, delta, accountant, ahead)
+        return _epsilon(self.history, delta, accountant)
 
     def with_entries(self, spends: Iterable[Spend]) -> Ledger:
         """Return the ledger after all of `spends`."""
@@ -128,16 +121,13 @@ class Ledger:
         *,
         delta: float,
         accountant: Accountant = "rdp",
-        planned: Ledger | None = None,
     ) -> bool:
         """Return whether `spends` on top of everything spent would cost more than ε = `budget`."""
-        return self.with_entries(spends).epsilon(delta, accountant, planned) > budget
+        return self.with_entries(spends).epsilon(delta, accountant) > budget
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(
-    history: History, delta: float, accountant: Accountant, planned: History = ()
-) -> float:
+def _epsilon(history: History, delta: float, accountant: Accountant) -> float:
     """Return ε of `history`, composed."""
     with _meant_by_opacus():
         if isinstance(accountant, FixedOrder):
@@ -146,7 +136,7 @@ def _epsilon(
         elif accountant == "rdp":
             epsilon = _least_over_orders(history, delta)
         elif accountant == "prv":
-            epsilon = prv_epsilon(history, delta, planned)
+            epsilon = prv_epsilon(history, delta)
         else:
             raise ValueError(f"no accountant {accountant!r}: rdp and prv are there")
     if math.isnan(epsilon):
@@ -225,27 +215,16 @@ def calibrate(
     """Return the smallest noise multiplier found whose `steps` steps cost at most `epsilon`.
 
     The cost, that of the spends `beside` them included, is within 1 % of `epsilon`, never above it.
+    PRV leaves its error: so much may a part of the steps seem to cost more than the whole.
 
     Raises:
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
     """
 
-    def ledger_at(sigma: float) -> Ledger:
-        return Ledger((Spend(sigma, sample_rate, steps), *beside))
-
     def cost(sigma: float) -> float:
-        return ledger_at(sigma).epsilon(delta, accountant)
+        return Ledger((Spend(sigma, sample_rate, steps), *beside)).epsilon(delta, accountant)
 
-    def estimate(sigma: float) -> float:
-        with _meant_by_opacus():
-            return prv_epsilon(ledger_at(sigma).history, delta, eps_error=coarse)
-
-    coarse = min(max(_ESTIMATE_ERROR * epsilon, EPS_ERROR), 10 * EPS_ERROR)
-    if accountant == "prv":  # a coarse mesh finds the noise, the right one confirms it
-        found = _search(epsilon, estimate)
-        if found is not None and 0 <= epsilon - cost(found) <= _TOLERANCE * epsilon:
-            return found
-    found = _search(epsilon, cost)
+    found = _search(epsilon - (EPS_ERROR if accountant == "prv" else 0), cost)
     if found is None:
         raise ConfigError(
             f"privacy.epsilon = {epsilon} cannot be kept over {steps} steps at sampling rate "

@@ -1,220 +1,231 @@
-"""ε by privacy loss distributions: the analysis of Opacus' PRV accountant at a round's price.
+"""ε by privacy loss distributions: never below the truth, above it by about `EPS_ERROR` at most.
 
-The analysis is that of Gopi, Lee & Wutschitz 2021 (arXiv 2106.02848) with Opacus' classes: the
-privacy loss of a step is truncated to [-L, L], put on a mesh that keeps its mean, and composed
-modulo 2L by Fourier transform. The mesh is as fine and L as large as their theorem asks for, so the
-errors of `PRVAccountant` hold, `EPS_ERROR` and `DELTA_ERROR`. What makes it cheap:
+The privacy loss of a step of the Poisson-subsampled Gaussian mechanism is put on a mesh by
+connecting the dots (Doroshenko et al. 2022, arXiv 2207.04380): what lies between two points is
+split over them so that its probability under both neighbours stays what it is. The distribution on
+the mesh is that of a worse mechanism, and so is what is composed of it, by Fourier transform
+(Koskela et al. 2020, arXiv 1906.03049). Both directions, a clip added and a clip removed, are
+composed, and the larger ε counts.
 
-- A mesh that is safe for a whole run is safe for every part of it. Given the plan, all rounds share
-  one mesh and the transforms on it.
-- A sum of many losses is smooth: most of its frequencies are nothing. δ(ε), a sum over the mesh, is
-  taken over the other frequencies (Parseval) without a transform back.
-- L needs some bound on ε, not the best: Rényi DP at a few whole orders, and the tail of one step.
+What makes it cheap in every round: widths and lengths of meshes are powers of two, so that a
+client's rounds share few of them and the transforms on it; and a sum of many losses is smooth, most
+of its frequencies are nothing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from opacus.accountants.analysis.prv import DiscretePRV, Domain, discretize
-from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
-from scipy.fft import next_fast_len
-from scipy.optimize import root_scalar
-from scipy.special import ndtri
-
-from fnl.privacy.privacy_loss import SubsampledGaussianLoss, TruncatedLoss
+from scipy.special import gammaln, ndtr
 
 History = tuple[tuple[float, float, int], ...]
 """(noise multiplier, sampling rate, steps) of mechanisms."""
 
-EPS_ERROR = 0.01
-"""Error of the estimate of ε, which the bound adds to it; Opacus' default."""
-DELTA_ERROR = 1e-3
-"""Error in δ, as a part of it, which the bound takes off it; Opacus' default."""
-_TAIL_ORDERS = [2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
-"""A whole order costs little to analyse, and one √2 off the best makes a bound 6 % larger."""
-_NOTHING = 1e-8
-"""Magnitude of a frequency, as a part of δ, that counts as nothing.
-
-A frequency f moves δ by its magnitude over f at most, all of those together by 1e-7 of δ: what the
-theorem allows is ten thousand times that.
-"""
-_ROUNDING = 1e-14
-"""Magnitude of the frequencies that rounding has."""
-_LARGEST_HALF = 2**22
-_LARGEST_LOSS = 700.0
-"""Its exponential is a double."""
-_SMALLEST_DELTA = 1e-12
+EPS_ERROR = 1e-3
+"""By how much ε may be above the truth; the width of the mesh follows from it."""
+_TAIL = 1e-4
+"""Part of δ that goes to losses beyond the mesh."""
+_ORDERS = tuple(2**k + 1 for k in range(11))
+_FURTHEST = 12.0
+"""Standard deviations beyond which a normal output is counted as an infinite loss: 2e-33."""
+_NOTHING = 1e-18
+"""Magnitude of a frequency that is left out: below the rounding of the transform."""
+_LARGEST_HALF = 2**21
+_LARGEST_LOSS = 600.0
+"""Its exponential is a double, and so is that of the point after."""
+_SMALLEST_DELTA = 1e-10
+"""Far above what rounding makes of a sum over the mesh."""
 
 
-def prv_epsilon(
-    history: History, delta: float, planned: History = (), eps_error: float = EPS_ERROR
-) -> float:
+class _Mesh(NamedTuple):
+    """The 2·`half` losses from -`half`·`width` to (`half` - 1)·`width`."""
+
+    width: float
+    half: int
+
+
+class _Loss(NamedTuple):
+    """The loss of a step on a mesh, for a clip removed and for one added.
+
+    Attributes:
+        spectra: Fourier transforms of the two distributions.
+        infinite: probability of an infinite loss, the larger of the two.
+    """
+
+    spectra: tuple[NDArray[np.complex128], NDArray[np.complex128]]
+    infinite: float
+
+
+def prv_epsilon(history: History, delta: float) -> float:
     """Return a bound on ε of `history` at `delta`; inf where that is beyond a mesh.
 
     Args:
         history: what was done; a mechanism may be there but once.
         delta: δ.
-        planned: what will have been done in the end, where that is known. It decides on the mesh,
-            so it changes the bound by less than its error.
-        eps_error: error for which the mesh is made. With more than `EPS_ERROR` the value is an
-            estimate of the bound, and cheaper.
     """
-    whole = _at_most(history, planned)
-    mesh = _mesh_of(whole, delta, eps_error) or _mesh_of(_at_most(history, ()), delta, eps_error)
+    mesh = _mesh_of(history, delta)
     if mesh is None:
         return math.inf
-    transform = _kept_spectrum if eps_error == EPS_ERROR else _spectrum
-    shift, composed = 0.0, np.ones(mesh.half + 1, dtype=np.complex128)
-    for sigma, rate, steps in sorted(history):
-        of_step = transform(sigma, rate, mesh)
-        kept = min(_audible(of_step.values, mesh.nothing ** (1 / steps)), len(composed))
-        composed = composed[:kept] * of_step.values[:kept] ** steps
-        shift += steps * of_step.shift
-    error, few = delta * DELTA_ERROR, len(composed) < mesh.half // 8
-    estimate = _over_frequencies if few else _over_points
-    return estimate(composed, mesh, shift, delta - error) + EPS_ERROR
+    steps = [(_loss_of(sigma, rate, mesh), count) for sigma, rate, count in sorted(history)]
+    beyond = _TAIL * delta + sum(count * loss.infinite for loss, count in steps)
+    if beyond >= delta:
+        return math.inf
+    composed = (
+        _composed([(loss.spectra[way], count) for loss, count in steps], mesh) for way in (0, 1)
+    )
+    return max(_epsilon_at(delta - beyond, masses, mesh) for masses in composed)
 
 
-def _at_most(history: History, planned: History) -> History:
-    """Return every mechanism with its steps in the one or the other, whichever are more."""
-    steps: dict[tuple[float, float], int] = {}
-    for sigma, rate, count in (*history, *planned):
-        steps[sigma, rate] = max(count, steps.get((sigma, rate), 0))
-    return tuple(sorted((sigma, rate, count) for (sigma, rate), count in steps.items()))
+def _mesh_of(history: History, delta: float) -> _Mesh | None:
+    """Return a mesh on which `history` can be composed; None: none will do.
 
+    Connecting the dots adds at most width²/4 to the variance V of a loss. Of a normal loss, whose ε
+    is V/2 + z·√V, that adds (1/2 + z / 2√V) as much to ε; losses are not normal, so the width is
+    for half of `EPS_ERROR`.
 
-@dataclass(frozen=True)
-class _Mesh:
-    """The 2·`half` points from (1 - `half`)·`width` to `half`·`width`: one of them is 0.
-
-    `nothing` is the magnitude of a frequency that may be left out.
+    The length is such that no more than `_TAIL`·δ lies beyond, by Chernoff's bound: log
+    E[exp(t·loss)] of a step is t times the Rényi divergence of order t + 1, larger for a clip
+    removed than for one added (Mironov, Talwar & Zhang 2019, arXiv 1908.10530, theorem 5). On the
+    mesh it is larger by (t + 1)²·width²/8 at most, by Hoeffding's lemma.
     """
-
-    width: float
-    half: int
-    nothing: float
-
-    @property
-    def least(self) -> float:
-        return (1 - self.half) * self.width
-
-    def domain(self) -> Domain:
-        return Domain(self.least, self.half * self.width, 2 * self.half)
+    if delta < _SMALLEST_DELTA:
+        return None
+    count = sum(steps for _, _, steps in history)
+    moments = np.zeros(len(_ORDERS))
+    for sigma, rate, steps in history:
+        moments += steps * _moments_of(sigma, rate)
+    variance, z = moments[0], -NormalDist().inv_cdf(delta)
+    slope = 0.5 + 0.5 * max(z, 1.0) / math.sqrt(variance) if variance > 0 else math.inf
+    width = 2.0 ** math.floor(math.log2(math.sqrt(2 * EPS_ERROR / (count * slope))))
+    orders = np.array(_ORDERS)
+    spread = count * orders**2 * width**2 / 8
+    length = float(np.min((moments + spread - math.log(_TAIL * delta)) / (orders - 1)))
+    if not length < _LARGEST_LOSS:  # as it is for nan
+        return None
+    half = 2 ** math.ceil(math.log2(max(length / width, 2.0)))
+    return _Mesh(width, half) if half <= _LARGEST_HALF else None
 
 
 @lru_cache(maxsize=4096)
-def _mesh_of(history: History, delta: float, eps_error: float) -> _Mesh | None:
-    """Return a mesh on which `history`, or any part of it, can be composed; None: none will do.
+def _moments_of(sigma: float, rate: float) -> NDArray[np.float64]:
+    """Return log E[exp((order - 1)·loss)] of a step at whole orders; the first is near its V."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if rate == 1:
+            return np.array([(order - 1) * order / (2 * sigma**2) for order in _ORDERS])
+        values = []
+        for order in _ORDERS:
+            k = np.arange(order + 1.0)
+            choose = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
+            terms = choose + (order - k) * math.log1p(-rate) + k * math.log(rate)
+            values.append(float(np.logaddexp.reduce(terms + k * (k - 1) / (2 * sigma**2))))
+        return np.array(values)
 
-    As in Opacus' `PRVAccountant._get_domain`, with L rounded up, to a length that is fast to
-    transform (Gopi et al., Remark 5.6).
+
+@lru_cache(maxsize=256)
+def _loss_of(sigma: float, rate: float, mesh: _Mesh) -> _Loss:
+    """Return the loss of a step, log(1 - q + q·exp((2x - 1)/2σ²)) of its output x, on a mesh.
+
+    x is normal of deviation σ, about 0 without the clip, about 1 in a share q of outputs with it.
     """
-    steps, error = sum(count for _, _, count in history), delta * DELTA_ERROR
-    if delta < _SMALLEST_DELTA:
-        return None
-    width = eps_error / math.sqrt(steps * math.log(12 / error) / 2)
-    of_one = max(_bound_of_one(sigma, rate, error / (8 * steps)) for sigma, rate, _ in history)
-    furthest = max(_bound_of_all(history, error / 4), of_one, eps_error) + 3
-    if not (furthest < _LARGEST_LOSS and furthest / width < _LARGEST_HALF):  # as it is for nan
-        return None
-    half = next_fast_len(math.ceil(math.ceil(furthest) / width) + 1)
-    nothing = max(_NOTHING * delta, _ROUNDING)
-    return _Mesh(width, half, nothing)  # pyright: ignore[reportArgumentType]  # SciPy's says None
-
-
-def _bound_of_one(sigma: float, rate: float, delta: float) -> float:
-    """Return a bound on ε of one step: its loss is larger with a probability below `delta`."""
-    return float(SubsampledGaussianLoss(rate, sigma).of_output(1 - sigma * ndtri(delta)))
-
-
-def _bound_of_all(history: History, delta: float) -> float:
-    """Return a bound on ε of `history`."""
-    rdp = np.zeros(len(_TAIL_ORDERS))
-    for sigma, rate, steps in history:
-        rdp += compute_rdp(q=rate, noise_multiplier=sigma, steps=steps, orders=_TAIL_ORDERS)
-    return float(get_privacy_spent(orders=_TAIL_ORDERS, rdp=rdp.tolist(), delta=delta)[0])
-
-
-@dataclass(frozen=True)
-class _Spectrum:
-    """The loss of one step on a mesh: its Fourier transform about 0, lowest frequency first.
-
-    `shift` is by how much the points have to move for the mean to be kept.
-    """
-
-    values: NDArray[np.complex128]
-    shift: float
-
-
-def _spectrum(sigma: float, rate: float, mesh: _Mesh) -> _Spectrum:
-    """Return the spectrum of a step."""
-    domain = mesh.domain()
-    loss = SubsampledGaussianLoss(rate, sigma)
-    discrete = discretize(TruncatedLoss(loss, domain.t_min, domain.t_max), domain)
-    values = np.fft.rfft(discrete.pmf)
-    kept = _audible(values, mesh.nothing)
-    about_zero = np.exp(_angles(mesh, kept) * (mesh.half - 1))
-    return _Spectrum(values[:kept] * about_zero, float(discrete.domain.shifts))
-
-
-_kept_spectrum = lru_cache(maxsize=128)(_spectrum)
-
-
-def _audible(values: NDArray[np.complex128], least: float) -> int:
-    """Return how many frequencies there are up to the last of magnitude `least`."""
-    return int(np.flatnonzero(np.abs(values) >= least)[-1]) + 1
-
-
-def _angles(mesh: _Mesh, count: int) -> NDArray[np.complex128]:
-    """Return iω by which a frequency turns from one point to the next."""
-    return np.arange(count, dtype=np.complex128) * (1j * np.pi / mesh.half)
-
-
-def _over_points(
-    composed: NDArray[np.complex128], mesh: _Mesh, shift: float, delta: float
-) -> float:
-    """Return ε at `delta` by Opacus' sum over the points, which needs the loss at all of them."""
-    domain = mesh.domain()
-    about_least = composed * np.exp(-_angles(mesh, len(composed)) * (mesh.half - 1))
-    spectrum = np.pad(about_least, (0, mesh.half + 1 - len(composed)))
-    loss = DiscretePRV(np.fft.irfft(spectrum, domain.size), domain.shift_right(shift))
-    return float(loss.compute_epsilon(delta, 0.0, 0.0)[1])
-
-
-def _over_frequencies(
-    composed: NDArray[np.complex128], mesh: _Mesh, shift: float, delta: float
-) -> float:
-    """Return ε at which the loss t of spectrum `composed` has δ(ε) = Σ_{t > ε} p(t)(1 − e^(ε−t)).
-
-    p is a sum of waves, one a frequency, and over the points above ε a wave is geometric series.
-    `composed` ends before the highest frequency, which would have no negative.
-    """
-    turn = _angles(mesh, len(composed))
-    weights = np.full(len(composed), 1 / mesh.half)  # a frequency and its negative
-    weights[0] /= 2
-    weighted = composed * weights
-    points, least = 2 * mesh.half, mesh.least + shift
-    fall = np.expm1(turn - mesh.width)
-    step, end = np.expm1(turn), np.exp(turn * (mesh.half + 1))
-    step[0] = 1.0  # its series is a count of points
-
-    def delta_at(epsilon: float) -> float:
-        first = max(math.ceil((epsilon - least) / mesh.width), 0)
-        start = np.exp(turn * (first - mesh.half + 1))
-        mass = (end - start) / step
-        mass[0] = points - first
-        below = math.exp(epsilon - least - first * mesh.width)
-        rest = math.exp((first - points) * mesh.width)
-        discounted = below * (end * rest - start) / fall
-        return float(np.dot(weighted, mass - discounted).real)
-
-    highest = least + (points - 1) * mesh.width
-    found = root_scalar(
-        lambda epsilon: delta_at(epsilon) - delta, bracket=(least, highest), xtol=1e-12
+    low, high = (
+        float(np.logaddexp(math.log1p(-rate) if rate < 1 else -np.inf, math.log(rate) + exponent))
+        for exponent in (
+            (2 * output - 1) / (2 * sigma**2)
+            for output in (-_FURTHEST * sigma, 1 + _FURTHEST * sigma)
+        )
     )
-    return float(found.root)
+    first = max(math.floor(low / mesh.width), 1 - mesh.half)
+    last = min(math.ceil(high / mesh.width), mesh.half - 1)
+    losses = np.arange(first, last + 1, dtype=np.float64) * mesh.width
+    without, with_clip = _probabilities(sigma, rate, losses)
+    removed = _connect(with_clip, without, losses, mesh.width)
+    added = _connect(without[::-1], with_clip[::-1], -losses[::-1], mesh.width)
+    spectra = (_spectrum(removed, first, mesh), _spectrum(added, -last, mesh))
+    return _Loss(spectra, max(float(with_clip[-1]), float(without[0])))
+
+
+def _probabilities(
+    sigma: float, rate: float, losses: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the probability of a loss below, between and above `losses`, without and with a clip.
+
+    Both [len(losses) + 1].
+    """
+    share = -np.expm1(math.log1p(-rate) - losses) if rate < 1 else np.ones_like(losses)
+    with np.errstate(divide="ignore"):  # no output has a loss below log(1 - q)
+        output = sigma**2 * (losses + np.log(np.maximum(share, 0)) - math.log(rate)) + 0.5
+    without = _of_normal(output / sigma)
+    return without, (1 - rate) * without + rate * _of_normal((output - 1) / sigma)
+
+
+def _of_normal(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probability of a standard normal below, between and above sorted `points`."""
+    below, above = ndtr(points), ndtr(-points)
+    between = np.where(points[:-1] > 0, above[:-1] - above[1:], below[1:] - below[:-1])
+    return np.concatenate((below[:1], between, above[-1:]))
+
+
+def _connect(
+    upper: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    losses: NDArray[np.float64],
+    width: float,
+) -> NDArray[np.float64]:
+    """Return the probability of each of `losses` once the dots are connected.
+
+    What is below the first is moved up to it; what is above the last is left out.
+
+    Args:
+        upper: probability below, between and above `losses` under one neighbour.
+        lower: the same under the other; a loss is the logarithm of upper over lower.
+        losses: multiples of `width`.
+        width: between them.
+    """
+    between = upper[1:-1]
+    right = (between - np.exp(losses[:-1]) * lower[1:-1]) / -math.expm1(-width)
+    right = np.clip(right, 0, between)
+    masses = np.zeros_like(losses)
+    masses[0] = upper[0]
+    masses[:-1] += between - right
+    masses[1:] += right
+    return masses
+
+
+def _spectrum(masses: NDArray[np.float64], first: int, mesh: _Mesh) -> NDArray[np.complex128]:
+    """Return the Fourier transform of masses at `first`·width and on, a loss of 0 being first."""
+    around = np.zeros(2 * mesh.half)
+    around[np.arange(first, first + len(masses)) % len(around)] = masses
+    return np.fft.rfft(around)
+
+
+def _composed(
+    spectra: list[tuple[NDArray[np.complex128], int]], mesh: _Mesh
+) -> NDArray[np.float64]:
+    """Return the probability of each loss of the mesh from 0 on, of all steps together."""
+    composed = np.ones(mesh.half + 1, dtype=np.complex128)
+    for spectrum, count in spectra:
+        heard = np.flatnonzero(np.abs(spectrum[: len(composed)]) >= _NOTHING ** (1 / count))
+        kept = int(heard[-1]) + 1
+        composed = composed[:kept] * spectrum[:kept] ** count
+    return np.maximum(np.fft.irfft(composed, 2 * mesh.half)[: mesh.half], 0)
+
+
+def _epsilon_at(delta: float, masses: NDArray[np.float64], mesh: _Mesh) -> float:
+    """Return the ε, 0 at least, at which Σ_{t > ε} p(t)(1 − e^(ε−t)) is `delta`, p the `masses`."""
+    points = min(mesh.half, int(_LARGEST_LOSS / mesh.width))
+    losses = np.arange(points, dtype=np.float64) * mesh.width
+    above = np.cumsum(masses[::-1])[::-1][:points]
+    discounted = np.cumsum((masses[:points] * np.exp(-losses))[::-1])[::-1]
+    at_losses = above[1:] - np.exp(losses[:-1]) * discounted[1:]
+    enough = at_losses <= delta
+    first = int(np.argmax(enough))
+    if not enough[first]:
+        return math.inf
+    if first == 0:
+        return 0.0
+    return math.log((above[first] - delta) / discounted[first])

@@ -44,7 +44,8 @@ from fnl.runtime.run_record import (
     versions,
     write_record,
 )
-from fnl.runtime.table_files import TABLES, TableFiles
+from fnl.runtime.table_files import TableFiles
+from fnl.runtime.tables import TABLES
 from fnl.weights import Weights, weights_hash
 
 __all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_run"]

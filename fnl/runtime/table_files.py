@@ -9,9 +9,8 @@ import polars as pl
 
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.journal import Row, Rows
-from fnl.runtime.tables import CLIENTS, FAULTS, LAYERS, ROUNDS
+from fnl.runtime.tables import TABLES
 
-TABLES = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS, "faults": FAULTS}
 FLUSH_SHARE = 0.05
 """At most this share of a run's time goes into rewriting its tables."""
 

@@ -1,154 +1,130 @@
-"""Columns of a run's tables. A value that does not apply is null, never 0."""
+"""The columns of a run's tables. A value that does not apply is null, never 0.
+
+A column is declared here and nowhere else: its kind, unit and what it is, in Markdown. The files
+(`table_files.py`) and `docs/metrics.md` (`make generated`) have what is declared. A number of the
+global model (`of_model`) or of a round's aggregation (`of_round`) may come with the function that
+computes it. What a client reports as one number is declared with its field of the report.
+"""
 
 from __future__ import annotations
 
-import polars as pl
+from fnl.runtime.columns import Table, columns_of, flag, real, text, whole
+from fnl.wire.report import ClientReport
 
-ROUNDS = {
-    "round": pl.Int64,
-    "accuracy": pl.Float64,
-    "loss": pl.Float64,
-    "firing_rate": pl.Float64,
-    "activation_sparsity": pl.Float64,
-    "silent_fraction": pl.Float64,
-    "saturated_fraction": pl.Float64,
-    "synops_effective_acs": pl.Float64,
-    "synops_effective_macs": pl.Float64,
-    "energy_nj": pl.Float64,
-    "footprint_bytes": pl.Int64,
-    "kendall_tau_shadow": pl.Float64,
-    "spearman_rho_shadow": pl.Float64,
-    "jaccard_shadow": pl.Float64,
-    "rbo_shadow": pl.Float64,
-    "flip_rate_shadow": pl.Float64,
-    "attenuation": pl.Float64,
-    "cosine_shadow": pl.Float64,
-    "update_norm": pl.Float64,
-    "effective_clients": pl.Float64,
-    "weight_entropy": pl.Float64,
-    "epsilon_max": pl.Float64,
-    "epsilon_mean": pl.Float64,
-    "seconds": pl.Float64,
-    "accuracy_shadow": pl.Float64,
-    "loss_shadow": pl.Float64,
-    "rate_shift_global": pl.Float64,
-    "rate_shift": pl.Float64,
-    "rate_shift_absolute": pl.Float64,
-    "rate_shift_distance": pl.Float64,
-    "rate_shift_classes": pl.Float64,
-    "score_margin": pl.Float64,
-    "kendall_tau_previous": pl.Float64,
-    "spearman_rho_previous": pl.Float64,
-    "jaccard_previous": pl.Float64,
-    "flip_rate_previous": pl.Float64,
-    "candidates_previous": pl.Int64,
-    "kendall_tau_floor": pl.Float64,
-    "spearman_rho_floor": pl.Float64,
-    "jaccard_floor": pl.Float64,
-    "rbo_floor": pl.Float64,
-    "flip_rate_floor": pl.Float64,
-    "rate_shift_floor": pl.Float64,
-    "rate_shift_absolute_floor": pl.Float64,
-    "rate_shift_distance_floor": pl.Float64,
-    "attenuation_floor": pl.Float64,
-    "cosine_floor": pl.Float64,
-    "selection_gini": pl.Float64,
-    "selected_share": pl.Float64,
-    "connection_sparsity": pl.Float64,
-    "synops_dense": pl.Float64,
-    "membrane_updates": pl.Float64,
-    "state_bytes": pl.Int64,
-    "gradient_bytes": pl.Int64,
-    "bytes_down": pl.Int64,
-    "bytes_up": pl.Int64,
-    "epsilon_client": pl.Float64,
-    "answered": pl.Int64,
-    "rejected": pl.Int64,
-    "selected": pl.Int64,
-}
-"""A row a round; round 0 is the global model before training.
+# a row a column, as in the table that is made of it
+# fmt: off
+ROUNDS = Table({
+    "round": whole("", "the round; 0 is the model before training"),
+    "accuracy": real("[0, 1]", "share of clips of `evaluation.split` whose largest logit is their label", lambda m: m.evaluation.accuracy),
+    "loss": real("nats", "mean cross-entropy", lambda m: m.evaluation.loss),
+    "firing_rate": real("spikes / neuron / step", "network rate of the global model", lambda m: m.evaluation.firing.rate()),
+    "activation_sparsity": real("[0, 1]", "1 − network rate (NeuroBench; spiking layers)", lambda m: m.cost.activation_sparsity),
+    "silent_fraction": real("[0, 1]", "neurons that never fire on the split", lambda m: m.evaluation.firing.over_neurons(m.evaluation.firing.silent_fractions())),
+    "saturated_fraction": real("[0, 1]", "neurons that fire in more than 95 % of all steps", lambda m: m.evaluation.firing.over_neurons(m.evaluation.firing.saturated_fractions())),
+    "synops_effective_acs": real("per clip", "operations whose activation and weight are not zero, where activations are −1, 0, 1 (NeuroBench)", lambda m: m.cost.effective_acs),
+    "synops_effective_macs": real("per clip", "the same operations where activations are other numbers: the input of a direct encoding", lambda m: m.cost.effective_macs),
+    "energy_nj": real("nJ per clip", "(MACs · 4.6 pJ + ACs · 0.9 pJ), 32-bit float at 45 nm (Horowitz 2014): arithmetic alone, no memory access", lambda m: m.cost.energy_nj),
+    "footprint_bytes": whole("bytes", "all parameters and buffers (NeuroBench)", lambda m: m.cost.footprint_bytes),
+    "kendall_tau_shadow": real("[−1, 1]", "Kendall's τ-b of the scores under privacy and the shadow's, over the same candidates (SciPy)"),
+    "spearman_rho_shadow": real("[−1, 1]", "Spearman's ρ of the same scores"),
+    "jaccard_shadow": real("[0, 1]", "|A ∩ B| / |A ∪ B| of the two selections"),
+    "rbo_shadow": real("[0, 1]", "rank-biased overlap, extrapolated, p = 0.9 (Webber, Moffat & Zobel 2010, eq. 32)"),
+    "flip_rate_shadow": real("[0, 1]", "share of the shadow's selection that privacy does not select"),
+    "attenuation": real("≥ 0", "‖Δ_DP‖ / ‖Δ_shadow‖, Δ the step of the global model, each with its own selection and weights; noise alone can make it exceed 1"),
+    "cosine_shadow": real("[−1, 1]", "cosine of Δ_DP and Δ_shadow"),
+    "update_norm": real("L2", "‖Δ‖₂ over all weights"),
+    "effective_clients": real("[1, m]", "1 / Σ w² of the normalised aggregation weights"),
+    "weight_entropy": real("nats, [0, ln m]", "−Σ w ln w of the same weights"),
+    "epsilon_max": real("ε", "largest ε any client has spent so far"),
+    "epsilon_mean": real("ε", "mean ε over all N clients, those never asked counting 0"),
+    "seconds": real("s", "wall time of the round, up to its evaluation if that is done beside the next round"),
+    "accuracy_shadow": real("[0, 1]", "accuracy of the model the shadows' updates would have given in this one round"),
+    "loss_shadow": real("nats", "cross-entropy of that model"),
+    "rate_shift_global": real("rate, signed", "network rate of the global model − that of the model the shadows would have given"),
+    "rate_shift": real("rate, signed", "mean over candidates of r_k(θ_k) − r_k(θ_k, shadow)"),
+    "rate_shift_absolute": real("[0, 1]", "mean over candidates of the absolute value of their `rate_shift`"),
+    "rate_shift_distance": real("[0, 1]", "mean over candidates and layers of the layer's `rate_shift_distance`"),
+    "rate_shift_classes": real("[0, 1]", "mean over candidates of their `rate_shift_classes`"),
+    "score_margin": real("of the rule", "score of rank m − score of rank m + 1; 0 is a tie"),
+    "kendall_tau_previous": real("[−1, 1]", "τ-b of the candidates' scores and their scores in the last round each was a candidate, over the candidates that were one before"),
+    "spearman_rho_previous": real("[−1, 1]", "Spearman's ρ of the same scores"),
+    "jaccard_previous": real("[0, 1]", "Jaccard of the best by the scores now and before: of c candidates the best ⌊c·m/d⌋, at least one"),
+    "flip_rate_previous": real("[0, 1]", "share of the earlier best that are not among the best now"),
+    "candidates_previous": whole("clients", "candidates that were one before, c; below 2 the four `…_previous` columns are null"),
+    "kendall_tau_floor": real("[−1, 1]", "as `…_shadow`, floor against shadow: how unstable a ranking is without any privacy"),
+    "spearman_rho_floor": real("[−1, 1]", "Spearman's ρ, floor against shadow"),
+    "jaccard_floor": real("[0, 1]", "Jaccard of the two selections, floor against shadow"),
+    "rbo_floor": real("[0, 1]", "rank-biased overlap, floor against shadow"),
+    "flip_rate_floor": real("[0, 1]", "share of the shadow's selection that the floor does not select"),
+    "rate_shift_floor": real("rate, signed", "mean over candidates of r_k(floor) − r_k(shadow)"),
+    "rate_shift_absolute_floor": real("[0, 1]", "mean over candidates of the absolute value of r_k(floor) − r_k(shadow)"),
+    "rate_shift_distance_floor": real("[0, 1]", "as `rate_shift_distance`, floor against shadow"),
+    "attenuation_floor": real("≥ 0", "‖Δ_floor‖ / ‖Δ_shadow‖"),
+    "cosine_floor": real("[−1, 1]", "cosine of Δ_floor and Δ_shadow"),
+    "selection_gini": real("[0, 1 − 1/N], 0 even", "Gini coefficient of how often each of the N clients was selected so far (Gini 1912): Σ_ij |x_i − x_j| / (2N² x̄)"),
+    "selected_share": real("[0, 1]", "clients selected at least once so far"),
+    "connection_sparsity": real("[0, 1]", "zero weights among all synapses, recurrent ones included, biases not (NeuroBench)", lambda m: m.cost.connection_sparsity),
+    "synops_dense": real("per clip", "operations if every activation and every weight counted (NeuroBench)", lambda m: m.cost.dense_operations),
+    "membrane_updates": real("per clip", "first step: every neuron; later ones: neurons whose membrane after the step differs from before (NeuroBench)", lambda m: m.cost.membrane_updates),
+    "state_bytes": whole("bytes per clip", "what a step-by-step run keeps of a clip: membranes, second states of neurons, membrane and running sum of the read-out, 4 bytes each; past inputs of convolutions are not counted"),
+    "gradient_bytes": whole("bytes per clip", "the gradient of one clip written out, over trained parameters: times the batch, what written-out DP-SGD holds"),
+    "bytes_down": whole("bytes", "records sent to clients in the round, as Flower counts them (`count_bytes`), candidates and uploads asked for"),
+    "bytes_up": whole("bytes", "records that came back and were taken, without the weights of shadows and floors, which no device sends"),
+    "epsilon_client": real("ε", "largest client-level ε of any client so far; null without client-level privacy"),
+    "answered": whole("clients", "candidates whose answer was taken; under `coordination.probe` whose report was"),
+    "rejected": whole("answers", "answers that were not taken or never came, those of a probed round's second phase too; a row each in `faults.parquet`"),
+    "selected": whole("clients", "candidates whose update was averaged: fewer than `coordination.selected` where fewer answered, or uploaded what can be taken"),
+})
+"""A row a round; round 0 is the global model before training."""
 
-`epsilon_max` and `epsilon_mean` are over all clients of the federation, those that were never
-asked counting as 0; `epsilon_client` is the largest client-level ε of any client. `seconds` is wall
-time of the round. `effective_clients` and `weight_entropy` are null where a rule gives clients no
-shares. `answered` candidates gave a usable answer, `rejected` counts what was wrong (a row each in
-the faults), `selected` is how many were averaged: fewer than `coordination.selected` where fewer
-answered. docs/metrics.md defines every column.
-"""
+CLIENTS = Table({
+    "round": whole("", "the round"),
+    **columns_of(ClientReport),
+    "selected": flag("", "whether its update was averaged"),
+    "score": real("of the rule", "by the selection rule, on its private rates"),
+    "rank": whole("[1, d]", "1 is best; ties fall to the lower partition"),
+    "score_shadow": real("of the rule", "by the same rule on its shadow's rates"),
+    "rank_shadow": whole("[1, d]", "rank by `score_shadow`"),
+    "weight": real("[0, 1]", "share of the average; null if not selected"),
+    "firing_rate_before": real("spikes / neuron / step", "network rate of θ on the client's clips"),
+    "firing_rate_after": real("spikes / neuron / step", "network rate of θ_k on the client's clips"),
+    "firing_rate_shadow": real("spikes / neuron / step", "network rate of the shadow on them"),
+    "rate_released": flag("", "whether rates left through an accounted mechanism"),
+    "rate_shift": real("rate, signed", "`firing_rate_after` − `firing_rate_shadow`"),
+    "rate_shift_classes": real("[0, 1]", "mean of |r_{k,c}(θ_k) − r_{k,c}(shadow)| over the classes c the client has"),
+    "firing_rate_floor": real("spikes / neuron / step", "network rate of the floor on them"),
+    "score_floor": real("of the rule", "by the same rule on the floor's rates"),
+    "rank_floor": whole("[1, d]", "rank by `score_floor`"),
+})
+"""A row a (round, candidate)."""
 
-CLIENTS = {
-    "round": pl.Int64,
-    "partition": pl.Int64,
-    "selected": pl.Boolean,
-    "score": pl.Float64,
-    "rank": pl.Int64,
-    "score_shadow": pl.Float64,
-    "rank_shadow": pl.Int64,
-    "weight": pl.Float64,
-    "num_examples": pl.Int64,
-    "steps": pl.Int64,
-    "sample_rate": pl.Float64,
-    "firing_rate_before": pl.Float64,
-    "firing_rate_after": pl.Float64,
-    "firing_rate_shadow": pl.Float64,
-    "rate_released": pl.Boolean,
-    "clip_fraction": pl.Float64,
-    "gradient_norm_median": pl.Float64,
-    "noise_multiplier": pl.Float64,
-    "epsilon": pl.Float64,
-    "delta": pl.Float64,
-    "update_norm": pl.Float64,
-    "train_loss": pl.Float64,
-    "seconds": pl.Float64,
-    "rate_shift": pl.Float64,
-    "rate_shift_classes": pl.Float64,
-    "firing_rate_floor": pl.Float64,
-    "score_floor": pl.Float64,
-    "rank_floor": pl.Int64,
-    "predicted_rate_shift": pl.Float64,
-    "predicted_rate_shift_sd": pl.Float64,
-    "rate_noise": pl.Float64,
-    "gradient_norm_q10": pl.Float64,
-    "gradient_norm_q90": pl.Float64,
-    "clip_norm": pl.Float64,
-}
-"""A row a (round, candidate). `weight` is null for a candidate that was not selected.
+LAYERS = Table({
+    "round": whole("", "the round"),
+    "layer": whole("", "spiking layers from the input, 0 first"),
+    "partition": whole("", "the client; null: the global model"),
+    "firing_rate": real("spikes / neuron / step", "r_l; of a candidate, after its training"),
+    "firing_rate_before": real("spikes / neuron / step", "r_l of θ; candidates only"),
+    "firing_rate_shadow": real("spikes / neuron / step", "r_l of the shadow; candidates only"),
+    "silent_fraction": real("[0, 1]", "neurons that never fired; global model only"),
+    "saturated_fraction": real("[0, 1]", "neurons above 95 %; global model only"),
+    "rate_shift": real("rate, signed", "mean over neurons j of r_j − r_j(shadow)"),
+    "rate_shift_distance": real("[0, 1]", "Wasserstein-1 distance of the distributions of rates over neurons (SciPy): sees the shape, not which neuron"),
+    "rate_shift_neurons": real("[0, 1]", "mean over neurons of |r_j − r_j(shadow)|; |rate_shift| ≤ distance ≤ this"),
+    "firing_rate_floor": real("spikes / neuron / step", "r_l of the floor; candidates only"),
+    "membrane_mean": real("`model.threshold`", "mean membrane after a step, over neurons, steps, clips; global model only"),
+    "membrane_variance": real("`model.threshold`²", "mean over neurons of the variance over steps and clips"),
+    "membrane_autocorrelation": real("[−1, 1]", "mean over neurons of Σ(u_t − ū)(u_{t+1} − ū) / Σ(u_t − ū)²; neurons that never move left out"),
+})
+"""A row a (round, layer, candidate); `partition` null: the global model on the evaluation split."""
 
-`rate_released` says whether the rates left the client through an accounted mechanism, `rate_noise`
-the standard deviation of its noise. `clip_norm` is the bound after the client's last step.
-"""
+FAULTS = Table({
+    "round": whole("", "the round"),
+    "partition": whole("", "the client; null: a stranger"),
+    "kind": text("", "what was wrong, see `server/replies/rejections.py`"),
+    "reason": text("", "the same in words"),
+    "epsilon_assumed": real("ε", "what the client is taken to have spent so far, as it may have trained; infinite where nothing bounds it, null without privacy and where its own report says it"),
+})
+"""A row a reply that was not taken, or that never came."""
+# fmt: on
 
-LAYERS = {
-    "round": pl.Int64,
-    "layer": pl.Int64,
-    "partition": pl.Int64,
-    "firing_rate": pl.Float64,
-    "firing_rate_before": pl.Float64,
-    "firing_rate_shadow": pl.Float64,
-    "silent_fraction": pl.Float64,
-    "saturated_fraction": pl.Float64,
-    "rate_shift": pl.Float64,
-    "rate_shift_distance": pl.Float64,
-    "rate_shift_neurons": pl.Float64,
-    "firing_rate_floor": pl.Float64,
-    "membrane_mean": pl.Float64,
-    "membrane_variance": pl.Float64,
-    "membrane_autocorrelation": pl.Float64,
-}
-"""A row a (round, layer, candidate); `partition` null: the global model on the evaluation split.
-
-For a candidate `firing_rate` is after its training, on its own clips.
-"""
-
-FAULTS = {
-    "round": pl.Int64,
-    "partition": pl.Int64,
-    "kind": pl.String,
-    "reason": pl.String,
-    "epsilon_assumed": pl.Float64,
-}
-"""A row a reply that was not taken, or that never came. `kind`: `server/replies/rejections.py`.
-
-`epsilon_assumed`: what the client is taken to have spent so far, as it may have trained; infinite
-where nothing bounds it, null without privacy, and where the client's own report says what it spent.
-"""
+TABLES = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS, "faults": FAULTS}

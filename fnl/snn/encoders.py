@@ -9,7 +9,6 @@ All keep [B, T, F]: a step of the code is a step of the features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,9 +16,9 @@ from snntorch import spikegen
 from torch import Tensor, nn
 
 from fnl.clip_draws import BatchDraws
-from fnl.config import ModelGroup
+from fnl.config import ENCODINGS, ModelGroup
 from fnl.errors import ConfigError
-from fnl.import_path import imported
+from fnl.import_path import builder_of
 from fnl.randomness import Purpose
 
 
@@ -124,13 +123,24 @@ def to_unit_interval(features: Tensor) -> Tensor:
     return ((features - low) / width).clamp(0, 1)
 
 
-ENCODERS: dict[str, Callable[[ModelGroup], Encoder]] = {
-    "direct": lambda _: Encoder(),
-    "rate": lambda _: RateEncoder(),
-    "delta": lambda model: DeltaEncoder(model.delta_threshold),
-    "latency": lambda model: LatencyEncoder(model.latency_steps),
-}
-"""Encoders by the name a configuration uses; `fnl.config.ENCODINGS` lists the same names."""
+def direct(_: ModelGroup) -> Encoder:
+    """Return the encoder that leaves features as they are."""
+    return Encoder()
+
+
+def rate(_: ModelGroup) -> Encoder:
+    """Return the rate encoder."""
+    return RateEncoder()
+
+
+def delta(model: ModelGroup) -> Encoder:
+    """Return the delta encoder at the model's threshold."""
+    return DeltaEncoder(model.delta_threshold)
+
+
+def latency(model: ModelGroup) -> Encoder:
+    """Return the latency encoder in the model's windows."""
+    return LatencyEncoder(model.latency_steps)
 
 
 def build_encoder(model: ModelGroup) -> Encoder:
@@ -140,8 +150,7 @@ def build_encoder(model: ModelGroup) -> Encoder:
         ConfigError: if it names a builder of the user's own that cannot be imported, or that
             returns something else.
     """
-    builder = ENCODERS.get(model.encoding) or imported("model.encoding", model.encoding)
-    encoder = builder(model)
+    encoder = builder_of("model.encoding", model.encoding, ENCODINGS)(model)
     if not isinstance(encoder, Encoder):
         raise ConfigError(
             f"model.encoding = {model.encoding!r} returned a {type(encoder).__name__}: "

@@ -81,7 +81,7 @@ def train_round(
         work = workload_of(config, partition, len(client.labels))
         noise = noise or noise_of(config, work)
         ledger = book_round(config, ledger, noise, work, spent_rounds)
-        epsilon = ledger.epsilon(work.delta, config.privacy.accountant, noise.run_of(work))
+        epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
         spent = {"noise_multiplier": noise.gradients, "epsilon": epsilon, "delta": work.delta}
     before = client.measure(weights)
     trained, summary = client.train(weights, noise)

@@ -58,11 +58,10 @@ def book_round(
     privacy, ahead = config.privacy, noise.round_of(work)
     booked = Ledger().with_entries([entry for _ in spent_rounds for entry in ahead])
     ledger = booked if booked.steps > ledger.steps else ledger
-    planned = noise.run_of(work)
     if privacy.noise_multiplier == 0 and ledger.would_exceed(
-        privacy.epsilon, ahead, delta=work.delta, accountant=privacy.accountant, planned=planned
+        privacy.epsilon, ahead, delta=work.delta, accountant=privacy.accountant
     ):
-        spent = ledger.epsilon(work.delta, privacy.accountant, planned)
+        spent = ledger.epsilon(work.delta, privacy.accountant)
         raise BudgetError(
             f"privacy.epsilon = {privacy.epsilon:g} is spent: {spent:.4g} so far, and this round "
             "would exceed it"

@@ -17,6 +17,7 @@ import numpy as np
 from flwr.app import MetricRecord
 
 from fnl.errors import RunError
+from fnl.runtime.columns import real, whole
 from fnl.wire.fields import (
     SHARE,
     SIGNED,
@@ -102,7 +103,7 @@ class ClientReport:
         clip_norm: C after the last step; it moves under adaptive clipping only.
     """
 
-    partition: Annotated[int, Cover.PUBLIC]
+    partition: Annotated[int, Cover.PUBLIC, whole("", "the client")]
     before: Annotated[
         Rates,
         Cover.RELEASED,
@@ -111,34 +112,58 @@ class ClientReport:
         "before",
     ]
     after: Annotated[Rates, Cover.RELEASED, "after"]
-    train_loss: Annotated[float | None, Cover.OUTSIDE, Tells("training loss")] = None
+    train_loss: Annotated[
+        float | None,
+        Cover.OUTSIDE,
+        Tells("training loss"),
+        real("nats", "mean loss of drawn clips, before each step"),
+    ] = None
     loss_before: Annotated[
         float | None,
         Cover.OUTSIDE,
         Tells("loss of the global model on the client's clips"),
     ] = None
     clip_fraction: Annotated[
-        float | None, Cover.OUTSIDE, SHARE, Tells("gradient norms and clip fraction")
+        float | None,
+        Cover.OUTSIDE,
+        SHARE,
+        Tells("gradient norms and clip fraction"),
+        real("[0, 1]", "per-clip gradients above the bound, over all steps"),
     ] = None
-    gradient_norm_median: Annotated[float | None, Cover.OUTSIDE] = None
-    gradient_norm_q10: Annotated[float | None, Cover.OUTSIDE] = None
-    gradient_norm_q90: Annotated[float | None, Cover.OUTSIDE] = None
-    num_examples: Annotated[int, Cover.PUBLIC, Tells("number of clips")]
-    steps: Annotated[int, Cover.PUBLIC]
-    sample_rate: Annotated[float, Cover.PUBLIC, SHARE]
-    seconds: Annotated[float, Cover.OUTSIDE, Tells("training time")]
+    gradient_norm_median: Annotated[
+        float | None, Cover.OUTSIDE, real("L2", "median of clips' gradients")
+    ] = None
+    gradient_norm_q10: Annotated[float | None, Cover.OUTSIDE, real("L2", "its first decile")] = None
+    gradient_norm_q90: Annotated[float | None, Cover.OUTSIDE, real("L2", "its last decile")] = None
+    num_examples: Annotated[int, Cover.PUBLIC, Tells("number of clips"), whole("clips", "n_k")]
+    steps: Annotated[int, Cover.PUBLIC, whole("steps", "mini-batches in the round")]
+    sample_rate: Annotated[float, Cover.PUBLIC, SHARE, real("[0, 1]", "q of Poisson sampling")]
+    seconds: Annotated[
+        float, Cover.OUTSIDE, Tells("training time"), real("s", "wall time of the client's round")
+    ]
     peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
-    update_norm: Annotated[float, Cover.ACCOUNTED]
-    clip_norm: Annotated[float | None, Cover.ACCOUNTED] = None
-    noise_multiplier: Annotated[float | None, Cover.ACCOUNTED] = None
-    epsilon: Annotated[float | None, Cover.ACCOUNTED] = None
-    delta: Annotated[float | None, Cover.PUBLIC] = None
-    rate_noise: Annotated[float | None, Cover.ACCOUNTED] = None
+    update_norm: Annotated[float, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")]
+    clip_norm: Annotated[float | None, Cover.ACCOUNTED, real("L2", "C after the last step")] = None
+    noise_multiplier: Annotated[float | None, Cover.ACCOUNTED, real("× C", "σ of gradients")] = None
+    epsilon: Annotated[float | None, Cover.ACCOUNTED, real("", "ε of the ledger after it")] = None
+    delta: Annotated[float | None, Cover.PUBLIC, real("[0, 1)", "δ at which ε is stated")] = None
+    rate_noise: Annotated[
+        float | None,
+        Cover.ACCOUNTED,
+        real("rate", "standard deviation of the noise on each released rate; null: in the clear"),
+    ] = None
     before_in_clear: Annotated[Rates | None, Cover.SIMULATION, "before_shadow"] = None
     shadow: Annotated[Unprotected | None, Cover.SIMULATION, "shadow"] = None
     floor: Annotated[Unprotected | None, Cover.SIMULATION, "floor"] = None
-    predicted_rate_shift: Annotated[float | None, Cover.SIMULATION, SIGNED] = None
-    predicted_rate_shift_sd: Annotated[float | None, Cover.SIMULATION] = None
+    predicted_rate_shift: Annotated[
+        float | None,
+        Cover.SIMULATION,
+        SIGNED,
+        real("rate, signed", "E[Δr] to first order, see below"),
+    ] = None
+    predicted_rate_shift_sd: Annotated[
+        float | None, Cover.SIMULATION, real("rate", "√Var[Δr] over the noise")
+    ] = None
 
     @property
     def firing_rate_before(self) -> float:

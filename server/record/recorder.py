@@ -18,8 +18,10 @@ from pydantic import JsonValue
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
+from fnl.runtime.columns import GlobalModel
 from fnl.runtime.events import Event, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
+from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork
 from fnl.weights import Weights, set_weights
@@ -156,7 +158,7 @@ class Recorder:
             metrics = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
             log(INFO, "Global evaluation of round %s: %s", taken.number, metrics)
             cost = sparsity(self._network, evaluation)
-            round_row |= measurement.evaluation_values(evaluation, cost)
+            round_row |= ROUNDS.of_model(GlobalModel(evaluation, cost))
             round_row |= measurement.memory_values(self._network, evaluation)
             plain = self._evaluate_shadow(played)
             if plain is not None:
@@ -164,6 +166,7 @@ class Recorder:
             layer_rows += measurement.global_layer_rows(taken.number, evaluation, plain)
         if played is not None:
             round_row |= answer_counts(played)
+            round_row |= ROUNDS.of_round(played)
             round_row |= measurement.coordination_values(played)
             round_row |= comparison.history_values(played, self._last_scores)
             partitions = [report.partition for report in played.reports]

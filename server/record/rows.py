@@ -9,10 +9,10 @@ import numpy as np
 
 from fnl.metrics import aggregation, ranking
 from fnl.metrics.memory import gradient_bytes, membrane_summary, peak_memory_bytes, state_bytes
-from fnl.metrics.sparsity import Sparsity
+from fnl.runtime.tables import CLIENTS
 from fnl.snn.evaluation import Evaluation
 from fnl.snn.network import SpikingNetwork
-from fnl.wire.report import ClientReport
+from fnl.wire.report import ENTRIES, ClientReport
 from server.record.comparison import (
     Row,
     client_shift,
@@ -21,26 +21,6 @@ from server.record.comparison import (
     shadow_values,
 )
 from server.rounds import GlobalRound
-
-
-def evaluation_values(evaluation: Evaluation, cost: Sparsity) -> Row:
-    """Return the columns of a round that the central evaluation gives."""
-    firing = evaluation.firing
-    return {
-        "accuracy": evaluation.accuracy,
-        "loss": evaluation.loss,
-        "firing_rate": firing.rate(),
-        "activation_sparsity": cost.activation_sparsity,
-        "silent_fraction": firing.over_neurons(firing.silent_fractions()),
-        "saturated_fraction": firing.over_neurons(firing.saturated_fractions()),
-        "synops_effective_acs": cost.effective_acs,
-        "synops_effective_macs": cost.effective_macs,
-        "energy_nj": cost.energy_nj,
-        "footprint_bytes": cost.footprint_bytes,
-        "connection_sparsity": cost.connection_sparsity,
-        "synops_dense": cost.dense_operations,
-        "membrane_updates": cost.membrane_updates,
-    }
 
 
 def coordination_values(played: GlobalRound) -> Row:
@@ -110,32 +90,9 @@ def client_rows(played: GlobalRound) -> list[Row]:
 
 
 def _report_values(report: ClientReport) -> Row:
-    names = (
-        "partition",
-        "num_examples",
-        "steps",
-        "sample_rate",
-        "firing_rate_before",
-        "firing_rate_after",
-        "firing_rate_shadow",
-        "clip_fraction",
-        "gradient_norm_median",
-        "noise_multiplier",
-        "epsilon",
-        "delta",
-        "update_norm",
-        "train_loss",
-        "seconds",
-        "firing_rate_floor",
-        "predicted_rate_shift",
-        "predicted_rate_shift_sd",
-        "rate_noise",
-        "gradient_norm_q10",
-        "gradient_norm_q90",
-        "clip_norm",
-    )
+    """Return the columns that are numbers of the report, by their names in it."""
     values = report.values()
-    return {name: _or_null(values.get(name)) for name in names}
+    return {name: _or_null(values.get(name)) for name in CLIENTS if name in ENTRIES}
 
 
 def _or_null(value: float | None) -> float | None:

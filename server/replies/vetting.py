@@ -180,7 +180,7 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
 
 def _check_ledger(report: ClientReport, epsilon: float, expected: Expected) -> None:
     before = expected.epsilons.get(report.partition, 0.0)
-    slack = 2 * EPS_ERROR if expected.accountant == "prv" else 0.0  # on another mesh
+    slack = EPS_ERROR if expected.accountant == "prv" else 0.0  # on another mesh
     if epsilon < before * (1 - _ROUNDING) - slack:
         reason = f"epsilon went back from {before:.6g} to {epsilon:.6g}"
         raise RejectedError(FaultKind.LEDGER, reason)

@@ -65,15 +65,15 @@ def test_prv_is_opacus_accountant_fed_step_by_step(name):
         for _ in range(steps):
             accountant.step(noise_multiplier=noise_multiplier, sample_rate=sample_rate)
     expected = accountant.get_epsilon(delta=DELTA)
-    # on a mesh of another length: within the rounding of both, far within the error of 1e-2
-    assert ledger_of(HISTORIES[name]).epsilon(DELTA, "prv") == pytest.approx(expected, abs=1e-6)
+    # theirs is an estimate, good to 0.01, and 0.01
+    assert expected - 0.02 <= ledger_of(HISTORIES[name]).epsilon(DELTA, "prv") <= expected + 1e-3
 
 
 @histories
 def test_epsilon_bounds_googles_from_above_and_closely(history):
     exact, ledger = pld_epsilon(history), ledger_of(history)
-    # 1e-3: dp_accounting's own discretisation rounds up; 0.03: the error PRV adds on purpose
-    assert exact - 1e-3 <= ledger.epsilon(DELTA, "prv") <= exact + 0.03
+    # both are upper bounds, and above the truth by less than 1e-3
+    assert ledger.epsilon(DELTA, "prv") == pytest.approx(exact, abs=1e-3)
     # Rényi DP is loose for few steps
     factor = 1.35 if ledger.steps > 10 else 2
     assert exact <= ledger.epsilon(DELTA) <= factor * exact
@@ -141,7 +141,7 @@ def test_releases_between_rounds_compose_with_the_steps_as_in_one_opacus_account
     # Opacus composes ten different entries on another grid than two of the same
     assert ledger.epsilon(DELTA, "prv") == pytest.approx(prv, abs=0.02)
     exact = pld_epsilon([(1.1, 0.2, 20), (9.0, 1.0, 5)])
-    assert exact - 1e-3 <= ledger.epsilon(DELTA, "prv") <= exact + 0.03
+    assert ledger.epsilon(DELTA, "prv") == pytest.approx(exact, abs=1e-3)
     steps_alone = Ledger().spend(1.1, 0.2, 20)
     assert ledger.epsilon(DELTA) > steps_alone.epsilon(DELTA) + 0.05
 

@@ -16,12 +16,10 @@ from fnl import config
 from fnl.clip_draws import BatchDraws, DrawKeys
 from fnl.config import ModelGroup, parse_config
 from fnl.errors import ConfigError
+from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
-from fnl.snn.encoders import ENCODERS
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
-from fnl.snn.networks.registry import NETWORKS
 from fnl.snn.neurons.lif import LIF
-from fnl.snn.neurons.registry import NEURONS
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights, weights_hash
@@ -261,10 +259,11 @@ def test_group_normalisation_is_torchs_of_every_step(inputs):
     torch.testing.assert_close(network.norm[0](current), 0.5 * expected)
 
 
-def test_names_in_the_configuration_are_those_of_the_registries():
-    assert tuple(NETWORKS) == config.NETWORKS
-    assert tuple(NEURONS) == config.NEURONS
-    assert tuple(ENCODERS) == config.ENCODINGS
+@pytest.mark.parametrize("built_in", [config.NETWORKS, config.NEURONS, config.ENCODINGS], ids=len)
+def test_every_name_in_the_configuration_is_built_by_its_own_function(built_in):
+    builders = [builder_of("model.any", name, built_in) for name in built_in]
+    assert all(builder.__module__.startswith("fnl.snn.") for builder in builders)
+    assert len(set(builders)) == len(set(built_in.values()))
 
 
 @pytest.mark.parametrize(

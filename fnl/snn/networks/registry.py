@@ -1,29 +1,16 @@
-"""Networks by the name a configuration uses."""
+"""The network that a configuration names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from fnl.config import ModelGroup
+from fnl.config import NETWORKS, ModelGroup
 from fnl.errors import ConfigError
-from fnl.import_path import imported
-from fnl.snn.networks.conv import conv
-from fnl.snn.networks.delays import delays
-from fnl.snn.networks.dense import dense
+from fnl.import_path import builder_of
 from fnl.snn.networks.stack import SpikingNetwork
-from fnl.snn.networks.temporal_conv import temporal_conv
 
 NetworkBuilder = Callable[[ModelGroup, int, int], SpikingNetwork]
 """Makes a network from the model, the features of a step, and the number of labels."""
-
-NETWORKS: dict[str, NetworkBuilder] = {
-    "feedforward": dense,
-    "recurrent": dense,
-    "temporal-conv": temporal_conv,
-    "conv": conv,
-    "delays": delays,
-}
-"""Networks by name; `fnl.config.NETWORKS` lists the same names."""
 
 
 def build_network(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
@@ -33,7 +20,7 @@ def build_network(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwor
         ConfigError: if it names a builder of the user's own that cannot be imported, or that
             returns something else.
     """
-    builder = NETWORKS.get(model.network) or imported("model.network", model.network)
+    builder: NetworkBuilder = builder_of("model.network", model.network, NETWORKS)
     network = builder(model, inputs, classes)
     if not isinstance(network, SpikingNetwork):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Neurons by the name a configuration uses."""
+"""The neurons that a configuration names."""
 
 from __future__ import annotations
 
@@ -6,24 +6,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fnl.config import ModelGroup
-from fnl.import_path import imported
-from fnl.snn.neurons.adaptive import AdaptiveLIF
-from fnl.snn.neurons.lif import LIF
-from fnl.snn.neurons.recurrent import RecurrentLIF
-from fnl.snn.neurons.synaptic import Synaptic
+from fnl.config import NEURONS, ModelGroup
+from fnl.import_path import builder_of
 
 NeuronBuilder = Callable[[ModelGroup, int], nn.Module]
 """Makes the neurons of one layer, [B, T, F] -> spikes [B, T, F], from the model and F."""
-
-
-NEURONS: dict[str, NeuronBuilder] = {
-    "lif": LIF.build,
-    "recurrent-lif": RecurrentLIF.build,
-    "synaptic": Synaptic.build,
-    "adlif": AdaptiveLIF.build,
-}
-"""Neurons by name; `fnl.config.NEURONS` lists the same names."""
 
 
 def build_neuron(model: ModelGroup, features: int) -> nn.Module:
@@ -33,5 +20,5 @@ def build_neuron(model: ModelGroup, features: int) -> nn.Module:
         ConfigError: if it names a builder of the user's own that cannot be imported.
     """
     name = "recurrent-lif" if model.network == "recurrent" else model.neuron
-    builder = NEURONS.get(name) or imported("model.neuron", name)
+    builder: NeuronBuilder = builder_of("model.neuron", name, NEURONS)
     return builder(model, features)

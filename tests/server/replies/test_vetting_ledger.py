@@ -39,21 +39,20 @@ def faults(
     return found
 
 
-def spent(accountant: str, rounds: int, planned: Ledger | None) -> list[float]:
+def spent(accountant: str, rounds: int) -> list[float]:
     ledgers = (Ledger().spend(1.1, WORK.sample_rate, WORK.steps * n) for n in range(1, rounds + 1))
-    return [ledger.epsilon(WORK.delta, accountant, planned) for ledger in ledgers]
+    return [ledger.epsilon(WORK.delta, accountant) for ledger in ledgers]
 
 
 @accountants
-@pytest.mark.parametrize("rounds", [1, 15, 400])
-def test_an_honest_client_is_believed_whatever_its_plan(report, accountant, rounds):
-    planned = Ledger().spend(1.1, WORK.sample_rate, WORK.steps * rounds)
-    assert faults(report, spent(accountant, 3, planned), accountant) == [None] * 3
+def test_an_honest_client_is_believed_however_long_it_takes_part(report, accountant):
+    # PRV changes its mesh on the way
+    assert set(faults(report, spent(accountant, 40), accountant)) == {None}
 
 
 @accountants
 def test_less_than_the_round_costs_or_than_before_is_not_believed(report, accountant):
-    first, second, third = spent(accountant, 3, None)
+    first, second, third = spent(accountant, 3)
     assert faults(report, [first - 0.03], accountant) == [FaultKind.LEDGER]
     assert faults(report, [first, second, third, first], accountant)[-1] == FaultKind.LEDGER
     assert faults(report, [third, third - 0.03], accountant)[-1] == FaultKind.LEDGER
@@ -65,6 +64,6 @@ def test_a_client_that_starts_from_a_budget_is_believed_in_every_round(report, a
     ledger, said = Ledger(), []
     for _ in range(WORK.rounds):
         ledger = ledger.with_entries(noise.round_of(WORK))
-        said.append(ledger.epsilon(WORK.delta, accountant, noise.run_of(WORK)))
+        said.append(ledger.epsilon(WORK.delta, accountant))
     assert said[-1] <= 8
     assert set(faults(report, said, accountant, noise.gradients)) == {None}
