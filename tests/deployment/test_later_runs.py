@@ -14,6 +14,7 @@ from fnl.privacy.filter import order_of
 from fnl.privacy.limits import MOST_NOISE
 from fnl.training.spending import noise_of, workload_of
 from fnl.wire import exchange
+from server.replies.rejections import FaultKind, Rejection
 from server.spending import Spending
 from tests.deployment.served_device import ACCOUNTED, RUN, Served
 
@@ -211,7 +212,10 @@ def test_what_a_silent_device_may_have_spent_is_bounded_by_budgets_alone(served)
     config = parse_config(RUN | {"privacy.epsilon": 12.0})
     own, blind = Spending(config, devices=True), Spending(config)
     for spending in (own, blind):
-        spending.answered(1, served.reports[3:4])
+        spending.book(1, served.reports[3:4], [])
     true = served.reports[4].epsilon  # the answer that the server loses
-    assert own.lost(2, 1) == 12.0 >= true
-    assert blind.lost(2, 1) < true
+    lost = [Rejection(1, FaultKind.NO_ANSWER, "nothing came before the deadline")]
+    (bound,) = own.book(2, [], lost)
+    assert bound == 12.0 >= true
+    (bound,) = blind.book(2, [], lost)
+    assert bound < true
