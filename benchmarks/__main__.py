@@ -24,6 +24,7 @@ BENCHMARKS = {
     "step-sections": "where a private step's time goes, section by section",
     "measuring-cost": "what shadows and statistics add to a round",
     "accounting-cost": "the accountants' share of the clients' time",
+    "accountants": "ε by PRV of our own, of dp-accounting and of Opacus, and how long it takes",
     "first-order": "how far the first-order prediction of the rate shift holds",
     "synthesis-speed": "clips a second of the synthetic corpus",
     "synthetic-difficulty": "how hard the synthetic corpus is, and what carries over to speech",
