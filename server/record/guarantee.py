@@ -59,7 +59,7 @@ def _weak_deltas(config: Config, federation: Federation) -> list[str]:
 
 def outside_guarantee(config: Config) -> list[str]:
     """Return what leaves the clients, or steers the model, without being in any ledger."""
-    released = config.privacy.rate_release != "none"
+    released = config.rate_epsilon > 0
     said = report.outside_guarantee(released=released, strict=config.run.strict_privacy)
     return said + [f"whatever {rule} reads" for rule in _undeclared(config)]
 
@@ -77,7 +77,7 @@ def _undeclared(config: Config) -> list[str]:
 def _feedback(config: Config) -> str:
     """Say which statistics outside the guarantee steer the global model or the noise."""
     public = "the number of clips sets sampling rate, noise and weights and is taken as public"
-    released = config.privacy.rate_release == "gaussian"
+    released = config.rate_epsilon > 0
     read = frozenset[str]().union(*(reads or () for reads in rules_read(config).values()))
     outside = uncovered(read, released=released)
     if unknown := _undeclared(config):
@@ -120,7 +120,7 @@ def _guarantee(config: Config) -> dict[str, object]:
 
 def _record_level(config: Config) -> str:
     privacy = config.privacy
-    released = privacy.rate_release == "gaussian"
+    released = config.rate_epsilon > 0
     covered = "training steps" + (" and the releases of firing rates" if released else "")
     delta = f"{privacy.delta:g}" if privacy.delta else "n_k^-1.1"
     fixed = privacy.noise_multiplier > 0
