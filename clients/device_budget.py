@@ -15,7 +15,7 @@ from fnl.config import Config
 from fnl.config.privacy_combinations import check_privacy
 from fnl.data.own_clips import fixed_labels
 from fnl.errors import BudgetError, ConfigError
-from fnl.privacy.budget import delta_of
+from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.filter import order_of
 from fnl.privacy.ledger import FixedOrder
 from fnl.privacy.limits import Limit
@@ -23,8 +23,6 @@ from fnl.privacy.limits import Limit
 NAME = "the device's epsilon-budget"
 LARGEST_DELTA = 1e-3
 """The largest δ at which a budget is counted, however few the clips."""
-CHANCE_OF_A_CLIP = 0.1
-"""The largest nδ: a mechanism that publishes one of n clips with probability nδ is (0, δ)-DP."""
 LEAST_CLIP_NORM, LARGEST_CLIP_NORM = 1e-6, 1e6
 """Bounds outside which sums in single precision round or overflow in ways that no noise hides."""
 
@@ -98,7 +96,7 @@ def terms_of(config: Config, epsilon: float, clips: int, kept: Terms | None) -> 
     Raises:
         BudgetError: if the run's δ is too large for so many clips.
     """
-    largest = CHANCE_OF_A_CLIP / clips
+    largest = LARGEST_N_DELTA / clips
     if (delta := delta_of(config.privacy.delta, clips)) > largest:
         given = "" if config.privacy.delta else f", which is {delta:.2g} here,"
         raise BudgetError(

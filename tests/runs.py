@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from fnl.runtime.events import Event
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import read_run
 
@@ -20,9 +21,9 @@ TABLES = ("rounds", "clients", "layers", "faults")
 Flat = Mapping[str, Any]
 
 
-def run_here(flat: Flat, client_app: str = "clients.app:app", **options: Any) -> list[str]:
-    """Run the app with this configuration in process, by default alone; return what it said."""
-    said: list[str] = []
+def run_here(flat: Flat, client_app: str = "clients.app:app", **options: Any) -> list[Event]:
+    """Run the app with this configuration in process, by default alone; return its events."""
+    said: list[Event] = []
     clients = int(flat["data.clients"])
     options = {"clients": clients, "run_config": flat, "notify": said.append} | options
     run_in_process("server.app:app", client_app, **options)

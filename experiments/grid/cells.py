@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.grid.grid_file import GridFile, Partial, describe, identity_of, same
+from experiments.grid.grid_file import GridFile, Identity, Partial, describe, identity_of
 from fnl.config import Config, Scalar, absolute_paths, parse_config
 from fnl.errors import ConfigError
 
@@ -116,7 +116,7 @@ def _included(
     partial: Partial,
     axes: Sequence[Sequence[Partial]],
     file: GridFile,
-    known: set[frozenset[object]],
+    known: set[Identity],
 ) -> list[Partial]:
     """Return the cells of an `include`, and add them to the `known` ones."""
     named, free = [], []
@@ -188,7 +188,7 @@ def _means_nothing(config: Config, key: str) -> bool:
 
 def _differ_in_privacy(one: Partial, other: Partial) -> bool:
     """Return whether two points differ, and in privacy keys only."""
-    keys = [key for key in one.keys() | other.keys() if not same(one.get(key), other.get(key))]
+    keys = {key for key, *_ in identity_of(one) ^ identity_of(other)}
     return bool(keys) and all(key.startswith("privacy.") for key in keys)
 
 
@@ -200,4 +200,4 @@ def _product(axes: Iterable[Sequence[Partial]]) -> list[Partial]:
 
 
 def _agrees(point: Partial, partial: Partial) -> bool:
-    return all(key in point and same(point[key], value) for key, value in partial.items())
+    return identity_of(partial) <= identity_of(point)

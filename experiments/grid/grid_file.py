@@ -21,6 +21,9 @@ from fnl.errors import ConfigError
 Partial = dict[str, Scalar]
 """Some keys of a cell with their values."""
 
+Identity = frozenset[tuple[str, bool, Scalar]]
+"""What is equal of two partial cells whose keys and values are the same."""
+
 PLACED_BY_THE_GRID = ("run.name", "run.results-dir")
 NOT_OF_A_RUN = (*PLACED_BY_THE_GRID, "run.checkpoint-every", "data.cache-dir")
 """Keys that do not make another run of it: see `fnl.config.Config.identity`."""
@@ -116,8 +119,8 @@ def same(one: object, other: object) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
-def identity_of(partial: Mapping[str, Scalar]) -> frozenset[object]:
-    """Return what is equal of two partial cells whose keys and values are the same."""
+def identity_of(partial: Mapping[str, Scalar]) -> Identity:
+    """See `Identity`."""
     return frozenset((key, isinstance(value, bool), value) for key, value in partial.items())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from experiments.figures.grid_tables import GridTables
@@ -62,76 +64,80 @@ def _interval(row: dict[str, object], form: str, scale: float, prefix: str = "")
     return f"95 % bootstrap interval {shown[0]} to {shown[1]}"
 
 
-def _best(grid: GridTables) -> list[Finding]:
-    rows = grid.summary.filter(pl.col("metric") == "accuracy").drop_nulls("mean")
-    private = rows.filter(~pl.col("is_twin")).sort("mean", descending=True)
+def _best(grid: GridTables) -> Iterator[Finding]:
+    rows = grid.summary.filter(metric="accuracy").drop_nulls("mean").sort("mean", descending=True)
+    private, twins = rows.filter(~pl.col("is_twin")), rows.filter("is_twin")
     if not private.height:
-        return []
+        return
     best = private.row(0, named=True)
     text = (
         f"The best mean accuracy of {private.height} configurations is at "
         f"{configuration(grid, best)}: {number(100 * best['mean'], '.1f')} % over {best['n']} "
         f"seeds ({_interval(best, '.1f', 100)}). The best of many is optimistic."
     )
-    twins = rows.filter(pl.col("is_twin")).sort("mean", descending=True)
     if twins.height:
         twin = twins.row(0, named=True)
         text += (
             f" Without DP: {number(100 * twin['mean'], '.1f')} % ({_interval(twin, '.1f', 100)})."
         )
-    return [Finding("Best accuracy", f"{100 * best['mean']:.1f} %", text)]
+    yield Finding("Best accuracy", f"{100 * best['mean']:.1f} %", text)
 
 
-def _compared(grid: GridTables, metric: str) -> list[Finding]:
+def _compared(grid: GridTables, metric: str) -> Iterator[Finding]:
     """Say how many paired differences from the twins are significant, and the largest."""
     name, form, scale, unit = _COMPARED[metric]
-    if "difference" not in grid.summary.columns:
-        return []
-    rows = grid.summary.filter((pl.col("metric") == metric) & ~pl.col("is_twin"))
-    rows = rows.drop_nulls("difference")
+    rows = _private(grid, metric, "difference")
     if not rows.height:
-        return []
+        return
     tested = rows.drop_nulls("p_adjusted")
     significant = tested.filter(pl.col("p_adjusted") < SIGNIFICANT)
     shown = significant if significant.height else rows
     row = shown.sort(pl.col("difference").abs(), descending=True).row(0, named=True)
     size = number(row["difference"] * scale, f"+{form}")
     interval = _interval(row, f"+{form}", scale, "difference_")
-    p = probability(row["p_adjusted"])
+    level = f"p < {SIGNIFICANT} after correction for many comparisons"
+    head = f"{significant.height} of {tested.height} differ"
     if not tested.height:
+        head = "not tested"
         verdict = f"None of the {rows.height} differences from the twin could be tested."
     elif significant.height:
         verdict = (
             f"{significant.height} of {tested.height} configurations differ from their twin "
-            f"without DP (p < {SIGNIFICANT} after correction for many comparisons)."
+            f"without DP ({level})."
         )
     else:
         verdict = (
             f"None of the {tested.height} differences from the twin without DP is significant "
-            f"(p < {SIGNIFICANT} after correction for many comparisons); that is no proof of none."
+            f"({level}); that is no proof of none."
         )
     text = (
         f"{verdict} The largest{' of them' if significant.height else ''}: {size}{unit} at "
-        f"{configuration(grid, row)} ({interval}; {p}; {row['n']} seeds)."
+        f"{configuration(grid, row)} ({interval}; {probability(row['p_adjusted'])}; {row['n']} "
+        "seeds)."
     )
-    head = f"{significant.height} of {tested.height} differ" if tested.height else "not tested"
-    return [Finding(name, head, text)]
+    yield Finding(name, head, text)
 
 
-def _range(grid: GridTables, metric: str) -> list[Finding]:
-    rows = grid.summary.filter((pl.col("metric") == metric) & ~pl.col("is_twin"))
-    rows = rows.drop_nulls("mean").sort("mean")
+def _range(grid: GridTables, metric: str) -> Iterator[Finding]:
+    rows = _private(grid, metric, "mean").sort("mean")
     if not rows.height:
-        return []
+        return
     low, high = rows.row(0, named=True), rows.row(-1, named=True)
     note = f" ({_FULL[metric]})" if metric in _FULL else ""
+    means = [number(row["mean"], ".2f") for row in (low, high)]
+    intervals = [_interval(row, ".2f", 1) for row in (low, high)]
     if rows.height == 1:
-        text = f"{number(low['mean'], '.2f')} ({_interval(low, '.2f', 1)}){note}."
-        return [Finding(_MEANS[metric], number(low["mean"], ".2f"), text)]
+        yield Finding(_MEANS[metric], means[0], f"{means[0]} ({intervals[0]}){note}.")
+        return
     text = (
-        f"From {number(low['mean'], '.2f')} at {configuration(grid, low)} "
-        f"({_interval(low, '.2f', 1)}) to {number(high['mean'], '.2f')} at "
-        f"{configuration(grid, high)} ({_interval(high, '.2f', 1)}){note}."
+        f"From {means[0]} at {configuration(grid, low)} ({intervals[0]}) to {means[1]} at "
+        f"{configuration(grid, high)} ({intervals[1]}){note}."
     )
-    head = f"{number(low['mean'], '.2f')} to {number(high['mean'], '.2f')}"
-    return [Finding(_MEANS[metric], head, text)]
+    yield Finding(_MEANS[metric], " to ".join(means), text)
+
+
+def _private(grid: GridTables, metric: str, column: str) -> pl.DataFrame:
+    """Return the private configurations of which the summary has this."""
+    if column not in grid.summary.columns:
+        return grid.summary.clear()
+    return grid.summary.filter(~pl.col("is_twin"), metric=metric).drop_nulls(column)

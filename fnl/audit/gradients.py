@@ -69,6 +69,6 @@ def _written_out(
         samples = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
         return torch.cat([s.reshape(len(labels), -1) for s in samples], dim=1).double().numpy()
     finally:
-        module.zero_grad()
+        module.zero_grad(set_to_none=True)
         module.remove_hooks()
         network.train(training)

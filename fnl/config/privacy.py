@@ -15,8 +15,8 @@ class PrivacyGroup(Group, frozen=True):
     client), `both` or `none`."""
     epsilon: Positive = 8.0
     """ε of the whole run for every client; its noise is derived from it and its planned rounds."""
-    delta: BelowOne = 1e-3
-    """δ; should be below 1 / n_k, a run warns where it is not; 0: n_k^-1.1 for each client."""
+    delta: BelowOne = 1e-4
+    """δ; a run warns where it is above 1 / (10 n_k); 0: 1 / (10 n_k) for each client."""
     noise_multiplier: NonNegative = 0.0
     """σ for all clients, ε is then only reported; 0: σ from ε."""
     clip_norm: Positive = 5.0
@@ -51,7 +51,7 @@ class PrivacyGroup(Group, frozen=True):
     client_epsilon: Positive = 8.0
     """Client-level ε of the whole run, under `client` and `both`."""
     client_delta: BelowOne = 0.0
-    """Client-level δ, should be below 1 / N; 0: N^-1.1 of N clients."""
+    """Client-level δ; a run warns where it is above 1 / (10 N); 0: 1 / (10 N) of N clients."""
     client_noise_multiplier: NonNegative = 0.0
     """z for all rounds, client-level ε is then only reported; 0: z from
     `privacy.client-epsilon`."""

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 
 from fnl.privacy.ledger import Accountant, Ledger, Spend, calibrate
 
+LARGEST_N_DELTA = 0.1
+"""The largest chance at which δ alone may publish one of n clips, or of n clients."""
+
 NEVER_ASKED = "the schedule asks this client in no round: it has no budget for one"
 
 
@@ -147,8 +150,8 @@ def _releases(work: Workload, rates: float | None) -> tuple[Spend, ...]:
 
 
 def delta_of(configured: float, clips: int) -> float:
-    """Return the δ of a client with `clips` clips: as configured, or n^-1.1 where that is 0.
+    """Return the δ of a client with `clips` clips: as configured, or 1/(10 n) where that is 0.
 
-    A mechanism that publishes one clip in n whole is (0, 1/n)-DP: δ says something below 1/n only.
+    A mechanism that publishes one of n clips whole with probability nδ is (0, δ)-DP.
     """
-    return configured or min(clips**-1.1, 0.5)
+    return configured or LARGEST_N_DELTA / clips

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnl.config import Config
 from fnl.config.rules import uncovered
 from fnl.data.federated import Federation
-from fnl.privacy.budget import delta_of
+from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.client_level import client_delta, planned_noise
 from fnl.wire import report
 from server.coordination import rules_read
@@ -37,24 +37,31 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
         outside = ", ".join(outside_guarantee(config))
         if outside:
             warnings.append(f"outside the privacy guarantee: {outside}")
-    if config.is_client_private and client_delta(config) * config.data.clients >= 1:
+    if config.is_client_private and client_delta(config) > LARGEST_N_DELTA / config.data.clients:
         warnings.append(
-            f"privacy.client-delta = {config.privacy.client_delta:g} is not below 1/N of "
-            f"{config.data.clients} clients; 0 sets it from their number"
+            f"privacy.client-delta = {config.privacy.client_delta:g} is above 1/(10 N) of "
+            f"{config.data.clients} clients: δ alone would allow to publish one of them with "
+            f"probability {_chance(config.privacy.client_delta, config.data.clients)}; 0 sets "
+            "1/(10 N)"
         )
     return warnings
 
 
 def _weak_deltas(config: Config, federation: Federation) -> list[str]:
     sizes = [len(federation.partitioning.rows(k)) for k in range(config.data.clients)]
-    weak = sum(delta_of(config.privacy.delta, clips) * clips >= 1 for clips in sizes)
+    delta = config.privacy.delta
+    weak = sum(delta_of(delta, clips) > LARGEST_N_DELTA / clips for clips in sizes)
     if not weak:
         return []
     return [
-        f"privacy.delta = {config.privacy.delta:g} is not below 1/n for {weak} of {len(sizes)} "
-        f"clients, the smallest has {min(sizes)} clips: δ alone would allow to publish a clip; "
-        "privacy.delta = 0 sets it from each client's clips"
+        f"privacy.delta = {delta:g} is above 1/(10 n) for {weak} of {len(sizes)} clients, the "
+        f"largest has {max(sizes)} clips: δ alone would allow to publish one of them with "
+        f"probability {_chance(delta, max(sizes))}; privacy.delta = 0 sets 1/(10 n) of each client"
     ]
+
+
+def _chance(delta: float, count: int) -> str:
+    return f"{min(delta * count, 1):.2g}"
 
 
 def outside_guarantee(config: Config) -> list[str]:
@@ -122,7 +129,7 @@ def _record_level(config: Config) -> str:
     privacy = config.privacy
     released = config.rate_epsilon > 0
     covered = "training steps" + (" and the releases of firing rates" if released else "")
-    delta = f"{privacy.delta:g}" if privacy.delta else "n_k^-1.1"
+    delta = f"{privacy.delta:g}" if privacy.delta else "1/(10 n_k)"
     fixed = privacy.noise_multiplier > 0
     budget = "as reported per client" if fixed else f"at most {privacy.epsilon}"
     return (

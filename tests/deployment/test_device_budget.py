@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 from flwr.app import RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from clients.device_budget import terms_of
 from clients.ledger_file import LedgerFile, _mac
@@ -32,13 +31,6 @@ BY_LOSS = IN_THE_CLEAR | {"coordination__selection": "loss"}
 BY_NOTHING = {"coordination__selection": "random", "coordination__aggregation": "fedavg"}
 
 
-@pytest.fixture(autouse=True)
-def _sender(monkeypatch):
-    """Flower refuses to build a message without knowing who sends it."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
-
-
 @pytest.fixture
 def budgeted(device_clips, tmp_path):
     return Served(device_clips, tmp_path / "state", **{"epsilon-budget": BUDGET})
@@ -53,7 +45,7 @@ def reason_of(reply: RecordDict) -> str:
     ("changes", "key", "right"),
     [
         (BY_LOSS, "run.strict-privacy = false", "run.strict-privacy = true"),
-        (BY_LOSS, "coordination.selection = 'loss'", "withholds the losses"),
+        (BY_LOSS, "coordination.selection = 'loss'", "choose another rule"),
         (IN_THE_CLEAR, "run.strict-privacy = false", "privacy.rate-release = 'gaussian'"),
         ({"run__strict_privacy": False}, "run.strict-privacy = false", "= true"),
         ({"privacy__delta": 0.9}, "privacy.delta = 0.9", "privacy.delta = 0.01 or less"),

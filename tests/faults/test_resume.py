@@ -14,6 +14,7 @@ from fnl.config import parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.runtime.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from fnl.runtime.events import RunNote, RunResumed, text_of
 from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_place import check_name, config_of
 from tests.conftest import SMALL
@@ -98,7 +99,7 @@ def test_killed_twice_and_while_it_resumed(flat, whole, tmp_path):
     assert run_and_kill(flat, 5, tmp_path / "unused")
     assert run_and_kill(flat, instants // 3, tmp_path / "unused")
     said = run_here(flat)
-    assert any(line.startswith("resumed after round ") for line in said)
+    assert any(isinstance(event, RunResumed) for event in said)
     assert_same_run(path_of(flat), path)
     assert len(read_run(path_of(flat))["resumed"]) >= 2
 
@@ -111,8 +112,9 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason_and_the_one_before_used
     content[-3] ^= 1
     newest.write_bytes(content)
     said = run_here(flat)
-    assert f"checkpoint refused: {newest.name} is damaged: its checksum is another" in said
-    assert f"resumed after round {int(second.stem[-6:])}" in said
+    reason = f"checkpoint refused: {newest.name} is damaged: its checksum is another"
+    assert RunNote(reason) in said
+    assert RunResumed(int(second.stem[-6:])) in said
     assert_same_run(stopped, whole[0])
 
 
@@ -135,10 +137,13 @@ def test_every_damage_is_one_line(flat, whole, stopped, damage):
     for file in checkpoints(stopped / "checkpoints"):
         file.write_bytes(damage(file.read_bytes()))
     said = run_here(flat)
-    refused = [line for line in said if line.startswith("checkpoint refused: ")]
+    refused = [event.text for event in said if isinstance(event, RunNote)]
     assert refused
-    assert all("\n" not in line and "is damaged" in line for line in refused)
-    assert "resumed after round 0" in said
+    for line in refused:
+        assert line.startswith("checkpoint refused: ")
+        assert "\n" not in line
+        assert "is damaged" in line
+    assert RunResumed(0) in said
     assert_same_run(stopped, whole[0])
 
 
@@ -148,7 +153,7 @@ def test_damaged_rows_are_refused(flat, whole, stopped):
     content[20] ^= 1
     journal.write_bytes(content)
     said = run_here(flat)
-    assert any("its rows are damaged" in line for line in said)
+    assert any("its rows are damaged" in text_of(event) for event in said)
     assert_same_run(stopped, whole[0])
 
 
@@ -158,8 +163,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(flat, whole, stopped):
     theirs = parse_config(flat | {"training.learning-rate": 0.02}).identity()
     save_checkpoint(stopped / "checkpoints", replace(good, server_round=9, identity=theirs))
     said = run_here(flat)
-    assert "checkpoint refused: round-000009.safetensors belongs to another configuration" in said
-    assert f"resumed after round {good.server_round}" in said
+    reason = "checkpoint refused: round-000009.safetensors belongs to another configuration"
+    assert RunNote(reason) in said
+    assert RunResumed(good.server_round) in said
     assert_same_run(stopped, whole[0])
 
 
@@ -191,7 +197,7 @@ def test_a_failed_run_goes_on_from_the_round_it_failed_in(flat, whole):
     with pytest.raises(RunError, match="no clips today"):
         run_here(flat, "tests.faults.failing_in_round_three:app")
     assert read_run(path_of(flat))["status"] == "failed"
-    assert "resumed after round 2" in run_here(flat)
+    assert RunResumed(2) in run_here(flat)
     assert_same_run(path_of(flat), whole[0])
 
 
@@ -210,7 +216,7 @@ def test_what_is_remembered_between_rounds_is_restored(flat, changes):
     run_here(whole)
     with pytest.raises(RunError, match="no clips today"):
         run_here(flat, "tests.faults.failing_in_round_three:app")
-    assert "resumed after round 2" in run_here(flat)
+    assert RunResumed(2) in run_here(flat)
     assert_same_run(path_of(flat), path_of(whole))
 
 

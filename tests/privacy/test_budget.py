@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
+from fnl.config import Config
 from fnl.errors import ConfigError
-from fnl.privacy.budget import Budget, Noise, Workload, delta_of
+from fnl.privacy.budget import LARGEST_N_DELTA, Budget, Noise, Workload, delta_of
 from fnl.privacy.ledger import Ledger
 
 WORKS = (
@@ -74,7 +75,7 @@ def test_nobody_asked_is_an_error():
 
 def test_delta_comes_from_the_clips_where_none_is_given():
     assert delta_of(1e-3, 10) == 1e-3
-    for clips in (2, 10, 1000):
-        assert delta_of(0.0, clips) < 1 / clips or clips == 2
-    assert delta_of(0.0, 800) == pytest.approx(800**-1.1)
-    assert delta_of(0.0, 1) == 0.5
+    for clips in (1, 2, 7, 800, 10**6):
+        assert delta_of(0.0, clips) * clips == pytest.approx(0.1)
+        assert delta_of(0.0, clips) <= LARGEST_N_DELTA / clips  # to the last bit: no warning
+    assert Config().privacy.delta <= delta_of(0.0, 800)  # the default run's clients

@@ -144,5 +144,5 @@ def test_epsilon_counts_every_round_a_client_was_asked_in():
 
 
 def test_delta_comes_from_the_number_of_clients_where_none_is_given():
-    assert client_delta(parse_config(CLIENT)) == pytest.approx(20**-1.1)
+    assert client_delta(parse_config(CLIENT)) == pytest.approx(1 / 200)
     assert client_delta(parse_config({**CLIENT, "privacy.client-delta": 0.01})) == 0.01

@@ -68,7 +68,7 @@ def test_a_release_of_rates_does_not_cover_a_selection_by_losses():
 @pytest.mark.parametrize("mode", ["client", "both"])
 def test_client_level_says_what_is_trusted_and_taken_as_public(mode):
     said = guarantee(**PUBLIC, **{"privacy.mode": mode})
-    for words in ("server is trusted", "taken as public", "at most 8.0", "0.0371)-DP"):
+    for words in ("server is trusted", "taken as public", "at most 8.0", "0.005)-DP"):
         assert words in str(said["client_level"])
     assert ("record" in str(said["unit"])) == (mode == "both")
 
@@ -85,12 +85,14 @@ def warnings(small: dict[str, Scalar], **flat: Scalar) -> list[str]:
 
 def test_a_delta_that_would_allow_to_publish_a_clip_is_warned_of(small_config):
     delta = "privacy.delta"
-    weak = warnings(small_config, **{delta: 0.02})
-    assert "privacy.delta = 0.02 is not below 1/n for 4 of 4 clients" in weak[0]
-    for fine in (1e-3, 0.0):
-        assert not any("1/n" in text for text in warnings(small_config, **{delta: fine}))
+    weak = warnings(small_config, **{delta: 1.3e-3})  # 80 clips a client
+    assert "privacy.delta = 0.0013 is above 1/(10 n) for 4 of 4 clients" in weak[0]
+    assert "with probability 0.1;" in weak[0]
+    assert "probability 1;" in warnings(small_config, **{delta: 0.5})[0]
+    for fine in (1.2e-3, 1e-4, 0.0):
+        assert not any("1/(10 n)" in text for text in warnings(small_config, **{delta: fine}))
     both = {**PUBLIC, "privacy.mode": "client"}
-    assert "1/N" in warnings(small_config, **both, **{"privacy.client-delta": 0.3})[0]
+    assert "1/(10 N)" in warnings(small_config, **both, **{"privacy.client-delta": 0.03})[0]
     assert warnings(small_config, **both) == []
 
 
