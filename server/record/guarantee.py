@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from fnl.config import Config
 from fnl.config.rules import uncovered
 from fnl.data.federated import Federation
 from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.client_level import client_delta, planned_noise
+from fnl.privacy.curve import largest_curve
 from fnl.wire import report
 from server.coordination import rules_read
 
@@ -26,6 +29,24 @@ def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
         },
         "privacy": {**_guarantee(config), "warnings": privacy_warnings(config, federation)},
     }
+
+
+def spent_curve(config: Config, clients: pl.DataFrame) -> dict[str, object] | None:
+    """Return ε at several δ, and μ of Gaussian DP where it is exact, of who has spent most.
+
+    None without record-level privacy, or where the table of clients does not hold all of it.
+    """
+    if not config.is_private:
+        return None
+    curve = largest_curve(
+        clients,
+        rate_clip_norm=config.privacy.rate_clip_norm,
+        accountant=config.privacy.accountant,
+    )
+    if curve is None:
+        return None
+    epsilons = {f"{delta:.0e}": epsilon for delta, epsilon in curve.epsilons.items()}
+    return {"epsilon at delta": epsilons, "gdp_mu": curve.mu}
 
 
 def privacy_warnings(config: Config, federation: Federation) -> list[str]:
