@@ -24,7 +24,7 @@ from server.client_privacy import ClientPrivacy
 from server.coordination import Coordinator
 from server.devices import DeviceGrid, open_server_data
 from server.federation_nodes import nodes_by_partition
-from server.record.guarantee import privacy_warnings, run_metadata
+from server.record.guarantee import privacy_warnings, run_metadata, spent_curve
 from server.record.recorder import Recorder
 from server.resumption import take_over
 from server.rounds import Rounds
@@ -122,6 +122,7 @@ def _run(
                 train_config=ConfigRecord(),
             )
         weights = exchange.from_arrays(result.arrays)
+    directory.note(privacy_spent=spent_curve(config, directory.table("clients")))
     directory.finish(weights)
 
 

@@ -136,7 +136,7 @@ class Spending:
         """Return the least bound there is on what `partition` has spent."""
         privacy = self._config.privacy
         bound = privacy.epsilon if privacy.noise_multiplier == 0 else math.inf
-        if not self._devices and privacy.rate_release == "none" and partition in self._steps:
+        if not self._devices and not self._config.rate_epsilon and partition in self._steps:
             noise_multiplier, sample_rate, steps, delta = self._steps[partition]
             total = steps * len(self.rounds(partition))
             spent = Ledger().spend(noise_multiplier, sample_rate, total)

@@ -126,21 +126,21 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
          "coordination.krum-average = 8", "average at most"),
         ("coordination.aggregation=trimmed-mean coordination.trim=0.1",
          "coordination.trim = 0.1", "1 / selected"),
-        ("privacy.rate-epsilon=1.0", "privacy.rate-epsilon", "gaussian"),
-        ("privacy.rate-release=gaussian", "privacy.rate-epsilon", "privacy.epsilon"),
+        ("privacy.rate-release=none privacy.rate-epsilon=1.0", "privacy.rate-epsilon", "gaussian"),
         ("privacy.rate-release=gaussian privacy.rate-epsilon=8.0",
          "privacy.rate-epsilon", "smaller"),
         ("privacy.rate-release=gaussian privacy.rate-epsilon=1.0 privacy.mode=none",
-         "privacy.rate-release", "record"),
+         "privacy.rate-epsilon", "record"),
         ("privacy.secure-noise=true evaluation.shadow=true",
          "evaluation.shadow", "privacy.secure-noise"),
         ("privacy.mode=client", "coordination.selection", "random, round-robin"),
         ("privacy.mode=both coordination.selection=random", "coordination.aggregation", "fedavg"),
-        ("run.strict-privacy=true", "run.strict-privacy", "privacy.rate-release"),
+        ("run.strict-privacy=true privacy.rate-release=none", "run.strict-privacy",
+         "privacy.rate-release"),
         ("run.strict-privacy=true privacy.mode=none", "run.strict-privacy", "record"),
         ("run.strict-privacy=true evaluation.shadow=true",
          "run.strict-privacy", "evaluation.shadow"),
-        ("run.strict-privacy=true coordination.selection=random",
+        ("run.strict-privacy=true coordination.selection=random privacy.rate-release=none",
          "run.strict-privacy", "coordination.aggregation"),
     ],
 )  # fmt: skip
@@ -155,9 +155,21 @@ def test_combinations_on_the_edge_are_allowed():
     public = {"coordination.selection": "random", "coordination.aggregation": "fedavg"}
     for mode in ("client", "both"):
         parse_config({**public, "privacy.mode": mode})
-    parse_config({**public, "run.strict-privacy": True})
-    released = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 1.0}
-    parse_config({**released, "run.strict-privacy": True})
+    parse_config({**public, "run.strict-privacy": True, "privacy.rate-release": "none"})
+    parse_config({"run.strict-privacy": True})  # rates are released
+
+
+def test_rates_are_released_under_record_level_privacy_alone_at_a_quarter_of_the_budget():
+    assert parse_config({"privacy.epsilon": 2.0}).rate_epsilon == 0.5
+    assert parse_config({"privacy.rate-epsilon": 1.5}).rate_epsilon == 1.5
+    public = {"coordination.selection": "random", "coordination.aggregation": "fedavg"}
+    assert parse_config({**public, "privacy.mode": "both"}).rate_epsilon == 2.0
+    for without in ({"privacy.mode": "none"}, {**public, "privacy.mode": "client"}):
+        assert parse_config(without).rate_epsilon == 0.0
+    assert parse_config({"privacy.rate-release": "none"}).rate_epsilon == 0.0
+
+
+def test_more_combinations_on_the_edge_are_allowed():
     parse_config({"privacy.delta": 0.0, "privacy.secure-noise": True})
     parse_config({"data.clients": 4, "coordination.candidates": 4, "coordination.selected": 4})
     parse_config({"data.corpus": "speech-commands", "data.root": "/x", "data.words": "twelve"})

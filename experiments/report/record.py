@@ -24,11 +24,21 @@ def guarantee_of(record: Mapping[str, object]) -> dict[str, list[str]]:
     privacy = record.get("privacy")
     if not isinstance(privacy, Mapping) or not privacy:
         return {"Guarantee": ["none is recorded: take the run as not private"]}
-    return {
+    said = {
         _NAMES.get(str(key), str(key).replace("_", " ").capitalize()): _statements(value)
         for key, value in privacy.items()
         if value not in (None, [], "")
     }
+    return said | _spent(record.get("privacy_spent"))
+
+
+def _spent(curve: object) -> dict[str, list[str]]:
+    """Return what the client that spent most has spent, as a curve, if the record tells."""
+    if not isinstance(curve, Mapping):
+        return {}
+    points = ", ".join(f"{eps:.2f} at {delta}" for delta, eps in curve["epsilon at delta"].items())
+    exact = f"; exactly {curve['gdp_mu']:.2f}-GDP" if curve["gdp_mu"] is not None else ""
+    return {"Spent, at most": [f"ε at δ: {points}{exact}"]}
 
 
 def versions_of(record: Mapping[str, object]) -> str:

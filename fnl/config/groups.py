@@ -57,6 +57,13 @@ class Config(Group, frozen=True):
         return self.privacy.mode in ("record", "both")
 
     @property
+    def rate_epsilon(self) -> float:
+        """ε at which the releases of rates alone are set; 0 where rates are not released."""
+        if not self.is_private or self.privacy.rate_release == "none":
+            return 0.0
+        return self.privacy.rate_epsilon or self.privacy.epsilon / 4
+
+    @property
     def is_client_private(self) -> bool:
         """Whether the server clips updates and adds noise: client-level privacy."""
         return self.privacy.mode in ("client", "both")

@@ -28,13 +28,14 @@ class PrivacyGroup(Group, frozen=True):
     clipping_method: Literal["per-clip", "ghost"] = "per-clip"
     """`per-clip` or `ghost` (norms without gradients: less memory for large batches), equal up to
     rounding."""
-    accountant: Literal["rdp", "prv"] = "rdp"
+    accountant: Literal["rdp", "prv"] = "prv"
     """`rdp` (Rényi DP), or `prv` (privacy loss distributions: tighter)."""
-    rate_release: Literal["none", "gaussian"] = "none"
+    rate_release: Literal["none", "gaussian"] = "gaussian"
     """`none`: rates leave the clients in the clear, outside the guarantee; `gaussian`: clipped,
-    noised and in the ledger."""
+    noised and in the ledger, under record-level privacy."""
     rate_epsilon: NonNegative = 0.0
-    """ε that the releases of rates alone would cost, out of `privacy.epsilon`; needs `gaussian`."""
+    """ε that the releases of rates alone would cost, out of `privacy.epsilon`; 0: a quarter of it,
+    where rates are released."""
     secure_noise: bool = False
     """`false`: noise and mini-batches from reproducible streams, for simulation; `true`: from the
     operating system, hardened against floating-point attacks, not reproducible."""

@@ -35,16 +35,13 @@ def _check_rate_release(config: Config) -> None:
             )
         return
     if not config.is_private:
-        raise ConfigError(
-            f"privacy.rate-release = 'gaussian' protects nothing under privacy.mode = "
-            f"{privacy.mode!r}, which sends weights that no noise covers: use privacy.mode = "
-            "'record'"
-        )
-    if privacy.rate_epsilon == 0:
-        raise ConfigError(
-            "privacy.rate-epsilon = 0.0: privacy.rate-release = 'gaussian' needs its share of "
-            f"privacy.epsilon = {privacy.epsilon}"
-        )
+        if privacy.rate_epsilon > 0:
+            raise ConfigError(
+                f"privacy.rate-epsilon = {privacy.rate_epsilon} protects nothing under "
+                f"privacy.mode = {privacy.mode!r}, which sends weights that no noise covers: use "
+                "privacy.mode = 'record'"
+            )
+        return
     if privacy.noise_multiplier == 0 and privacy.rate_epsilon >= privacy.epsilon:
         raise ConfigError(
             f"privacy.rate-epsilon = {privacy.rate_epsilon} leaves nothing of privacy.epsilon = "
@@ -76,7 +73,7 @@ def check_reads(config: Config, key: str, reads: frozenset[str] | None) -> None:
             f"{named} does not declare what it reads, which {why} needs: decorate it with "
             "@reads(...) of server.declaration"
         )
-    released = config.privacy.rate_release != "none"
+    released = config.rate_epsilon > 0
     rules = SELECTIONS if key == "selection" else AGGREGATIONS
     if config.is_client_private and (
         found := uncovered(reads, released=released, client_level=True)

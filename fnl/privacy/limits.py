@@ -67,7 +67,7 @@ def noise_beside(config: Config, work: Workload, earlier: Ledger, limits: Sequen
     if not work.rounds:
         raise BudgetError(NEVER_ASKED)
     privacy = config.privacy
-    rates = Budget(privacy.epsilon, privacy.rate_epsilon, privacy.accountant).rate_noise(work)
+    rates = Budget(privacy.epsilon, config.rate_epsilon, privacy.accountant).rate_noise(work)
     finite = [limit for limit in limits if math.isfinite(limit.epsilon)]
     return Noise(max(_gradients(work, rates, earlier, limit) for limit in finite), rates)
 

@@ -34,7 +34,7 @@ def noise_of(config: Config, work: Workload) -> Noise:
         ConfigError: if no noise keeps the budget.
     """
     privacy = config.privacy
-    if not work.rounds and (privacy.noise_multiplier == 0 or privacy.rate_epsilon > 0):
+    if not work.rounds and (privacy.noise_multiplier == 0 or config.rate_epsilon > 0):
         raise BudgetError(NEVER_ASKED)
     if privacy.noise_multiplier > 0:
         return Noise(privacy.noise_multiplier, _budget(config).rate_noise(work))
@@ -80,7 +80,7 @@ def _planned(config: Config, rounds: int, partition: int) -> int:
 def _budget(config: Config) -> Budget:
     """Return what each client may spend over the whole run."""
     privacy = config.privacy
-    return Budget(privacy.epsilon, privacy.rate_epsilon, privacy.accountant)
+    return Budget(privacy.epsilon, config.rate_epsilon, privacy.accountant)
 
 
 @lru_cache(maxsize=2)

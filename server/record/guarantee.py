@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from fnl.config import Config
 from fnl.config.rules import uncovered
 from fnl.data.federated import Federation
 from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.client_level import client_delta, planned_noise
+from fnl.privacy.curve import largest_curve
 from fnl.wire import report
 from server.coordination import rules_read
 
@@ -26,6 +29,24 @@ def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
         },
         "privacy": {**_guarantee(config), "warnings": privacy_warnings(config, federation)},
     }
+
+
+def spent_curve(config: Config, clients: pl.DataFrame) -> dict[str, object] | None:
+    """Return ε at several δ, and μ of Gaussian DP where it is exact, of who has spent most.
+
+    None without record-level privacy, or where the table of clients does not hold all of it.
+    """
+    if not config.is_private:
+        return None
+    curve = largest_curve(
+        clients,
+        rate_clip_norm=config.privacy.rate_clip_norm,
+        accountant=config.privacy.accountant,
+    )
+    if curve is None:
+        return None
+    epsilons = {f"{delta:.0e}": epsilon for delta, epsilon in curve.epsilons.items()}
+    return {"epsilon at delta": epsilons, "gdp_mu": curve.mu}
 
 
 def privacy_warnings(config: Config, federation: Federation) -> list[str]:
@@ -66,7 +87,7 @@ def _chance(delta: float, count: int) -> str:
 
 def outside_guarantee(config: Config) -> list[str]:
     """Return what leaves the clients, or steers the model, without being in any ledger."""
-    released = config.privacy.rate_release != "none"
+    released = config.rate_epsilon > 0
     said = report.outside_guarantee(released=released, strict=config.run.strict_privacy)
     return said + [f"whatever {rule} reads" for rule in _undeclared(config)]
 
@@ -84,7 +105,7 @@ def _undeclared(config: Config) -> list[str]:
 def _feedback(config: Config) -> str:
     """Say which statistics outside the guarantee steer the global model or the noise."""
     public = "the number of clips sets sampling rate, noise and weights and is taken as public"
-    released = config.privacy.rate_release == "gaussian"
+    released = config.rate_epsilon > 0
     read = frozenset[str]().union(*(reads or () for reads in rules_read(config).values()))
     outside = uncovered(read, released=released)
     if unknown := _undeclared(config):
@@ -127,7 +148,7 @@ def _guarantee(config: Config) -> dict[str, object]:
 
 def _record_level(config: Config) -> str:
     privacy = config.privacy
-    released = privacy.rate_release == "gaussian"
+    released = config.rate_epsilon > 0
     covered = "training steps" + (" and the releases of firing rates" if released else "")
     delta = f"{privacy.delta:g}" if privacy.delta else "1/(10 n_k)"
     fixed = privacy.noise_multiplier > 0

@@ -31,8 +31,8 @@ def guarantee(**flat: Scalar) -> dict[str, object]:
     ],
 )
 def test_rates_that_steer_the_model_are_said_to(selection, aggregation, feeds_back):
-    flat = {"coordination.selection": selection, "coordination.aggregation": aggregation}
-    said = guarantee(**flat)
+    rules = {"coordination.selection": selection, "coordination.aggregation": aggregation}
+    said = guarantee(**rules, **{"privacy.rate-release": "none"})
     assert ("outside the guarantee" in str(said["caveat"])) == feeds_back
     assert "number of clips" in str(said["caveat"])
     assert "which labels a client has (per-class rates)" in said["outside_guarantee"]
