@@ -10,9 +10,10 @@ import pytest
 
 from fnl.config import parse_config
 from fnl.runtime.run_directory import read_run
+from tests.faults.conftest import TINY
 from tests.faults.faulty_grid import run_with_faults
 from tests.faults.injection import CONTENT, TRANSPORT, UPLOAD_KINDS
-from tests.faults.test_faults import TINY, Only
+from tests.faults.test_faults import Only
 
 CLIENT = {
     "privacy.mode": "both",
