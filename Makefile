@@ -24,10 +24,10 @@ study: install
 	$(BIN)/fnl report results/quick
 
 test: install
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
 
 test-all: install
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 # The numerical tests as older x86-64 processors compute them: other widths of vectors, other orders
 # of additions, other last places of functions. MKL's switch shows what an AMD EPYC showed.
@@ -39,8 +39,8 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA
 	OPENBLAS_CORETYPE=Haswell
 
 test-processors: install
-	$(SSE) $(BIN)/python -m pytest -q -n auto -m "not slow" $(NUMERICAL)
-	$(AVX2) $(BIN)/python -m pytest -q -n auto -m "not slow" $(NUMERICAL)
+	$(SSE) $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $(NUMERICAL)
+	$(AVX2) $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" $(NUMERICAL)
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ SMALL = {
 """A run of a second or two: 320 training clips of 16 synthetic speakers on 4 clients."""
 
 
+def pytest_collection_finish() -> None:
+    """Spare collections of garbage, which Flower asks for every round, all that was imported."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def shared_cache() -> Path:
     """One feature cache for all tests and workers of a session: builders lock it."""
@@ -53,11 +60,16 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session")
+def small_settings(shared_cache: Path) -> dict[str, bool | int | float | str]:
+    """Flat configuration of a small run, for fixtures that several tests read the results of."""
+    return {**SMALL, "data.cache-dir": str(shared_cache)}
+
+
 @pytest.fixture
-def small_config(tmp_path: Path, shared_cache: Path) -> dict[str, bool | int | float | str]:
+def small_config(tmp_path: Path, small_settings: dict) -> dict[str, bool | int | float | str]:
     """Flat configuration of a small run, its results in `tmp_path`."""
-    paths = {"run.results-dir": str(tmp_path / "results"), "data.cache-dir": str(shared_cache)}
-    return {**SMALL, **paths}
+    return {**small_settings, "run.results-dir": str(tmp_path / "results")}
 
 
 @pytest.fixture

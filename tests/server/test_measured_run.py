@@ -35,9 +35,10 @@ def tables(path: Path) -> dict[str, pl.DataFrame]:
     }
 
 
-@pytest.fixture
-def measured(small_config) -> dict[str, pl.DataFrame]:
-    return tables(run(small_config | ALL))
+@pytest.fixture(scope="module")
+def measured(small_settings, tmp_path_factory) -> dict[str, pl.DataFrame]:
+    results = {"run.results-dir": str(tmp_path_factory.mktemp("measured"))}
+    return tables(run(small_settings | results | ALL))
 
 
 def test_every_shift_is_what_the_rates_beside_it_say(measured):
