@@ -98,7 +98,7 @@ def test_results_that_cannot_be_written(cli, tmp_path):
 
 
 def test_a_run_prints_where_it_is_and_what_came_out(cli, monkeypatch):
-    monkeypatch.setattr("experiments.figure_style.FORMATS", ("svg",))  # the quickest to write
+    monkeypatch.setattr("experiments.figures.style.FORMATS", ("svg",))  # the quickest to write
     code, out, err = cli("run", "--workers=1", "--figures")
     assert code == 0, err
     assert "(synthetic clips)" in out

@@ -36,6 +36,8 @@ RUN = {
     "coordination.selected": 2,
     "run.rounds": 2,
     "privacy.secure-noise": True,
+    "privacy.rate-release": "none",
+    "privacy.accountant": "rdp",
 }
 ONE_CLIENT = {
     "data__clients": 1,
