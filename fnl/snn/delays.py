@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels import delays_numba
 from fnl.snn.kernels.dynamics import uses_numba
+from fnl.snn.networks.taps import Taps
 
 RATE = 30.0
 """Steps of time in one unit of the parameter: how much faster than weights positions move."""
@@ -32,9 +33,7 @@ class AxonalDelays(nn.Module):
 
     Args:
         features: F.
-        taps: S.
-        dilation: steps between taps at the start.
-        causal: taps reach back only, else as far ahead as back.
+        taps: S steps, where the positions start.
 
     Attributes:
         position: positions / `RATE`, tap by tap, [S·F].
@@ -42,13 +41,11 @@ class AxonalDelays(nn.Module):
         last: the latest; at least 0.
     """
 
-    def __init__(
-        self, features: int, taps: int, dilation: int = 1, *, causal: bool = False
-    ) -> None:
+    def __init__(self, features: int, taps: Taps) -> None:
         super().__init__()
-        self.features, self.taps, self.dilation = features, taps, dilation
-        reach = dilation * (taps - 1)
-        self.last = 0 if causal else reach // 2
+        self.features, self.taps, self.dilation = features, taps.size, taps.dilation
+        reach = taps.dilation * (taps.size - 1)
+        self.last = 0 if taps.causal else reach // 2
         self.first = self.last - reach
         self.position = nn.Parameter(self._grid())
 
@@ -144,25 +141,16 @@ class DelayedLinear(nn.Module):
     Args:
         in_features: F_in.
         out_features: F_out.
-        taps: delays a neuron of the input has.
-        dilation: steps between taps at the start.
-        causal: taps reach back only, else as far ahead as back.
+        taps: the delays of a neuron of the input, at the start.
         bias: whether there is one.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        taps: int,
-        dilation: int = 1,
-        *,
-        causal: bool = False,
-        bias: bool = True,
+        self, in_features: int, out_features: int, taps: Taps, *, bias: bool = True
     ) -> None:
         super().__init__()
-        self.delays = AxonalDelays(in_features, taps, dilation, causal=causal)
-        self.linear = nn.Linear(taps * in_features, out_features, bias=bias)
+        self.delays = AxonalDelays(in_features, taps)
+        self.linear = nn.Linear(taps.size * in_features, out_features, bias=bias)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the current [B, T, F_out] of the signal [B, T, F_in]."""

@@ -15,6 +15,7 @@ from fnl.metrics.sparsity import sparsity
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.snn.networks.conv import TimeFrequencyConv
+from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.recurrent import RecurrentLIF
 
@@ -104,9 +105,9 @@ def test_operations_are_those_counted_one_by_one(name, data):
 
 
 def test_values_at_an_edge_meet_fewer_synapses():
-    layer = TemporalConv(1, 1, 3, dilation=2)
+    layer = TemporalConv(1, 1, Taps(3, 2))
     np.testing.assert_array_equal(fan_out(layer, 6, 1)[:, 0], [2, 2, 3, 3, 2, 2])
-    causal = TemporalConv(1, 1, 3, dilation=2, causal=True)
+    causal = TemporalConv(1, 1, Taps(3, 2, causal=True))
     np.testing.assert_array_equal(fan_out(causal, 6, 1)[:, 0], [3, 3, 2, 2, 1, 1])
 
 

@@ -16,6 +16,7 @@ from fnl.metrics.fan_out import fan_out
 from fnl.snn import delays
 from fnl.snn.delays import RATE, AxonalDelays, DelayedLinear
 from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.ghost import GhostClippingModule
@@ -33,7 +34,7 @@ def signal() -> Tensor:
 
 def scattered(*, causal: bool, taps: int = 3, dilation: int = 3) -> AxonalDelays:
     """Return delays that lie between steps, all over their reach."""
-    layer = AxonalDelays(FEATURES, taps, dilation, causal=causal).double()
+    layer = AxonalDelays(FEATURES, Taps(taps, dilation, causal)).double()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         layer.position.uniform_(layer.first / RATE, layer.last / RATE, generator=generator)
@@ -48,8 +49,8 @@ def step_of(signal: Tensor, step: int, feature: int) -> Tensor:
 @CAUSAL
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_at_the_start_the_layer_is_the_dilated_convolution(signal, causal, dilation):
-    layer = DelayedLinear(FEATURES, 5, 3, dilation, causal=causal, bias=False).double()
-    conv = TemporalConv(FEATURES, 5, 3, dilation, causal=causal, bias=False).double()
+    layer = DelayedLinear(FEATURES, 5, Taps(3, dilation, causal), bias=False).double()
+    conv = TemporalConv(FEATURES, 5, Taps(3, dilation, causal), bias=False).double()
     with torch.no_grad():  # [F_out, S·F], tap by tap
         layer.linear.weight.copy_(conv.conv.weight.transpose(1, 2).flatten(1))
     for training in (True, False):
@@ -137,7 +138,7 @@ def test_a_position_that_is_no_number_spoils_its_own_tap_and_reads_no_foreign_me
 
 @CAUSAL
 def test_synapses_are_counted_where_the_delays_lead(causal):
-    layer = DelayedLinear(FEATURES, 5, 3, 3, causal=causal).eval()
+    layer = DelayedLinear(FEATURES, 5, Taps(3, 3, causal)).eval()
     with torch.no_grad():
         layer.delays.position.copy_(scattered(causal=causal).position)
         layer.linear.weight[:, ::2] = 0
@@ -156,7 +157,7 @@ def test_synapses_are_counted_where_the_delays_lead(causal):
 def test_training_finds_a_delay():
     """Both taps, eight steps apart, find a delay of five by gradient alone."""
     torch.manual_seed(0)
-    layer = AxonalDelays(1, 2, 8, causal=True)
+    layer = AxonalDelays(1, Taps(2, 8, causal=True))
     signal = torch.rand(16, 40, 1).cumsum(1)  # smooth, so that there is a way there
     target = torch.cat([torch.zeros(16, 5, 1), signal[:, :-5]], 1)
     optimizer = torch.optim.Adam(layer.parameters(), lr=3e-3)

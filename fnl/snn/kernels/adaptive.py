@@ -10,16 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fnl.snn.kernels import numba_blocks as blocks
 from fnl.snn.kernels.cache import kernel
 from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.numba_blocks import (
-    SUBTRACT,
-    ZERO,
-    five_rows,
-    keep,
-    room_for_left,
-    surrogate_row,
-)
+from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
 from fnl.snn.kernels.torch_blocks import Tensors, above
@@ -29,14 +23,13 @@ from fnl.snn.kernels.torch_blocks import Tensors, above
 def adaptive_forward(current, tensors, reset, _reset_delay, spikes, membrane, counts, moments):
     """Do the forward pass of `Passes`; the tensors are α, β, a, b and θ."""
     alpha, beta, a, b, threshold = tensors
-    one = current.dtype.type(1)
-    zero = current.dtype.type(0)
+    one, zero = blocks.literals(current)
     clips, steps, features = current.shape
     carried = np.empty(features, current.dtype)
     before = np.empty(features, current.dtype)
     spiked = np.empty(features, current.dtype)
     adaptation = np.empty(features, current.dtype)
-    left = room_for_left(counts, current)
+    left = blocks.room_for_left(counts, current)
     for clip in range(clips):
         carried[:] = zero
         spiked[:] = zero
@@ -53,7 +46,7 @@ def adaptive_forward(current, tensors, reset, _reset_delay, spikes, membrane, co
             for f in range(features):
                 spiked[f] = one if carried[f] - threshold[f] > zero else zero
                 spikes[clip, t, f] = spiked[f]
-            keep(clip, t, carried, carried, membrane, left)
+            blocks.keep(clip, t, carried, carried, membrane, left)
         record_clip(clip, spikes, left, counts, moments)
 
 
@@ -64,11 +57,10 @@ def adaptive_backward(
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are α, β, a, b and θ."""
     alpha, beta, a, b, threshold = tensors
-    one = membrane.dtype.type(1)
-    zero = membrane.dtype.type(0)
+    one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
     # grad_u and grad_w: dL/du and dL/dw of the step after
-    derivative, entered, spiked, grad_u, grad_w = five_rows(membrane)
+    derivative, entered, spiked, grad_u, grad_w = blocks.five_rows(membrane)
     adaptation = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for clip in range(clips):
         if learns:  # row t is w[t−1]
@@ -84,7 +76,7 @@ def adaptive_backward(
         grad_w[:] = zero
         for step in range(steps):
             t = steps - 1 - step
-            surrogate_row(surrogate, derivatives, membrane, threshold, clip, t, derivative)
+            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, clip, t, derivative)
             for f in range(features):
                 s = one if membrane[clip, t, f] - threshold[f] > zero else zero
                 kept = one - s if reset == ZERO else one

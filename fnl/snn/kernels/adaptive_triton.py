@@ -2,24 +2,27 @@
 
 Checked in Triton's interpreter on a CPU only, and never run on a GPU: see `triton_blocks`.
 """
-# ruff: noqa: ARG001, PLR0915, PLR0917 - one signature for all kernels, pointers by position
+# ruff: noqa: ARG001, PLR0917 - one signature for all kernels, pointers by position
 
 from __future__ import annotations
 
 import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
 import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
 
-from fnl.snn.kernels.triton_blocks import (
-    SUBTRACT,
-    ZERO,
-    Kernels,
-    above,
-    keep,
-    nothing_recorded,
-    place,
-    store_recorded,
-    surrogate_derivative,
-)
+from fnl.snn.kernels import triton_blocks as blocks
+from fnl.snn.kernels.triton_blocks import SUBTRACT, ZERO, Kernels
+
+
+@triton.jit
+def load_rows(alpha, beta, a, b, threshold, neuron, inside):
+    """Return the parameters of a block of neurons."""
+    return (
+        tl.load(alpha + neuron, mask=inside, other=0.0),
+        tl.load(beta + neuron, mask=inside, other=0.0),
+        tl.load(a + neuron, mask=inside, other=0.0),
+        tl.load(b + neuron, mask=inside, other=0.0),
+        tl.load(threshold + neuron, mask=inside, other=0.0),
+    )
 
 
 @triton.jit
@@ -29,16 +32,14 @@ def forward_kernel(
     block: tl.constexpr,
 ):  # fmt: skip
     """Step a block of neurons of one clip through time."""
-    row, start, neuron, inside = place(steps, features, block)
-    decay = tl.load(alpha + neuron, mask=inside, other=0.0)
-    adaptation_decay = tl.load(beta + neuron, mask=inside, other=0.0)
-    by_membrane = tl.load(a + neuron, mask=inside, other=0.0)
-    by_spike = tl.load(b + neuron, mask=inside, other=0.0)
-    theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    row, start, neuron, inside = blocks.place(steps, features, block)
+    decay, adaptation_decay, by_membrane, by_spike, theta = load_rows(
+        alpha, beta, a, b, threshold, neuron, inside
+    )
     before = tl.zeros([block], decay.dtype)
     spike = tl.zeros([block], decay.dtype)
     adaptation = tl.zeros([block], decay.dtype)
-    recorded = nothing_recorded(block)
+    recorded = blocks.nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         drive = (1.0 - decay) * (tl.load(current + here, mask=inside, other=0.0) - adaptation)
@@ -49,12 +50,12 @@ def forward_kernel(
         else:
             after = decay * before + drive
         adaptation = adaptation_decay * adaptation + by_membrane * before + by_spike * spike
-        spike = above(after, theta)
-        recorded = keep(
+        spike = blocks.above(after, theta)
+        recorded = blocks.keep(
             t, here, inside, recorded, spike, after, before, after, spikes, membrane, save, record
         )
         before = after
-    store_recorded(counts, moments, row, size, inside, recorded, before, record)
+    blocks.store_recorded(counts, moments, row, size, inside, recorded, before, record)
 
 
 @triton.jit
@@ -71,7 +72,7 @@ def replay_adaptation(
         # here `entered` and `spiked` are still those of step t − 1
         adaptation = decay * adaptation + by_membrane * entered + by_spike * spiked
         entered = tl.load(membrane + here, mask=inside, other=0.0)
-        spiked = above(entered, theta)
+        spiked = blocks.above(entered, theta)
     tl.debug_barrier()  # another thread may load what one stored
 
 
@@ -85,12 +86,10 @@ def backward_kernel(
 
     Where something is learned, `adapted` is room for the adaptation before each step.
     """
-    row, start, neuron, inside = place(steps, features, block)
-    decay = tl.load(alpha + neuron, mask=inside, other=0.0)
-    adaptation_decay = tl.load(beta + neuron, mask=inside, other=0.0)
-    by_membrane = tl.load(a + neuron, mask=inside, other=0.0)
-    by_spike = tl.load(b + neuron, mask=inside, other=0.0)
-    theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    row, start, neuron, inside = blocks.place(steps, features, block)
+    decay, adaptation_decay, by_membrane, by_spike, theta = load_rows(
+        alpha, beta, a, b, threshold, neuron, inside
+    )
     zero = tl.zeros([block], decay.dtype)
     if learns:
         replay_adaptation(
@@ -109,10 +108,10 @@ def backward_kernel(
         here = start + t * features
         u = tl.load(membrane + here, mask=inside, other=0.0)
         grad_spike = tl.load(grad_spikes + here, mask=inside, other=0.0) + by_spike * grad_w
-        through = grad_spike * surrogate_derivative(u - theta, kind, slope, second)
+        through = grad_spike * blocks.surrogate_derivative(u - theta, kind, slope, second)
         left = decay * grad_u
         if reset == ZERO:
-            left = decay * (1.0 - above(u, theta)) * grad_u
+            left = decay * (1.0 - blocks.above(u, theta)) * grad_u
         left += by_membrane * grad_w
         grad_w = adaptation_decay * grad_w - (1.0 - decay) * grad_u
         grad_u = left + through
@@ -120,7 +119,7 @@ def backward_kernel(
         if learns:
             later = inside & (here >= start + features)  # than the first step
             entered = tl.load(membrane + here - features, mask=later, other=0.0)
-            spiked = tl.where(later, above(entered, theta), zero)
+            spiked = tl.where(later, blocks.above(entered, theta), zero)
             adaptation = tl.load(adapted + here, mask=inside, other=0.0)
             drive = tl.load(current + here, mask=inside, other=0.0) - adaptation
             sum_threshold -= through

@@ -6,18 +6,10 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from fnl.snn.kernels import numba_blocks as blocks
 from fnl.snn.kernels.cache import kernel
 from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.numba_blocks import (
-    SUBTRACT,
-    ZERO,
-    five_rows,
-    keep,
-    replay_left,
-    room_for_left,
-    surrogate_row,
-    undo_reset,
-)
+from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
 from fnl.snn.kernels.torch_blocks import Tensors, step_back, step_through
@@ -39,8 +31,7 @@ def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, 
         fired: receives the membrane that was compared with the threshold, [F].
         spikes: receives S[b, t], [B, T, F].
     """
-    one = current.dtype.type(1)
-    zero = current.dtype.type(0)
+    one, zero = blocks.literals(current)
     features = current.shape[2]
     if reset == SUBTRACT:
         for f in range(features):
@@ -75,12 +66,12 @@ def lif_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, 
     clips, steps, features = current.shape
     carried = np.empty(features, current.dtype)
     fired = np.empty(features, current.dtype)
-    left = room_for_left(counts, current)
+    left = blocks.room_for_left(counts, current)
     for b in range(clips):
         carried[:] = 0
         for t in range(steps):
             advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes)
-            keep(b, t, fired, carried, membrane, left)
+            blocks.keep(b, t, fired, carried, membrane, left)
         record_clip(b, spikes, left, counts, moments)
 
 
@@ -91,14 +82,13 @@ def lif_backward(
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are β and θ."""
     beta, threshold = tensors
-    one = membrane.dtype.type(1)
-    zero = membrane.dtype.type(0)
+    one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
     same_step = not reset_delay and reset in (SUBTRACT, ZERO)
-    derivative, fired, entered, grad_out, grad_left = five_rows(membrane)
+    derivative, fired, entered, grad_out, grad_left = blocks.five_rows(membrane)
     left = np.empty((steps if same_step else 0, features), membrane.dtype)
     for b in range(clips):
-        replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
+        blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
         grad_left[:] = zero
         for step in range(steps):
             t = steps - 1 - step
@@ -109,13 +99,15 @@ def lif_backward(
             elif learns or reset == ZERO:
                 for f in range(features):
                     entered[f] = membrane[b, t - 1, f]
-            surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
+            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             for f in range(features):
                 grad_out[f] = grad_spikes[b, t, f]
             if same_step:
                 for f in range(features):
                     fired[f] = membrane[b, t, f]
-                undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grads[1, b])
+                blocks.undo_reset(
+                    reset, threshold, fired, entered, grad_out, grad_left, grads[1, b]
+                )
             if learns:
                 for f in range(features):
                     grad_in = grad_left[f] + grad_out[f] * derivative[f]

@@ -9,20 +9,8 @@ from __future__ import annotations
 import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
 import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
 
-from fnl.snn.kernels.triton_blocks import (
-    SUBTRACT,
-    ZERO,
-    Kernels,
-    above,
-    keep,
-    membrane_left,
-    nothing_recorded,
-    place,
-    replay_left,
-    store_recorded,
-    surrogate_derivative,
-    undo_reset,
-)
+from fnl.snn.kernels import triton_blocks as blocks
+from fnl.snn.kernels.triton_blocks import SUBTRACT, ZERO, Kernels
 
 
 @triton.jit
@@ -32,28 +20,28 @@ def forward_kernel(
     block: tl.constexpr,
 ):  # fmt: skip
     """Step a block of neurons of one clip through time."""
-    row, start, neuron, inside = place(steps, features, block)
+    row, start, neuron, inside = blocks.place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
     carried = tl.zeros([block], decay.dtype)
-    recorded = nothing_recorded(block)
+    recorded = blocks.nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         drive = tl.load(current + here, mask=inside, other=0.0)
-        was_reset = above(carried, theta)
+        was_reset = blocks.above(carried, theta)
         if reset == SUBTRACT:
             fired = decay * carried + drive - was_reset * theta
         elif reset == ZERO:
             fired = decay * ((1.0 - was_reset) * carried) + drive
         else:
             fired = decay * carried + drive
-        spike = above(fired, theta)
-        left = membrane_left(carried, fired, theta, reset, reset_delay)
-        recorded = keep(
+        spike = blocks.above(fired, theta)
+        left = blocks.membrane_left(carried, fired, theta, reset, reset_delay)
+        recorded = blocks.keep(
             t, here, inside, recorded, spike, fired, carried, left, spikes, membrane, save, record
         )
         carried = left
-    store_recorded(counts, moments, row, size, inside, recorded, carried, record)
+    blocks.store_recorded(counts, moments, row, size, inside, recorded, carried, record)
 
 
 @triton.jit
@@ -67,11 +55,11 @@ def backward_kernel(
     With `same_step`, for a reset in the spike's own step, `left` is room for the membrane that
     each step left, which was not saved; else it is the saved membrane itself.
     """
-    row, start, neuron, inside = place(steps, features, block)
+    row, start, neuron, inside = blocks.place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
     if same_step:
-        replay_left(membrane, left, theta, start, steps, features, inside, reset)
+        blocks.replay_left(membrane, left, theta, start, steps, features, inside, reset)
     grad_left = tl.zeros([block], decay.dtype)
     sum_beta = tl.zeros([block], decay.dtype)
     sum_threshold = tl.zeros([block], decay.dtype)
@@ -81,12 +69,12 @@ def backward_kernel(
         fired = tl.load(membrane + here, mask=inside, other=0.0)
         later = inside & (here >= start + features)  # than the first step
         entered = tl.load(left + here - features, mask=later, other=0.0)
-        was_reset = above(entered, theta)
+        was_reset = blocks.above(entered, theta)
         grad_out = tl.load(grad_spikes + here, mask=inside, other=0.0)
-        grad_out, grad_left, sum_threshold = undo_reset(
+        grad_out, grad_left, sum_threshold = blocks.undo_reset(
             fired, entered, grad_out, grad_left, sum_threshold, theta, reset, same_step
         )
-        through = grad_out * surrogate_derivative(fired - theta, kind, slope, second)
+        through = grad_out * blocks.surrogate_derivative(fired - theta, kind, slope, second)
         grad_in = grad_left + through
         tl.store(grad_current + here, grad_in, mask=inside)
         kept = grad_in

@@ -26,6 +26,12 @@ SPARSE_FAST_SIGMOID = int(SurrogateKind.SPARSE_FAST_SIGMOID)
 
 
 @kernel
+def literals(like):
+    """Return one and zero of the dtype of `like`."""
+    return like.dtype.type(1), like.dtype.type(0)
+
+
+@kernel
 def surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative):
     """Write dS/dU at U[b, t] − θ to `derivative`, [F]: that of `derivatives`, or by formula.
 
@@ -39,8 +45,7 @@ def surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
         derivative: receives dS/dU, [F].
     """
     kind, slope, second = surrogate
-    one = derivative.dtype.type(1)
-    zero = derivative.dtype.type(0)
+    one, zero = literals(derivative)
     half_pi = derivative.dtype.type(np.pi / 2)
     half = derivative.dtype.type(0.5)
     features = derivative.shape[0]
@@ -106,8 +111,7 @@ def keep(b, t, fired, carried, membrane, left):
 @kernel
 def spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes):
     """Write the spikes of step t; turn `carried`, what it started from, into what it leaves."""
-    one = fired.dtype.type(1)
-    zero = fired.dtype.type(0)
+    one, zero = literals(fired)
     for f in range(fired.shape[0]):
         spikes[b, t, f] = one if fired[f] - threshold[f] > zero else zero
     leave(reset, reset_delay, threshold, carried, fired)
@@ -116,8 +120,7 @@ def spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
 @kernel
 def leave(reset, reset_delay, threshold, carried, fired):
     """Turn `carried`, the membrane that a step started from, into the one it leaves, [F]."""
-    one = fired.dtype.type(1)
-    zero = fired.dtype.type(0)
+    one, zero = literals(fired)
     features = fired.shape[0]
     if reset_delay or reset not in (SUBTRACT, ZERO):
         for f in range(features):
@@ -166,8 +169,7 @@ def undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grad_thres
     Turns `grad_left`, the gradient of the membrane left, into that of V, and `grad_out` into the
     whole gradient of S; all [F].
     """
-    one = fired.dtype.type(1)
-    zero = fired.dtype.type(0)
+    one, zero = literals(fired)
     for f in range(fired.shape[0]):
         was_reset = one if entered[f] - threshold[f] > zero else zero
         spike = one if fired[f] - threshold[f] > zero else zero

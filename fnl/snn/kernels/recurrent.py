@@ -12,20 +12,10 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from fnl.snn.kernels import numba_blocks as blocks
 from fnl.snn.kernels.cache import kernel
 from fnl.snn.kernels.dynamics import Dynamics
-from fnl.snn.kernels.numba_blocks import (
-    SUBTRACT,
-    ZERO,
-    five_rows,
-    keep,
-    load_step,
-    replay_left,
-    room_for_left,
-    spike_and_leave,
-    surrogate_row,
-    undo_reset,
-)
+from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
 from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, step_through
@@ -35,14 +25,13 @@ from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, ste
 def recurrent_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
     """Do the forward pass of `Passes`; the tensors are β, θ, W and c."""
     beta, threshold, weight, bias = tensors
-    one = current.dtype.type(1)
-    zero = current.dtype.type(0)
+    one, zero = blocks.literals(current)
     clips, steps, features = current.shape
     columns = np.ascontiguousarray(weight.T)  # [F from, F to]
     carried = np.empty(features, current.dtype)
     fired = np.empty(features, current.dtype)
     drive = np.empty(features, current.dtype)
-    left = room_for_left(counts, current)
+    left = blocks.room_for_left(counts, current)
     for b in range(clips):
         carried[:] = zero
         for t in range(steps):
@@ -62,8 +51,8 @@ def recurrent_forward(current, tensors, reset, reset_delay, spikes, membrane, co
                 elif reset == ZERO:
                     v = v - was_reset * v
                 fired[f] = v
-            spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
-            keep(b, t, fired, carried, membrane, left)
+            blocks.spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
+            blocks.keep(b, t, fired, carried, membrane, left)
         record_clip(b, spikes, left, counts, moments)
 
 
@@ -74,25 +63,26 @@ def recurrent_backward(
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are β, θ, W and c."""
     beta, threshold, weight, _bias = tensors
-    one = membrane.dtype.type(1)
-    zero = membrane.dtype.type(0)
+    one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
-    derivative, fired, entered, grad_out, grad_left = five_rows(membrane)
+    derivative, fired, entered, grad_out, grad_left = blocks.five_rows(membrane)
     left = np.empty((steps, features), membrane.dtype)
     for b in range(clips):
-        replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
+        blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
         grad_left[:] = zero
         for step in range(steps):
             t = steps - 1 - step
-            load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
+            blocks.load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
             if step > 0:
                 for target in range(features):
                     sent = grad_current[b, t + 1, target]
                     for f in range(features):
                         grad_out[f] += sent * weight[target, f]
-            surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
+            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             if not reset_delay and reset in (SUBTRACT, ZERO):
-                undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grads[1, b])
+                blocks.undo_reset(
+                    reset, threshold, fired, entered, grad_out, grad_left, grads[1, b]
+                )
             for f in range(features):
                 through = grad_out[f] * derivative[f]
                 grad_fired = grad_left[f] + through

@@ -10,20 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fnl.snn.kernels import numba_blocks as blocks
 from fnl.snn.kernels.cache import kernel
 from fnl.snn.kernels.dynamics import Dynamics
-from fnl.snn.kernels.numba_blocks import (
-    SUBTRACT,
-    ZERO,
-    five_rows,
-    keep,
-    load_step,
-    replay_left,
-    room_for_left,
-    spike_and_leave,
-    surrogate_row,
-    undo_reset,
-)
+from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
 from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, step_through
@@ -33,13 +23,12 @@ from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, ste
 def synaptic_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
     """Do the forward pass of `Passes`; the tensors are α, β and θ."""
     alpha, beta, threshold = tensors
-    one = current.dtype.type(1)
-    zero = current.dtype.type(0)
+    one, zero = blocks.literals(current)
     clips, steps, features = current.shape
     synaptic = np.empty(features, current.dtype)
     carried = np.empty(features, current.dtype)
     fired = np.empty(features, current.dtype)
-    left = room_for_left(counts, current)
+    left = blocks.room_for_left(counts, current)
     for b in range(clips):
         synaptic[:] = zero
         carried[:] = zero
@@ -58,8 +47,8 @@ def synaptic_forward(current, tensors, reset, reset_delay, spikes, membrane, cou
             else:
                 for f in range(features):
                     fired[f] = beta[f] * carried[f] + synaptic[f]
-            spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
-            keep(b, t, fired, carried, membrane, left)
+            blocks.spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
+            blocks.keep(b, t, fired, carried, membrane, left)
         record_clip(b, spikes, left, counts, moments)
 
 
@@ -70,15 +59,14 @@ def synaptic_backward(
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are α, β and θ."""
     alpha, beta, threshold = tensors
-    one = membrane.dtype.type(1)
-    zero = membrane.dtype.type(0)
+    one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
-    derivative, fired, entered, grad_out, grad_left = five_rows(membrane)
+    derivative, fired, entered, grad_out, grad_left = blocks.five_rows(membrane)
     grad_synaptic = np.empty(features, membrane.dtype)
     left = np.empty((steps, features), membrane.dtype)
     synaptic = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for b in range(clips):
-        replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
+        blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
         if learns:  # row t is the synaptic current before step t
             for t in range(steps):
                 for f in range(features):
@@ -87,10 +75,12 @@ def synaptic_backward(
         grad_synaptic[:] = zero
         for step in range(steps):
             t = steps - 1 - step
-            load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
-            surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
+            blocks.load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
+            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             if not reset_delay and reset in (SUBTRACT, ZERO):
-                undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grads[2, b])
+                blocks.undo_reset(
+                    reset, threshold, fired, entered, grad_out, grad_left, grads[2, b]
+                )
             for f in range(features):
                 through = grad_out[f] * derivative[f]
                 was_reset = one if entered[f] - threshold[f] > zero else zero

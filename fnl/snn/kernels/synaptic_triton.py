@@ -9,20 +9,8 @@ from __future__ import annotations
 import triton  # pyright: ignore[reportMissingImports] - comes with CUDA builds of torch only
 import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
 
-from fnl.snn.kernels.triton_blocks import (
-    SUBTRACT,
-    ZERO,
-    Kernels,
-    above,
-    keep,
-    membrane_left,
-    nothing_recorded,
-    place,
-    replay_left,
-    store_recorded,
-    surrogate_derivative,
-    undo_reset,
-)
+from fnl.snn.kernels import triton_blocks as blocks
+from fnl.snn.kernels.triton_blocks import SUBTRACT, ZERO, Kernels
 
 
 @triton.jit
@@ -32,29 +20,29 @@ def forward_kernel(
     block: tl.constexpr,
 ):  # fmt: skip
     """Step a block of neurons of one clip through time."""
-    row, start, neuron, inside = place(steps, features, block)
+    row, start, neuron, inside = blocks.place(steps, features, block)
     synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
     synaptic = tl.zeros([block], decay.dtype)
     carried = tl.zeros([block], decay.dtype)
-    recorded = nothing_recorded(block)
+    recorded = blocks.nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         synaptic = synaptic_decay * synaptic + tl.load(current + here, mask=inside, other=0.0)
-        was_reset = above(carried, theta)
+        was_reset = blocks.above(carried, theta)
         fired = decay * carried + synaptic
         if reset == SUBTRACT:
             fired = fired - was_reset * theta
         elif reset == ZERO:
             fired = fired - was_reset * fired
-        spike = above(fired, theta)
-        left = membrane_left(carried, fired, theta, reset, reset_delay)
-        recorded = keep(
+        spike = blocks.above(fired, theta)
+        left = blocks.membrane_left(carried, fired, theta, reset, reset_delay)
+        recorded = blocks.keep(
             t, here, inside, recorded, spike, fired, carried, left, spikes, membrane, save, record
         )
         carried = left
-    store_recorded(counts, moments, row, size, inside, recorded, carried, record)
+    blocks.store_recorded(counts, moments, row, size, inside, recorded, carried, record)
 
 
 @triton.jit
@@ -76,12 +64,12 @@ def backward_kernel(
     slope: tl.constexpr, second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Take a block of neurons of one clip back through time; `left` as in `lif_triton`."""
-    row, start, neuron, inside = place(steps, features, block)
+    row, start, neuron, inside = blocks.place(steps, features, block)
     synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
     if same_step:
-        replay_left(membrane, left, theta, start, steps, features, inside, reset)
+        blocks.replay_left(membrane, left, theta, start, steps, features, inside, reset)
     grad_left = tl.zeros([block], decay.dtype)
     grad_synaptic = tl.zeros([block], decay.dtype)
     sum_beta = tl.zeros([block], decay.dtype)
@@ -92,12 +80,12 @@ def backward_kernel(
         fired = tl.load(membrane + here, mask=inside, other=0.0)
         later = inside & (here >= start + features)  # than the first step
         entered = tl.load(left + here - features, mask=later, other=0.0)
-        was_reset = above(entered, theta)
+        was_reset = blocks.above(entered, theta)
         grad_out = tl.load(grad_spikes + here, mask=inside, other=0.0)
-        grad_out, grad_left, sum_threshold = undo_reset(
+        grad_out, grad_left, sum_threshold = blocks.undo_reset(
             fired, entered, grad_out, grad_left, sum_threshold, theta, reset, same_step
         )
-        through = grad_out * surrogate_derivative(fired - theta, kind, slope, second)
+        through = grad_out * blocks.surrogate_derivative(fired - theta, kind, slope, second)
         grad_fired = grad_left + through
         sum_threshold -= through
         if reset == SUBTRACT:

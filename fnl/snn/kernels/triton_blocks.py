@@ -237,15 +237,9 @@ class Kernels:
         return spikes, membrane, (counts, moments.sum(1))
 
     def backward(
-        self,
-        grad_spikes: Tensor,
-        membrane: Tensor,
-        current: Tensor | None,
-        tensors: Sequence[Tensor],
-        dynamics: Dynamics,
-        *,
-        learns: bool,
-    ) -> tuple[Tensor, Sequence[Tensor]]:
+        self, grad_spikes: Tensor, membrane: Tensor, current: Tensor | None,
+        tensors: Sequence[Tensor], dynamics: Dynamics, *, learns: bool,
+    ) -> tuple[Tensor, Sequence[Tensor]]:  # fmt: skip
         """Do `Scan.backward`."""
         clips, steps, features = membrane.shape
         same_step = acts_at_once(dynamics)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.snn.networks.stack import SpikingNetwork, has_bias
-from fnl.snn.networks.temporal_conv import padding
+from fnl.snn.networks.taps import Taps, taps_of
 
 FREQUENCY_KERNEL = 3
 FREQUENCY_STRIDE = 2
@@ -24,30 +24,21 @@ class TimeFrequencyConv(nn.Module):
     Args:
         channels: (C_in, C_out).
         bands: frequency bands of the input.
-        kernel_size: taps over time.
-        dilation: steps between taps.
-        causal: taps reach back only, else as far ahead as back.
+        taps: steps of time it sees.
         bias: whether there is one, a channel.
     """
 
     def __init__(
-        self,
-        channels: tuple[int, int],
-        bands: int,
-        kernel_size: int,
-        dilation: int = 1,
-        *,
-        causal: bool = False,
-        bias: bool = True,
+        self, channels: tuple[int, int], bands: int, taps: Taps, *, bias: bool = True
     ) -> None:
         super().__init__()
         self.bands = bands
-        self.padding = (1, 1, *padding(kernel_size, dilation, causal=causal))
+        self.padding = (1, 1, *taps.padding)
         self.conv = nn.Conv2d(
             *channels,
-            (kernel_size, FREQUENCY_KERNEL),
+            (taps.size, FREQUENCY_KERNEL),
             stride=(1, FREQUENCY_STRIDE),
-            dilation=(dilation, 1),
+            dilation=(taps.dilation, 1),
             bias=bias,
         )
 
@@ -78,15 +69,8 @@ def conv(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
     linear: list[TimeFrequencyConv] = []
     bands = inputs
     pairs = pairwise((1, *model.hidden_sizes))
-    for channels, dilation in zip(pairs, model.layer_dilations, strict=True):
-        layer = TimeFrequencyConv(
-            channels,
-            bands,
-            model.kernel_size,
-            dilation,
-            causal=model.padding == "causal",
-            bias=has_bias(model),
-        )
+    for channels, taps in zip(pairs, taps_of(model), strict=True):
+        layer = TimeFrequencyConv(channels, bands, taps, bias=has_bias(model))
         linear.append(layer)
         bands = halved(bands)
     return SpikingNetwork(model, linear, [layer.out_features for layer in linear], classes)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.snn.networks.stack import SpikingNetwork, has_bias
+from fnl.snn.networks.taps import Taps, taps_of
 
 
 class TemporalConv(nn.Module):
@@ -22,36 +23,23 @@ class TemporalConv(nn.Module):
     Args:
         in_features: F_in.
         out_features: F_out.
-        kernel_size: taps.
-        dilation: steps between taps.
-        causal: taps reach back only, else as far ahead as back.
+        taps: steps it sees.
         bias: whether there is one.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        kernel_size: int,
-        dilation: int = 1,
-        *,
-        causal: bool = False,
-        bias: bool = True,
+        self, in_features: int, out_features: int, taps: Taps, *, bias: bool = True
     ) -> None:
         super().__init__()
-        self.padding = padding(kernel_size, dilation, causal=causal)
-        self.conv = nn.Conv1d(in_features, out_features, kernel_size, dilation=dilation, bias=bias)
+        self.padding = taps.padding
+        self.conv = nn.Conv1d(
+            in_features, out_features, taps.size, dilation=taps.dilation, bias=bias
+        )
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the current [B, T, F_out] of the signal [B, T, F_in]."""
         channels_first = F.pad(signal.transpose(1, 2), self.padding)
         return self.conv(channels_first).transpose(1, 2)
-
-
-def padding(kernel_size: int, dilation: int, *, causal: bool) -> tuple[int, int]:
-    """Return zeros before and after a clip, so that a convolution keeps its length."""
-    reach = dilation * (kernel_size - 1)
-    return (reach, 0) if causal else (reach // 2, reach - reach // 2)
 
 
 def temporal_conv(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
@@ -65,14 +53,7 @@ def over_time(
     """Return a network of maps that see several steps, made as `TemporalConv` is."""
     pairs = pairwise((inputs, *model.hidden_sizes))
     linear = [
-        linear_map(
-            fan_in,
-            fan_out,
-            model.kernel_size,
-            dilation,
-            causal=model.padding == "causal",
-            bias=has_bias(model),
-        )
-        for (fan_in, fan_out), dilation in zip(pairs, model.layer_dilations, strict=True)
+        linear_map(fan_in, fan_out, taps, bias=has_bias(model))
+        for (fan_in, fan_out), taps in zip(pairs, taps_of(model), strict=True)
     ]
     return SpikingNetwork(model, linear, model.hidden_sizes, classes)

@@ -13,6 +13,7 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
+from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
@@ -46,7 +47,7 @@ def every_layer() -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(FEATURES, 80),
         LIF(0.8, 0.4, learn_beta=True, learn_threshold=True),
-        TemporalConv(80, 8, 3, dilation=2),
+        TemporalConv(80, 8, Taps(3, 2)),
         nn.LayerNorm(8),
         Synaptic(0.5, 0.8, 0.4, learn_alpha=True),
         OverChannels(),
