@@ -129,16 +129,6 @@ def test_gradients_are_those_of_the_loop(settings, inputs):
         torch.testing.assert_close(ours_.grad, theirs.grad, rtol=1e-4, atol=1e-4 * scale)
 
 
-def test_clips_never_meet(inputs):
-    ours, _ = pair()
-    together, counts = ours.observe(inputs)
-    for clip in range(CLIPS):
-        alone, alone_counts = ours.observe(inputs[clip : clip + 1])
-        torch.testing.assert_close(alone[0], together[clip], rtol=1e-5, atol=1e-5)
-        for a, b in zip(alone_counts, counts, strict=True):
-            assert torch.equal(a[0], b[clip])
-
-
 def test_spikes_do_not_look_ahead(inputs):
     ours, _ = pair()
     _, whole = ours.observe(inputs[:, :20])

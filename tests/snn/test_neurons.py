@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
 from fnl.snn.neurons.lif import LIF, LeakyReadout
+from tests.snn import stepping
+from tests.snn.stepping import fast_sigmoid, step_through_time
 
 BACKENDS = ["numba", "torch"]
 PAIRS = {
@@ -28,20 +30,8 @@ PAIRS = {
 }
 
 
-def step_through_time(neuron: nn.Module, current: Tensor) -> tuple[Tensor, Tensor]:
-    """Return snnTorch's spikes and membranes, [B, T, F], one step after another."""
-    spikes, membranes = [], []
-    membrane = torch.zeros_like(current[:, 0])
-    for t in range(current.shape[1]):
-        spike, membrane = neuron(current[:, t], membrane)
-        spikes.append(spike)
-        membranes.append(membrane)
-    return torch.stack(spikes, 1), torch.stack(membranes, 1)
-
-
 def currents(*shape: int, seed: int = 0, scale: float = 0.7) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(*shape, generator=generator)
+    return stepping.currents(*shape, seed=seed, scale=scale)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -76,14 +66,6 @@ def test_spikes_are_snntorchs_to_the_bit_and_gradients_to_1e5(name, reset, reset
         assert torch.allclose(gradient / scale, expected / scale, rtol=1e-5, atol=1e-5)
 
 
-class _DoubleFastSigmoid(peer.FastSigmoid):
-    """snnTorch's surrogate without its cast of every spike to float32."""
-
-    @staticmethod
-    def forward(ctx, input_, slope):
-        return peer.FastSigmoid.forward(ctx, input_, slope).to(input_.dtype)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
@@ -93,18 +75,17 @@ def test_gradients_agree_to_1e_minus_12_in_float64(reset, reset_delay, backend):
         learn_beta=True, learn_threshold=True, backend=backend,
     ).double()  # fmt: skip
     stepped = snntorch.Leaky(
-        0.93, threshold=0.8, spike_grad=lambda x: _DoubleFastSigmoid.apply(x, 5.0),
+        0.93, threshold=0.8, spike_grad=fast_sigmoid(5.0),
         reset_mechanism=reset, reset_delay=reset_delay, learn_beta=True, learn_threshold=True,
     ).double()  # fmt: skip
     mine, theirs = (currents(4, 60, 3).double().requires_grad_() for _ in range(2))
-    weights = currents(4, 60, 3, seed=1).double()
-    spikes, (reference, _) = ours(mine), step_through_time(stepped, theirs)
-    assert torch.equal(spikes, reference)
-    (spikes * weights).sum().backward()
-    (reference * weights).sum().backward()
-    assert torch.allclose(mine.grad, theirs.grad, rtol=1e-12, atol=1e-12)
-    assert torch.allclose(ours.beta.grad, stepped.beta.grad, rtol=1e-12)
-    assert torch.allclose(ours.threshold.grad, stepped.threshold.grad, rtol=1e-12)
+    stepping.assert_same_gradients(
+        [mine, ours.beta, ours.threshold],
+        [theirs, stepped.beta, stepped.threshold],
+        ours(mine),
+        step_through_time(stepped, theirs)[0],
+        1e-12,
+    )
 
 
 @settings(max_examples=60, deadline=None)

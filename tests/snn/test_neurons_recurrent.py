@@ -3,21 +3,13 @@
 import pytest
 import snntorch
 import torch
-from snntorch import surrogate as peer
-from torch import Tensor
 
 from fnl.snn import surrogates
 from fnl.snn.neurons.recurrent import RecurrentLIF
+from tests.snn import stepping
+from tests.snn.stepping import currents, step_through_time
 
 BACKENDS = ["numba", "torch"]
-
-
-class _FastSigmoid(peer.FastSigmoid):
-    """snnTorch's surrogate without its cast of every spike to float32."""
-
-    @staticmethod
-    def forward(ctx, input_, slope):
-        return peer.FastSigmoid.forward(ctx, input_, slope).to(input_.dtype)
 
 
 def pair(dtype: torch.dtype, features: int, **options) -> tuple[RecurrentLIF, snntorch.RLeaky]:
@@ -32,7 +24,7 @@ def pair(dtype: torch.dtype, features: int, **options) -> tuple[RecurrentLIF, sn
     offset = torch.randint(-8, 9, (features,), generator=generator) / 64
     stepped = snntorch.RLeaky(
         0.9, linear_features=features, threshold=0.75, learn_beta=True, learn_threshold=True,
-        spike_grad=lambda x: _FastSigmoid.apply(x, 5.0), reset_mechanism=options["reset"],
+        spike_grad=stepping.fast_sigmoid(5.0), reset_mechanism=options["reset"],
         reset_delay=options["reset_delay"],
     )  # fmt: skip
     with torch.no_grad():
@@ -44,20 +36,6 @@ def pair(dtype: torch.dtype, features: int, **options) -> tuple[RecurrentLIF, sn
     return ours.to(dtype), stepped.to(dtype)
 
 
-def step_through_time(neuron: snntorch.RLeaky, current: Tensor) -> tuple[Tensor, Tensor]:
-    spikes, membranes = [], []
-    spike = membrane = torch.zeros_like(current[:, 0])
-    for t in range(current.shape[1]):
-        spike, membrane = neuron(current[:, t], spike, membrane)
-        spikes.append(spike)
-        membranes.append(membrane)
-    return torch.stack(spikes, 1), torch.stack(membranes, 1)
-
-
-def currents(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
@@ -66,13 +44,7 @@ def test_spikes_are_snntorchs_to_the_bit_where_the_recurrent_sums_are_exact(
 ):
     ours, stepped = pair(torch.float32, 9, reset=reset, reset_delay=reset_delay, backend=backend)
     current = currents(6, 40, 9)
-    reference, membrane = step_through_time(stepped, current)
-    assert 0.05 < reference.mean().item() < 0.9
-    assert torch.equal(ours(current), reference)
-    spikes, statistics = ours.observe(current)
-    assert torch.equal(spikes, reference)
-    assert torch.equal(statistics.spike_counts, reference.sum(1).int())
-    assert torch.allclose(statistics.membrane_mean(), membrane.detach().double().mean((0, 1)))
+    stepping.assert_observed(ours, current, *step_through_time(stepped, current))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -84,22 +56,13 @@ def test_gradients_agree_to_1e_minus_11_in_float64(reset, reset_delay, bias, bac
         torch.float64, 5, reset=reset, reset_delay=reset_delay, bias=bias, backend=backend
     )
     mine, theirs = (currents(4, 30, 5).double().requires_grad_() for _ in range(2))
-    weights = currents(4, 30, 5, seed=1).double()
-    spikes, (reference, _) = ours(mine), step_through_time(stepped, theirs)
-    assert torch.equal(spikes, reference)
-    (spikes * weights).sum().backward()
-    (reference * weights).sum().backward()
-    pairs = [
-        (mine, theirs),
-        (ours.beta, stepped.beta),
-        (ours.threshold, stepped.threshold),
-        (ours.weight, stepped.recurrent.weight),
-    ]
+    parameters = [mine, ours.beta, ours.threshold, ours.weight]
+    references = [theirs, stepped.beta, stepped.threshold, stepped.recurrent.weight]
     if ours.bias is not None:
-        pairs.append((ours.bias, stepped.recurrent.bias))
-    for parameter, expected in pairs:
-        scale = expected.grad.abs().max()
-        assert torch.allclose(parameter.grad / scale, expected.grad / scale, rtol=1e-11, atol=1e-11)
+        parameters.append(ours.bias)
+        references.append(stepped.recurrent.bias)
+    reference, _ = step_through_time(stepped, theirs)
+    stepping.assert_same_gradients(parameters, references, ours(mine), reference, 1e-11)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,38 +5,17 @@ import snntorch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snntorch import surrogate as peer
 from torch import Tensor
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.synaptic import Synaptic
+from tests.snn import stepping
+from tests.snn.stepping import currents, step_through_time
 
 BACKENDS = ["numba", "torch"]
 RESETS = ["subtract", "zero", "none"]
-
-
-class _FastSigmoid(peer.FastSigmoid):
-    """snnTorch's surrogate without its cast of every spike to float32."""
-
-    @staticmethod
-    def forward(ctx, input_, slope):
-        return peer.FastSigmoid.forward(ctx, input_, slope).to(input_.dtype)
-
-
-def step_through_time(neuron: snntorch.Synaptic, current: Tensor) -> tuple[Tensor, Tensor]:
-    spikes, membranes = [], []
-    synaptic = membrane = torch.zeros_like(current[:, 0])
-    for t in range(current.shape[1]):
-        spike, synaptic, membrane = neuron(current[:, t], synaptic, membrane)
-        spikes.append(spike)
-        membranes.append(membrane)
-    return torch.stack(spikes, 1), torch.stack(membranes, 1)
-
-
-def currents(*shape: int, seed: int = 0, scale: float = 0.4) -> Tensor:
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def pair(reset: str, reset_delay: bool, backend: str) -> tuple[Synaptic, snntorch.Synaptic]:
@@ -51,7 +30,7 @@ def pair(reset: str, reset_delay: bool, backend: str) -> tuple[Synaptic, snntorc
     stepped = snntorch.Synaptic(
         alpha.clone(), beta.clone(), threshold=threshold.clone(), reset_mechanism=reset,
         reset_delay=reset_delay, learn_alpha=True, learn_beta=True, learn_threshold=True,
-        spike_grad=lambda x: _FastSigmoid.apply(x, 5.0),
+        spike_grad=stepping.fast_sigmoid(5.0),
     )  # fmt: skip
     return ours, stepped
 
@@ -61,15 +40,8 @@ def pair(reset: str, reset_delay: bool, backend: str) -> tuple[Synaptic, snntorc
 @pytest.mark.parametrize("reset", RESETS)
 def test_spikes_are_snntorchs_to_the_bit_and_so_are_the_statistics(reset, reset_delay, backend):
     ours, stepped = pair(reset, reset_delay, backend)
-    current = currents(6, 40, 7)
-    reference, membrane = step_through_time(stepped, current)
-    assert 0.05 < reference.mean().item() < 0.9
-    assert torch.equal(ours(current), reference)
-    spikes, statistics = ours.observe(current)
-    assert torch.equal(spikes, reference)
-    assert torch.equal(statistics.spike_counts, reference.sum(1).int())
-    mean = membrane.detach().double().mean((0, 1))
-    assert torch.allclose(statistics.membrane_mean(), mean)
+    current = currents(6, 40, 7, scale=0.4)
+    stepping.assert_observed(ours, current, *step_through_time(stepped, current))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -78,24 +50,14 @@ def test_spikes_are_snntorchs_to_the_bit_and_so_are_the_statistics(reset, reset_
 @pytest.mark.parametrize("reset", RESETS)
 def test_gradients_are_snntorchs(reset, reset_delay, backend, dtype):
     ours, stepped = (neuron.to(dtype) for neuron in pair(reset, reset_delay, backend))
-    mine, theirs = (currents(4, 30, 7).to(dtype).requires_grad_() for _ in range(2))
-    weights = currents(4, 30, 7, seed=1).to(dtype)
-    spikes, (reference, _) = ours(mine), step_through_time(stepped, theirs)
-    assert torch.equal(spikes, reference)
-    (spikes * weights).sum().backward()
-    (reference * weights).sum().backward()
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-11
-    pairs = [
-        (mine, theirs),
-        (ours.alpha, stepped.alpha),
-        (ours.beta, stepped.beta),
-        (ours.threshold, stepped.threshold),
-    ]
-    for parameter, expected in pairs:
-        scale = expected.grad.abs().max()
-        assert scale > 0
-        difference = (parameter.grad - expected.grad).abs().max() / scale
-        assert difference < tolerance
+    mine, theirs = (currents(4, 30, 7, scale=0.4).to(dtype).requires_grad_() for _ in range(2))
+    stepping.assert_same_gradients(
+        [mine, ours.alpha, ours.beta, ours.threshold],
+        [theirs, stepped.alpha, stepped.beta, stepped.threshold],
+        ours(mine),
+        step_through_time(stepped, theirs)[0],
+        1e-5 if dtype == torch.float32 else 1e-11,
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -121,7 +83,7 @@ def test_spikes_equal_snntorchs_for_any_setting(  # noqa: PLR0917 - named by hyp
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_synaptic_memory_the_neurons_are_lif(backend):
-    current, weights = currents(3, 25, 5, scale=1.0), currents(3, 25, 5, seed=1)
+    current, weights = currents(3, 25, 5), currents(3, 25, 5, seed=1, scale=0.4)
     mine, theirs = (current.clone().requires_grad_() for _ in range(2))
     spikes, expected = Synaptic(0.0, 0.9, backend=backend)(mine), LIF(0.9)(theirs)
     assert torch.equal(spikes, expected)
@@ -132,7 +94,7 @@ def test_without_synaptic_memory_the_neurons_are_lif(backend):
 
 @pytest.mark.parametrize("learns", [True, False])
 def test_the_current_is_kept_for_the_backward_pass_only_where_a_parameter_is_trained(learns):
-    current, saved = currents(8, 50, 16).requires_grad_(), []
+    current, saved = currents(8, 50, 16, scale=0.4).requires_grad_(), []
 
     def pack(tensor: Tensor) -> Tensor:
         saved.append(tensor.numel())

@@ -62,6 +62,22 @@ def dendritic_forward(current, tensors, _reset, _reset_delay, spikes, membrane, 
         record_clip(b, spikes, left, counts, moments)
 
 
+def somas(current: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    dendrite = soma = torch.zeros_like(current[:, 0])
+    membrane = []
+    for step in current.unbind(1):
+        dendrite = gamma * dendrite + step
+        soma = beta * soma + (1 - beta) * dendrite
+        membrane.append(soma)
+    return torch.stack(membrane, 1)
+
+
+def plain_forward(current: Tensor, tensors: Tensors, _: Dynamics) -> tuple[Tensor, Tensor, Tensor]:
+    *decays, threshold = tensors
+    membrane = somas(current, *decays)
+    return above(membrane, threshold), membrane, membrane
+
+
 @kernel
 def dendritic_backward(
     grad_spikes, membrane, current, derivatives, tensors, _reset, _reset_delay, surrogate, learns,
@@ -91,22 +107,6 @@ def dendritic_backward(
                     grads[0, b, f] += grad_dendrite[f] * dendrite[t, f]
                     grads[1, b, f] += grad_soma[f] * (before - dendrite[t + 1, f])
                     grads[2, b, f] -= through
-
-
-def somas(current: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    dendrite = soma = torch.zeros_like(current[:, 0])
-    membrane = []
-    for step in current.unbind(1):
-        dendrite = gamma * dendrite + step
-        soma = beta * soma + (1 - beta) * dendrite
-        membrane.append(soma)
-    return torch.stack(membrane, 1)
-
-
-def plain_forward(current: Tensor, tensors: Tensors, _: Dynamics) -> tuple[Tensor, Tensor, Tensor]:
-    *decays, threshold = tensors
-    membrane = somas(current, *decays)
-    return above(membrane, threshold), membrane, membrane
 
 
 def plain_backward(
@@ -139,25 +139,23 @@ class Dendritic(SpikingLayer):
 
     def __init__(
         self,
-        gamma: float | Tensor,
-        beta: float | Tensor,
+        decays: tuple[float | Tensor, float | Tensor],
         threshold: float | Tensor = 1.0,
         *,
-        learn_gamma: bool = False,
-        learn_beta: bool = False,
+        learn_decays: bool = False,
         learn_threshold: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**{**options, "reset": "none"})
-        self.add_decay("gamma", gamma, learn=learn_gamma)
-        self.add_decay("beta", beta, learn=learn_beta)
+        for name, value in zip(("gamma", "beta"), decays, strict=True):
+            self.add_decay(name, value, learn=learn_decays)
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
 
     @classmethod
     def build(cls, model: ModelGroup, features: int) -> Self:
         learn = model.learn_beta
-        decays = (each(model.beta, features, trained=learn) for _ in range(2))
-        return cls(*decays, learn_gamma=learn, learn_beta=learn, **shared_settings(model, features))
+        decay = each(model.beta, features, trained=learn)
+        return cls((decay, decay), learn_decays=learn, **shared_settings(model, features))
 
 
 @pytest.fixture(autouse=True)
@@ -185,9 +183,8 @@ def test_its_kernel_has_the_references_spikes_and_gradients(name):
     results = []
     for backend in ("numba", "torch"):
         layer = Dendritic(
-            torch.linspace(0.2, 0.9, 7), torch.linspace(0.9, 0.3, 7), 0.2, learn_gamma=True,
-            learn_beta=True, learn_threshold=True, surrogate=surrogates.surrogate(name),
-            backend=backend,
+            (torch.linspace(0.2, 0.9, 7), torch.linspace(0.9, 0.3, 7)), 0.2, learn_decays=True,
+            learn_threshold=True, surrogate=surrogates.surrogate(name), backend=backend,
         ).double()  # fmt: skip
         with torch.no_grad():
             spikes, back = layer.forward_and_back(current.clone())

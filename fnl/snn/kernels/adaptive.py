@@ -51,6 +51,21 @@ def adaptive_forward(current, tensors, reset, _reset_delay, spikes, membrane, co
 
 
 @kernel
+def replay_adaptation(clip, tensors, membrane, entered, spiked, adaptation):
+    """Fill row t of `adaptation`, [T + 1, F], with w[t−1]; the rows [F] are room to work in."""
+    _, beta, a, b, threshold = tensors
+    one, zero = blocks.literals(membrane)
+    entered[:] = zero
+    spiked[:] = zero
+    for t in range(membrane.shape[1]):
+        for f in range(membrane.shape[2]):
+            adapted = beta[f] * adaptation[t, f] + a[f] * entered[f] + b[f] * spiked[f]
+            adaptation[t + 1, f] = adapted
+            entered[f] = membrane[clip, t, f]
+            spiked[f] = one if entered[f] - threshold[f] > zero else zero
+
+
+@kernel
 def adaptive_backward(
     grad_spikes, membrane, current, derivatives, tensors, reset, _reset_delay, surrogate, learns,
     grad_current, grads,
@@ -63,15 +78,8 @@ def adaptive_backward(
     derivative, entered, spiked, grad_u, grad_w = blocks.five_rows(membrane)
     adaptation = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for clip in range(clips):
-        if learns:  # row t is w[t−1]
-            entered[:] = zero
-            spiked[:] = zero
-            for t in range(steps):
-                for f in range(features):
-                    adapted = beta[f] * adaptation[t, f] + a[f] * entered[f] + b[f] * spiked[f]
-                    adaptation[t + 1, f] = adapted
-                    entered[f] = membrane[clip, t, f]
-                    spiked[f] = one if entered[f] - threshold[f] > zero else zero
+        if learns:
+            replay_adaptation(clip, tensors, membrane, entered, spiked, adaptation)
         grad_u[:] = zero
         grad_w[:] = zero
         for step in range(steps):

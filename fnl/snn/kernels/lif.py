@@ -16,6 +16,22 @@ from fnl.snn.kernels.torch_blocks import Tensors, step_back, step_through
 
 
 @kernel
+def lif_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
+    """Do the forward pass of `Passes`; the tensors are β and θ."""
+    beta, threshold = tensors
+    clips, steps, features = current.shape
+    carried = np.empty(features, current.dtype)
+    fired = np.empty(features, current.dtype)
+    left = blocks.room_for_left(counts, current)
+    for b in range(clips):
+        carried[:] = 0
+        for t in range(steps):
+            advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes)
+            blocks.keep(b, t, fired, carried, membrane, left)
+        record_clip(b, spikes, left, counts, moments)
+
+
+@kernel
 def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes):
     """Advance the neurons of clip b by step t.
 
@@ -57,22 +73,6 @@ def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, 
             fired[f] = v
             spikes[b, t, f] = one if v - threshold[f] > zero else zero
             carried[f] = v
-
-
-@kernel
-def lif_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, moments):
-    """Do the forward pass of `Passes`; the tensors are β and θ."""
-    beta, threshold = tensors
-    clips, steps, features = current.shape
-    carried = np.empty(features, current.dtype)
-    fired = np.empty(features, current.dtype)
-    left = blocks.room_for_left(counts, current)
-    for b in range(clips):
-        carried[:] = 0
-        for t in range(steps):
-            advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes)
-            blocks.keep(b, t, fired, carried, membrane, left)
-        record_clip(b, spikes, left, counts, moments)
 
 
 @kernel
@@ -149,8 +149,7 @@ def plain_backward(
 ) -> tuple[Tensor, Tensors]:
     """Do what `lif_backward` does."""
     beta, threshold = tensors
-    grad_current, *grads = step_back(grad, membrane, beta, threshold, dynamics, wipes_input=False)
-    return grad_current, grads
+    return step_back(grad, membrane, beta, threshold, dynamics, wipes_input=False)
 
 
 LIF_SCAN = Scan(

@@ -35,13 +35,7 @@ def recurrent_forward(current, tensors, reset, reset_delay, spikes, membrane, co
     for b in range(clips):
         carried[:] = zero
         for t in range(steps):
-            for f in range(features):
-                drive[f] = bias[f]
-            if t > 0:
-                for source in range(features):
-                    if spikes[b, t - 1, source] > zero:
-                        for f in range(features):
-                            drive[f] += columns[source, f]
+            hear(b, t, spikes, columns, bias, drive)
             for f in range(features):
                 u = carried[f]
                 was_reset = one if u - threshold[f] > zero else zero
@@ -54,6 +48,18 @@ def recurrent_forward(current, tensors, reset, reset_delay, spikes, membrane, co
             blocks.spike_and_leave(b, t, reset, reset_delay, threshold, fired, carried, spikes)
             blocks.keep(b, t, fired, carried, membrane, left)
         record_clip(b, spikes, left, counts, moments)
+
+
+@kernel
+def hear(b, t, spikes, columns, bias, drive):
+    """Write to `drive`, [F], what reaches the neurons of clip b from the spikes before step t."""
+    for f in range(drive.shape[0]):
+        drive[f] = bias[f]
+    if t > 0:
+        for source in range(columns.shape[0]):
+            if spikes[b, t - 1, source] > 0:
+                for f in range(drive.shape[0]):
+                    drive[f] += columns[source, f]
 
 
 @kernel
@@ -117,10 +123,7 @@ def plain_backward(
 ) -> tuple[Tensor, Tensors]:
     """Do what `recurrent_backward` does."""
     beta, threshold, weight, _ = tensors
-    grad_current, *grads = step_back(
-        grad, membrane, beta, threshold, dynamics, wipes_input=True, weight=weight
-    )
-    return grad_current, grads
+    return step_back(grad, membrane, beta, threshold, dynamics, wipes_input=True, weight=weight)
 
 
 RECURRENT_SCAN = Scan(

@@ -53,6 +53,14 @@ def synaptic_forward(current, tensors, reset, reset_delay, spikes, membrane, cou
 
 
 @kernel
+def replay_synaptic(b, alpha, current, synaptic):
+    """Fill row t + 1 of `synaptic`, [T + 1, F], with the synaptic current of step t of clip b."""
+    for t in range(current.shape[1]):
+        for f in range(current.shape[2]):
+            synaptic[t + 1, f] = alpha[f] * synaptic[t, f] + current[b, t, f]
+
+
+@kernel
 def synaptic_backward(
     grad_spikes, membrane, current, derivatives, tensors, reset, reset_delay, surrogate, learns,
     grad_current, grads,
@@ -67,10 +75,8 @@ def synaptic_backward(
     synaptic = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for b in range(clips):
         blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
-        if learns:  # row t is the synaptic current before step t
-            for t in range(steps):
-                for f in range(features):
-                    synaptic[t + 1, f] = alpha[f] * synaptic[t, f] + current[b, t, f]
+        if learns:
+            replay_synaptic(b, alpha, current, synaptic)
         grad_left[:] = zero
         grad_synaptic[:] = zero
         for step in range(steps):
@@ -116,7 +122,7 @@ def plain_backward(
 ) -> tuple[Tensor, Tensors]:
     """Do what `synaptic_backward` does; without I, dL/dα is zero."""
     alpha, beta, threshold = tensors
-    grad_current, *grads = step_back(grad, membrane, beta, threshold, dynamics, wipes_input=True)
+    grad_current, grads = step_back(grad, membrane, beta, threshold, dynamics, wipes_input=True)
     grad_alpha = grad_synaptic = torch.zeros_like(membrane[:, 0])
     for t in reversed(range(membrane.shape[1])):
         grad_current[:, t] += alpha * grad_synaptic

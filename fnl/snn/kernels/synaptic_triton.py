@@ -77,17 +77,12 @@ def backward_kernel(
     for step in range(steps):
         t = steps - 1 - step
         here = start + t * features
-        fired = tl.load(membrane + here, mask=inside, other=0.0)
-        later = inside & (here >= start + features)  # than the first step
-        entered = tl.load(left + here - features, mask=later, other=0.0)
+        entered, through, grad_left, sum_threshold = blocks.step_back(
+            grad_spikes, membrane, left, here, start, features, inside, grad_left, sum_threshold,
+            theta, reset, same_step, kind, slope, second,
+        )  # fmt: skip
         was_reset = blocks.above(entered, theta)
-        grad_out = tl.load(grad_spikes + here, mask=inside, other=0.0)
-        grad_out, grad_left, sum_threshold = blocks.undo_reset(
-            fired, entered, grad_out, grad_left, sum_threshold, theta, reset, same_step
-        )
-        through = grad_out * blocks.surrogate_derivative(fired - theta, kind, slope, second)
         grad_fired = grad_left + through
-        sum_threshold -= through
         if reset == SUBTRACT:
             sum_threshold -= grad_fired * was_reset
         elif reset == ZERO:

@@ -102,7 +102,7 @@ def step_back(
     *,
     wipes_input: bool,
     weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, list[Tensor]]:
     """Go back through time; return the gradient of what enters the membranes, and of β and θ.
 
     Args:
@@ -145,4 +145,4 @@ def step_back(
         grad_input[:, t] = grad_in
         grad_beta += kept * entered
         grad_left = beta * kept
-    return grad_input, grad_beta, grad_threshold
+    return grad_input, [grad_beta, grad_threshold]

@@ -143,9 +143,18 @@ def store_recorded(counts, moments, row, size, inside, recorded, last, record: t
 
 
 @triton.jit
-def undo_reset(fired, entered, grad_out, grad_left, sum_threshold, theta, reset: tl.constexpr,
-               same_step: tl.constexpr):  # fmt: skip
-    """Go back through a reset in the spike's own step: `numba_blocks.undo_reset`."""
+def step_back(grad_spikes, membrane, left, here, start, features, inside, grad_left, sum_threshold,
+              theta, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
+              slope: tl.constexpr, second: tl.constexpr):  # fmt: skip
+    """Go back through the spike of a step, and through its own reset with `same_step`.
+
+    Returns the membrane that the step started from, what reaches the one compared with θ through
+    the spike, the gradient of the one left as that of the one compared, and the sum for θ.
+    """
+    fired = tl.load(membrane + here, mask=inside, other=0.0)
+    later = inside & (here >= start + features)  # than the first step
+    entered = tl.load(left + here - features, mask=later, other=0.0)
+    grad_out = tl.load(grad_spikes + here, mask=inside, other=0.0)
     if same_step:
         resets = above(fired, theta) - above(entered, theta)
         if reset == SUBTRACT:
@@ -154,7 +163,8 @@ def undo_reset(fired, entered, grad_out, grad_left, sum_threshold, theta, reset:
         else:
             grad_out -= grad_left * fired
             grad_left *= 1.0 - resets
-    return grad_out, grad_left, sum_threshold
+    through = grad_out * surrogate_derivative(fired - theta, kind, slope, second)
+    return entered, through, grad_left, sum_threshold - through
 
 
 @triton.jit
