@@ -234,7 +234,7 @@ def test_every_figure_says_what_was_run(run: RunTables, columns: Columns) -> Non
         figure = draw(run).draw(columns, run.describe())
         text = heading(figure)
         assert "Corpus synthetic (synthetic clips)" in text
-        assert "record-level DP, ε ≤ 6.5, δ = 0.001" in text
+        assert "record-level DP, ε ≤ 6.5, δ = 0.0001" in text
         assert "5 clients" in text
         assert figure.get_figwidth() == WIDTH_INCHES[columns]
 
