@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fnl.snn.dropout import Dropout
-from fnl.training.per_clip.direct_layers import Back, Deliver, declares
+from fnl.training.per_clip.direct_layers import Back, Deliver, Runner, declares
+
+Step = tuple[Runner, nn.Module, bool]
+"""How a layer runs, the layer, and whether it is `inner`, as `Runner` says."""
 
 
 def links(module: nn.Module, has_hooks: Callable[[nn.Module], bool]) -> Iterator[nn.Module]:
@@ -37,6 +40,22 @@ def _parts(module: Any) -> Iterable[nn.Module] | None:
 def _is_idle(module: nn.Module) -> bool:
     """Return whether calling `module` does nothing."""
     return type(module) is nn.Identity or (isinstance(module, Dropout) and not module.drops())
+
+
+def run_forward(steps: Sequence[Step], signal: Tensor, factor: int) -> tuple[Tensor, list[Back]]:
+    """Run layers one after the other; return the last one's output, and the ways back."""
+    backs: list[Back] = []
+    for run, layer, inner in steps:
+        signal, back = run(layer, signal, factor, inner)
+        backs.append(back)
+    return signal, backs
+
+
+def run_backward(backs: list[Back], grad: Tensor | None, deliver: Deliver) -> None:
+    """Go back through layers, the first of which nobody wants the gradient of the input of."""
+    while backs and grad is not None:  # each way back keeps its layer's tensors until popped
+        back = backs.pop()
+        grad = back(grad, deliver, bool(backs))
 
 
 def by_autograd(

@@ -19,9 +19,15 @@ from opacus.grad_sample.grad_sample_module import promote_current_grad_sample
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
-from fnl.training.per_clip.chain import by_autograd, links
+from fnl.training.per_clip.chain import (
+    Step,
+    by_autograd,
+    links,
+    run_backward,
+    run_forward,
+)
 from fnl.training.per_clip.clip_gradients import ClipGradients
-from fnl.training.per_clip.direct_layers import Back, Runner, direct_runner
+from fnl.training.per_clip.direct_layers import Runner, direct_runner
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 
 Loss = Callable[[Tensor], tuple[float, Tensor]]
@@ -79,7 +85,7 @@ class PerClipGradientModule(GradSampleModule):
     def _descend(
         self,
         ahead: Sequence[nn.Module],
-        steps: Sequence[tuple[Runner, nn.Module, bool]],
+        steps: Sequence[Step],
         signal: Tensor,
         loss: Loss,
     ) -> float:
@@ -88,18 +94,12 @@ class PerClipGradientModule(GradSampleModule):
                 _count_use(layer)
         # what turns a clip's part of the loss's gradient into its own
         factor = len(signal) if self.loss_reduction == "mean" else 1
-        backs: list[Back] = []
         with torch.no_grad():
             for layer in ahead:
                 signal = layer(signal)
-            for run, layer, inner in steps:
-                signal, back = run(layer, signal, factor, inner)
-                backs.append(back)
-            value, grad = loss(signal)
-            back_grad: Tensor | None = grad
-            while backs and back_grad is not None:  # a way back keeps tensors until popped
-                back = backs.pop()
-                back_grad = back(back_grad, self._deliver, bool(backs))
+            output, backs = run_forward(steps, signal, factor)
+            value, grad = loss(output)
+            run_backward(backs, grad, self._deliver)
         return value
 
     def _runner(self, layer: nn.Module) -> Runner:
