@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -60,3 +61,27 @@ def test_a_bar_in_a_column_does_not_end_its_cell():
     table = Table({"distance": real("[0, |x|]", "mean of |x|")})
     assert table.markdown().splitlines()[2] == r"| `distance` | mean of \|x\| | [0, \|x\|] |"
     assert r"\|A ∩ B\|" in ROUNDS.markdown()
+
+
+def test_the_table_of_what_leaves_a_client_has_every_field_of_the_report_under_its_cover():
+    from fnl.wire.fields import Cover
+    from fnl.wire.report import ENTRIES
+
+    text = (GENERATE["ROOT"] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    table = text.split("| what leaves a client |")[1].split("\n\n")[0]
+    said: dict[str, str] = {}
+    for row in table.splitlines()[2:]:
+        what, _, cover, key = (cell.strip() for cell in row.strip("|").split("|"))
+        for name in re.findall(r"`(\w+)`", what):
+            assert name not in said, f"{name} is in two rows"
+            said[name] = f"{cover} {key}"
+    assert said.keys() == ENTRIES.keys()
+    words = {
+        Cover.PUBLIC: "public",
+        Cover.ACCOUNTED: "ledger|no clip enters",
+        Cover.RELEASED: "in the ledger .*rate-release",
+        Cover.OUTSIDE: r"\*\*nothing\*\* withheld by",
+        Cover.SIMULATION: "simulation only",
+    }
+    for name, entry in ENTRIES.items():
+        assert re.search(words[entry.cover], said[name]), (name, entry.cover, said[name])
