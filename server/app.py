@@ -7,6 +7,7 @@ from functools import partial
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
+from fnl.audit.probe import refuse_own_modules_that_mix
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation
 from fnl.runtime.deployment import DEPLOYMENT
@@ -44,6 +45,9 @@ def main(grid: Grid, context: Context) -> None:
     Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_server_data(config, grid)
     deployed = engine_name(grid) == DEPLOYMENT
+    if not deployed:  # a device runs no code of the user's own
+        with one_thread():
+            refuse_own_modules_that_mix(config, federation)
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(

@@ -15,7 +15,9 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 
-TARGETS = ("weights", "membership", "rates")
+ATTACKED = ("weights", "membership", "rates")
+SENSITIVITY = "sensitivity"
+TARGETS = (*ATTACKED, SENSITIVITY)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class AuditPlan:
         targets: of `TARGETS`.
         canaries: of each client.
         models: that membership inference trains; half of them are its shadows.
+        clips: removed in turn to measure sensitivities, and clients.
         broken: also mechanisms that are broken on purpose.
         confidence: of every lower bound.
 
@@ -40,6 +43,7 @@ class AuditPlan:
     models: int
     broken: bool
     confidence: float
+    clips: int = 5
 
     def __post_init__(self) -> None:
         for epsilon in self.epsilons:
@@ -48,6 +52,11 @@ class AuditPlan:
         for target in self.targets:
             if target not in TARGETS:
                 raise ConfigError(f"--target {target!r} is unknown: choose {', '.join(TARGETS)}")
+
+    @property
+    def attacks(self) -> bool:
+        """Whether anything is attacked: sensitivities are measured."""
+        return any(target in ATTACKED for target in self.targets)
 
     def claims(self, *, infinite: bool) -> list[tuple[Mechanism, float]]:
         """Return the mechanisms to attack with their budgets; without noise none is broken."""
@@ -66,7 +75,7 @@ class AuditPlan:
             "membership": len(self.epsilons) * self.models,
             "rates": len(self.claims(infinite=False)),
         }
-        return sum(amounts[target] for target in set(self.targets))
+        return sum(amounts[target] for target in set(self.targets) & set(ATTACKED))
 
 
 def check_auditable(config: Config) -> None:
@@ -78,8 +87,8 @@ def check_auditable(config: Config) -> None:
     privacy = config.privacy
     if privacy.mode != "record":
         raise ConfigError(
-            f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, "
-            "use privacy.mode = 'record' (and --epsilon inf for none)"
+            f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, use "
+            "privacy.mode = 'record' (and --epsilon inf for none), or --target sensitivity"
         )
     if privacy.noise_multiplier > 0:
         raise ConfigError(
@@ -93,7 +102,7 @@ def check_auditable(config: Config) -> None:
 def attack(
     config: Config, federation: Federation, plan: AuditPlan, notify: Notify
 ) -> Iterator[AuditResult]:
-    """Yield what each attack proves, in the order of `TARGETS`.
+    """Yield what each attack proves, in the order of `ATTACKED`.
 
     Args:
         config: whose claims are attacked.

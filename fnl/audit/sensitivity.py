@@ -1,129 +1,110 @@
-"""How far one clip moves what a client sums up: its real training at σ = 0, with and without it.
+"""How far one clip, or one client, moves what leaves: the most that was measured, and the claim.
 
-The Gaussian mechanism hides a clip under noise of σC because the clip changes the sum of clipped
-gradients by at most C. That has to hold for the code that trains, not for its formula: a dropout
-mask that depends on who else is in the mini-batch moves every other clip's gradient, too. Here one
-step of SGD is taken without noise on the same mini-batch with and without a clip; both sums are
-read off the weights. What is public stays as it is: n_k, so the sampling rate and the divisor.
+The Gaussian mechanism hides a clip under noise of σC because the clip moves the sum under the noise
+by at most C. That has to hold for the code that trains, not for its formula: a dropout mask that
+depends on who else is in the mini-batch moves every other clip's gradient, too. So the real code
+runs at σ = 0 with and without a clip. Without it means, as in the claim, that it is *nothing* in
+the same n_k places: in no mini-batch, without gradient and rates, all public numbers as before
+(docs/privacy.md, "What is public").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from fnl.config import Config
-from fnl.data.federated import Federation
-from fnl.errors import ConfigError
-from fnl.privacy.budget import Noise
-from fnl.snn.network import build_network, initialise
-from fnl.training.local import LocalTraining
-from fnl.training.plan import plan_of
-from fnl.weights import Weights, get_weights
+from fnl.runtime.atomic import write_atomically
 
 ROUNDING = 1e-3
-"""Of a ratio: sums are in single precision, and are the difference of weights."""
+"""Of a ratio: sums are in single precision."""
 
-_SCALE = 0.01
-"""Of the step that both sums are read off: not so large that weights lose digits, nor so small."""
+RELEASES = {
+    "sensitivity-gradients": "the sum of a step's clipped gradients",
+    "sensitivity-count": "the count that an adaptive bound follows",
+    "sensitivity-rates": "the sum of the clipped rates",
+    "sensitivity-update": "the sum of the clipped updates",
+}
+"""Target -> what is moved."""
+
+TIGHT = 0.01
+"""Of a bound: under it every clip is cut to the bound, and no fault hides below a wide one."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How far each of several clips moves the sum of a mini-batch.
+    """How far each of several clips or clients, removed in turn, moves a release.
 
     Attributes:
-        clips: rows among the client's clips, one left out at a time.
-        ratios: ‖Σ − Σ′‖/C of each, float64; the claim is that none is above 1.
+        target: what is released, of `RELEASES`.
+        bound: the claim: C, 1/2, C_r or S·max w.
+        removed: rows among the client's clips; of an aggregate the clients.
+        ratios: ‖Σ − Σ′‖/bound of each of `removed` and each release, [removed, releases].
+        present: whether it had a part in that release; if not it must not move it at all.
+        rounding: how far above the claim a ratio may be.
     """
 
-    clips: tuple[int, ...]
+    target: str
+    bound: float
+    removed: tuple[int, ...]
     ratios: NDArray[np.float64]
+    present: NDArray[np.bool_]
+    rounding: float = ROUNDING
 
     @property
     def largest(self) -> float:
-        """The largest ratio."""
-        return float(self.ratios.max())
+        """The largest ratio; infinite where what is not there made a sum undefined."""
+        return float(np.nan_to_num(self.ratios, nan=np.inf).max())
 
     @property
     def holds(self) -> bool:
-        """Whether no ratio is above 1, up to rounding."""
-        return self.largest <= 1 + ROUNDING
+        """Whether none is above 1, nor above 0 where the removed one had no part."""
+        return bool((self.ratios <= self.present + self.rounding).all())
 
+    @property
+    def described(self) -> str:
+        """What moves by how much, in words."""
+        moves = f"moves {RELEASES[self.target]} by {self.largest:.3g} times its bound"
+        return f"{'client' if self.target == 'sensitivity-update' else 'clip'} {self.worst} {moves}"
 
-def clip_sensitivity(
-    config: Config,
-    federation: Federation,
-    left_out: Sequence[int],
-    *,
-    partition: int = 0,
-    server_round: int = 1,
-    batch: Sequence[int] | None = None,
-    weights: Weights | None = None,
-) -> Sensitivity:
-    """Return how far each clip of `left_out` moves the sum of one step's clipped gradients.
+    @property
+    def worst(self) -> int:
+        """The one that is furthest above its claim, or nearest below."""
+        above = np.nan_to_num(self.ratios, nan=np.inf) - self.present
+        return self.removed[int(above.max(axis=1).argmax())]
 
-    Args:
-        config: network, encoding, dropout, augmentation, clipping; its optimizer gives way to a
-            step of SGD, and secure noise to seeded: what is drawn has to be drawn twice.
-        federation: holds the client's clips.
-        left_out: rows among the client's clips.
-        partition: the client.
-        server_round: of the streams.
-        batch: rows of the mini-batch; None takes all clips.
-        weights: where the step starts; None: where the run starts.
-
-    Raises:
-        ConfigError: if a clip to leave out is not in the mini-batch, or none is given.
-    """
-    features, labels = federation.client_clips(partition)
-    rows = list(range(len(labels)) if batch is None else batch)
-    if not left_out or not set(left_out) <= set(rows):
-        raise ConfigError(
-            f"clips {list(left_out)} to leave out: they have to be some of the {len(rows)} clips "
-            "of the mini-batch"
-        )
-    network = build_network(config.model, federation.inputs, federation.classes)
-    initialise(network, config.run.seed)
-    start = get_weights(network) if weights is None else weights
-
-    def stepped(held: list[int]) -> NDArray[np.float64]:
-        local = LocalTraining(
-            _sum_taking(config, len(held), len(labels)),
-            federation,
-            (server_round, partition),
-            clips=(features[held], labels[held]),
-            public_clips=len(labels),
-        )
-        after, _ = local.train(start, Noise(0.0), batches=[list(range(len(held)))])
-        return np.concatenate([after[name].ravel() for name in after]).astype(np.float64)
-
-    everyone = stepped(rows)
-    others = ([row for row in rows if row != clip] for clip in left_out)
-    moved = np.array([float(np.linalg.norm(everyone - stepped(held))) for held in others])
-    return Sensitivity(tuple(left_out), moved / (_SCALE * config.privacy.clip_norm))
-
-
-def _sum_taking(config: Config, clips: int, public_clips: int) -> Config:
-    """Return `config` with steps of `_SCALE` times the sum of the clipped gradients of `clips`.
-
-    Weight decay and a proximal term come to the same whatever the number of clips.
-    """
-    training = config.training
-    divisor = plan_of(config, public_clips, 1).sample_rate * clips
-    changes = {
-        "optimizer": "sgd",
-        "schedule": "constant",
-        "learning_rate": _SCALE * divisor,
-        "weight_decay": training.weight_decay / divisor,
-        "proximal_mu": training.proximal_mu / divisor,
-    }
-    return config.model_copy(
-        update={
-            "training": training.model_copy(update=changes),
-            "privacy": config.privacy.model_copy(update={"secure_noise": False}),
+    def row(self) -> dict[str, object]:
+        """Return a line of the table."""
+        return {
+            "target": self.target,
+            "bound": self.bound,
+            "removed": len(self.removed),
+            "releases": self.ratios.shape[1],
+            "largest_ratio": self.largest,
+            "worst": self.worst,
+            "rounding": self.rounding,
+            "holds": self.holds,
         }
-    )
+
+
+def evenly(things: Sequence[int], count: int) -> list[int]:
+    """Return at most `count` of `things`, from the first to the last."""
+    places = np.linspace(0, len(things) - 1, min(count, len(things)))
+    return [things[int(place)] for place in places]
+
+
+def with_bounds_of(config: Config, factor: float) -> Config:
+    """Return `config` with `factor` times C, C_r and S."""
+    names = ("clip_norm", "rate_clip_norm", "client_clip_norm")
+    changes = {name: factor * getattr(config.privacy, name) for name in names}
+    return config.model_copy(update={"privacy": config.privacy.model_copy(update=changes)})
+
+
+def write_sensitivities(path: Path, found: Sequence[Sensitivity]) -> None:
+    """Write one row a release and bound to a Parquet file."""
+    write_atomically(path, pl.DataFrame([one.row() for one in found]).write_parquet)

@@ -18,9 +18,14 @@ from fnl.cli.terminal import Assignments, Json, configuration, err, out
 from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from fnl.audit.plan import AuditPlan
     from fnl.audit.result import AuditResult
+    from fnl.audit.sensitivity import Sensitivity
+    from fnl.config import Config
+    from fnl.data.federated import Federation
 
 AUDIT_FILE = "audit.parquet"
+SENSITIVITY_FILE = "sensitivity.parquet"
 
 _TABLE_WIDTH = 140
 """Characters that the table needs; wider than a pipe's."""
@@ -34,10 +39,13 @@ def audit(
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--target", help="weights, membership or rates; repeatable; default: all."),
+        typer.Option(
+            "--target", help="weights, membership, rates, sensitivity; repeatable; default: all."
+        ),
     ] = None,
     canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
     models: Annotated[int, typer.Option(min=4, help="Models of the membership inference.")] = 16,
+    clips: Annotated[int, typer.Option(min=1, help="Clips removed in turn: sensitivity.")] = 5,
     broken: Annotated[
         bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
     ] = False,
@@ -45,9 +53,14 @@ def audit(
     output: Annotated[Path | None, typer.Option(help="Default: RESULTS/audit.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Attack what a configuration releases, and prove from below how much privacy is lost."""
-    from fnl.audit.plan import TARGETS, AuditPlan, attack, check_auditable
+    """Attack what a configuration releases, and prove from below how much privacy is lost.
+
+    The target sensitivity measures whether a clip or a client moves it as little as claimed.
+    """
+    from fnl.audit.plan import SENSITIVITY, TARGETS, AuditPlan, check_auditable
+    from fnl.audit.probe import sensitivities
     from fnl.audit.result import write_results
+    from fnl.audit.sensitivity import write_sensitivities
     from fnl.data.federated import prepare
     from fnl.runtime.determinism import one_thread
 
@@ -56,17 +69,50 @@ def audit(
         targets=tuple(targets or TARGETS),
         canaries=canaries,
         models=models,
+        clips=clips,
         broken=broken,
         confidence=confidence,
     )
     config = configuration(assignments)
-    check_auditable(config)
+    if plan.attacks:
+        check_auditable(config)
     folder = output or Path(config.run.results_dir) / "audit"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     federation = prepare(config, progress=True)
+    results = _attacked(config, federation, plan) if plan.attacks else []
+    with one_thread():
+        measured = SENSITIVITY in plan.targets
+        moved = sensitivities(config, federation, plan.clips) if measured else []
+    paths = {}
+    if results:
+        paths["path"] = (folder / AUDIT_FILE).absolute()
+        write_results(paths["path"], results)
+    if moved:
+        paths["sensitivity_path"] = (folder / SENSITIVITY_FILE).absolute()
+        write_sensitivities(paths["sensitivity_path"], moved)
+    if as_json:
+        lines = {
+            "results": [_finite(asdict(result)) for result in results],
+            "sensitivity": [_finite(one.row()) for one in moved],
+        }
+        print(json.dumps({name: str(path) for name, path in paths.items()} | lines))
+    else:
+        _print_results(results)
+        _print_sensitivities(moved)
+        for path in paths.values():
+            out.print(f"audit {path}")
+    refuse_refuted(results)
+    refuse_moved(moved)
+
+
+def _attacked(config: Config, federation: Federation, plan: AuditPlan) -> list[AuditResult]:
+    """Return what the attacks prove, and show how far they are."""
+    from fnl.audit.plan import attack
+    from fnl.runtime.determinism import one_thread
+
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     results: list[AuditResult] = []
     with Progress(*columns, console=err, transient=True) as progress, one_thread():
@@ -74,14 +120,7 @@ def audit(
         for result in attack(config, federation, plan, lambda: progress.advance(task)):
             progress.update(task, description=f"{result.target}, {result.mechanism}")
             results.append(result)
-    path = (folder / AUDIT_FILE).absolute()
-    write_results(path, results)
-    if as_json:
-        print(json.dumps({"path": str(path), "results": [_finite(r) for r in results]}))
-    else:
-        _print_table(results)
-        out.print(f"audit {path}")
-    refuse_refuted(results)
+    return results
 
 
 def refuse_refuted(results: Sequence[AuditResult]) -> None:
@@ -99,32 +138,73 @@ def refuse_refuted(results: Sequence[AuditResult]) -> None:
             )
 
 
-def _finite(result: AuditResult) -> dict[str, object]:
-    """Return the fields with null for infinity and nan, which JSON lacks."""
+def refuse_moved(measured: Sequence[Sensitivity]) -> None:
+    """Raise `RunError` if a clip or a client moves a release more than is claimed."""
+    for found in measured:
+        if not found.holds:
+            raise RunError(
+                f"the noise of {found.target} does not hide what it is set for: {found.described} "
+                f"of {found.bound:g}"
+            )
+
+
+def _finite(fields: dict[str, object]) -> dict[str, object]:
+    """Return `fields` with null for infinity and nan, which JSON lacks."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in asdict(result).items()
+        for name, value in fields.items()
     }
 
 
-def _print_table(results: Sequence[AuditResult]) -> None:
+def _print_results(results: Sequence[AuditResult]) -> None:
+    if not results:
+        return
     heads = ("target", "mechanism", "attack", "claimed ε", "ε at least", "", "right", "AUC")
-    table = Table(*heads, "TPR at 1 %", "noise")
-    for column in table.columns:
-        column.no_wrap = True
-    for result in results:
-        table.add_row(
-            result.target,
-            result.mechanism,
-            result.attack,
-            f"{result.claimed_epsilon:.2f}",
-            f"{result.lower_bound:.2f}",
-            "refuted" if result.refuted else "",
-            f"{result.correct}/{result.guesses} of {result.canaries}",
-            f"{result.auc:.3f}",
-            f"{result.tpr:.3f}",
-            "" if math.isnan(result.noise_ratio) else f"{result.noise_ratio:.3f}",
-        )
-    Console(width=max(out.width, _TABLE_WIDTH), highlight=False).print(table)
+    _print_table(
+        (*heads, "TPR at 1 %", "noise"),
+        [
+            (
+                result.target,
+                result.mechanism,
+                result.attack,
+                f"{result.claimed_epsilon:.2f}",
+                f"{result.lower_bound:.2f}",
+                "refuted" if result.refuted else "",
+                f"{result.correct}/{result.guesses} of {result.canaries}",
+                f"{result.auc:.3f}",
+                f"{result.tpr:.3f}",
+                "" if math.isnan(result.noise_ratio) else f"{result.noise_ratio:.3f}",
+            )
+            for result in results
+        ],
+    )
     first = results[0]
     out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")
+
+
+def _print_sensitivities(measured: Sequence[Sensitivity]) -> None:
+    if not measured:
+        return
+    _print_table(
+        ("target", "bound", "removed", "releases", "moved by at most", ""),
+        [
+            (
+                found.target,
+                f"{found.bound:g}",
+                str(len(found.removed)),
+                str(found.ratios.shape[1]),
+                f"{found.largest:.4f} of the bound",
+                "" if found.holds else "refuted",
+            )
+            for found in measured
+        ],
+    )
+
+
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*heads)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    Console(width=max(out.width, _TABLE_WIDTH), highlight=False).print(table)

@@ -37,6 +37,9 @@ Augment = Callable[[Tensor, BatchDraws], Tensor]
 Batches = torch.Generator | SecureNoise | Sequence[list[int]]
 """Where mini-batches come from: a stream, the operating system, or fixed rows for each step."""
 
+Watch = Callable[[torch.optim.Optimizer], None]
+"""Is shown the optimizer before each of its steps, with the gradients that it is about to use."""
+
 
 @dataclass(frozen=True)
 class GaussianMechanism:
@@ -138,6 +141,7 @@ def train(
     noise: torch.Generator | SecureNoise | None = None,
     draws: DrawKeys | None = None,
     augment: Augment | None = None,
+    watch: Watch | None = None,
 ) -> TrainingSummary:
     """Train `network` in place.
 
@@ -153,6 +157,7 @@ def train(
         draws: keys of what clips draw: for dropout, an encoder that draws, and `augment`.
         augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
             still enters a step through its own gradient alone.
+        watch: for an audit; what it changes is no longer what the ledger books.
 
     Raises:
         ValueError: if a mechanism comes without a noise stream, or `augment` without `draws`.
@@ -177,13 +182,15 @@ def train(
         draws.of(features) if draws else None,
     )
     network.train()
+    optimizer = build_optimizer(network, plan)
+    if watch is not None:
+        optimizer.register_step_pre_hook(lambda stepping, *_: watch(stepping))
     if mechanism is None or noise is None:
-        optimizer = build_optimizer(network, plan)
         return _train_plain(network, optimizer, clips, sampler, expected_batch)
     refuse_mixing(network)
     training = METHODS[mechanism.clipping_method](
         network,
-        build_optimizer(network, plan),
+        optimizer,
         mechanism.clip_norm,
         mechanism.clipping,
         noise_multiplier=mechanism.gradient_noise(expected_batch),

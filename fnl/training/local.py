@@ -27,7 +27,7 @@ from fnl.privacy.noise import SecureNoise, noise_source
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork, build_network
-from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, train
+from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Watch, train
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
 from fnl.training.sensitivity import predict_rate_shift
@@ -172,11 +172,12 @@ class LocalTraining:
         *,
         seed: int | None = None,
         batches: Batches | None = None,
+        watch: Watch | None = None,
     ) -> tuple[Weights, TrainingSummary]:
         """Return the weights after this round's steps; seeded, all is drawn the same every time.
 
         With a `seed` everything is drawn as in a run of that seed instead of this one's. An audit
-        may fix the mini-batches.
+        may fix the mini-batches, and watch the steps.
         """
         network = self._network(weights)
         seed = self.config.run.seed if seed is None else seed
@@ -190,6 +191,7 @@ class LocalTraining:
             noise=self._stream(Purpose.PRIVACY_NOISE, seed),
             draws=self.draws(seed),
             augment=Augmentation() if self.config.training.augmentation else None,
+            watch=watch,
         )
         return get_weights(network), summary
 

@@ -1,0 +1,105 @@
+"""How far one clip moves the released rates, and one client the aggregate of client level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnl.audit.sensitivity import ROUNDING, Sensitivity
+from fnl.audit.step_sensitivity import first_weights
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.privacy.budget import Noise
+from fnl.privacy.client_level import private_aggregate
+from fnl.randomness import Purpose, stream
+from fnl.schedule import candidates
+from fnl.training.local import LocalTraining
+from fnl.weights import Weights
+
+_LAST_PLACE = 2.0**-23
+"""Of an aggregate in single precision, of two of them."""
+
+
+def rate_sensitivity(
+    config: Config,
+    federation: Federation,
+    removed: Sequence[int],
+    *,
+    partition: int = 0,
+    server_round: int = 1,
+    weights: Weights | None = None,
+) -> Sensitivity:
+    """Return how far clips move the sum that a client's release of rates is made of.
+
+    Both models are as a client has them: the one it was sent, and the one it trained with all of
+    its clips. What it trained is released, so both neighbours measure the same.
+    """
+    path = (server_round, partition)
+    client = LocalTraining(config, federation, path)
+    before = first_weights(config, federation) if weights is None else weights
+    after, _ = client.train(before, Noise(0.0))
+    features, labels = client.features, client.labels
+
+    def total(rows: list[int]) -> NDArray[np.float64]:
+        measuring = LocalTraining(config, federation, path, clips=(features[rows], labels[rows]))
+        told = measuring.reported_rates(
+            measuring.measure(before), measuring.measure(after), Noise(0.0, rates=0.0)
+        )
+        return len(rows) * np.hstack([part for r in told[:2] for part in (r.layers, r.classes)])
+
+    rows, bound = list(range(len(labels))), config.privacy.rate_clip_norm
+    everyone = total(rows)
+    others = [total([row for row in rows if row != clip]) for clip in removed]
+    ratios = np.array([[float(np.linalg.norm(everyone - other)) / bound] for other in others])
+    return Sensitivity(
+        "sensitivity-rates", bound, tuple(removed), ratios, np.ones_like(ratios, dtype=bool)
+    )
+
+
+def update_sensitivity(
+    config: Config, federation: Federation, count: int, *, weights: Weights | None = None
+) -> Sensitivity:
+    """Return how far clients, one after the other giving nothing, move the first round's aggregate.
+
+    Args:
+        config: of the run.
+        federation: the clients' clips.
+        count: how many of the clients give nothing in turn.
+        weights: where the round starts; None: where the run starts.
+    """
+    coordination, seed = config.coordination, config.run.seed
+    asked = candidates(seed, 1, config.data.clients, coordination.candidates)
+    clients = asked[: coordination.selected].tolist()
+    before = first_weights(config, federation) if weights is None else weights
+    local = [LocalTraining(config, federation, (1, client)) for client in clients]
+    noise = Noise(0.0) if config.is_private else None
+    models = [client.train(before, noise)[0] for client in local]
+    clips = np.array([len(client.labels) for client in local], dtype=np.float64)
+    shares = clips / clips.sum()
+
+    def aggregate(given: list[Weights]) -> NDArray[np.float64]:
+        after = private_aggregate(
+            before,
+            given,
+            shares,
+            clip_norm=config.privacy.client_clip_norm,
+            noise_multiplier=0.0,
+            generator=stream(seed, Purpose.CLIENT_NOISE, 1),
+        )
+        return np.concatenate([after[name].ravel() for name in after]).astype(np.float64)
+
+    everyone = aggregate(models)
+    removed = range(min(count, len(clients)))
+    others = [aggregate([*models[:place], before, *models[place + 1 :]]) for place in removed]
+    bound = config.privacy.client_clip_norm * float(shares.max())
+    ratios = np.array([[float(np.linalg.norm(everyone - other)) / bound] for other in others])
+    return Sensitivity(
+        "sensitivity-update",
+        bound,
+        tuple(clients[place] for place in removed),
+        ratios,
+        np.ones_like(ratios, dtype=bool),
+        rounding=ROUNDING + _LAST_PLACE * float(np.linalg.norm(everyone)) / bound,
+    )

@@ -1,0 +1,167 @@
+"""How far one clip moves the steps of a client's real training, each from the same weights.
+
+A round has many steps, and those behind the first start from weights that the clip has moved: by
+what was released, which the ledger has booked. What has to be bounded is each step's sum given all
+sums before it. So the training without the clip is given, after each of its own sums has been taken
+down, the sum of the training with it: both go the same way, whatever the optimizer does of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fnl.audit.sensitivity import Sensitivity
+from fnl.config import Config
+from fnl.data.federated import Federation
+from fnl.errors import ConfigError
+from fnl.privacy.budget import Noise
+from fnl.randomness import Purpose, torch_stream
+from fnl.snn.network import build_network, initialise
+from fnl.training.local import LocalTraining
+from fnl.training.sampling import poisson_samples
+from fnl.weights import Weights, get_weights
+
+_STILL = 1e-6
+"""Rate of an adaptive bound: it then tells what was counted, and stands still for the sums."""
+
+
+def first_weights(config: Config, federation: Federation) -> Weights:
+    """Return the weights that a run starts from."""
+    network = build_network(config.model, federation.inputs, federation.classes)
+    initialise(network, config.run.seed)
+    return get_weights(network)
+
+
+def batches_of(
+    config: Config, federation: Federation, *, partition: int = 0, server_round: int = 1
+) -> list[list[int]]:
+    """Return the mini-batches of a client's round, as a seeded run draws them."""
+    path = (server_round, partition)
+    client = LocalTraining(config, federation, path)
+    source = torch_stream(config.run.seed, Purpose.BATCHES, *path)
+    plan = client.plan
+    return list(poisson_samples(len(client.labels), plan.sample_rate, plan.steps, source))
+
+
+def step_sensitivity(
+    config: Config,
+    federation: Federation,
+    removed: Sequence[int],
+    batches: Sequence[list[int]],
+    *,
+    partition: int = 0,
+    server_round: int = 1,
+    weights: Weights | None = None,
+) -> list[Sensitivity]:
+    """Return how far clips move each step's clipped sum, and the count of an adaptive bound.
+
+    Args:
+        config: all of it counts. But secure noise gives way to seeded, for what clips draw has to
+            be drawn twice, and an adaptive bound stands still.
+        federation: holds the client's clips.
+        removed: rows among the client's clips, one removed at a time.
+        batches: rows of the mini-batch of each step.
+        partition: the client.
+        server_round: of the streams.
+        weights: where the round starts; None: where the run starts.
+
+    Raises:
+        ConfigError: if a clip to remove is in no mini-batch, or none is given.
+    """
+    if not removed or not set(removed) <= {row for rows in batches for row in rows}:
+        raise ConfigError(f"clips {list(removed)} to remove: they have to be in a mini-batch")
+    start = first_weights(config, federation) if weights is None else weights
+    with_all = _Round(config, federation, (server_round, partition), start, batches)
+    steps, counted = with_all.train()
+    present = np.array([[clip in rows for rows in batches] for clip in removed])
+    ratios, counts = np.empty(present.shape), np.empty((len(removed), 1))
+    for place, clip in enumerate(removed):
+        others, count = with_all.train(without=clip, like=steps)
+        moved = [float(torch.linalg.vector_norm(a - b)) for a, b in zip(steps, others, strict=True)]
+        ratios[place] = with_all.divisor * np.array(moved) / config.privacy.clip_norm
+        counts[place] = abs(counted - count) / (0.5 * present[place].sum())
+    found = [
+        Sensitivity(
+            "sensitivity-gradients", config.privacy.clip_norm, tuple(removed), ratios, present
+        )
+    ]
+    if config.privacy.clipping == "adaptive":
+        taken_part = np.ones_like(counts, dtype=bool)
+        found.append(Sensitivity("sensitivity-count", 0.5, tuple(removed), counts, taken_part))
+    return found
+
+
+class _Round:
+    """One client's round without noise, over and over.
+
+    Attributes:
+        divisor: q·n_k, by which the sum of each step is divided: public.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        federation: Federation,
+        path: tuple[int, int],
+        weights: Weights,
+        batches: Sequence[list[int]],
+    ) -> None:
+        changes = {"secure_noise": False, "clip_learning_rate": _STILL}
+        privacy = config.privacy.model_copy(update=changes)
+        self._config = config.model_copy(update={"privacy": privacy})
+        self._federation, self._path = federation, path
+        self._weights, self._batches = weights, batches
+        client = LocalTraining(self._config, federation, path)
+        self._clips = client.features, client.labels
+        self.divisor = client.plan.sample_rate * len(client.labels)
+
+    def train(
+        self, without: int | None = None, like: Sequence[Tensor] = ()
+    ) -> tuple[list[Tensor], float]:
+        """Return the gradient of each step, and what an adaptive bound has counted in all.
+
+        Args:
+            without: a clip that is nothing: nan, of no class, in no mini-batch.
+            like: gradients to go on with in place of one's own.
+        """
+        features, labels = (part.clone() for part in self._clips)
+        if without is not None:
+            features[without], labels[without] = torch.nan, -1
+        client = LocalTraining(self._config, self._federation, self._path, clips=(features, labels))
+        steps = _Steps(like)
+        with torch.random.fork_rng(devices=[]):  # a module of one's own may draw from it
+            torch.manual_seed(self._config.run.seed)
+            _, summary = client.train(
+                self._weights,
+                Noise(0.0),
+                batches=[[row for row in rows if row != without] for rows in self._batches],
+                watch=steps,
+            )
+        start = self._config.privacy.clip_norm
+        moved = math.log((summary.clip_norm or start) / start)  # −η times what was counted, over B̄
+        return steps.taken, -moved / _STILL * self.divisor
+
+
+class _Steps:
+    """Takes down the gradient of each step, and has the optimizer go on with another."""
+
+    def __init__(self, like: Sequence[Tensor]) -> None:
+        self.taken: list[Tensor] = []
+        self._like = like
+
+    def __call__(self, optimizer: torch.optim.Optimizer) -> None:
+        """See `fnl.training.dp_sgd.Watch`."""
+        given = [
+            parameter.grad for group in optimizer.param_groups for parameter in group["params"]
+        ]
+        gradients = [gradient for gradient in given if gradient is not None]
+        self.taken.append(torch.cat([gradient.reshape(-1).double() for gradient in gradients]))
+        if self._like:
+            like = self._like[len(self.taken) - 1].split([g.numel() for g in gradients])
+            for gradient, other in zip(gradients, like, strict=True):
+                gradient.copy_(other.view_as(gradient))
