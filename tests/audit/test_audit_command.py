@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,6 +13,7 @@ from fnl.audit.claims import Mechanism
 from fnl.audit.plan import AuditPlan
 from fnl.audit.result import AuditResult
 from fnl.cli.audit import refuse_refuted
+from fnl.clip_draws import BatchDraws
 from fnl.errors import ConfigError, RunError
 from tests.runs import settings
 
@@ -45,6 +47,7 @@ def test_an_audit_writes_a_line_for_each_claim_and_target(cli, tmp_path):
     assert table.columns == COLUMNS
     # one per mechanism and attack on weights, four claims; membership 1 and inf; rates 1 and 3
     counts = dict(table.group_by("target").len().iter_rows())
+    assert {line["target"] for line in printed["sensitivity"]} >= {"sensitivity-gradients"}
     assert counts == {"weights": 2 * 4 + 2, "rates-raw": 1, "rates-private": 3}
     assert len(printed["results"]) == len(table)
     assert set(table["mechanism"]) == {kind.value for kind in Mechanism}
@@ -74,7 +77,7 @@ def test_the_table_names_what_is_refuted(cli, tmp_path):
     [
         (["--epsilon=0"], {}, "--epsilon 0.0 is not above 0"),
         (["--epsilon=nan"], {}, "--epsilon nan is not above 0"),
-        (["--target=rate"], {}, "--target 'rate' is unknown: choose weights, membership, rates"),
+        (["--target=rate"], {}, "--target 'rate' is unknown: choose weights, membership, rates, s"),
         ([], {"privacy__mode": "none"}, "privacy.mode = 'none': an audit is of record-level"),
         (
             [],
@@ -95,6 +98,46 @@ def test_what_cannot_be_audited_is_one_line(cli, arguments, changes, message):
     assert code == 1
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_sensitivities_are_a_table_a_file_and_lines_of_json(cli, tmp_path):
+    arguments = ("--target=sensitivity", "--clips=3", f"--output={tmp_path / 'proofs'}")
+    # what attacks cannot audit can be measured: no budget, both levels
+    keys = {
+        "privacy__mode": "both", "privacy__noise-multiplier": 1.0, "privacy__delta": 0.0,
+        "privacy__rate-release": "gaussian", "model__dropout": 0.3,
+        "coordination__selection": "random", "coordination__aggregation": "fedavg",
+    }  # fmt: skip
+    code, out, err = cli(*arguments, "--json", **keys)
+    assert code == 0, err
+    printed = json.loads(out)
+    path = tmp_path / "proofs" / "sensitivity.parquet"
+    assert printed["sensitivity_path"] == str(path)
+    assert printed["results"] == []
+    assert pl.read_parquet(path).to_dicts() == printed["sensitivity"]
+    assert not (tmp_path / "proofs" / "audit.parquet").exists()
+    names = [line["target"] for line in printed["sensitivity"]]
+    assert names == 2 * ["sensitivity-gradients", "sensitivity-rates", "sensitivity-update"]
+    assert all(line["holds"] and line["largest_ratio"] <= 1.001 for line in printed["sensitivity"])
+    assert [line["removed"] for line in printed["sensitivity"]] == 2 * [3, 3, 2]
+    code, out, _ = cli(*arguments, **keys)
+    assert code == 0
+    assert "of the bound" in out
+    assert "refuted" not in out
+
+
+def test_masks_by_place_fail_the_command(cli, monkeypatch):
+    def ids(draws: BatchDraws) -> np.ndarray:
+        return np.arange(len(draws.clips.ids[draws.rows]), dtype=np.uint64)
+
+    monkeypatch.setattr(BatchDraws, "ids", property(ids))
+    code, out, err = cli("--target=sensitivity", "--json", model__dropout=0.3)
+    assert code == 1
+    assert "the noise of sensitivity-gradients does not hide what it is set for: clip " in err
+    assert len(err.strip().splitlines()) == 1
+    ratios = [line["largest_ratio"] for line in json.loads(out)["sensitivity"]]
+    assert max(ratios) > 1.5
+    assert "refuted" in cli("--target=sensitivity", model__dropout=0.3)[1]
 
 
 def result(**changes) -> AuditResult:
