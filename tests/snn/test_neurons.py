@@ -2,17 +2,17 @@
 
 import pytest
 import snntorch
+import stepping
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snntorch import surrogate as peer
+from stepping import fast_sigmoid, step_through_time
 from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
 from fnl.snn.neurons.lif import LIF, LeakyReadout
-from tests.snn import stepping
-from tests.snn.stepping import fast_sigmoid, step_through_time
 
 BACKENDS = ["numba", "torch"]
 PAIRS = {

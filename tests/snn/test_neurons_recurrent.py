@@ -2,12 +2,12 @@
 
 import pytest
 import snntorch
+import stepping
 import torch
+from stepping import currents, step_through_time
 
 from fnl.snn import surrogates
 from fnl.snn.neurons.recurrent import RecurrentLIF
-from tests.snn import stepping
-from tests.snn.stepping import currents, step_through_time
 
 BACKENDS = ["numba", "torch"]
 

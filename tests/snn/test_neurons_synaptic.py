@@ -2,17 +2,17 @@
 
 import pytest
 import snntorch
+import stepping
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stepping import currents, step_through_time
 from torch import Tensor
 
 from fnl.errors import ConfigError
 from fnl.snn import surrogates
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.synaptic import Synaptic
-from tests.snn import stepping
-from tests.snn.stepping import currents, step_through_time
 
 BACKENDS = ["numba", "torch"]
 RESETS = ["subtract", "zero", "none"]

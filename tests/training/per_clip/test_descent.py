@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from descending import backward, hooked, samples, trained, wrapped
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
@@ -18,7 +19,6 @@ from fnl.snn.normalisation import StepGroupNorm
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights, set_weights
-from tests.training.per_clip.descending import backward, hooked, samples, trained, wrapped
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 

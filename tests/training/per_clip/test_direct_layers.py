@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from descending import hooked, samples, wrapped
 from torch import Tensor, nn
 
 from fnl.training.per_clip.direct_layers import direct_runner
-from tests.training.per_clip.descending import hooked, samples, wrapped
 
 LAYERS = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3), (4, 11)),

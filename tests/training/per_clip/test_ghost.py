@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from descending import backward, hooked, samples, trained, wrapped
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
     GradSampleModuleFastGradientClipping,
 )
@@ -23,7 +24,6 @@ from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 from fnl.training.plan import TrainingPlan
-from tests.training.per_clip.descending import backward, hooked, samples, trained, wrapped
 
 STEPS, FEATURES, CLASSES = 14, 6, 3
 

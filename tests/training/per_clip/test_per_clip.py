@@ -3,8 +3,10 @@
 import copy
 from collections import OrderedDict
 
+import descending
 import pytest
 import torch
+from descending import hooked, wrapped
 from opacus.accountants import RDPAccountant
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
@@ -16,8 +18,6 @@ from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.per_clip.module import PerClipGradientModule
-from tests.training.per_clip import descending
-from tests.training.per_clip.descending import hooked, wrapped
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
