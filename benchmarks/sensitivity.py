@@ -1,22 +1,22 @@
 """How far a clip moves what a client releases, under every network, neuron, clipping and option.
 
-`python -m benchmarks.sensitivity` goes through all combinations of what decides how a clip becomes
+`python -m benchmarks sensitivity` goes through all combinations of what decides how a clip becomes
 a gradient or a rate. What is beside that (dropout, augmentation, label smoothing, ...) is on or off
 at random in each. `tests/audit/test_sensitivity_combinations.py` takes a part that has all pairs.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import combinations, islice, product
-from typing import Any
+from typing import Annotated, Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+import typer
 
 from fnl.audit.release_sensitivity import rate_sensitivity
 from fnl.audit.sensitivity import TIGHT, Sensitivity, with_bounds_of
@@ -124,10 +124,10 @@ def part_with_all_pairs(at_least: int, seed: int = 0) -> list[Combination]:
     return chosen
 
 
-def measure(combination: Combination, base: Mapping[str, Scalar]) -> list[Sensitivity]:
+def measure(combination: Combination, base: Combination | None = None) -> list[Sensitivity]:
     """Return how far clips move the steps and the rates of a client, under tight bounds."""
     flat = {key: value for key, value in combination.items() if "." in key}
-    config = with_bounds_of(parse_config({**base, **SMALL, **flat}), TIGHT)
+    config = with_bounds_of(parse_config({**(base or {}), **SMALL, **flat}), TIGHT)
     federation = open_federation(config)
     with some_frozen() if combination["parts"] == "some frozen" else nullcontext():
         weights = first_weights(config, federation)
@@ -159,17 +159,15 @@ def some_frozen() -> Iterator[None]:
         yield
 
 
-def main() -> None:
+def main(
+    every: Annotated[int, typer.Option(min=1, help="Take every so manyth combination.")] = 1,
+) -> None:
     """Print the number of combinations, and the largest ratio of each release."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1, help="take every so manyth combination")
-    parser.add_argument("--cache-dir", default="")
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
     largest: dict[str, tuple[float, Combination]] = {}
     started, tried, refuted = time.perf_counter(), 0, 0
-    for combination in islice(everything(), 0, None, arguments.every):
-        found = measure(combination, {"data.cache-dir": arguments.cache_dir})
+    for combination in islice(everything(), 0, None, every):
+        found = measure(combination)
         tried += 1
         if not all(one.holds for one in found):
             refuted += 1
@@ -177,13 +175,7 @@ def main() -> None:
         for one in found:
             if one.largest > largest.get(one.target, (0.0, {}))[0]:
                 largest[one.target] = one.largest, combination
-        if tried % 500 == 0:
-            print(f"{tried} tried, {refuted} refuted", flush=True)
     seconds = time.perf_counter() - started
-    print(f"\n{tried} combinations in {seconds:.0f} s, {refuted} refuted")
+    print(f"{tried} combinations in {seconds:.0f} s, {refuted} refuted")
     for target, (ratio, combination) in largest.items():
         print(f"{target}: at most {ratio:.6f} of the bound, under {dict(combination)}")
-
-
-if __name__ == "__main__":
-    main()
