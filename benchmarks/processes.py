@@ -15,7 +15,7 @@ from flwr.app import Message
 
 from fnl.config import Config, Scalar
 from fnl.errors import RunError
-from fnl.runtime.in_process import run_in_process
+from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
 
 FNL = (sys.executable, "-m", "fnl.cli")
 
@@ -53,8 +53,8 @@ def run_here(config: Config, on_reply: Callable[[Message], None] = lambda _: Non
     """Run the app in this process, with one worker, without a word."""
     with quiet_flower():
         run_in_process(
-            "server.app:app",
-            "clients.app:app",
+            SERVER_APP,
+            CLIENT_APP,
             clients=config.data.clients,
             run_config=config.flat(),
             on_reply=on_reply,

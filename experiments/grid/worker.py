@@ -16,12 +16,10 @@ import filelock
 from experiments.grid.directory import Taken, record_of
 from experiments.grid.estimate import Cost, measure_run
 from fnl.config import Config, Scalar, parse_config
-from fnl.runtime.in_process import run_in_process
+from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
 from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
 from fnl.runtime.run_record import timestamp, write_record
 
-SERVER_APP = "server.app:app"
-CLIENT_APP = "clients.app:app"
 LOCK_SECONDS = 120.0
 """How long a cell waits for a worker of a killed driver to let go of it."""
 

@@ -16,8 +16,8 @@ from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 
 ATTACKED = ("weights", "membership", "rates")
-SENSITIVITY = "sensitivity"
-TARGETS = (*ATTACKED, SENSITIVITY)
+SENSITIVITY, STEERING, BOOKS = "sensitivity", "steering", "books"
+TARGETS = (*ATTACKED, SENSITIVITY, STEERING, BOOKS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class AuditPlan:
 
     @property
     def attacks(self) -> bool:
-        """Whether anything is attacked: sensitivities are measured."""
+        """Whether anything is attacked: the other targets are measured."""
         return any(target in ATTACKED for target in self.targets)
 
     def claims(self, *, infinite: bool) -> list[tuple[Mechanism, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,9 +19,11 @@ from fnl.cli.terminal import Assignments, Json, configuration, err, out
 from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from fnl.audit.books import Count
     from fnl.audit.plan import AuditPlan
     from fnl.audit.result import AuditResult
     from fnl.audit.sensitivity import Sensitivity
+    from fnl.audit.steering import Steering
     from fnl.config import Config
     from fnl.data.federated import Federation
 
@@ -40,7 +43,9 @@ def audit(
     targets: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", help="weights, membership, rates, sensitivity; repeatable; default: all."
+            "--target",
+            help="weights, membership, rates, sensitivity, steering, books; repeatable; default: "
+            "all.",
         ),
     ] = None,
     canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
@@ -55,12 +60,16 @@ def audit(
 ) -> None:
     """Attack what a configuration releases, and prove from below how much privacy is lost.
 
-    The target sensitivity measures whether a clip or a client moves it as little as claimed.
+    The target sensitivity measures whether a clip or a client moves it as little as claimed,
+    steering whether what is in no ledger reaches the global model unsaid, and books whether all
+    that leaves a run is in its ledgers.
     """
-    from fnl.audit.plan import SENSITIVITY, TARGETS, AuditPlan, check_auditable
+    from fnl.audit.books import count_releases
+    from fnl.audit.plan import BOOKS, SENSITIVITY, STEERING, TARGETS, AuditPlan, check_auditable
     from fnl.audit.probe import sensitivities
     from fnl.audit.result import write_results
     from fnl.audit.sensitivity import write_sensitivities
+    from fnl.audit.steering import steering
     from fnl.data.federated import prepare
     from fnl.runtime.determinism import one_thread
 
@@ -73,6 +82,7 @@ def audit(
         broken=broken,
         confidence=confidence,
     )
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # runs of a few rounds, many of them
     config = configuration(assignments)
     if plan.attacks:
         check_auditable(config)
@@ -86,6 +96,8 @@ def audit(
     with one_thread():
         measured = SENSITIVITY in plan.targets
         moved = sensitivities(config, federation, plan.clips) if measured else []
+        steered = steering(config) if STEERING in plan.targets else None
+        counts = count_releases(config) if BOOKS in plan.targets else []
     paths = {}
     if results:
         paths["path"] = (folder / AUDIT_FILE).absolute()
@@ -97,15 +109,22 @@ def audit(
         lines = {
             "results": [_finite(asdict(result)) for result in results],
             "sensitivity": [_finite(one.row()) for one in moved],
+            "steering": asdict(steered) if steered else None,
+            "books": [_finite(asdict(one)) for one in counts],
         }
         print(json.dumps({name: str(path) for name, path in paths.items()} | lines))
     else:
         _print_results(results)
         _print_sensitivities(moved)
+        _print_steering(steered)
+        _print_counts(counts)
         for path in paths.values():
             out.print(f"audit {path}")
     refuse_refuted(results)
     refuse_moved(moved)
+    for one in (*([steered] if steered else []), *counts):
+        if not one.holds:
+            raise RunError(one.described)
 
 
 def _attacked(config: Config, federation: Federation, plan: AuditPlan) -> list[AuditResult]:
@@ -199,6 +218,29 @@ def _print_sensitivities(measured: Sequence[Sensitivity]) -> None:
             for found in measured
         ],
     )
+
+
+def _print_steering(found: Steering | None) -> None:
+    if found is None:
+        return
+    follows = ", ".join(found.found) or "nothing"
+    said = f"; the run says: {', '.join(found.said)}" if found.said else ""
+    out.print(
+        f"steering: of {len(found.tried)} fields in no ledger the global model follows "
+        f"{follows}{said}",
+        markup=False,
+    )
+
+
+def _print_counts(counts: Sequence[Count]) -> None:
+    if not counts:
+        return
+    rows = [
+        (one.whose, str(one.releases), f"{one.reported:.4f}", f"{one.counted:.4f}",
+         "" if one.holds else "refuted")
+        for one in counts
+    ]  # fmt: skip
+    _print_table(("books of", "releases seen", "ε reported", "ε of what was seen", ""), rows)
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

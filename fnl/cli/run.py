@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from fnl.config import Config
 
-SERVER_APP = "server.app:app"
-CLIENT_APP = "clients.app:app"
-
 
 class Engine(StrEnum):
     """Which engine carries a run."""
@@ -90,7 +87,7 @@ def _carry(
     from fnl.errors import ConfigError
     from fnl.runtime.event_files import check_tensorboard
     from fnl.runtime.flower import check_app, run_with_flower
-    from fnl.runtime.in_process import run_in_process
+    from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
 
     flower_app = app_dir.absolute() if engine is Engine.FLOWER else None

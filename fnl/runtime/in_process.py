@@ -37,6 +37,7 @@ class InProcessGrid(Grid):
         workers: processes that compute; 1 computes here.
         interruptible: compute in a process of its own even with one worker, as here a client that
             hangs cannot be stopped.
+        on_send: called with every message to a client, before it computes.
         on_reply: called after every reply, for progress.
         notify: called with every event of the run.
 
@@ -52,6 +53,7 @@ class InProcessGrid(Grid):
         run_config: Mapping[str, bool | int | float | str],
         workers: int = 1,
         interruptible: bool = False,
+        on_send: Callable[[Message], None] = lambda _: None,
         on_reply: Callable[[Message], None] = lambda _: None,
         notify: Callable[[Event], None] = print,
     ) -> None:
@@ -59,6 +61,7 @@ class InProcessGrid(Grid):
         self._client_app = client_app
         self._clients = clients
         self._run_config = dict(run_config)
+        self._on_send = on_send
         self._on_reply = on_reply
         self._states: dict[int, RecordDict] = {}
         self._replies: dict[str, Message] = {}
@@ -125,6 +128,7 @@ class InProcessGrid(Grid):
         for message in messages:
             self._sent += 1
             message.metadata.__dict__["_message_id"] = str(self._sent)
+            self._on_send(message)
         if self._pool is None:
             for message in messages:
                 reply, state = compute(self._client_app, message, self._context(message))
@@ -154,6 +158,11 @@ class InProcessGrid(Grid):
         return reply
 
 
+SERVER_APP = "server.app:app"
+CLIENT_APP = "clients.app:app"
+"""The apps of the project, by name: this room imports neither side."""
+
+
 def run_in_process(
     server_app: str,
     client_app: str,
@@ -162,6 +171,7 @@ def run_in_process(
     run_config: Mapping[str, bool | int | float | str],
     workers: int = 1,
     interruptible: bool = False,
+    on_send: Callable[[Message], None] = lambda _: None,
     on_reply: Callable[[Message], None] = lambda _: None,
     notify: Callable[[Event], None] = print,
 ) -> None:
@@ -176,6 +186,7 @@ def run_in_process(
         run_config=run_config,
         workers=workers,
         interruptible=interruptible,
+        on_send=on_send,
         on_reply=on_reply,
         notify=notify,
     )

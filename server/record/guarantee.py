@@ -105,9 +105,7 @@ def _undeclared(config: Config) -> list[str]:
 def _feedback(config: Config) -> str:
     """Say which statistics outside the guarantee steer the global model or the noise."""
     public = "the number of clips sets sampling rate, noise and weights and is taken as public"
-    released = config.rate_epsilon > 0
-    read = frozenset[str]().union(*(reads or () for reads in rules_read(config).values()))
-    outside = uncovered(read, released=released)
+    outside = _outside_that_is_read(config)
     if unknown := _undeclared(config):
         outside.append(f"whatever {' and '.join(unknown)} reads, which is not declared")
     if outside:
@@ -116,9 +114,15 @@ def _feedback(config: Config) -> str:
             "guarantee and so reach the global models that later steps start from: ε does not "
             "cover that path"
         )
-    if uncovered(read, released=False):
+    if _outside_that_is_read(config, released=False):
         return f"{public}; selection or weights follow firing rates, whose release is accounted"
     return public
+
+
+def _outside_that_is_read(config: Config, *, released: bool | None = None) -> list[str]:
+    """Return what selection or weights are declared to follow and no ledger covers."""
+    read = frozenset[str]().union(*(reads or () for reads in rules_read(config).values()))
+    return uncovered(read, released=config.rate_epsilon > 0 if released is None else released)
 
 
 def _guarantee(config: Config) -> dict[str, object]:
@@ -138,6 +142,7 @@ def _guarantee(config: Config) -> dict[str, object]:
         "guarantee": _record_level(config),
         **clients,
         "caveat": _feedback(config),
+        "uncovered_steering": [*_outside_that_is_read(config), *_undeclared(config)],
         "noise": _noise(config),
         "outside_guarantee": outside_guarantee(config),
         "shadows": "computed without privacy for measurement, simulation only"
