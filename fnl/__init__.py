@@ -1,10 +1,87 @@
-"""fnl: federated spiking neural networks under differential privacy."""
+"""fnl: federated spiking neural networks under differential privacy.
 
+    import fnl
+
+    run = fnl.run(privacy={"epsilon": 4}, run={"rounds": 10})
+    run.rounds.select("round", "accuracy", "firing_rate")
+
+Everything a user may import is here by name. A name is loaded when it is first used, so that
+`import fnl` takes no PyTorch and no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fnl import metrics as metrics
+    from fnl.api.grid import Grid as Grid
+    from fnl.api.grid import open_grid as open_grid
+    from fnl.api.grid import run_grid as run_grid
+    from fnl.api.pieces import build_network as build_network
+    from fnl.api.pieces import configuration as configuration
+    from fnl.api.pieces import evaluate as evaluate
+    from fnl.api.pieces import federation as federation
+    from fnl.api.pieces import partition as partition
+    from fnl.api.run import Run as Run
+    from fnl.api.run import open_run as open_run
+    from fnl.api.run import resume as resume
+    from fnl.api.run import run as run
+    from fnl.config import Config as Config
+    from fnl.errors import FnlError as FnlError
+    from fnl.wire.report import ClientReport as ClientReport
+    from server.context import RoundContext as RoundContext
+    from server.declaration import reads as reads
 
 try:
     __version__ = version("fnl")
 except PackageNotFoundError:  # running from an unpacked Flower app bundle, not installed
     __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+_HOMES = {
+    "fnl.api.run": ("run", "resume", "open_run", "Run"),
+    "fnl.api.grid": ("run_grid", "open_grid", "Grid"),
+    "fnl.api.pieces": ("configuration", "federation", "partition", "build_network", "evaluate"),
+    "fnl.config": ("Config",),
+    "fnl.errors": ("FnlError",),
+    "fnl.wire.report": ("ClientReport",),
+    "server.context": ("RoundContext",),
+    "server.declaration": ("reads",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ClientReport",
+    "Config",
+    "FnlError",
+    "Grid",
+    "RoundContext",
+    "Run",
+    "__version__",
+    "build_network",
+    "configuration",
+    "evaluate",
+    "federation",
+    "metrics",
+    "open_grid",
+    "open_run",
+    "partition",
+    "reads",
+    "resume",
+    "run",
+    "run_grid",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return import_module("fnl.metrics")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'fnl' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

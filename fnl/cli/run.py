@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.report import figures as draw_figures
@@ -99,7 +100,7 @@ def _carry(
     if config.run.tensorboard:
         check_tensorboard()
     prepare(config, progress=True)
-    with _RunProgress(config) as progress:
+    with RunProgress(config, _out, _err) as progress:
         if flower_app is None:
             logging.getLogger("flwr").setLevel(logging.WARNING)
             run_in_process(
@@ -144,10 +145,19 @@ def _print_outcome(path: Path) -> None:
 
 
 @dataclass
-class _RunProgress:
-    """Shows a run's rounds on the terminal, whichever engine reports them."""
+class RunProgress:
+    """Shows a run's rounds on a console, whichever engine reports them.
+
+    Attributes:
+        config: of the run.
+        out: is told the run's directory.
+        err: has the bar, and is told all else.
+        directory: of the run, once it has one.
+    """
 
     config: Config
+    out: Console
+    err: Console
     directory: Path = field(default_factory=Path)
 
     def __post_init__(self) -> None:
@@ -157,12 +167,12 @@ class _RunProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=_err,
+            console=self.err,
             transient=True,
         )
         self._task = self._bar.add_task("rounds", total=self.config.run.rounds)
 
-    def __enter__(self) -> _RunProgress:
+    def __enter__(self) -> RunProgress:
         self._bar.start()
         return self
 
@@ -177,7 +187,7 @@ class _RunProgress:
             self._said.add(event)
             if isinstance(event, RunStarted):
                 self.directory = event.directory
-            (_out if isinstance(event, RunStarted) else _err).print(text_of(event))
+            (self.out if isinstance(event, RunStarted) else self.err).print(text_of(event))
 
     def on_reply(self, reply: Message) -> None:
         """Count a client's reply of the in-process engine."""

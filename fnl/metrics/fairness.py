@@ -20,6 +20,10 @@ def gini(counts: ArrayLike) -> float | None:
 
     Raises:
         ValueError: if a count is negative.
+
+    Example:
+        >>> gini([4, 0, 0, 0])
+        0.75
     """
     values = np.sort(np.asarray(counts, dtype=np.float64))
     if values.size and values[0] < 0:
@@ -32,5 +36,13 @@ def gini(counts: ArrayLike) -> float | None:
 
 
 def share_selected(counts: ArrayLike) -> float:
-    """Return the share of clients that were selected at least once, in [0, 1]."""
+    """Return the share of clients that were selected at least once, in [0, 1].
+
+    Args:
+        counts: selections of each client, [N].
+
+    Example:
+        >>> share_selected([2, 0, 1, 0])
+        0.5
+    """
     return float(np.mean(np.asarray(counts) > 0))

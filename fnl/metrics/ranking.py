@@ -14,12 +14,22 @@ Scores = NDArray[np.float64]
 
 
 def order(scores: Scores) -> NDArray[np.int64]:
-    """Return candidate positions from best to worst: int64 [d]."""
+    """Return candidate positions from best to worst: int64 [d].
+
+    Example:
+        >>> order(np.array([0.2, 0.9, 0.5])).tolist()
+        [1, 2, 0]
+    """
     return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
 
 
 def ranks(scores: Scores) -> NDArray[np.int64]:
-    """Return each candidate's rank, 1 the best: int64 [d]."""
+    """Return each candidate's rank, 1 the best: int64 [d].
+
+    Example:
+        >>> ranks(np.array([0.2, 0.9, 0.5])).tolist()
+        [3, 1, 2]
+    """
     positions = order(scores)
     result = np.empty(len(positions), dtype=np.int64)
     result[positions] = np.arange(1, len(positions) + 1)
@@ -27,12 +37,26 @@ def ranks(scores: Scores) -> NDArray[np.int64]:
 
 
 def kendall_tau(a: Scores, b: Scores) -> float | None:
-    """Return Kendall's τ-b in [-1, 1]; None where it is undefined (one candidate, all tied)."""
+    """Return Kendall's τ-b in [-1, 1]; None where it is undefined (one candidate, all tied).
+
+    SciPy's, of two lists of scores [d] of the same candidates.
+
+    Example:
+        >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
+        -1.0
+    """
     return _correlation(stats.kendalltau, a, b)
 
 
 def spearman_rho(a: Scores, b: Scores) -> float | None:
-    """Return Spearman's ρ in [-1, 1]; None where it is undefined (one candidate, all tied)."""
+    """Return Spearman's ρ in [-1, 1]; None where it is undefined (one candidate, all tied).
+
+    SciPy's, of two lists of scores [d] of the same candidates.
+
+    Example:
+        >>> spearman_rho(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
+        1.0
+    """
     return _correlation(stats.spearmanr, a, b)
 
 
@@ -44,13 +68,23 @@ def _correlation(statistic: object, a: Scores, b: Scores) -> float | None:
 
 
 def jaccard(a: Scores, b: Scores, top: int) -> float:
-    """Return |A ∩ B| / |A ∪ B| of the `top` best by `a` and by `b`, in [0, 1]."""
+    """Return |A ∩ B| / |A ∪ B| of the `top` best by `a` and by `b`, in [0, 1].
+
+    Example:
+        >>> round(jaccard(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]), top=2), 3)
+        0.333
+    """
     best_a, best_b = set(order(a)[:top].tolist()), set(order(b)[:top].tolist())
     return len(best_a & best_b) / len(best_a | best_b)
 
 
 def flip_rate(a: Scores, b: Scores, top: int) -> float:
-    """Return the share of the `top` best by `a` that are not among the `top` best by `b`."""
+    """Return the share of the `top` best by `a` that are not among the `top` best by `b`.
+
+    Example:
+        >>> flip_rate(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]), top=2)
+        0.5
+    """
     best_a, best_b = set(order(a)[:top].tolist()), set(order(b)[:top].tolist())
     return len(best_a - best_b) / len(best_a)
 
@@ -65,6 +99,10 @@ def rank_biased_overlap(a: Scores, b: Scores, persistence: float = 0.9) -> float
         a: scores of the candidates, [d].
         b: scores of the same candidates, [d].
         persistence: p in (0, 1), the weight of depth; 0.9 puts 86 % of it on the first ten.
+
+    Example:
+        >>> round(rank_biased_overlap(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0])), 3)
+        0.955
     """
     order_a, order_b = order(a).tolist(), order(b).tolist()
     seen_a: set[int] = set()
@@ -82,6 +120,10 @@ def margin(scores: Scores, top: int) -> float | None:
     """Return the score of rank `top` minus that of the next; None if there is no next.
 
     How much a score may move before the selection of the `top` best changes: 0 is a tie.
+
+    Example:
+        >>> margin(np.array([0.25, 0.75, 0.5]), top=1)
+        0.25
     """
     if top >= len(scores):
         return None
