@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install run study test test-all test-processors lint generated clean
+.PHONY: install run study test test-all test-processors lint generated site clean
 
 install: $(STAMP)
 
@@ -51,5 +51,10 @@ lint: install
 generated: install
 	$(BIN)/python docs/generate.py
 
+# the documentation as pages, in site/: offline, links checked, warnings are errors
+site: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[site]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -13,14 +13,37 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
+import typer
+
+from fnl.cli.main import app
 from fnl.config import reference
 from fnl.runtime.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("pyproject.toml", "docs/configuration.md", "docs/metrics.md")
+FILES = ("pyproject.toml", "docs/configuration.md", "docs/metrics.md", "docs/commands.md")
+
+
+def commands(command: click.Command, name: str) -> str:
+    """Return what a command and those below it do and take, in Markdown."""
+    if isinstance(command, click.Group):
+        below = (commands(one, f"{name} {key}") for key, one in command.commands.items())
+        return "\n".join(below)
+    context = click.Context(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines = [f"## {name}", "", f"`{name} {usage}`", "", command.help or "", ""]
+    rows = [
+        f"| `{', '.join(parameter.opts)}` | {text} |"
+        for parameter in command.params
+        if (text := (getattr(parameter, "help", None) or "").replace("|", "\\|"))
+    ]
+    return "\n".join([*lines, *(["| | |", "|---|---|", *rows, ""] if rows else [])])
+
+
 MAKERS: dict[str, Callable[[str], str]] = {
     "defaults": lambda _: reference.defaults_toml(),
     "config": lambda group: f"\n{reference.table_of(group)}\n",
+    "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
 }
 _PART = re.compile(
