@@ -29,7 +29,7 @@ def check_combinations(config: Config) -> None:
             f"coordination.minimum = {coordination.minimum} is more than "
             f"coordination.candidates = {coordination.candidates}: no more than these can answer"
         )
-    if data.corpus not in ("synthetic", "device") and not data.root:
+    if data.corpus in ("speech-commands", "folder") and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
         )

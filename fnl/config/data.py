@@ -6,15 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fnl.config.kinds import Count, Group, NonNegative, Positive, Seed, Text
+from fnl.config.kinds import Count, Group, NonNegative, Positive, Seed, Text, known_or_own
+
+CORPORA = ("synthetic", "speech-commands", "folder", "device")
+PARTITIONERS = {
+    "speaker": "fnl.data.partitioning.speakers:partition_by_speaker",
+    "dirichlet": "fnl.data.partitioning.dirichlet:partition_dirichlet",
+    "shards": "fnl.data.partitioning.shards:partition_shards",
+    "iid": "fnl.data.partitioning.iid:partition_iid",
+}
+"""What is built in, by name: `module:function`, as for one's own."""
 
 
 class DataGroup(Group, frozen=True):
     """Corpus, features and how the training clips are spread over clients."""
 
-    corpus: Literal["synthetic", "speech-commands", "folder", "device"] = "synthetic"
-    """`synthetic`, `speech-commands`, `folder`, or `device`: every client's own clips, on real
-    devices ([deployment](deployment.md))."""
+    corpus: Annotated[str, known_or_own(CORPORA)] = "synthetic"
+    """`synthetic`, `speech-commands`, `folder`, `device`: every client's own clips, on real
+    devices ([deployment](deployment.md)), or `module:function` of your own."""
     root: str = ""
     """Folder of the corpus (for `speech-commands` the folder that holds `SpeechCommands/`; under
     `device` the server's own clips for evaluation, empty: none)."""
@@ -24,9 +33,9 @@ class DataGroup(Group, frozen=True):
     label."""
     clients: Count = 20
     """Partitions of the training clips = clients = Flower's `num-supernodes`."""
-    partitioner: Literal["speaker", "dirichlet", "shards", "iid"] = "speaker"
+    partitioner: Annotated[str, known_or_own(PARTITIONERS)] = "speaker"
     """`speaker` (whole speakers), `dirichlet` (label skew), `shards` (few labels a client),
-    `iid`."""
+    `iid`, or `module:function` of your own."""
     alpha: Positive = 0.3
     """Concentration of `dirichlet`: 0.1 very skewed, 100 nearly IID."""
     labels_per_client: Count = 2

@@ -35,12 +35,22 @@ def parse_config(flat: Mapping[str, object]) -> Config:
             raise ConfigError(f"unknown configuration key {key!r}: {hint}")
         group, name = key.split(".", 1)
         nested[group][name] = value
+    _follow_clients(nested)
     try:
         config = Config.model_validate(nested)
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
     check_combinations(config)
     return config
+
+
+def _follow_clients(nested: dict[str, dict[str, object]]) -> None:
+    """Ask and select no more clients than there are, where only their number was given."""
+    asked, clients = Config().coordination, nested["data"].get("clients")
+    chosen = nested["coordination"]
+    if isinstance(clients, int) and clients >= 1 and not chosen.keys() & {"candidates", "selected"}:
+        candidates = min(asked.candidates, clients)
+        chosen["candidates"], chosen["selected"] = candidates, min(asked.selected, candidates)
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:

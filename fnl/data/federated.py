@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fnl.config import Config, DataGroup, EvaluationGroup, RunGroup
-from fnl.data.corpus import TRAIN, Corpus
+from fnl.data.corpus import CLIP_SCHEMA, TRAIN, Corpus
 from fnl.data.features import FeatureSpec
 from fnl.data.folder import FolderCorpus
 from fnl.data.partitioning import Partitioning, PartitionSpec, partition
@@ -28,6 +28,7 @@ from fnl.data.store import FeatureStore, build_features
 from fnl.data.synthetic import LEXICON, SyntheticCorpus
 from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
+from fnl.import_path import imported
 
 PARTITION_VERSION = 1
 """Part of every cached partitioning's key: raise it when the same spec gives another result."""
@@ -94,6 +95,8 @@ def open_corpus(data: DataGroup) -> Corpus:
             "data.corpus = 'device' has its clips on SuperNodes, which docs/deployment.md starts: "
             "a simulation needs another corpus"
         )
+    if ":" in data.corpus:
+        return _own_corpus(data)
     if data.corpus == "folder":
         words = "" if data.words in ("core", "all") else data.words
         return FolderCorpus.create(Path(data.root).expanduser(), words, data.corpus_seed)
@@ -104,6 +107,22 @@ def open_corpus(data: DataGroup) -> Corpus:
         seed=data.corpus_seed,
         difficulty=data.difficulty,
     )
+
+
+def _own_corpus(data: DataGroup) -> Corpus:
+    """Return the corpus that a function of the user's makes of `data`.
+
+    Raises:
+        ConfigError: if there is no such function.
+        CorpusError: if it returns something else.
+    """
+    corpus = imported("data.corpus", data.corpus)(data)
+    if not isinstance(corpus, Corpus) or dict(corpus.clips.schema) != CLIP_SCHEMA:
+        raise CorpusError(
+            f"data.corpus = {data.corpus!r} returned a {type(corpus).__name__}: a corpus has the "
+            "members of fnl.data.corpus.Corpus, and its clips the columns of CLIP_SCHEMA"
+        )
+    return corpus
 
 
 def _synthetic_words(words: str) -> tuple[str, ...]:
@@ -148,7 +167,7 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
         corpus,
         spec,
         cache_dir(data),
-        workers=workers,
+        workers=1 if ":" in data.corpus else workers,  # one's own may be of this session
         on_bad_audio=data.on_bad_audio,
         progress=progress,
     )
@@ -163,11 +182,13 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
 
 
 def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:
+    rows = np.flatnonzero(store.clips["split"].to_numpy() == TRAIN)
+    if ":" in spec.partitioner:  # one's own may have been edited
+        return partition(store.clips, rows, spec)
     key = sha256(f"{PARTITION_VERSION}:{store.key}:{spec!r}".encode()).hexdigest()[:32]
     path = cache / "partitions" / f"{key}.npz"
     if path.exists():
         return Partitioning.load(path)
-    rows = np.flatnonzero(store.clips["split"].to_numpy() == TRAIN)
     partitioning = partition(store.clips, rows, spec)
     path.parent.mkdir(parents=True, exist_ok=True)
     partitioning.save(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fnl.config import Config, parse_config
@@ -104,7 +105,8 @@ def _automatic_name(config: Config) -> str:
     if config.is_client_private:
         budget = f"client-eps{config.privacy.client_epsilon:g}"
         privacy = f"{privacy}-{budget}" if config.is_private else budget
-    return f"{config.data.corpus}-{privacy}-seed{config.run.seed}-{config.identity()[:6]}"
+    corpus = re.sub(r"\W+", "-", config.data.corpus)
+    return f"{corpus}-{privacy}-seed{config.run.seed}-{config.identity()[:6]}"
 
 
 def _difference(record: dict[str, object], config: Config) -> str:

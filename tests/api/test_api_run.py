@@ -6,6 +6,8 @@ import functools
 import subprocess
 import sys
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -92,6 +94,45 @@ def test_declared_rules_are_given_like_others(small):
     run = fnl.run(progress=False, **small(**{"coordination.selection": by_clips}))
     assert "does not declare" not in str(run.privacy)
     assert not any("by_clips" in one for one in run.privacy["uncovered_steering"])
+
+
+class Tones:
+    """Sixty clips of three pitches by six speakers."""
+
+    name, labels, synthetic, fingerprint = "tones", ("low", "middle", "high"), True, "tones-1"
+    clips = pl.DataFrame(
+        {
+            "clip": [f"{number:03}" for number in range(60)],
+            "label": pl.Series([number % 3 for number in range(60)], dtype=pl.Int32),
+            "speaker": [f"s{number % 6}" for number in range(60)],
+            "split": ["test" if number < 12 else "train" for number in range(60)],
+        }
+    )
+
+    def waveform(self, row):
+        time = np.arange(16_000) / 16_000
+        pitch = (300, 900, 2000)[self.clips["label"][row]]
+        return np.sin(2 * np.pi * pitch * time).astype(np.float32)
+
+
+def test_corpora_and_partitioners_of_a_session(shared_cache):
+    keys = {"data": {"corpus": lambda data: Tones(), "clients": 4, "cache_dir": str(shared_cache)}}
+    clips = fnl.partition(**keys)
+    assert clips["word"].unique(maintain_order=True).sort().to_list() == ["high", "low", "middle"]
+    keys["data"]["partitioner"] = lambda table, spec: np.arange(len(table.labels)) % spec.clients
+    assert fnl.partition(**keys).group_by("partition").len()["len"].to_list() == [12] * 4
+    keys["data"]["corpus"] = lambda data: "none"
+    with pytest.raises(fnl.FnlError, match="returned a str: a corpus"):
+        fnl.partition(**keys)
+
+
+def test_fewer_clients_are_asked_where_there_are_fewer():
+    few = fnl.configuration(data={"clients": 5}).coordination
+    assert (few.candidates, few.selected) == (5, 5)
+    many = fnl.configuration(data={"clients": 50}).coordination
+    assert (many.candidates, many.selected) == (12, 8)
+    with pytest.raises(ConfigError, match="more than data.clients"):
+        fnl.configuration(data={"clients": 5}, coordination={"candidates": 6})
 
 
 def test_with_workers_a_function_needs_a_name_that_others_can_import(small):

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 
 from fnl.data.corpus import CLIP_SCHEMA
 from fnl.data.partitioning import (
-    PARTITIONERS,
     Assignment,
     ClipTable,
     Partitioning,
@@ -209,26 +209,37 @@ def test_rows_must_be_clips_of_the_index(rows: list[int], message: str) -> None:
         partition(random_clips(10, 2, 2), np.array(rows, dtype=np.int64), PartitionSpec("iid", 1))
 
 
-def test_own_partitioner_runs_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_label_each(table: ClipTable, spec: PartitionSpec) -> Assignment:
+    return Assignment(table.labels % spec.clients, "one label each")
+
+
+def owners_alone(table: ClipTable, spec: PartitionSpec) -> np.ndarray:
+    return table.labels % spec.clients
+
+
+def owners_out_of_range(table: ClipTable, _: PartitionSpec) -> np.ndarray:
+    return table.labels + 9
+
+
+def too_few_owners(table: ClipTable, _: PartitionSpec) -> np.ndarray:
+    return table.labels[1:]
+
+
+def own(function: Callable[..., object], clients: int = 4) -> PartitionSpec:
+    return PartitionSpec(f"{__name__}:{function.__name__}", clients)
+
+
+def test_own_partitioner_runs_and_is_checked() -> None:
     clips = random_clips(60, 4, 6)
-
-    def one_label_each(table: ClipTable, spec: PartitionSpec) -> Assignment:
-        return Assignment(table.labels % spec.clients, "one label each")
-
-    monkeypatch.setitem(PARTITIONERS, "own", one_label_each)
-    result = partition(clips, np.arange(60), PartitionSpec("own", 4))
-    assert result.method == "one label each"
-    assert [clips[result.rows(k)]["label"].unique().to_list() for k in range(4)] == [
-        [0],
-        [1],
-        [2],
-        [3],
-    ]
-    assert "a client with 0 clips" in refuse(PartitionSpec("own", 5), clips)
-    monkeypatch.setitem(PARTITIONERS, "own", lambda table, _: Assignment(table.labels + 9, ""))
-    assert "owners in 0..3" in refuse(PartitionSpec("own", 4), clips)
-    monkeypatch.setitem(PARTITIONERS, "own", lambda table, _: Assignment(table.labels[1:], ""))
-    assert "one integer owner" in refuse(PartitionSpec("own", 4), clips)
+    for function, method in ((one_label_each, "one label each"), (owners_alone, "owners_alone")):
+        result = partition(clips, np.arange(60), own(function))
+        assert result.method.endswith(method)
+        held = [clips[result.rows(k)]["label"].unique().to_list() for k in range(4)]
+        assert held == [[0], [1], [2], [3]]
+    assert "a client with 0 clips" in refuse(own(one_label_each, 5), clips)
+    assert "owners in 0..3" in refuse(own(owners_out_of_range), clips)
+    assert "one integer owner" in refuse(own(too_few_owners), clips)
+    assert "module:function of your own" in refuse(PartitionSpec("hexagons", 4), clips)
 
 
 def test_saved_partitioning_returns_and_bad_files_are_refused(tmp_path: Path) -> None:

@@ -1,16 +1,11 @@
-"""The partitioners by name, and the one function that runs them.
+"""The one function that runs a partitioner: one that is built in, or a user's own.
 
-To add one, write a function from the clips and the spec to the owner of each clip, and register it
-before the run is configured:
+One's own is a function from the clips and the spec to the owner of each clip, named in the
+configuration as `data.partitioner = "module:function"`:
 
-    from fnl.data.partitioning import PARTITIONERS, Assignment, ClipTable, PartitionSpec
-    from fnl.data.partitioning.spec import Draw
-
-    def one_label_each(table: ClipTable, spec: PartitionSpec) -> Assignment:
+    def one_label_each(table: ClipTable, spec: PartitionSpec) -> NDArray[np.int64]:
         '''Client k gets label k modulo the number of clients.'''
-        return Assignment(table.labels % spec.clients, "one label each")
-
-    PARTITIONERS["one-label-each"] = one_label_each
+        return table.labels % spec.clients
 
 Random decisions come from `spec.stream(Draw.CUSTOM)` only. What it returns is checked: an owner in
 range for every clip, and `min_clips` for every client.
@@ -24,23 +19,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fnl.config.data import PARTITIONERS
 from fnl.data.partitioning.assignment import Assignment, ClipTable
-from fnl.data.partitioning.dirichlet import partition_dirichlet
-from fnl.data.partitioning.iid import partition_iid
 from fnl.data.partitioning.result import Partitioning
-from fnl.data.partitioning.shards import partition_shards
-from fnl.data.partitioning.speakers import partition_by_speaker
 from fnl.data.partitioning.spec import PartitionSpec
 from fnl.errors import PartitionError
+from fnl.import_path import builder_of
 
-Partitioner = Callable[[ClipTable, PartitionSpec], Assignment]
-
-PARTITIONERS: dict[str, Partitioner] = {
-    "speaker": partition_by_speaker,
-    "dirichlet": partition_dirichlet,
-    "shards": partition_shards,
-    "iid": partition_iid,
-}
+Partitioner = Callable[[ClipTable, PartitionSpec], Assignment | NDArray[np.int64]]
 
 
 def partition(clips: pl.DataFrame, rows: NDArray[np.int64], spec: PartitionSpec) -> Partitioning:
@@ -59,13 +45,16 @@ def partition(clips: pl.DataFrame, rows: NDArray[np.int64], spec: PartitionSpec)
     Raises:
         PartitionError: if the spec cannot be met with these clips.
     """
-    if spec.partitioner not in PARTITIONERS:
+    if spec.partitioner not in PARTITIONERS and ":" not in spec.partitioner:
         raise PartitionError(
-            f"unknown partitioner '{spec.partitioner}': one of {', '.join(PARTITIONERS)}"
+            f"unknown partitioner '{spec.partitioner}': one of {', '.join(PARTITIONERS)}, or "
+            "module:function of your own"
         )
     rows = _checked_rows(rows, clips.height)
     table = ClipTable.of(clips[rows])
-    assignment = PARTITIONERS[spec.partitioner](table, spec)
+    partitioner: Partitioner = builder_of("data.partitioner", spec.partitioner, PARTITIONERS)
+    made = partitioner(table, spec)
+    assignment = made if isinstance(made, Assignment) else Assignment(made, spec.partitioner)
     _check(assignment, table, spec)
     return Partitioning.of(rows, assignment, spec.clients)
 

@@ -29,7 +29,7 @@ class PartitionSpec:
     """How clips are split over clients.
 
     Attributes:
-        partitioner: a key of `PARTITIONERS`: "speaker", "dirichlet", "shards", "iid" or your own.
+        partitioner: "speaker", "dirichlet", "shards", "iid" or `module:function` of your own.
         clients: number of partitions, N.
         alpha: concentration of the Dirichlet label skew; small is skewed ("dirichlet").
         labels_per_client: labels that each client holds, k ("shards").
