@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fnl.api.run import run as run
     from fnl.config import Config as Config
     from fnl.errors import FnlError as FnlError
+    from fnl.runtime.callbacks import Callback as Callback
     from fnl.wire.report import ClientReport as ClientReport
     from server.context import RoundContext as RoundContext
     from server.declaration import reads as reads
@@ -46,6 +47,7 @@ _HOMES = {
     "fnl.api.pieces": ("configuration", "federation", "partition", "build_network", "evaluate"),
     "fnl.config": ("Config",),
     "fnl.errors": ("FnlError",),
+    "fnl.runtime.callbacks": ("Callback",),
     "fnl.wire.report": ("ClientReport",),
     "server.context": ("RoundContext",),
     "server.declaration": ("reads",),
@@ -53,6 +55,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Callback",
     "ClientReport",
     "Config",
     "FnlError",

@@ -10,10 +10,10 @@ from flwr.serverapp import Grid, ServerApp
 from fnl.audit.probe import refuse_own_modules_that_mix
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation
+from fnl.runtime.callbacks import check_callbacks
 from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import SIMULATIONS, clients_apart, engine_name, notify
-from fnl.runtime.event_files import check_tensorboard
 from fnl.runtime.events import RunFinished, RunStarted, RunWarning
 from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
@@ -40,8 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the configured federation, or go on with it; leaves nothing if it cannot start."""
     config = parse_config(context.run_config)
     check_name(config)
-    if config.run.tensorboard:
-        check_tensorboard()
+    check_callbacks(config)
     Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_server_data(config, grid)
     deployed = engine_name(grid) == DEPLOYMENT

@@ -12,7 +12,8 @@ from fnl.errors import ConfigError
 
 DEFAULTS = Config().flat()
 WITHOUT_EFFECT = {
-    "run.name", "run.results-dir", "run.checkpoint-every", "run.tensorboard", "data.cache-dir"
+    "run.name", "run.results-dir", "run.checkpoint-every", "run.tensorboard", "run.callbacks",
+    "data.cache-dir"
 }  # fmt: skip
 """Where a run writes and what it is called: the only keys that cannot change a result."""
 

@@ -36,7 +36,8 @@ def run(
         progress: whether to show a progress bar, in a terminal or a notebook.
         groups: keys by group, see `fnl.configuration`. Functions and classes may be given for
             `coordination.selection` and `.aggregation`, `model.network`, `.neuron` and `.encoding`,
-            `data.corpus` and `.partitioner`.
+            `data.corpus` and `.partitioner`, and for `run.callbacks` what makes a callback
+            (`fnl.Callback`).
 
     Raises:
         fnl.FnlError: one line on what stopped it. Interrupted, it can be resumed.
@@ -195,11 +196,13 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
 
     from fnl.cli.run import RunProgress
     from fnl.data.federated import prepare
+    from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
 
     refuse_session_names(config.flat(), workers)
     check_name(config)
+    check_callbacks(config)
     log = logging.getLogger("flwr")
     level = log.level
     log.setLevel(logging.WARNING)

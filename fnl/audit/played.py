@@ -28,7 +28,12 @@ def shortened(config: Config, folder: Path, rounds: int, **changes: Scalar) -> C
     return parse_config(
         config.flat()
         | {f"evaluation.{name}": False for name in measures}
-        | {"run.results-dir": str(folder), "run.name": "audit", "run.tensorboard": False}
+        | {
+            "run.results-dir": str(folder),
+            "run.name": "audit",
+            "run.tensorboard": False,
+            "run.callbacks": "",
+        }
         | {"run.rounds": rounds}
         | {name.replace("_", ".", 1).replace("_", "-"): new for name, new in changes.items()}
     )

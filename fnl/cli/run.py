@@ -86,7 +86,7 @@ def _carry(
     from fnl.config import Config
     from fnl.data.federated import prepare
     from fnl.errors import ConfigError
-    from fnl.runtime.event_files import check_tensorboard
+    from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.flower import check_app, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
@@ -97,8 +97,7 @@ def _carry(
     if flower_app is not None:
         check_app(flower_app)
     check_name(config)
-    if config.run.tensorboard:
-        check_tensorboard()
+    check_callbacks(config)
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress:
         if flower_app is None:

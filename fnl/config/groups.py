@@ -47,6 +47,7 @@ class Config(Group, frozen=True):
                 "run.results-dir",
                 "run.checkpoint-every",
                 "run.tensorboard",
+                "run.callbacks",
                 "data.cache-dir",
             }
         )

@@ -29,8 +29,11 @@ class RunGroup(Group, frozen=True):
     """Seconds that a round waits for its candidates; who has not answered then has failed. In
     process this needs worker processes, which any other value than the default starts."""
     tensorboard: bool = False
-    """Also write the rounds as TensorBoard events, to the folder `tensorboard` of the run
-    directory; needs the extra `tensorboard`."""
+    """`true` is `run.callbacks=tensorboard`: events in the folder `tensorboard` of the run
+    directory."""
+    callbacks: str = ""
+    """Who is told of every round, comma-separated: `tensorboard`, `mlflow`, `wandb` (extras of the
+    same names), or `module:function` of your own that makes a `fnl.Callback`."""
     strict_privacy: bool = False
     """`true`: a client sends nothing that is not public or in its ledger; needs record-level
     privacy."""

@@ -22,13 +22,13 @@ from pydantic import JsonValue
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.atomic import remove_temporary_files, write_atomically
+from fnl.runtime.callbacks import Callbacks
 from fnl.runtime.checkpoint import (
     Checkpoint,
     checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
-from fnl.runtime.event_files import EventFiles, RoundWriter
 from fnl.runtime.events import Event, RunNote, RunResumed, text_of
 from fnl.runtime.journal import Journal, Mark, Row, check, read
 from fnl.runtime.run_lock import lock_run
@@ -91,7 +91,7 @@ class RunDirectory:
         self._started = time.perf_counter()
         self._tables = TableFiles(path)
         self._log = RunLog(path / "run.log")
-        self._events: RoundWriter | None = None
+        self._callbacks: Callbacks | None = None
         self._journal: Journal | None = None
         self._latest: RunState | None = None
         self._saved: int | None = None
@@ -176,8 +176,8 @@ class RunDirectory:
             self._journal = Journal(self._checkpoints / _JOURNAL)
         self._journal.add(rows)
         self._log.write_round(round_row, faults)
-        if self._events is not None:
-            self._events.add(round_row)
+        if self._callbacks is not None:
+            self._callbacks.on_round(round_row)
         self._tables.flush_in_time()
 
     def table(self, name: str) -> pl.DataFrame:
@@ -223,12 +223,12 @@ class RunDirectory:
             self._release()
 
     def _watch(self, config: Config, *, done: int) -> None:
-        if config.run.tensorboard:
-            self._events = EventFiles(self.path, done)
+        self._callbacks = Callbacks(config)
+        self._callbacks.on_start(self.path, config, done)
 
     def _release(self) -> None:
-        if self._events is not None:
-            self._events.close()
+        if self._callbacks is not None:
+            self._callbacks.on_end(self._record)
         self._lock.release()
 
     @property

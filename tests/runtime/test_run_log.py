@@ -8,9 +8,8 @@ import pytest
 
 from fnl.cli.runs import runs
 from fnl.config import parse_config
-from fnl.errors import ConfigError, RunError
+from fnl.errors import RunError
 from fnl.runtime import run_log
-from fnl.runtime.event_files import check_tensorboard
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_log import RunLog
 
@@ -66,25 +65,3 @@ def test_runs_are_listed_with_what_became_of_them(tmp_path, capsys):
 def test_a_folder_without_runs_is_one_line(tmp_path):
     with pytest.raises(RunError, match="has no runs"):
         runs(tmp_path, as_json=False)
-
-
-def test_tensorboard_that_is_missing_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match=r"pip install 'fnl\[tensorboard\]'"):
-        check_tensorboard()
-
-
-def test_rounds_are_tensorboard_scalars(tmp_path):
-    pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    config = parse_config(
-        {"run.results-dir": str(tmp_path), "run.name": "mine", "run.tensorboard": True}
-    )
-    directory = RunDirectory.open(config, engine="test", metadata={})
-    directory.add({"round": 1, "accuracy": 0.5}, [], [])
-    directory.fail("stopped")
-    events = EventAccumulator(str(directory.path / "tensorboard"))
-    events.Reload()
-    (scalar,) = events.Scalars("rounds/accuracy")
-    assert (scalar.step, scalar.value) == (1, 0.5)
