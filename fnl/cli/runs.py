@@ -1,67 +1,259 @@
-"""`fnl runs`: the run directories of a folder, side by side."""
+"""`fnl runs`: the run directories of a folder, side by side: what differs, and what came out."""
 
 from __future__ import annotations
 
 import json
 import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from fnl.cli.terminal import Json, out
-from fnl.errors import RunError
+from fnl.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from fnl.config import Scalar
 
 INTERRUPTED = "interrupted"
 """Status of a run whose process is gone: `fnl resume` goes on with it."""
 
-_SHOWN = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
-_SHOWN |= {"seconds": ".1f"}
-"""Numbers that the table has, and how they read."""
+_NUMBERS = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
+_NUMBERS |= {"seconds": ".0f"}
+"""What came of a run, and how it reads."""
+_HEADS = {"firing_rate": "rate", "epsilon_max": "ε"}
+
+_FOLDED = 20
+"""Characters to which a long run's name may be folded."""
+
+_PLACES = ("run.name", "run.results-dir", "data.cache-dir")
+"""Keys that differ from run to run and say nothing of it."""
+
+_RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge,
+    "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_CONDITION = re.compile(r"^\s*([\w.-]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*$")
+
+Run = dict[str, Any]
+"""A run: what is known of it by name, its configuration under `config`."""
 
 
 def runs(
     directory: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("results"),
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only runs of which this holds: privacy.epsilon=8, accuracy>0.5."),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="A column or key; -accuracy: largest first. Default: by start.")
+    ] = "started",
+    csv: Annotated[Path | None, typer.Option(help="Also write a CSV file with all keys.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs in a folder side by side; an interrupted one can be resumed."""
-    found = [summary(path.parent) for path in directory.glob("*/run.json")]
+    """List the runs in a folder: what differs between them, and what came out.
+
+    An interrupted one can be resumed.
+    """
+    found = [summary(path.parent) for path in sorted(directory.glob("*/run.json"))]
     if not found:
         raise RunError(f"{directory} has no runs: give the folder that run.results-dir named")
-    found.sort(key=lambda one: (one["started"] or "", one["name"]))
+    for condition in where or ():
+        found = _only(found, condition)
+    found = _sorted(found, sort)
+    if csv is not None:
+        _write_csv(csv, found)
     if as_json:
         out.print_json(json.dumps([_finite(one) for one in found]))
         return
-    table = Table("run", "status", box=None)
-    for name in ("rounds", "accuracy", "rate", "ε", "rejected", "seconds"):
-        table.add_column(name, justify="right")
-    for one in found:
-        rounds = f"{one['rounds']}/{one['of']}" if one["of"] else str(one["rounds"])
-        numbers = ((one[name], form) for name, form in _SHOWN.items())
-        shown = ("–" if value is None else format(value, form) for value, form in numbers)
-        table.add_row(one["name"], one["status"], rounds, *shown)
-    out.print(table)
+    out.print(_table(found))
+    if csv is not None:
+        out.print(f"table {csv.absolute()}", markup=False)
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """Return a run in one line; None where there is no such number (yet)."""
+def _table(found: Sequence[Run]) -> Table:
+    """Return the runs with the keys in which they differ; what is alike is said once, below."""
+    keys = varying(one["config"] for one in found)
+    columns: dict[str, list[str]] = {"run": [one["name"] for one in found]}
+    columns["status"] = [one["status"] for one in found]
+    columns |= {
+        _short(key, keys): [_setting(one["config"].get(key)) for one in found] for key in keys
+    }
+    columns["rounds"] = [_done(one) for one in found]
+    for name, form in _NUMBERS.items():
+        columns[_HEADS.get(name, name)] = [_number(one[name], form) for one in found]
+    alike = {
+        name: columns.pop(name)[0]
+        for name in ("status", "rounds", "rejected")
+        if len(found) > 1 and len(set(columns[name])) == 1
+    }
+    left_out = _too_wide(columns, out.width)
+    notes = [f"all: {', '.join(f'{name} {text}' for name, text in alike.items())}"] if alike else []
+    notes += [f"no room for {', '.join(left_out)}: --csv has all"] if left_out else []
+    table = Table(box=None, pad_edge=False, caption="; ".join(notes), caption_justify="left")
+    for name in columns:
+        number = name in ("rounds", *_NUMBERS, *_HEADS.values())
+        table.add_column(
+            _plain(name),
+            overflow="fold",
+            no_wrap=name != "run",
+            justify="right" if number else "left",
+        )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(_plain, row))
+    return table
+
+
+def _too_wide(columns: dict[str, list[str]], width: int) -> list[str]:
+    """Take out, from the last, columns for which there is no room; return their names."""
+    left_out = []
+    optional = [name for name in (*columns, "rate", "seconds") if name not in ("run", "accuracy")]
+    while optional:
+        needed = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
+        if needed <= width + max(0, max(map(len, columns["run"])) - _FOLDED):
+            break
+        name = optional.pop()
+        if columns.pop(name, None) is not None:
+            left_out.append(name)
+    return left_out
+
+
+def _done(one: Run) -> str:
+    return f"{one['rounds']}/{one['of']}" if one["of"] else str(one["rounds"])
+
+
+def _setting(value: Scalar | None) -> str:
+    """Return a key's value as short as it is right."""
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def varying(configs: Iterable[dict[str, Scalar]]) -> list[str]:
+    """Return the keys that are not the same in all of `configs`, in order."""
+    values: dict[str, set[str]] = {}
+    known = list(configs)
+    for config in known:
+        for key in config:
+            values.setdefault(key, set())
+    for key, seen in values.items():
+        seen.update(repr(config.get(key)) for config in known if config)
+    return [key for key, seen in values.items() if len(seen) > 1 and key not in _PLACES]
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """Return a key without its group, unless two of them are then the same."""
+    name = key.split(".", 1)[1]
+    return key if sum(other.split(".", 1)[1] == name for other in keys) > 1 else name
+
+
+def _only(found: Sequence[Run], condition: str) -> list[Run]:
+    """Return those runs of which `condition` holds.
+
+    Raises:
+        ConfigError: if it is none, or names what no run has.
+    """
+    parsed = _CONDITION.match(condition)
+    if parsed is None:
+        raise ConfigError(f"--where {condition!r} is no condition: write privacy.epsilon=8")
+    name, sign, text = parsed.groups()
+    _check_known(found, name, "--where")
+    relation = _RELATIONS[sign]
+
+    def holds(one: Run) -> bool:
+        value = _value(one, name)
+        try:
+            wanted = type(value)(text) if isinstance(value, int | float) else text
+            if isinstance(value, bool):
+                wanted = text.lower() == "true"
+        except ValueError:
+            raise ConfigError(f"--where {condition!r}: {name} is a number, {text!r} none") from None
+        return value is not None and relation(value, wanted)
+
+    return [one for one in found if holds(one)]
+
+
+def _sorted(found: list[Run], column: str) -> list[Run]:
+    """Return the runs by a column or key; those without it come last."""
+    name = column.removeprefix("-")
+    if found:
+        _check_known(found, name, "--sort")
+    found = sorted(found, key=lambda one: one["name"])
+    there = [one for one in found if _value(one, name) is not None]
+    kinds = {isinstance(_value(one, name), str) for one in there}
+    order = sorted(
+        there,
+        key=lambda one: _value(one, name) if len(kinds) == 1 else str(_value(one, name)),
+        reverse=column.startswith("-"),
+    )
+    return order + [one for one in found if _value(one, name) is None]
+
+
+def _check_known(found: Sequence[Run], name: str, option: str) -> None:
+    import difflib
+
+    known = {key for one in found for key in (*one, *one["config"])} - {"config"}
+    if found and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_NUMBERS)}"
+        raise ConfigError(f"{option}: no run has {name!r}: {hint}")
+
+
+def _value(one: Run, name: str) -> Any:
+    return one["config"].get(name) if "." in name else one.get(name)
+
+
+def _write_csv(path: Path, found: Sequence[Run]) -> None:
+    """Write all that is known of the runs, a row each, their keys as columns."""
+    import polars as pl
+
+    from fnl.runtime.atomic import write_atomically
+
+    rows = [{**one["config"], **one} for one in found]
+    frame = pl.DataFrame([{k: v for k, v in row.items() if k != "config"} for row in rows],
+                         infer_schema_length=None, strict=False)  # fmt: skip
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, frame.write_csv)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _number(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _plain(text: str) -> str:
+    """Return text that rich takes as it is."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def summary(path: Path) -> Run:
+    """Return what is known of a run; None where there is no such number (yet)."""
     from fnl.runtime.run_lock import is_locked
     from fnl.runtime.run_record import RUNNING, read_run
 
-    one: dict[str, Any] = dict.fromkeys(("name", "status", "rounds", "of", *_SHOWN))
-    one |= {"engine": None, "started": None, "name": path.name, "rounds": 0}
+    one: Run = dict.fromkeys(("name", "status", "rounds", "of", *_NUMBERS))
+    one |= {"engine": None, "started": None, "name": path.name, "rounds": 0, "config": {}}
     try:
         record = read_run(path)
     except RunError:
         return one | {"status": "damaged"}
     interrupted = record["status"] == RUNNING and not is_locked(path)
     config, seconds = record.get("config"), record.get("seconds")
-    of = config.get("run.rounds") if isinstance(config, dict) else None
+    config = config if isinstance(config, dict) else {}
+    of = config.get("run.rounds")
     one |= _last_values(path / "rounds.parquet") | {
         "status": INTERRUPTED if interrupted else str(record["status"]),
         "of": of if isinstance(of, int) else None,
         "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+        "config": config,
     }
     return one | {key: str(record.get(key)) for key in ("engine", "started")}
 
@@ -71,7 +263,8 @@ def _last_values(path: Path) -> dict[str, Any]:
     import polars as pl
 
     try:
-        rounds = pl.read_parquet(path)
+        with path.open("rb") as file:
+            rounds = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError):
         return {}
     names = [name for name in ("accuracy", "firing_rate", "epsilon_max") if name in rounds.columns]
@@ -83,7 +276,7 @@ def _last_values(path: Path) -> dict[str, Any]:
     return last
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
+def _finite(values: Run) -> Run:
     """Return `values` with what JSON has no number for as text."""
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value

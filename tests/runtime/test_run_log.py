@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from fnl.cli.runs import runs
 from fnl.config import parse_config
-from fnl.errors import RunError
 from fnl.runtime import run_log
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_log import RunLog
@@ -40,28 +36,3 @@ def test_files_are_rotated(tmp_path, monkeypatch):
     assert sizes.keys() == {"run.log", "run.log.1", "run.log.2"}
     assert max(sizes.values()) <= 2000
     assert _lines(tmp_path / "run.log")[-1]["round"] == 199
-
-
-def test_runs_are_listed_with_what_became_of_them(tmp_path, capsys):
-    for name in ("first", "second"):
-        config = parse_config({"run.results-dir": str(tmp_path), "run.name": name})
-        directory = RunDirectory.open(config, engine="test", metadata={})
-        directory.add({"round": 1, "accuracy": 0.25, "rejected": 2}, [], [])
-        if name == "first":
-            directory.fail("stopped")
-    runs(tmp_path, as_json=True)
-    listed = json.loads(capsys.readouterr().out)
-    assert [(one["name"], one["status"]) for one in listed] == [
-        ("first", "failed"),
-        ("second", "running"),
-    ]
-    assert (listed[0]["rounds"], listed[0]["of"]) == (1, 30)
-    assert (listed[0]["accuracy"], listed[0]["rejected"]) == (0.25, 2)
-    directory._lock.release()  # as the system does when the process dies
-    runs(tmp_path, as_json=False)
-    assert "interrupted" in capsys.readouterr().out
-
-
-def test_a_folder_without_runs_is_one_line(tmp_path):
-    with pytest.raises(RunError, match="has no runs"):
-        runs(tmp_path, as_json=False)
