@@ -192,9 +192,7 @@ class Run:
 
 def _carry(config: Config, workers: int, progress: bool) -> Run:
     """Let the in-process engine carry the run to its end."""
-    from rich.console import Console
-
-    from fnl.cli.run import RunProgress
+    from fnl.api.progress import in_notebook, progress_of
     from fnl.data.federated import prepare
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
@@ -207,9 +205,8 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     level = log.level
     log.setLevel(logging.WARNING)
     try:
-        prepare(config, progress=progress)
-        console = Console(stderr=True, quiet=not progress)
-        with RunProgress(config, console, console) as shown:
+        prepare(config, progress=progress and not in_notebook())
+        with progress_of(config, shown=progress) as shown:
             run_in_process(
                 SERVER_APP,
                 CLIENT_APP,
