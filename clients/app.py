@@ -95,7 +95,7 @@ def _train_round(
         if config.coordination.probe:
             keep_update(context.state, server_round, content)
         return content
-    with device.session(config, message, server_round) as session, one_thread():
+    with device.session(config, message, server_round, weights) as session, one_thread():
         outcome = train_round(
             config,
             session.federation,

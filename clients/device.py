@@ -18,7 +18,7 @@ import filelock
 from flwr.app import ConfigRecord, Message
 
 import fnl
-from clients.device_budget import check_accounted, check_words, terms_of
+from clients.device_budget import check_accounted, check_weights, check_words, terms_of
 from clients.ledger_file import LedgerFile, Release
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
@@ -39,6 +39,7 @@ from fnl.runtime.deployment import (
     check_version,
 )
 from fnl.training.spending import book_round, noise_of, workload_of
+from fnl.weights import Weights
 
 LOCK_SECONDS = 300.0
 """How long to wait for another process of this device: one of a killed SuperNode may still run."""
@@ -114,7 +115,9 @@ class Device:
             check_accounted(config)
 
     @contextmanager
-    def session(self, config: Config, message: Message, server_round: int) -> Iterator[Session]:
+    def session(
+        self, config: Config, message: Message, server_round: int, weights: Weights
+    ) -> Iterator[Session]:
         """Check a request, lock the state, book the round, and yield what it needs.
 
         What the round costs is on the disk before anything is computed on the clips: a round that
@@ -125,6 +128,8 @@ class Device:
         """
         with reviewed(self.partition):
             self.check_run(config)
+            if self.has_budget:
+                check_weights(weights)
             known = _known(message)
             self.state_dir.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.state_dir / "lock", timeout=LOCK_SECONDS):

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_privacy
 from fnl.data.own_clips import fixed_labels
@@ -19,12 +21,17 @@ from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.filter import order_of
 from fnl.privacy.ledger import FixedOrder
 from fnl.privacy.limits import Limit
+from fnl.weights import Weights
 
 NAME = "the device's epsilon-budget"
 LARGEST_DELTA = 1e-3
 """The largest δ at which a budget is counted, however few the clips."""
 LEAST_CLIP_NORM, LARGEST_CLIP_NORM = 1e-6, 1e6
 """Bounds outside which sums in single precision round or overflow in ways that no noise hides."""
+
+
+LARGEST_WEIGHT = 100.0
+"""Weights beyond which rounding of one sum could carry a clip into the gradients of others."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,25 @@ def check_accounted(config: Config) -> None:
             raise BudgetError(
                 f"privacy.{key} = {value:g} is beyond what single precision can hide noise in: a "
                 f"device with an epsilon-budget takes {LEAST_CLIP_NORM:g} to {LARGEST_CLIP_NORM:g}"
+            )
+
+
+def check_weights(weights: Weights) -> None:
+    """Refuse a global model whose weights are so large that rounding is no small thing under it.
+
+    How a sum is rounded may depend on the size of the mini-batch. Where logits are of 1e10, the
+    last digit of that moves the gradients of all other clips by several C.
+
+    Raises:
+        BudgetError: naming the weight.
+    """
+    for name, value in weights.items():
+        largest = float(np.abs(value).max(initial=0.0))
+        if not largest <= LARGEST_WEIGHT:  # as it is for nan
+            raise BudgetError(
+                f"the global model has a weight of {largest:.3g} in {name}: a device with an "
+                f"epsilon-budget takes none above {LARGEST_WEIGHT:g}, under which rounding could "
+                "carry a clip into the gradients of others"
             )
 
 

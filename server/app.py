@@ -79,6 +79,8 @@ def _run(
     before = directory.resumed_from
     done = before.server_round if before is not None else 0
     private = ClientPrivacy(config, releases, done) if config.is_client_private else None
+    if private is not None:  # repeated releases may have raised it
+        directory.note(client_noise_multiplier=private.noise_multiplier)
     rounds = Rounds(
         config,
         nodes,

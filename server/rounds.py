@@ -198,8 +198,11 @@ class Rounds:
         Under client-level privacy these are what is known of all that were asked without them.
         """
         evaluation = self._config.evaluation
-        shadow = {exchange.SHADOW_ARRAYS: ClientReport.as_shadow} if evaluation.shadow else {}
-        floor = {exchange.FLOOR_ARRAYS: ClientReport.as_floor} if evaluation.floor else {}
+        # one that a client could not give leaves the round without
+        shadows = evaluation.shadow and all(report.shadow for report in reports)
+        floors = evaluation.floor and all(report.floor for report in reports)
+        shadow = {exchange.SHADOW_ARRAYS: ClientReport.as_shadow} if shadows else {}
+        floor = {exchange.FLOOR_ARRAYS: ClientReport.as_floor} if floors else {}
         if self._client_privacy is None:
             unprotected = {**shadow, **floor}.items()
             read = {key: [as_read(report) for report in reports] for key, as_read in unprotected}

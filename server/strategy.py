@@ -196,8 +196,6 @@ def _models(config: Config) -> tuple[str, ...]:
 
 
 def _entries(config: Config) -> frozenset[str]:
-    """Return the entries that every report must have: what rules, shadows and ledgers need."""
+    """Return the entries that every report must have: what rules and ledgers need."""
     needed = {"epsilon"} if config.is_private else set[str]()
-    needed |= {"firing_rate_shadow"} if config.evaluation.shadow else set()
-    needed |= {"firing_rate_floor"} if config.evaluation.floor else set()
     return frozenset(needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys())

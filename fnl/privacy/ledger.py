@@ -32,6 +32,8 @@ RDP_ORDERS: list[float] = [
 """Opacus' orders, and larger ones so that small ε is not overstated. Any set of orders is sound."""
 _TOLERANCE = 0.01
 """Part of a budget that calibration may leave."""
+_NARROW = 1e-4
+"""Of a noise multiplier: closer it is not looked for."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,8 @@ def _search(epsilon: float, cost_at: Callable[[float], float]) -> float | None:
         if high > MAX_SIGMA:
             return None
         cost = cost_at(high)
-    while epsilon - cost > _TOLERANCE * epsilon:
+    # where ε jumps, because an accountant cannot state it below some noise, no noise costs nearly ε
+    while epsilon - cost > _TOLERANCE * epsilon and high - low > _NARROW * high:
         middle = (low + high) / 2
         at_middle = cost_at(middle)
         if at_middle < epsilon:

@@ -77,12 +77,14 @@ class Entry(NamedTuple):
         cover: what covers it.
         within: its range.
         needed_with: names of which none may be there without it; None if it is always needed.
+        group: names of the optional part that it belongs to; None outside of one.
     """
 
     kind: type
     cover: Cover
     within: Within
     needed_with: frozenset[str] | None
+    group: frozenset[str] | None = None
 
 
 @lru_cache
@@ -124,7 +126,8 @@ def entries(owner: type) -> dict[str, Entry]:
         together = frozenset(name for name, _ in leaves) if part.optional else None
         for name, leaf in leaves or [(part.wire, part)]:
             needed = frozenset[str]() if leaf.optional else together
-            found[name] = Entry(leaf.kind, part.cover, leaf.within, needed)
+            group = together if leaves else None
+            found[name] = Entry(leaf.kind, part.cover, leaf.within, needed, group)
     return found
 
 

@@ -197,6 +197,9 @@ class ClientReport:
     def from_record(cls, record: MetricRecord) -> ClientReport:
         """Parse and check a report.
 
+        What is in no ledger, or for measurement alone, is left out where it is not to be used: were
+        the report refused for it, it would decide who has a part in the global model.
+
         Raises:
             RunError: naming the first field that is missing, unknown or out of range.
         """
@@ -206,6 +209,7 @@ class ClientReport:
             raise RunError(f"a client's report has {twice!r} in two spellings")
         for name in values.keys() - ENTRIES.keys():
             raise RunError(f"a client's report has the unknown field {name!r}")
+        values = _without_unusable(values)
         withheld = all_nan(values.get("seconds"))  # a clock never says so
         for name, entry in ENTRIES.items():
             if name not in values:
@@ -284,6 +288,22 @@ def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
     if not strict and not released:
         left.add(Cover.RELEASED)
     return [words for part in parts(ClientReport) if part.cover in left for words in part.tells]
+
+
+def _without_unusable(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` without what nothing covers and is of another kind or out of range.
+
+    What belongs together, all of a shadow, goes together; a time that has to be there becomes nan.
+    """
+    gone: set[str] = set()
+    for name, entry in ENTRIES.items():
+        if name in values and entry.cover in (Cover.OUTSIDE, Cover.SIMULATION):
+            try:
+                check(name, entry, values[name], nan=name.startswith("class_rates"), noisy=False)
+            except RunError:
+                gone |= {name} | (entry.group or frozenset())
+    kept = {name: value for name, value in values.items() if name not in gone}
+    return kept | {name: math.nan for name in gone if ENTRIES[name].needed_with is None}
 
 
 def _check_lengths(values: Mapping[str, object]) -> None:

@@ -21,6 +21,9 @@ def parse_models(
 ) -> dict[str, Weights]:
     """Return the weights of a reply under `keys`; any others are checked as well.
 
+    Weights trained without privacy that are not finite are left out: what is for measurement alone
+    must not decide whether a reply is taken.
+
     Args:
         content: of the reply.
         keys: of the weights that it must carry.
@@ -33,10 +36,16 @@ def parse_models(
     for key in keys:
         if key not in content.array_records:
             raise RejectedError(FaultKind.MALFORMED, f"sent no {key}")
-    models = {key: _weights(key, record, like) for key, record in content.array_records.items()}
+    models = {}
+    for key, record in content.array_records.items():
+        try:
+            models[key] = _weights(key, record, like)
+        except RejectedError as error:
+            if error.kind is not FaultKind.NOT_FINITE or key == exchange.ARRAYS:
+                raise
     if max_update_norm and exchange.ARRAYS in models:
         _check_norm(models[exchange.ARRAYS], like, max_update_norm)
-    return {key: models[key] for key in keys}
+    return {key: models[key] for key in keys if key in models}
 
 
 def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:

@@ -8,7 +8,7 @@ which arrays the global model has, and what the client said of its ledger before
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from flwr.app import ConfigRecord, Message, MetricRecord
@@ -91,10 +91,20 @@ def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], l
             like=expected.like,
             max_update_norm=expected.max_update_norm,
         )
+        report = replace(
+            report,
+            shadow=report.shadow if is_whole(exchange.SHADOW_ARRAYS, models, expected) else None,
+            floor=report.floor if is_whole(exchange.FLOOR_ARRAYS, models, expected) else None,
+        )
         return Answer(report, models, content_bytes(reply.content))
 
     taken, rejected = one_from_each(replies, expected.partition_of, expected.messages, parse)
     return list(taken.values()), rejected
+
+
+def is_whole(key: str, models: Mapping[str, Weights], expected: Expected) -> bool:
+    """Return whether the weights under `key` are there, if they are to come with the reply."""
+    return key in models or key not in expected.models
 
 
 def one_from_each(

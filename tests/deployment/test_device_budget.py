@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from clients.device_budget import terms_of
+from clients.device_budget import check_weights, terms_of
 from clients.ledger_file import LedgerFile, _mac
 from fnl.config import parse_config
 from fnl.errors import BudgetError
@@ -107,6 +107,14 @@ def test_nothing_leaves_that_is_neither_public_nor_accounted(budgeted, changes):
         if not np.isnan(np.array(value, float)).all()
     }
     assert {ENTRIES[name].cover for name in sent} == covered
+
+
+@pytest.mark.parametrize("wrong", [1e10, -101.0, math.nan, math.inf])
+def test_weights_under_which_rounding_is_no_small_thing_are_refused(wrong):
+    fine = {"first": np.array([[99.0, -99.0]], np.float32), "none": np.zeros((0,), np.float32)}
+    check_weights(fine)
+    with pytest.raises(BudgetError, match=r"a weight of .* in last: .* takes none above 100"):
+        check_weights(fine | {"last": np.array([0.5, wrong], np.float32)})
 
 
 def test_five_thousand_clips_are_not_counted_at_a_thousandth():

@@ -47,16 +47,42 @@ def table(**changes):
     return pl.DataFrame(rows | changes)
 
 
-def test_the_table_of_clients_tells_the_ledger_of_who_has_spent_most():
-    ledger = Ledger().spend(2.0, 0.5, 8).spend(4.0, 1.0, 2)
-    epsilon = ledger.epsilon(1e-3, "prv")
-    options = {"rate_clip_norm": 0.5, "accountant": "prv"}
-    told = largest_curve(table(epsilon=[1.0, 0.5, epsilon]), **options)
+OPTIONS = {"rate_clip_norm": 0.5, "accountant": "prv"}
+SPENT = (
+    Ledger().spend(2.0, 0.5, 8).spend(4.0, 1.0, 2),
+    Ledger().spend(3.0, 0.5, 4).spend(4.0, 1.0, 1),
+)
+"""What the two clients of `table` have spent."""
+
+
+def test_the_curve_is_the_largest_of_any_client_at_each_delta():
+    # the first is above at δ = 1e-3 and the second below it, though it has spent more there
+    wide, narrow = Ledger().spend(0.9, 0.02, 60), Ledger().spend(5.0, 1.0, 3)
+    largest = {d: max(one.epsilon(d, "prv") for one in (wide, narrow)) for d in DELTAS}
+    first, last = DELTAS[0], DELTAS[-1]
+    assert (wide.epsilon(first, "prv") > narrow.epsilon(first, "prv")) != (
+        wide.epsilon(last, "prv") > narrow.epsilon(last, "prv")
+    )
+    rows = {
+        "partition": [0, 1], "noise_multiplier": [0.9, 5.0], "sample_rate": [0.02, 1.0],
+        "steps": [60, 3], "rate_noise": [None, None], "num_examples": [20, 20],
+        "delta": [1e-3, 1e-3], "epsilon": [one.epsilon(1e-3, "prv") for one in (wide, narrow)],
+    }  # fmt: skip
+    told = largest_curve(pl.DataFrame(rows), **OPTIONS)
     assert told is not None
-    assert told.epsilons[1e-3] == pytest.approx(epsilon, rel=1e-6)
+    assert told.epsilons == pytest.approx(largest)
+    assert told.mu is None
+
+
+def test_the_table_of_clients_tells_their_ledgers():
+    epsilons = [one.epsilon(1e-3, "prv") for one in SPENT]
+    told = largest_curve(table(epsilon=[0.7, epsilons[1], epsilons[0]]), **OPTIONS)
+    assert told is not None
+    assert told.epsilons[1e-3] == pytest.approx(max(epsilons), rel=1e-6)
 
 
 def test_a_ledger_that_holds_more_than_the_table_has_no_curve():
-    options = {"rate_clip_norm": 0.5, "accountant": "prv"}
-    assert largest_curve(table(epsilon=[1.0, 0.5, 99.0]), **options) is None
-    assert largest_curve(table(epsilon=[None] * 3), **options) is None
+    epsilons = [one.epsilon(1e-3, "prv") for one in SPENT]
+    assert largest_curve(table(epsilon=[1.0, epsilons[1], 99.0]), **OPTIONS) is None
+    assert largest_curve(table(epsilon=[1.0, 99.0, epsilons[0]]), **OPTIONS) is None
+    assert largest_curve(table(epsilon=[None] * 3), **OPTIONS) is None

@@ -84,6 +84,15 @@ def test_seeded_noise_gives_the_same_bits_again_and_costs_nothing(tmp_path):
     assert 7.8 < again[-1] <= 8
 
 
+def test_another_model_under_the_same_seeded_noise_is_refused(tmp_path):
+    config = parse_config({**CONFIG, "privacy.secure-noise": False})
+    carry(config, tmp_path, 0, 7)
+    privacy = ClientPrivacy(config, Releases(tmp_path), 4)
+    other = privacy.privatise(5, model(0), [model(0.5)], np.ones(1))  # one answer is another
+    with pytest.raises(RunError, match=r"round 5 was released before .* would cancel"):
+        privacy.book(5, other)
+
+
 def test_a_budget_that_is_gone_is_refused(tmp_path):
     generous = parse_config({**CONFIG, "privacy.client-noise-multiplier": 0.5})
     carry(generous, tmp_path, 0, 7)

@@ -182,15 +182,29 @@ def _product(left: Tensor, right: Tensor, factor: int) -> Tensor:
     return torch.baddbmm(left.new_empty(()), left, right, beta=0, alpha=factor)
 
 
+_CANCELLED = 1e-5
+"""Of ‖L‖²‖R‖²: below it what is left of ‖LR‖² may be rounding alone."""
+
+
 def _squared_norms(left: Tensor, right: Tensor, factor: int) -> Tensor:
     """Return ‖factor · left @ right‖² of each clip, [B], by the smaller way.
 
     ‖LR‖² = Σ (LᵀL) ∘ (RRᵀ) takes two [K, K] matrices a clip instead of one [M, N].
+
+    Where the terms of LR cancel, rounding is all there is of it: the first way may give 0, and the
+    sum that is clipped by the norm rounds otherwise than LR does. Then LR is written out, and the
+    most that rounding adds to the sum, B·K·u·‖L‖‖R‖, is added to its norm.
     """
-    (_, rows, steps), columns = left.shape, right.shape[2]
+    (clips, rows, steps), columns = left.shape, right.shape[2]
     if 2 * steps * steps < rows * columns:
         gram = torch.bmm(left.transpose(1, 2), left)
-        norms = gram.mul_(torch.bmm(right, right.transpose(1, 2))).sum((1, 2)).clamp(min=0)
+        norms = gram.mul_(torch.bmm(right, right.transpose(1, 2))).sum((1, 2))
     else:
         norms = torch.bmm(left, right).square_().sum((1, 2))
+    largest = left.square().sum((1, 2)) * right.square().sum((1, 2))
+    cancelled = norms < _CANCELLED * largest
+    if cancelled.any():
+        product = torch.bmm(left[cancelled], right[cancelled])
+        rounding = clips * steps * torch.finfo(product.dtype).eps * largest[cancelled].sqrt()
+        norms[cancelled] = (torch.linalg.vector_norm(product, dim=(1, 2)) + rounding).square()
     return norms * factor**2

@@ -21,6 +21,7 @@ from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.per_clip.clip_gradients import LinearGradients
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 from fnl.training.plan import TrainingPlan
@@ -224,3 +225,27 @@ def test_a_second_backward_pass_or_a_clip_without_one_is_refused():
 def test_unknown_ways_of_clipping_are_refused(clipping, method, message):
     with pytest.raises(ConfigError, match=message):
         GaussianMechanism(1.0, 1.0, clipping, method)
+
+
+@pytest.mark.parametrize("outputs", [8, 256])
+def test_no_norm_is_below_what_is_summed_where_terms_cancel(outputs):
+    """Features of mean zero and output gradients that are constant in time: rounding is all of it.
+
+    256 outputs take the way over [K, K] matrices, where such norms were 0, and 8 the other.
+    """
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(64, 50, 40, generator=generator)
+    inputs = inputs - inputs.mean(1, keepdim=True)
+    constant = torch.randn(64, 1, outputs, generator=generator).expand(-1, 50, -1) * 1e6
+    gradients = LinearGradients(constant.contiguous(), inputs, 1)
+    norms = gradients.squared_norms().sqrt()
+    written = gradients.written_out().flatten(1).norm(dim=1)
+    assert (norms >= written).all()
+    for clip in range(0, 64, 7):
+        alone = torch.zeros(64)
+        alone[clip] = 1 / norms[clip]
+        assert gradients.weighted_sum(alone).norm() <= 1.0
+    # where nothing cancels, they are what they were
+    plain = LinearGradients(torch.randn(64, 50, outputs, generator=generator), inputs, 1)
+    expected = plain.written_out().flatten(1).norm(dim=1)
+    torch.testing.assert_close(plain.squared_norms().sqrt(), expected, rtol=1e-5, atol=0)
