@@ -87,10 +87,10 @@ def tables(
 @grid_app.command()
 def status(directory: Directory) -> None:
     """Print how every cell of a grid stands."""
-    from experiments.grid.directory import GridDirectory
+    from experiments.grid.directory import GridDirectory, taken
 
     grid = GridDirectory.open(directory)
-    manifest, driven, journal = grid.manifest(), grid.is_driven, grid.journal()
+    manifest, driven = grid.manifest(), grid.is_driven
     table = Table("cell", *manifest.keys, "status", "seconds", box=None)
     statuses: Counter[str] = Counter()
     errors = []
@@ -100,12 +100,12 @@ def status(directory: Directory) -> None:
         statuses[standing] += 1
         if record and record.get("error"):
             errors.append(f"{standing}: {cell.id}: {record['error']}")
-        taken = journal.get(cell.id)
+        seconds = taken(record, "seconds")
         table.add_row(
             cell.id + (" (twin)" if cell.is_twin else ""),
             *("" if value is None else str(value) for value in map(cell.values.get, manifest.keys)),
             standing,
-            f"{taken.seconds:.1f}" if taken else "",
+            "" if seconds is None else f"{seconds:.1f}",
         )
     out.print(table)
     for error in errors:

@@ -3,9 +3,9 @@
 A strategy of Flower's combines models that are here already, as the replies of a round. Robust
 rules combine them coordinate by coordinate; none but `multi-krum` weighs clients, and that by
 their number of clips. Server optimizers step towards the aggregate instead of onto it: FedAvgM
-(Hsu, Qi & Brown 2019, arXiv 1909.06335) and the adaptive ones of Reddi et al. 2020 (arXiv 2003.00295)
-take the aggregate less the global model for a gradient. The aggregate goes to them as the one reply
-of the round, so any rule goes with any optimizer.
+(Hsu, Qi & Brown 2019, arXiv 1909.06335) and the adaptive ones of Reddi et al. 2020 (arXiv
+2003.00295) take the aggregate less the global model for a gradient. The aggregate goes to them as
+the one reply of the round, so any rule goes with any optimizer.
 """
 
 from __future__ import annotations
