@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.figures.levels import with_levels
-from experiments.figures.looks import short
+from experiments.figures.settings import short, with_levels
 from experiments.grid.summary import SEED
 from experiments.grid.tables import scan_runs
 from fnl.errors import RunError

@@ -21,10 +21,10 @@ from experiments.figures.catalogue import LeftOut, draw_all
 from experiments.figures.draw import draw_directory
 from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.figures.heat_maps import heat_maps
-from experiments.figures.levels import with_levels
 from experiments.figures.of_run import read_audit
 from experiments.figures.pareto import non_dominated, objectives, pareto_front
 from experiments.figures.selection_shares import selection_shares
+from experiments.figures.settings import with_levels
 from experiments.figures.style import FORMATS, WIDTH_INCHES, style
 from fnl.errors import RunError
 
