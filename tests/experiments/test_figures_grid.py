@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from experiments.figures import of_grid
+from experiments.figures import draw, of_grid
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import LeftOut, draw_all
@@ -304,7 +304,13 @@ def test_cells_that_failed_are_not_drawn(made_up_grid: Path, tmp_path: Path) -> 
     assert "9 of 10 cells" in grid.describe()[0]
 
 
-def test_all_formats_of_both_widths_are_written(made_up_grid: Path, tmp_path: Path) -> None:
+def test_all_formats_of_both_widths_are_written(
+    made_up_grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the first three and the last, which is left out: writing takes as long for each
+    monkeypatch.setattr(
+        draw, "of_grid", lambda grid: [*of_grid.of_grid(grid)[:3], *of_grid.of_grid(grid)[-1:]]
+    )
     few = read_grid(made_up_grid).summary.filter(pl.col("metric") == "accuracy")
     assert few.height == 5
     root = tmp_path / "small"
@@ -323,6 +329,7 @@ def test_all_formats_of_both_widths_are_written(made_up_grid: Path, tmp_path: Pa
     assert {path.suffix[1:] for path in paths} == set(FORMATS)
     assert len(paths) == 3 * len(names)
     assert names.isdisjoint(gap.name for gap in gaps)
+    assert "audit" in {gap.name for gap in gaps}
     pdf = (tmp_path / "figures" / "accuracy-epsilon.pdf").read_bytes()
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
