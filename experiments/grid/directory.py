@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from experiments.grid.cells import Cell, Grid, KnownCell
+from experiments.grid.cells import Cell, KnownCell
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_text_atomically
@@ -96,15 +96,6 @@ class GridDirectory:
     def is_driven(self) -> bool:
         """Whether some `fnl grid run` holds the lock now."""
         return is_taken(self.path / _LOCK)
-
-    def write_manifest(self, grid: Grid, source: str, overrides: Mapping[str, Scalar]) -> None:
-        """Record the grid's cells.
-
-        Raises:
-            RunError: if the disk does not take it.
-        """
-        content = (grid.name, grid.keys, grid.baseline, grid.cells, source, dict(overrides))
-        self.write(Manifest(*content))
 
     def write(self, manifest: Manifest) -> None:
         """Put `manifest` in place of `grid.json`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from experiments.grid.cells import Cell, Grid, expand
-from experiments.grid.directory import GridDirectory
+from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import Cost, available_memory_bytes, cost_of_cells, in_words
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
@@ -88,7 +88,8 @@ def run_grid(
     """
     grid, directory = check_grid(path, overrides, results, console)
     with directory.locked():
-        directory.write_manifest(grid, path.read_text(encoding="utf-8"), overrides)
+        asked = (path.read_text(encoding="utf-8"), dict(overrides))
+        directory.write(Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked))
         finished = directory.finished(grid.cells)
         waiting = [cell for cell in grid.cells if cell.id not in finished]
         failed: Mapping[str, str] = {}

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from experiments.grid.cells import expand
-from experiments.grid.directory import GridDirectory
+from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.export import latex, write_csv, write_latex
 from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
@@ -52,7 +52,7 @@ def written(tmp_path_factory):
     grid = expand(file, place / "g.toml")
     directory = GridDirectory(place / "g")
     with directory.locked():
-        directory.write_manifest(grid, "", {})
+        directory.write(Manifest(grid.name, grid.keys, grid.baseline, grid.cells, "", {}))
     for cell in grid.cells:
         config = directory.config_to_run(cell)
         run = RunDirectory.create(config, engine="in-process", metadata={})
