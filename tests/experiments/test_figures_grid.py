@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from experiments.figures import draw, of_grid
+from experiments.figures import catalogue, draw, of_grid
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import LeftOut, draw_all
@@ -266,7 +266,10 @@ def test_a_single_bound_is_no_heat_map(grid: GridTables) -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_nothing_runs_off_the_page(grid: GridTables, columns) -> None:
+def test_nothing_runs_off_the_page(
+    grid: GridTables, columns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "COLUMNS", (columns,))
     drawn, gaps = draw_all(of_grid.of_grid(grid), grid.describe())
     assert [gap.name for gap in gaps] == ["selection-shares"]
     for one in drawn:
