@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from benchmarks.processes import fnl
-from experiments.grid.directory import GridDirectory, KnownCell, Manifest
+from experiments.grid.cells import KnownCell
+from experiments.grid.directory import GridDirectory, Manifest
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import ROUNDS
 

@@ -26,6 +26,7 @@ import typer
 
 from benchmarks.processes import fnl, round_seconds, settings
 from fnl.cli.terminal import Json
+from fnl.runtime.run_record import read_run
 
 CELL = {
     "run.rounds": 5,
@@ -48,14 +49,14 @@ def run_grid(cells: int, workers: int) -> dict[str, float]:
         wall = fnl("grid", "run", str(file), *options)
         grid = Path(results) / "cells"
         in_rounds = sum(sum(round_seconds(run)) for run in (grid / "cells").iterdir())
-        journal = pl.read_ndjson(grid / "journal.jsonl")
-    ended = journal["started"] + journal["seconds"]
-    cores_time = workers * (ended.to_numpy().max() - journal["started"].to_numpy().min())
+        took = pl.DataFrame([read_run(run)["worker"] for run in (grid / "cells").iterdir()])
+    ended = took["started"] + took["seconds"]
+    cores_time = workers * (ended.to_numpy().max() - took["started"].to_numpy().min())
     return {
         "seconds_a_cell": wall / cells,
         "overhead_a_cell": (wall - in_rounds / workers) / cells,
-        "busy": journal["seconds"].sum() / cores_time,
-        "computing": journal["cpu_seconds"].sum() / cores_time,
+        "busy": took["seconds"].sum() / cores_time,
+        "computing": took["cpu_seconds"].sum() / cores_time,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from experiments.toml_file import read_toml
+from experiments.toml_file import flat, read_toml
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import ConfigError
 
@@ -64,8 +64,11 @@ def load_recipe(name: str, overrides: Mapping[str, Scalar] | None = None) -> Rec
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ConfigError(f"there is no recipe {name!r}: choose one of {known}")
     content = read_toml(path, "recipe")
-    flat = _flat(content) | dict(overrides or {})
-    central = {key: flat.pop(key) for key in list(flat) if key.startswith("central.")}
+    for group, keys in content.items():
+        if not isinstance(keys, dict):
+            raise ConfigError(f"{group} is not a table: a recipe has tables such as [model]")
+    values = flat(content) | dict(overrides or {})
+    central = {key: values.pop(key) for key in list(values) if key.startswith("central.")}
     try:
         training = CentralTraining.model_validate(
             {key.removeprefix("central."): value for key, value in central.items()}
@@ -74,14 +77,4 @@ def load_recipe(name: str, overrides: Mapping[str, Scalar] | None = None) -> Rec
         problem = error.errors()[0]
         key, message = ".".join(map(str, problem["loc"])), problem["msg"]
         raise ConfigError(f"central.{key} = {problem['input']!r}: {message}") from None
-    return Recipe(path.stem, parse_config(flat), training)
-
-
-def _flat(content: Mapping[str, object]) -> dict[str, object]:
-    """Return {"group.key": value} of tables of keys."""
-    flat: dict[str, object] = {}
-    for group, keys in content.items():
-        if not isinstance(keys, dict):
-            raise ConfigError(f"{group} is not a table: a recipe has tables such as [model]")
-        flat |= {f"{group}.{key}": value for key, value in keys.items()}
-    return flat
+    return Recipe(path.stem, parse_config(values), training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,20 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is nested too deeply for a {what}") from None
     except ValueError as error:  # no TOML, or a number beyond Python's limits
         raise ConfigError(f"{path} is not TOML: {one_line(error)}") from None
+
+
+def flat(table: Mapping[str, object]) -> dict[str, object]:
+    """Return {"group.key": value} of a table that spells keys flat, nested or both.
+
+    Raises:
+        ValueError: if a key is given twice.
+    """
+    keys: dict[str, object] = {}
+    for key, value in table.items():
+        inside = isinstance(value, dict)
+        entries = {f"{key}.{name}": v for name, v in value.items()} if inside else {key: value}
+        for name, inner in entries.items():
+            if name in keys:
+                raise ValueError(f"{name} is given twice")
+            keys[name] = inner
+    return keys

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 Weights = dict[str, NDArray[np.float32]]
+Value = TypeVar("Value")
 
 _BLOCK = 32_768
 """Numbers averaged at a time."""
@@ -47,6 +49,13 @@ def set_weights(network: nn.Module, weights: Weights) -> None:
                 np.copyto(parameter.numpy(), value, casting="same_kind")
             else:
                 parameter.copy_(torch.tensor(value))
+
+
+def under(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what is named with this prefix, without it."""
+    return {
+        name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)
+    }
 
 
 def weighted_mean(models: Sequence[Weights], shares: Sequence[float]) -> Weights:

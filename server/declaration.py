@@ -13,6 +13,9 @@ from dataclasses import dataclass, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fnl.errors import ConfigError, RunError
 from fnl.wire.fields import parts
 from fnl.wire.report import ENTRIES, ClientReport
@@ -88,3 +91,30 @@ def reads(*names: str) -> Callable[[Rule[Returned]], Declared[Returned]]:
 def reads_of(rule: object) -> frozenset[str] | None:
     """Return what `rule` declares to read; None if it does not say."""
     return rule.reads if isinstance(rule, Declared) else None
+
+
+def numbers_of(
+    returned: object, count: int, rule: str, number: str, whose: str
+) -> NDArray[np.float64]:
+    """Return what a rule returned as float64 [count].
+
+    Args:
+        returned: by the rule.
+        count: how many numbers there must be.
+        rule: which it is, for messages.
+        number: what it returns, for messages: "score".
+        whose: of whom each is, for messages: "candidate".
+
+    Raises:
+        RunError: if it is something else.
+    """
+    wanted = f"it must return one {number} a {whose}"
+    try:
+        numbers = np.asarray(returned, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise RunError(f"{rule} returned {type(returned).__name__}: {wanted}") from None
+    if numbers.shape != (count,):
+        raise RunError(
+            f"{rule} returned {number}s of shape {numbers.shape} for {count} {whose}s: {wanted}"
+        )
+    return numbers

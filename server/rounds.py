@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fnl import schedule
 from fnl.config import Config
 from fnl.errors import RunError
-from fnl.weights import Weights
+from fnl.weights import Weights, under
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport, Rates
 from server.aggregation import OptimizerState, server_step
@@ -130,8 +130,8 @@ class Rounds:
         Raises:
             RunError: if it is not of this federation.
         """
-        self._history = History.from_state(_under(state, _HISTORY), self._config.data.clients)
-        self._optimizer_state = _under(state, _OPTIMIZER)
+        self._history = History.from_state(under(_HISTORY, state), self._config.data.clients)
+        self._optimizer_state = under(_OPTIMIZER, state)
 
     def play(self, server_round: int, answers: Sequence[Answer], *, before: Weights) -> GlobalRound:
         """Select, weigh and average `answers`, in partition order, which started from `before`.
@@ -329,7 +329,3 @@ def _among(
         weights=None if decision.weights is None else decision.weights[kept],
         kept=decision.kept,
     )
-
-
-def _under(state: Mapping[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:
-    return {key.removeprefix(prefix): a for key, a in state.items() if key.startswith(prefix)}

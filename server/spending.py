@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import to_jsonable_python
 
 from fnl.config import Config
 from fnl.privacy.ledger import Ledger
@@ -145,13 +146,8 @@ class Spending:
 
     def state(self) -> dict[str, JsonValue]:
         """Return all of it as JSON."""
-        return {
-            "rounds": [[partition, list(rounds)] for partition, rounds in self._rounds.items()],
-            "reported": [[partition, value] for partition, value in self._reported.items()],
-            "assumed": [[partition, value] for partition, value in self._assumed.items()],
-            "steps": [[partition, list(value)] for partition, value in self._steps.items()],
-            "clip_norms": [[partition, value] for partition, value in self._clip_norms.items()],
-        }
+        kept = {name: getattr(self, f"_{name}") for name in _State.model_fields}
+        return {name: to_jsonable_python(list(values.items())) for name, values in kept.items()}
 
     def restore(self, state: object) -> None:
         """Take over what `state` returned.
@@ -159,9 +155,5 @@ class Spending:
         Raises:
             ValueError: if it is something else.
         """
-        parsed = _State.model_validate(state)
-        self._rounds = dict(parsed.rounds)
-        self._reported = dict(parsed.reported)
-        self._assumed = dict(parsed.assumed)
-        self._steps = dict(parsed.steps)
-        self._clip_norms = dict(parsed.clip_norms)
+        for name, pairs in _State.model_validate(state):
+            setattr(self, f"_{name}", dict(pairs))

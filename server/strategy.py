@@ -21,11 +21,11 @@ from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
 from server.client_privacy import ClientPrivacy
 from server.coordination import rules_read
+from server.replies.arrays import content_bytes
 from server.replies.rejections import ABSENT, by_partition, require_enough
 from server.replies.vetting import Expected, vet
 from server.rounds import GlobalRound, Rounds
 from server.spending import Spending
-from server.traffic import content_bytes
 
 
 class RateStrategy(Strategy):

@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from experiments.figures.catalogue import need
-from experiments.figures.looks import MOST_SERIES, graded_looks, mean_with_interval, short, show
-from experiments.figures.main_product import described, main_product
+from experiments.figures.looks import MOST_SERIES, graded_looks, mean_with_interval
+from experiments.figures.settings import CLIP_NORM, EPSILON, described, main_product, short, show
 from experiments.figures.style import PERCENT, Panel, Sheet, finish
 
-EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 MOST_PANELS = 8
 _TITLE_LETTERS = 44
 """That fit above a panel, of two side by side."""

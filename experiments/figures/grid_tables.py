@@ -9,10 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.figures.levels import with_levels
-from experiments.figures.looks import short
-from experiments.grid.runs import scan_runs
+from experiments.figures.settings import short, with_levels
 from experiments.grid.summary import SEED
+from experiments.grid.tables import scan_runs
 from fnl.errors import RunError
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS

@@ -11,11 +11,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from experiments.figures.catalogue import LeftOut, need
-from experiments.figures.looks import SEQUENTIAL, short, show
-from experiments.figures.main_product import described, main_product
+from experiments.figures.looks import SEQUENTIAL
+from experiments.figures.settings import CLIP_NORM, EPSILON, described, main_product, short, show
 from experiments.figures.style import Panel, Sheet
 
-EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 _MAPS = (
     ("rate shift", (("firing_rate", "difference"), ("rate_shift", "mean")), "+.3f"),
     ("attenuation", (("attenuation", "mean"),), ".2f"),

@@ -11,13 +11,13 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from experiments.figures.settings import levels_of
 from experiments.figures.style import Look
 
 MOST_SERIES = 6
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 SEQUENTIAL = "viridis"
 """Of heat maps: lightness rises evenly, so it reads in grey."""
-WITHOUT_DP = "no DP"
 
 _LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-",
@@ -55,11 +55,6 @@ def spread(levels: list[str], most: int = MOST_SERIES) -> list[str]:
     return [levels[index] for index in picked]
 
 
-def levels_of(table: pl.DataFrame) -> list[str]:
-    """Return the privacy levels of a table with `level` and `level_order`, strictest first."""
-    return table.select("level", "level_order").unique().sort("level_order")["level"].to_list()
-
-
 def by_level(
     table: pl.DataFrame, most: int = MOST_SERIES
 ) -> Iterator[tuple[str, Look, pl.DataFrame]]:
@@ -83,19 +78,3 @@ def mean_with_interval(
         marker=look.marker,
         **options,
     )
-
-
-def short(key: str) -> str:
-    """Return how an axis of a grid is called in a figure: ε and C, else the key's last part."""
-    known = {
-        "privacy.epsilon": "ε",
-        "privacy.clip-norm": "C",
-        "privacy.noise-multiplier": "σ",
-        "data.alpha": "α",
-    }
-    return known.get(key, key.rpartition(".")[2])
-
-
-def show(value: object) -> str:
-    """Return a value of an axis as short text."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,8 +9,6 @@ from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry, LeftOut
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.heat_maps import heat_maps
-from experiments.figures.labels_held import labels_held
-from experiments.figures.looks import WITHOUT_DP
 from experiments.figures.of_run import SHIFT, read_audit, with_shadows
 from experiments.figures.pareto import pareto_front
 from experiments.figures.predicted_shift import predicted_against_measured
@@ -18,7 +16,8 @@ from experiments.figures.privacy_spent import privacy_spent
 from experiments.figures.rank_bump import rank_bump
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.run_tables import read_tables
-from experiments.figures.selection_shares import selection_shares
+from experiments.figures.selection_shares import labels_held, selection_shares
+from experiments.figures.settings import WITHOUT_DP
 from experiments.figures.sparsity_memory import INDICATORS, shift_against_indicators
 from experiments.figures.style import Sheet
 from fnl.errors import RunError

@@ -8,14 +8,13 @@ import polars as pl
 
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry, LeftOut
-from experiments.figures.labels_held import labels_held
-from experiments.figures.looks import WITHOUT_DP
 from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.rank_bump import rank_bump
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.run_figures import over_rounds
 from experiments.figures.run_tables import RunTables
-from experiments.figures.selection_shares import selection_shares
+from experiments.figures.selection_shares import labels_held, selection_shares
+from experiments.figures.settings import WITHOUT_DP
 from experiments.figures.sparsity_memory import shift_against_indicators
 
 AUDIT = "audit.parquet"

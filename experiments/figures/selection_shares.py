@@ -9,8 +9,15 @@ import polars as pl
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from experiments.figures.catalogue import need
+from experiments.figures.catalogue import LeftOut, need
+from experiments.figures.run_tables import RunTables
 from experiments.figures.style import MAIN, PERCENT, Sheet, finish
+from fnl.data.corpus import TRAIN
+from fnl.data.describe import count_column, describe
+from fnl.data.federated import cache_dir, partition_spec
+from fnl.data.partitioning import partition
+from fnl.data.store import FeatureStore
+from fnl.errors import FnlError
 
 MOST_NAMED = 24
 
@@ -42,6 +49,31 @@ def selection_shares(clients: pl.DataFrame, label_counts: pl.DataFrame, *notes: 
     note = "Clients by how often they were selected when asked; “–”: never asked."
     title = "Selection by client, and the labels they hold"
     return Sheet(title, [partial(_bars, order), partial(_heat_map, order)], [*notes, note], inches)
+
+
+def labels_held(run: RunTables) -> pl.DataFrame:
+    """Return `partition` and a column a label with the clips each client holds.
+
+    Nothing is computed but the split, which configuration and clips decide.
+
+    Raises:
+        LeftOut: if this machine no longer has the run's features.
+    """
+    if not run.features:
+        raise LeftOut("the run does not say which features it used: who holds what is not known")
+    path = cache_dir(run.config.data) / "features" / run.features
+    try:
+        store = FeatureStore.open(path)
+        rows = (store.clips["split"] == TRAIN).arg_true().to_numpy()
+        split = partition(store.clips, rows, partition_spec(run.config))
+    except FnlError:
+        raise LeftOut(
+            "the features that the run used are not cached here: who holds what is not known"
+        ) from None
+    held = describe(store.clips, store.labels, split)
+    return held.select(
+        "partition", *(pl.col(count_column(label)).alias(label) for label in store.labels)
+    )
 
 
 def _name_clients(axes: Axes, order: pl.DataFrame, offset: float) -> list[int]:

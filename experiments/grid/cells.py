@@ -19,22 +19,29 @@ AGAINST_THE_SHADOW = ("evaluation.shadow", "evaluation.floor", "evaluation.sensi
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a grid.
+class KnownCell:
+    """One run of a grid, as `grid.json` records it.
 
     Attributes:
         id: name of its run directory, made from its configuration alone.
-        config: its configuration.
+        seed: its `run.seed`.
         values: what it has for every varied key; None: without privacy the key means nothing.
         is_twin: whether it is the non-private twin of another cell.
         twin: id of its own non-private twin.
     """
 
     id: str
-    config: Config
+    seed: int
     values: Mapping[str, Scalar | None]
-    is_twin: bool = False
-    twin: str | None = None
+    is_twin: bool
+    twin: str | None
+
+
+@dataclass(frozen=True)
+class Cell(KnownCell):
+    """One run of a grid, with its configuration."""
+
+    config: Config
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,9 @@ def _cell(config: Config, keys: Iterable[str]) -> Cell:
         kind = f"sigma{privacy.noise_multiplier:g}"
     else:
         kind = f"eps{privacy.epsilon:g}"
-    return Cell(f"{kind}-seed{config.run.seed}-{config.identity()[:12]}", config, values)
+    seed = config.run.seed
+    name = f"{kind}-seed{seed}-{config.identity()[:12]}"
+    return Cell(name, seed, values, is_twin=False, twin=None, config=config)
 
 
 def _means_nothing(config: Config, key: str) -> bool:

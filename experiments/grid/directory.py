@@ -1,21 +1,20 @@
 """A grid's directory: which cells it has, how each stands, and who works on it.
 
 <results-dir>/<grid name>/grid.json          the cells of the last grid file that was run
-                          cells/<cell id>/   a run directory a cell
-                          journal.jsonl      what each cell took
+                          cells/<cell id>/   a run directory a cell; run.json: what it took
                           cells.parquet, results.parquet, summary.parquet
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from experiments.grid.cells import Cell, Grid
+from experiments.grid.cells import Cell, KnownCell
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_text_atomically
@@ -27,17 +26,6 @@ PENDING, INTERRUPTED = "pending", "interrupted"
 
 CHECKPOINTS = 10
 """Checkpoints of a cell whose grid file does not say how many rounds lie between two."""
-
-
-@dataclass(frozen=True)
-class KnownCell:
-    """A cell as `grid.json` records it; see `experiments.grid.cells.Cell`."""
-
-    id: str
-    seed: int
-    values: Mapping[str, Scalar | None]
-    is_twin: bool
-    twin: str | None
 
 
 @dataclass(frozen=True)
@@ -61,26 +49,7 @@ class Manifest:
     overrides: Mapping[str, Scalar]
 
 
-@dataclass(frozen=True)
-class Taken:
-    """What a cell took: a line of `journal.jsonl`.
-
-    Attributes:
-        cell: its id.
-        started: when, in seconds since 1970.
-        seconds: wall time, with everything around the run.
-        cpu_seconds: time its worker computed.
-        peak_bytes: the most memory its worker has ever held.
-    """
-
-    cell: str
-    started: float
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-
-
-_MANIFEST, _TAKEN = TypeAdapter(Manifest), TypeAdapter(Taken)
+_MANIFEST = TypeAdapter(Manifest)
 _LOCK = ".driver.lock"
 
 
@@ -127,20 +96,6 @@ class GridDirectory:
     def is_driven(self) -> bool:
         """Whether some `fnl grid run` holds the lock now."""
         return is_taken(self.path / _LOCK)
-
-    def write_manifest(self, grid: Grid, source: str, overrides: Mapping[str, Scalar]) -> None:
-        """Record the grid's cells.
-
-        Raises:
-            RunError: if the disk does not take it.
-        """
-        cells = [
-            KnownCell(cell.id, cell.config.run.seed, cell.values, cell.is_twin, cell.twin)
-            for cell in grid.cells
-        ]
-        self.write(
-            Manifest(grid.name, grid.keys, grid.baseline, tuple(cells), source, dict(overrides))
-        )
 
     def write(self, manifest: Manifest) -> None:
         """Put `manifest` in place of `grid.json`.
@@ -199,31 +154,6 @@ class GridDirectory:
         }
         return parse_config(cell.config.flat() | place)
 
-    def note(self, taken: Taken) -> None:
-        """Append to the journal what a cell took.
-
-        Raises:
-            RunError: if the disk does not take it.
-        """
-        try:
-            with (self.path / "journal.jsonl").open("ab") as journal:
-                journal.write(_TAKEN.dump_json(taken) + b"\n")
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def journal(self) -> dict[str, Taken]:
-        """Return what cells took, the last time each was run."""
-        try:
-            lines = (self.path / "journal.jsonl").read_bytes().splitlines()
-        except OSError:
-            return {}
-        taken = {}
-        for line in lines:
-            with suppress(ValueError):  # the line that a killed driver was writing
-                one = _TAKEN.validate_json(line)
-                taken[one.cell] = one
-        return taken
-
     def _unwritable(self, error: OSError | NotImplementedError) -> RunError:
         return RunError(f"cannot write to {self.path}: {getattr(error, 'strerror', None) or error}")
 
@@ -234,3 +164,10 @@ def record_of(path: Path) -> dict[str, object] | None:
         return read_run(path)
     except RunError:
         return None
+
+
+def taken(record: Mapping[str, object] | None, what: str) -> float | None:
+    """Return what the worker of a cell says it took, such as `seconds`; None where it does not."""
+    worker = record.get("worker") if record else None
+    value = worker.get(what) if isinstance(worker, dict) else None
+    return value if isinstance(value, int | float) else None

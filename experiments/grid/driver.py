@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from experiments.grid.cells import Cell, Grid, expand
-from experiments.grid.directory import GridDirectory, Taken
+from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import Cost, available_memory_bytes, cost_of_cells, in_words
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
@@ -88,7 +88,8 @@ def run_grid(
     """
     grid, directory = check_grid(path, overrides, results, console)
     with directory.locked():
-        directory.write_manifest(grid, path.read_text(encoding="utf-8"), overrides)
+        asked = (path.read_text(encoding="utf-8"), dict(overrides))
+        directory.write(Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked))
         finished = directory.finished(grid.cells)
         waiting = [cell for cell in grid.cells if cell.id not in finished]
         failed: Mapping[str, str] = {}
@@ -128,8 +129,7 @@ def _expected(
 
     ids = {cell.id for cell in waiting}
     done = {cell.id: cell.config for cell in grid.cells if cell.id not in ids}
-    peaks = {cell: taken.peak_bytes for cell, taken in directory.journal().items()}
-    if known := cost_of_cells(directory.cells, done, peaks):
+    if known := cost_of_cells(directory.cells, done):
         return known
     probe = next((cell for cell in waiting if cell.config.is_private), waiting[0])
     shot = ray.remote(calibrate).options(max_retries=0).remote(probe.config.flat())
@@ -208,10 +208,14 @@ def _run(
                         continue
                     died = f"its worker died {ATTEMPTS} times ({kind}): killed, or out of memory"
                     outcome = _lost(configs[cell], died)
-                _keep(outcome, directory)
+                if outcome.stops_the_grid:
+                    raise RunError(
+                        f"no room for results in {directory.path} ({outcome.error}): make room and "
+                        "give the same command again, finished cells are kept"
+                    )
                 if outcome.error is not None:
                     failed[cell] = outcome.error
-                progress.done(cell, outcome.taken.seconds, outcome.error)
+                progress.done(cell, outcome.seconds, outcome.error)
             progress.tell(lambda: _at_work(running.values(), directory))
     return failed
 
@@ -224,18 +228,7 @@ def _lost(config: Config, reason: str) -> Outcome:
         record_failure(config, reason)
     except FnlError as error:
         reason = f"{reason}; {error}"
-    return Outcome(Taken(config.run.name, 0.0, 0.0, 0.0, 0), reason)
-
-
-def _keep(outcome: Outcome, directory: GridDirectory) -> None:
-    """Note what a cell took; stop where no other could be written either."""
-    if outcome.stops_the_grid:
-        raise RunError(
-            f"no room for results in {directory.path} ({outcome.error}): make room and "
-            "give the same command again, finished cells are kept"
-        )
-    if outcome.taken.started:
-        directory.note(outcome.taken)
+    return Outcome(0.0, reason)
 
 
 def _at_work(cells: Iterable[str], directory: GridDirectory) -> list[str]:

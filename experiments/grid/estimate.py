@@ -19,6 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
+from experiments.grid.directory import record_of, taken
 from fnl.config import Config
 
 MOST_MEASURED = 50
@@ -69,20 +70,18 @@ def measure_run(path: Path, config: Config, peak_bytes: int, source: str = "") -
     return Cost(client / _work(config), beside, peak_bytes, source)
 
 
-def cost_of_cells(
-    cells: Path, configs: Mapping[str, Config], peaks: Mapping[str, int]
-) -> Cost | None:
+def cost_of_cells(cells: Path, configs: Mapping[str, Config]) -> Cost | None:
     """Return the mean cost of finished cells; None if none of them tells.
 
     Args:
         cells: the folder of their run directories.
         configs: cell id -> configuration of finished cells.
-        peaks: cell id -> peak memory in bytes, where known.
     """
     known = []
     for cell in list(configs)[:MOST_MEASURED]:
         with suppress(OSError, ValueError, pl.exceptions.PolarsError):
-            known.append(measure_run(cells / cell, configs[cell], peaks.get(cell, 0)))
+            peak = int(taken(record_of(cells / cell), "peak_bytes") or 0)
+            known.append(measure_run(cells / cell, configs[cell], peak))
     if not known:
         return None
     return Cost(

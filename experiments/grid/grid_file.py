@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from experiments.toml_file import read_toml
+from experiments.toml_file import flat, read_toml
 from fnl.config import Scalar
 from fnl.errors import ConfigError
 
@@ -57,12 +57,12 @@ class GridFile(BaseModel, frozen=True):
     @field_validator("base", "axes", "baseline", mode="before")
     @classmethod
     def _flat_table(cls, table: object) -> object:
-        return _flat(table)
+        return flat(table) if isinstance(table, dict) else table
 
     @field_validator("together", "exclude", "include", mode="before")
     @classmethod
     def _flat_tables(cls, tables: object) -> object:
-        return [_flat(table) for table in tables] if isinstance(tables, list) else tables
+        return [cls._flat_table(one) for one in tables] if isinstance(tables, list) else tables
 
     @model_validator(mode="after")
     def _makes_sense(self) -> GridFile:
@@ -127,24 +127,6 @@ def identity_of(partial: Mapping[str, Scalar]) -> Identity:
 def describe(partial: Mapping[str, object]) -> str:
     """Return a partial cell as a message shows it."""
     return ", ".join(f"{key} = {value!r}" for key, value in partial.items()) or "every cell"
-
-
-def _flat(table: object) -> object:
-    """Return {"group.key": value} of a table that spells keys flat, nested or both."""
-    if not isinstance(table, dict):
-        return table
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        entries = (
-            {f"{key}.{name}": inner for name, inner in value.items()}
-            if isinstance(value, dict)
-            else {key: value}
-        )
-        for name, inner in entries.items():
-            if name in flat:
-                raise ValueError(f"{name} is given twice")
-            flat[name] = inner
-    return flat
 
 
 def _check_axes(grid: GridFile) -> None:

@@ -9,12 +9,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from experiments.grid.directory import GridDirectory, Manifest
-from experiments.grid.runs import scan_runs
+from experiments.grid.directory import GridDirectory, Manifest, taken
 from experiments.grid.summary import summarise
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_atomically
@@ -47,11 +47,9 @@ def write_tables(directory: GridDirectory) -> list[Path]:
 
 def cell_table(directory: GridDirectory, manifest: Manifest) -> pl.DataFrame:
     """Return a row a cell, in the order of the grid file."""
-    driven, journal = directory.is_driven, directory.journal()
-    rows = []
+    driven, rows = directory.is_driven, []
     for cell in manifest.cells:
         record = directory.record(cell.id)
-        taken = journal.get(cell.id)
         rows.append(
             {
                 "cell": cell.id,
@@ -61,7 +59,7 @@ def cell_table(directory: GridDirectory, manifest: Manifest) -> pl.DataFrame:
                 "twin": cell.twin,
                 "status": directory.standing(record, driven=driven),
                 "run": f"cells/{cell.id}",
-                "seconds": taken.seconds if taken else (record or {}).get("seconds"),
+                "seconds": taken(record, "seconds") or (record or {}).get("seconds"),
             }
         )
     fixed = {"twin": pl.String, "seconds": pl.Float64}
@@ -93,3 +91,30 @@ def last_values(results: pl.LazyFrame) -> pl.DataFrame:
         .sort("cell", "metric")
         .collect(engine="streaming")
     )
+
+
+def scan_runs(
+    directory: Path, cells: pl.DataFrame, table: str, schema: Mapping[str, type[pl.DataType]]
+) -> pl.LazyFrame:
+    """Return columns of one table of the cells' runs, and `cell`; nothing is read yet.
+
+    Args:
+        directory: of the grid.
+        cells: with `cell` and `run`.
+        table: `rounds`, `clients` or `layers`; every run has its file.
+        schema: the columns; null in runs of an earlier version that lack one.
+    """
+    if cells.is_empty():
+        return pl.LazyFrame(schema={**schema, "cell": pl.String})
+    paths = [str(directory / run / f"{table}.parquet") for run in cells["run"]]
+    rows = pl.scan_parquet(
+        paths,
+        glob=False,
+        schema=dict(schema),
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=pl.ScanCastOptions(integer_cast="allow-float"),
+        include_file_paths="path",
+    )
+    owners = cells.select("cell", path=pl.Series(paths, dtype=pl.String)).lazy()
+    return rows.join(owners, on="path", maintain_order="left").drop("path")

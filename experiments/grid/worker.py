@@ -13,7 +13,7 @@ from pathlib import Path
 
 import filelock
 
-from experiments.grid.directory import Taken, record_of
+from experiments.grid.directory import record_of
 from experiments.grid.estimate import Cost, measure_run
 from fnl.config import Config, Scalar, parse_config
 from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
@@ -31,12 +31,12 @@ class Outcome:
     """How a cell ended.
 
     Attributes:
-        taken: what it took.
+        seconds: wall time, with everything around the run.
         error: why it failed; None: it is finished.
         stops_the_grid: whether every other cell would fail for the same reason: no room on disk.
     """
 
-    taken: Taken
+    seconds: float
     error: str | None = None
     stops_the_grid: bool = False
 
@@ -44,27 +44,21 @@ class Outcome:
 def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
     """Run the cell with this configuration; its run directory tells how it ended.
 
-    A finished cell is left as it is; one that was begun goes on from its last checkpoint.
+    A finished cell is left as it is; one that was begun goes on from its last checkpoint. What it
+    took is kept beside what the run says of itself: seconds, those that its worker computed, and
+    the most memory that its worker has ever held.
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    at, started, cpu_started = time.time(), time.perf_counter(), time.process_time()
-    config = parse_config(flat)
-    error: Exception | None = None
+    started, config, failed = time.perf_counter(), parse_config(flat), None
     try:
         with _held(config):
             _run(config)
-    except Exception as caught:
-        error = caught
-    taken = Taken(
-        cell=config.run.name,
-        started=at,
-        seconds=time.perf_counter() - started,
-        cpu_seconds=time.process_time() - cpu_started,
-        peak_bytes=_peak_bytes(),
-    )
-    if error is None:
-        return Outcome(taken)
-    return Outcome(taken, _line(error), stops_the_grid=no_room(error))
+    except Exception as error:
+        failed = error
+    seconds = time.perf_counter() - started
+    if failed is None:
+        return Outcome(seconds)
+    return Outcome(seconds, _line(failed), stops_the_grid=no_room(failed))
 
 
 def record_failure(config: Config, reason: str) -> None:
@@ -110,15 +104,26 @@ def no_room(error: BaseException) -> bool:
 
 
 def _run(config: Config) -> None:
-    record = record_of(_place(config))
+    path = _place(config)
+    record = record_of(path)
     if record is not None and record["status"] == FINISHED:
         return
+    at, started, computed = time.time(), time.perf_counter(), time.process_time()
     try:
         _start(config)
     except Exception as error:
         if not no_room(error):
             record_failure(config, f"{type(error).__name__}: {error}")
         raise
+    finally:
+        if record := record_of(path):
+            took = {
+                "started": at,
+                "seconds": time.perf_counter() - started,
+                "cpu_seconds": time.process_time() - computed,
+                "peak_bytes": _peak_bytes(),
+            }
+            write_record(path, record | {"worker": took})
 
 
 def _place(config: Config) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from experiments.figures.grid_tables import GridTables
-from experiments.figures.looks import short, show
+from experiments.figures.settings import short, show
 from experiments.report.intervals import number, probability
 from experiments.report.page import Finding
 

@@ -13,6 +13,7 @@ from experiments.figures.run_tables import RunTables
 from experiments.grid.summary import SEED
 from experiments.report.intervals import number
 from experiments.report.page import Cell, Column, Table
+from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
 MOST_ROWS = 400
 SUMMARISED = (
@@ -54,26 +55,16 @@ _SUMMARY_NAMES = {
 }
 ABSENT = "\N{EN DASH}"
 _MEANINGS = {
-    "accuracy": "share of the evaluation split labelled correctly",
-    "loss": "cross-entropy in nats",
-    "firing_rate": "spikes a neuron and step",
-    "activation_sparsity": "share of zeros among the neurons' outputs",
-    "silent_fraction": "share of neurons that never fired",
-    "kendall_tau_shadow": "rank correlation with the ranking without DP",
-    "jaccard_shadow": "overlap of the selections with and without DP",
-    "flip_rate_shadow": "share of the selected that would not be without DP",
-    "attenuation": "norm of the update over that without DP",
-    "cosine_shadow": "cosine of the update and that without DP",
-    "effective_clients": "1 / sum of squared weights",
-    "epsilon_max": "privacy spent by the client that has spent most",
-    "epsilon_mean": "privacy spent by the mean client",
-    "energy_nj": "estimated energy of an inference, nanojoule",
+    name: column.doc.replace("`", "")
+    for table in (LAYERS, CLIENTS, ROUNDS)
+    for name, column in table.columns.items()
+} | {
     "asked": "rounds as a candidate",
     "selected": "rounds in which it was selected",
-    "epsilon": "privacy spent so far",
     "difference": "paired difference from the twin without DP",
     "p_adjusted": "p-value corrected for many comparisons",
 }
+"""Of a column, shown at its heading: as it is declared, or as the report makes it."""
 
 
 def cell(value: object) -> Cell:

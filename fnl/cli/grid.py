@@ -88,28 +88,22 @@ def tables(
 def status(directory: Directory) -> None:
     """Print how every cell of a grid stands."""
     from experiments.grid.directory import GridDirectory
+    from experiments.grid.tables import cell_table
 
     grid = GridDirectory.open(directory)
-    manifest, driven, journal = grid.manifest(), grid.is_driven, grid.journal()
+    manifest = grid.manifest()
     table = Table("cell", *manifest.keys, "status", "seconds", box=None)
-    statuses: Counter[str] = Counter()
-    errors = []
-    for cell in manifest.cells:
-        record = grid.record(cell.id)
-        standing = grid.standing(record, driven=driven)
-        statuses[standing] += 1
-        if record and record.get("error"):
-            errors.append(f"{standing}: {cell.id}: {record['error']}")
-        taken = journal.get(cell.id)
-        table.add_row(
-            cell.id + (" (twin)" if cell.is_twin else ""),
-            *("" if value is None else str(value) for value in map(cell.values.get, manifest.keys)),
-            standing,
-            f"{taken.seconds:.1f}" if taken else "",
-        )
+    cells = cell_table(grid, manifest).to_dicts()
+    for cell in cells:
+        seconds = "" if cell["seconds"] is None else f"{cell['seconds']:.1f}"
+        name = cell["cell"] + (" (twin)" if cell["is_twin"] else "")
+        values = ("" if cell[key] is None else str(cell[key]) for key in manifest.keys)
+        table.add_row(name, *values, cell["status"], seconds)
     out.print(table)
-    for error in errors:
-        out.print(error, markup=False)
+    for cell in cells:
+        if error := (grid.record(cell["cell"]) or {}).get("error"):
+            out.print(f"{cell['status']}: {cell['cell']}: {error}", markup=False)
+    statuses = Counter(cell["status"] for cell in cells)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
-    work = "a driver is at work" if driven else "no driver is at work"
+    work = "a driver is at work" if grid.is_driven else "no driver is at work"
     out.print(f"grid {manifest.name}: {counted}; {work}")

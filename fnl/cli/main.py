@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from fnl.cli.audit import audit
-from fnl.cli.bench import bench
 from fnl.cli.data import data_app
 from fnl.cli.grid import grid_app
 from fnl.cli.report import export, figures, report
@@ -30,8 +29,17 @@ app = typer.Typer(
 for command in (run, resume, runs, figures, report, export, audit):
     app.command()(command)
 app.add_typer(data_app, name="data")
-app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(bench)
 app.add_typer(grid_app, name="grid")
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def bench(
+    arguments: Annotated[list[str] | None, typer.Argument(help="A benchmark, its options.")] = None,
+) -> None:
+    """Time this machine, against peers on the same work; alone: list the benchmarks."""
+    from benchmarks.__main__ import run_benchmark
+
+    run_benchmark(arguments or [])
 
 
 @app.callback()

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.journal import Mark
-from fnl.weights import Weights, weights_hash
+from fnl.weights import Weights, under, weights_hash
 
 VERSION = 1
 KEPT = 3
@@ -135,8 +135,8 @@ def load_checkpoint(path: Path, *, identity: str) -> Checkpoint:
     return Checkpoint(
         server_round=header.server_round,
         identity=header.identity,
-        weights=_under(_WEIGHTS, tensors),
-        strategy=_under(_STRATEGY, tensors),
+        weights=under(_WEIGHTS, tensors),
+        strategy=under(_STRATEGY, tensors),
         server=header.server,
         mark=Mark(header.length, header.digest),
         seconds=header.seconds,
@@ -147,14 +147,6 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, NDArray[np.generic]]:
     arrays = {f"{_WEIGHTS}{name}": value for name, value in checkpoint.weights.items()}
     arrays |= {f"{_STRATEGY}{name}": value for name, value in checkpoint.strategy.items()}
     return {name: np.asarray(value, order="C") for name, value in arrays.items()}
-
-
-def _under(prefix: str, tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
 
 
 def _checksum(fields: Mapping[str, JsonValue], tensors: Mapping[str, NDArray]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import StrEnum
@@ -98,10 +97,6 @@ class Releases:
     def of(self, what: What) -> Iterable[Release]:
         """Return the releases of one kind, in the order in which they left."""
         return [release for release in self._all if release.what is what]
-
-    def counts(self, what: What) -> Counter[int]:
-        """Return how many times each round has left."""
-        return Counter(release.server_round for release in self.of(what))
 
     def _read(self) -> None:
         content = self._path.read_bytes()

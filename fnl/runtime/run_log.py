@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from logging import INFO, Formatter, LogRecord, makeLogRecord
+from logging import INFO, makeLogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -23,7 +23,6 @@ class RunLog:
         self._handler = RotatingFileHandler(
             path, maxBytes=LARGEST_BYTES, backupCount=OLDER_FILES, encoding="utf-8", delay=True
         )
-        self._handler.setFormatter(_Plain())
 
     def write(self, event: str, **values: object) -> None:
         """Append `event` with its values; those that do not apply (None) are left out."""
@@ -41,14 +40,6 @@ class RunLog:
 
 _FAULT = ("round", "partition", "kind", "reason")
 _ROUND = ("round", "seconds", "accuracy", "loss", "epsilon_max", "answered", "rejected")
-
-
-class _Plain(Formatter):
-    """A formatter that leaves the line as it is; logging's own would look for % in it."""
-
-    def format(self, record: LogRecord) -> str:
-        """See `Formatter`."""
-        return str(record.msg)
 
 
 def _finite(value: object) -> object:

@@ -7,12 +7,9 @@ of a report. Rules that combine the models themselves (`ROBUST_RULES`) and serve
 Flower's.
 """
 
-from server.aggregation.combination import combine
-from server.aggregation.interface import AggregationRule, Mixing, Shares
-from server.aggregation.registry import AGGREGATION_RULES, aggregation_rule
-from server.aggregation.robust import ROBUST_RULES
-from server.aggregation.server_optimizer import OptimizerState, server_step
-from server.aggregation.shares import shares_of
+from server.aggregation.flower import ROBUST_RULES, OptimizerState, server_step
+from server.aggregation.rules import AGGREGATION_RULES, aggregation_rule
+from server.aggregation.shares import AggregationRule, Mixing, Shares, combine, shares_of
 from server.declaration import reads
 
 __all__ = [

@@ -1,18 +1,49 @@
-"""From what an aggregation rule returns to shares, checked."""
+"""Shares of the selected models in the next one: what a rule returns, checked and applied."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
+from fnl.weights import Weights, weighted_mean
 from fnl.wire.report import ClientReport
-from server.aggregation.interface import AggregationRule, Mixing, Shares
+from server.aggregation.flower import flower_aggregate
 from server.context import RoundContext
+from server.declaration import numbers_of
 
 _ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Shares of the selected models in the next global one; what they leave stays as it was.
+
+    Attributes:
+        shares: float64 [m], not negative, with a sum of at most 1.
+    """
+
+    shares: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a rule returned, checked.
+
+    Attributes:
+        clients: share of each selected model, float64 [m].
+        kept: share of the global model itself; 0 for a rule that gives weights.
+    """
+
+    clients: NDArray[np.float64]
+    kept: float = 0.0
+
+
+AggregationRule = Callable[[Sequence[ClientReport], RoundContext], NDArray[np.float64] | Mixing]
 
 
 def shares_of(
@@ -42,28 +73,49 @@ def shares_of(
     return Shares(shares, kept=max(0.0, 1.0 - float(shares.sum())))
 
 
+def combine(
+    server_round: int,
+    reports: Sequence[ClientReport],
+    models: Sequence[Weights],
+    rule: Shares | FedAvg,
+    *,
+    before: Weights,
+) -> Weights:
+    """Return the aggregate of `models`.
+
+    Args:
+        server_round: the round's number.
+        reports: the selected clients', best first.
+        models: theirs, in the same order.
+        rule: their shares, or a strategy of Flower's that combines them.
+        before: the global model, which a mixing keeps a share of.
+
+    Raises:
+        RunError: if Flower's strategy refuses them.
+    """
+    if isinstance(rule, FedAvg):
+        # in partition order: rounding must not depend on who scored best
+        order = sorted(range(len(reports)), key=lambda position: reports[position].partition)
+        clips = [float(reports[position].num_examples) for position in order]
+        return flower_aggregate(rule, server_round, [models[p] for p in order], clips)
+    shares = rule.clients.tolist()
+    if rule.kept > 0:
+        return weighted_mean([before, *models], [rule.kept, *shares])
+    return weighted_mean(models, shares)
+
+
 def _checked(returned: object, reports: Sequence[ClientReport], name: str) -> NDArray[np.float64]:
-    try:
-        weights = np.asarray(returned, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise RunError(
-            f"the aggregation rule {name!r} returned {type(returned).__name__}: it must return "
-            "one weight a client"
-        ) from None
-    if weights.shape != (len(reports),):
-        raise RunError(
-            f"the aggregation rule {name!r} returned weights of shape {weights.shape} for "
-            f"{len(reports)} clients: it must return one weight a client"
-        )
+    rule = f"the aggregation rule {name!r}"
+    weights = numbers_of(returned, len(reports), rule, "weight", "client")
     bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
     if bad.size:
         raise RunError(
-            f"the aggregation rule {name!r} gave partition {reports[int(bad[0])].partition} the "
-            f"weight {weights[bad[0]]}: weights must be finite and not negative"
+            f"{rule} gave partition {reports[int(bad[0])].partition} the weight "
+            f"{weights[bad[0]]}: weights must be finite and not negative"
         )
     if weights.sum() == 0:
         raise RunError(
-            f"the aggregation rule {name!r} gave every selected client the weight 0 (are all "
-            "networks silent?): lower model.threshold or use coordination.aggregation = 'fedavg'"
+            f"{rule} gave every selected client the weight 0 (are all networks silent?): lower "
+            "model.threshold or use coordination.aggregation = 'fedavg'"
         )
     return weights

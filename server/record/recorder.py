@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from logging import INFO
 from types import TracebackType
@@ -12,8 +11,6 @@ from typing import Self
 
 import numpy as np
 from flwr.common.logger import log
-from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from fnl.config import Config
 from fnl.data.federated import Federation
@@ -28,33 +25,11 @@ from fnl.weights import Weights, set_weights
 from server.record import comparison
 from server.record import rows as measurement
 from server.record.background import Background
-from server.record.faults import answer_counts, fault_rows
 from server.rounds import GlobalRound, Rounds
 from server.spending import Spending
 
 _TOLD = 3
 """Rejections of a round that its user is told of."""
-
-
-@dataclass(frozen=True)
-class _Round:
-    """All that is written of a round, as it was when the round ended.
-
-    Attributes:
-        number: the round, 0 before the first.
-        weights: the global model.
-        played: the round; None before the first.
-        spent: columns of the round about what clients have spent.
-        strategy: arrays that the rules go on from.
-        spending: what the server knows of the clients' budgets, as JSON.
-    """
-
-    number: int
-    weights: Weights
-    played: GlobalRound | None
-    spent: measurement.Row
-    strategy: Mapping[str, NDArray[np.generic]]
-    spending: Mapping[str, JsonValue]
 
 
 class Recorder:
@@ -136,36 +111,48 @@ class Recorder:
         if self._config.is_private:
             clients = self._config.data.clients
             spent = measurement.epsilon_values(self._spending.epsilons, clients)
-        strategy, spending = self._rounds.state(), self._spending.state()
-        taken = _Round(number, weights, played, spent, strategy, spending)
+        state = RunState(number, weights, self._rounds.state(), self._spending.state())
+        record = partial(self._record, state, played, spent)
         if self._background is None:
-            self._record(taken)
+            record()
             return
         self._background.join()
         if number == self._config.run.rounds:  # nothing is beside it
-            self._record(taken)
+            record()
         else:
-            self._background.start(partial(self._record, taken, self._lap()))
+            self._background.start(partial(record, seconds=self._lap()))
 
-    def _record(self, taken: _Round, seconds: float | None = None) -> None:
-        """Evaluate and write down one round, which took `seconds`; None: it ends with this."""
-        played = taken.played
-        round_row: measurement.Row = {"round": taken.number, **taken.spent}
+    def _record(
+        self,
+        state: RunState,
+        played: GlobalRound | None,
+        spent: measurement.Row,
+        seconds: float | None = None,
+    ) -> None:
+        """Evaluate and write down one round, which took `seconds`; None: it ends with this.
+
+        Args:
+            state: of the run when the round ended.
+            played: the round; None before the first.
+            spent: columns of the round about what clients have spent.
+            seconds: see above.
+        """
+        number, every = state.server_round, self._config.run.checkpoint_every
+        round_row: measurement.Row = {"round": number, **spent}
         client_rows: list[measurement.Row] = []
         layer_rows: list[measurement.Row] = []
-        evaluation = self._evaluate(taken)
+        evaluation = self._evaluate(state)
         if evaluation is not None:
             metrics = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
-            log(INFO, "Global evaluation of round %s: %s", taken.number, metrics)
+            log(INFO, "Global evaluation of round %s: %s", number, metrics)
             cost = sparsity(self._network, evaluation)
             round_row |= ROUNDS.of_model(GlobalModel(evaluation, cost))
             round_row |= measurement.memory_values(self._network, evaluation)
             plain = self._evaluate_shadow(played)
             if plain is not None:
                 round_row |= comparison.global_shift_values(evaluation, plain)
-            layer_rows += measurement.global_layer_rows(taken.number, evaluation, plain)
+            layer_rows += measurement.global_layer_rows(number, evaluation, plain)
         if played is not None:
-            round_row |= answer_counts(played)
             round_row |= ROUNDS.of_round(played)
             round_row |= measurement.coordination_values(played)
             round_row |= comparison.history_values(played, self._last_scores)
@@ -177,16 +164,10 @@ class Recorder:
         if self._config.is_client_private:
             round_row["epsilon_client"] = played.epsilon_client if played is not None else 0.0
         round_row["seconds"] = self._lap() if seconds is None else seconds
-        faults = fault_rows(played) if played is not None else []
+        faults = measurement.fault_rows(played) if played is not None else []
         self._directory.add(round_row, client_rows, layer_rows, faults)
-        self._round_done(taken)
-
-    def _round_done(self, taken: _Round) -> None:
-        every = self._config.run.checkpoint_every
-        self._directory.round_done(
-            RunState(taken.number, taken.weights, taken.strategy, taken.spending),
-            save=every > 0 and taken.number > 0 and taken.number % every == 0,
-        )
+        save = every > 0 and number > 0 and number % every == 0
+        self._directory.round_done(state, save=save)
 
     def _lap(self) -> float:
         """Return the seconds since the last round ended, and end this one."""
@@ -203,13 +184,13 @@ class Recorder:
         for text in said:
             self._notify(RunWarning(text))
 
-    def _evaluate(self, taken: _Round) -> Evaluation | None:
-        due = taken.number % self._config.evaluation.every == 0
-        if not due and taken.number != self._config.run.rounds:
+    def _evaluate(self, state: RunState) -> Evaluation | None:
+        due = state.server_round % self._config.evaluation.every == 0
+        if not due and state.server_round != self._config.run.rounds:
             return None
         if not len(self._labels):  # the server of a deployment may have no clips
             return None
-        set_weights(self._network, taken.weights)
+        set_weights(self._network, state.weights)
         return evaluate(self._network, self._features, self._labels, self._classes)
 
     def _evaluate_shadow(self, played: GlobalRound | None) -> Evaluation | None:

@@ -24,12 +24,15 @@ from server.rounds import GlobalRound
 
 
 def coordination_values(played: GlobalRound) -> Row:
-    """Return the columns of a round about selection and aggregation, shadow and floor included."""
+    """Return the columns of a round about answers, selection, aggregation, shadow and floor."""
     before, after = aggregation.flatten(played.before), aggregation.flatten(played.after)
     values: Row = {
         "update_norm": float(np.linalg.norm(after - before)),
         "bytes_down": played.bytes_down,
         "bytes_up": played.bytes_up,
+        "answered": len(played.reports),
+        "rejected": len(played.rejections),
+        "selected": len(played.decision.selected),
     }
     if (shares := played.decision.weights) is not None and shares.size:
         values["effective_clients"] = aggregation.effective_clients(shares)
@@ -152,3 +155,17 @@ def _layers(report: ClientReport) -> list[Row]:
             row["rate_shift"] = _or_null(after - shadow.rates.layers[layer])
         rows.append(row)
     return rows
+
+
+def fault_rows(played: GlobalRound) -> list[Row]:
+    """Return a row for everything that was wrong with replies."""
+    return [
+        {
+            "round": played.number,
+            "partition": rejection.partition,
+            "kind": rejection.kind.value,
+            "reason": rejection.reason,
+            "epsilon_assumed": epsilon,
+        }
+        for rejection, epsilon in zip(played.rejections, played.assumed, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Weights at the boundary: those of the global model, finite, and not too far from it."""
+"""Weights at the boundary: of the global model, finite, not too far from it; and their size."""
 
 from __future__ import annotations
 
@@ -83,3 +83,17 @@ def _check_norm(weights: Weights, like: Weights, bound: float) -> None:
             FaultKind.TOO_LARGE,
             f"an update of norm {norm:.4g}, coordination.max-update-norm is {bound:g}",
         )
+
+
+def content_bytes(content: RecordDict) -> int:
+    """Return the bytes of a message's records as Flower counts them (`count_bytes`).
+
+    That is what Flower's own `message_size_mod` reports: serialised arrays (NumPy's format), eight
+    bytes a number and the keys, without the few of the envelope. The weights of shadows and
+    floors, which no real device sends, are left out.
+    """
+    return sum(
+        record.count_bytes()
+        for key, record in content.items()
+        if key not in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
+    )

@@ -14,10 +14,9 @@ from flwr.serverapp import Grid
 
 from fnl.weights import Weights
 from fnl.wire import exchange
-from server.replies.arrays import parse_models
+from server.replies.arrays import content_bytes, parse_models
 from server.replies.rejections import Rejection
 from server.replies.vetting import one_from_each
-from server.traffic import content_bytes
 
 UPLOAD = "upload: "
 """Begins the reason of a rejection in the second phase: the client's report was taken before."""

@@ -21,9 +21,8 @@ from fnl.weights import Weights
 from fnl.wire import exchange
 from fnl.wire.fields import all_nan
 from fnl.wire.report import ClientReport
-from server.replies.arrays import parse_models
+from server.replies.arrays import content_bytes, parse_models
 from server.replies.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
-from server.traffic import content_bytes
 
 Parsed = TypeVar("Parsed")
 

@@ -7,9 +7,8 @@ and declares with `@reads(...)` what it reads of a report.
 """
 
 from server.declaration import reads
-from server.selection.choice import select
-from server.selection.interface import Scores, Selection, SelectionRule
-from server.selection.registry import SELECTION_RULES, selection_rule
+from server.selection.choice import Scores, Selection, SelectionRule, select
+from server.selection.rules import SELECTION_RULES, selection_rule
 
 __all__ = [
     "SELECTION_RULES",

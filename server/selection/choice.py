@@ -1,8 +1,9 @@
-"""From what a rule returns to who is selected, checked."""
+"""From what a selection rule returns to who is selected, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,25 @@ from fnl.errors import RunError
 from fnl.metrics.ranking import order
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
-from server.selection.interface import Scores, Selection, SelectionRule
+from server.declaration import numbers_of
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Whom a rule selects, with a score for every candidate.
+
+    Attributes:
+        scores: float64 [d], for the tables.
+        selected: positions of the selected candidates, best first, int64 [m].
+    """
+
+    scores: Scores
+    selected: NDArray[np.int64]
+
+
+SelectionRule = Callable[[Sequence[ClientReport], RoundContext], Scores | Selection]
 
 
 def select(
@@ -40,18 +59,9 @@ def select(
 
 
 def _checked_scores(returned: object, reports: Sequence[ClientReport], name: str) -> Scores:
-    try:
-        scores = np.asarray(returned, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise RunError(
-            f"the selection rule {name!r} returned {type(returned).__name__}: it must return one "
-            "score a candidate"
-        ) from None
-    if scores.shape != (len(reports),):
-        raise RunError(
-            f"the selection rule {name!r} returned scores of shape {scores.shape} for "
-            f"{len(reports)} candidates: it must return one score a candidate"
-        )
+    scores = numbers_of(
+        returned, len(reports), f"the selection rule {name!r}", "score", "candidate"
+    )
     if not np.isfinite(scores).all():
         worst = reports[int(np.flatnonzero(~np.isfinite(scores))[0])].partition
         raise RunError(

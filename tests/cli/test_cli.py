@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from matplotlib.figure import Figure
 
 from tests.runs import settings
 
@@ -99,6 +100,7 @@ def test_results_that_cannot_be_written(cli, tmp_path):
 
 def test_a_run_prints_where_it_is_and_what_came_out(cli, monkeypatch):
     monkeypatch.setattr("experiments.figures.style.FORMATS", ("svg",))  # the quickest to write
+    monkeypatch.setattr("experiments.figures.style.Sheet.draw", lambda *_: Figure())
     code, out, err = cli("run", "--workers=1", "--figures")
     assert code == 0, err
     assert "(synthetic clips)" in out

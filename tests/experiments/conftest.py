@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from figures_grid import write_grid
 from figures_made_up import write_audit, write_run
+from filelock import FileLock
 
 from experiments.report.build import report_of_grid, report_of_run
-from experiments.report.page import Report, render
+from experiments.report.page import render
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +33,22 @@ def made_up_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reports(made_up_run: Path, made_up_grid: Path) -> dict[str, Report]:
-    """The reports of both."""
-    return {"run": report_of_run(made_up_run), "grid": report_of_grid(made_up_grid)}
+def report_page(
+    made_up_run: Path, made_up_grid: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """The page of the "run" or of the "grid", drawn once for all test processes."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    reports = {
+        "run": lambda: report_of_run(made_up_run),
+        "grid": lambda: report_of_grid(made_up_grid),
+    }
 
+    def page(kind: str) -> str:
+        path = shared / f"report-of-{kind}.html"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                path.write_text(render(reports[kind]()), encoding="utf-8")
+        return path.read_text(encoding="utf-8")
 
-@pytest.fixture(scope="session")
-def report_pages(reports: dict[str, Report]) -> dict[str, str]:
-    """Their pages."""
-    return {kind: render(report) for kind, report in reports.items()}
+    return page

@@ -7,13 +7,7 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
-from experiments.figures.looks import (
-    HATCHES,
-    MOST_SERIES,
-    SEQUENTIAL,
-    graded_looks,
-    spread,
-)
+from experiments.figures.looks import HATCHES, MOST_SERIES, SEQUENTIAL, graded_looks, spread
 
 FULL = np.eye(3)
 DEUTERANOPIA = np.array(

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.heat_maps import heat_maps
-from experiments.figures.main_product import main_product
+from experiments.figures.settings import main_product
 
 EPSILON, BOUND, RULE = "privacy.epsilon", "privacy.clip-norm", "coordination.selection"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module", params=["run", "grid"])
-def report(request: pytest.FixtureRequest, report_pages: dict[str, str], tmp_path_factory) -> Path:
+def report(
+    request: pytest.FixtureRequest, report_page: Callable[[str], str], tmp_path_factory
+) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(report_pages[request.param], encoding="utf-8")
+    path.write_text(report_page(request.param), encoding="utf-8")
     return path
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 from figures_grid import write_grid
+from matplotlib.figure import Figure
 
 from experiments.figures.catalogue import draw_all
 from experiments.figures.of_grid import of_grid
+from experiments.figures.style import Sheet
 from experiments.report import build
+from experiments.report.page import Report
 from fnl.cli.report import figures, report
 from fnl.config import parse_config
 from fnl.data.describe import count_column, describe
@@ -35,6 +38,7 @@ def make_run(flat: Mapping[str, object]) -> None:
 
 @pytest.fixture
 def grid_directory(tmp_path: Path, small_config: dict) -> Path:
+    """A grid of two real cells and their twin."""
     root = tmp_path / "grid"
 
     def make(name: str, settings: Mapping[str, object]) -> None:
@@ -44,8 +48,8 @@ def grid_directory(tmp_path: Path, small_config: dict) -> Path:
     return write_grid(root, make, axes={"privacy.epsilon": [2.0, 8.0]}, seeds=(0,))
 
 
-def test_a_real_grid_and_its_cells_have_figures_and_findings(
-    grid_directory: Path, small_config: dict
+def test_a_real_grid_and_its_cells_have_figures_findings_and_a_written_report(
+    grid_directory: Path, small_config: dict, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     page = build.report_of_grid(grid_directory)
     drawn = {one.name for one in page.figures}
@@ -55,7 +59,14 @@ def test_a_real_grid_and_its_cells_have_figures_and_findings(
     assert page.status == "3 of 3 cells finished"
     assert page.guarantee["Guarantee"][0].startswith("the training steps of each client")
 
-    cell = build.report_of_run(grid_directory / "cells" / "c0-0")
+    path = grid_directory / "cells" / "c0-0"
+    cells: list[Report] = []
+    render = build.render
+    monkeypatch.setattr(build, "render", lambda made: cells.append(made) or render(made))
+    report(path, None)
+    assert capsys.readouterr().out.strip() == f"report {path / 'report.html'}"
+    assert (path / "report.html").stat().st_size > 100_000
+    (cell,) = cells
     assert {"selection-shares", "ranks", "rate-distributions"} <= {f.name for f in cell.figures}
     assert {"Accuracy", "Rate shift", "Privacy spent"} <= {f.name for f in cell.findings}
     differing = {key for key, _, differs in cell.configuration if differs}
@@ -71,16 +82,13 @@ def test_a_real_grid_and_its_cells_have_figures_and_findings(
     np.testing.assert_allclose(shown, expected)
 
 
-def test_the_command_writes_beside_the_run_and_says_what_it_leaves_out(
+def test_the_command_says_what_it_draws_and_what_it_leaves_out(
     tmp_path: Path, small_config: dict, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     make_run({**small_config, "run.name": "one"})
     path = tmp_path / "results" / "one"
-    report(path, None)
-    assert capsys.readouterr().out.strip() == f"report {path / 'report.html'}"
-    assert (path / "report.html").stat().st_size > 100_000
-
     saved: list[str] = []
+    monkeypatch.setattr(Sheet, "draw", lambda *_: Figure())
     monkeypatch.setattr(
         "experiments.figures.draw.save_all",
         lambda drawn, folder: [folder / one.name for one in drawn if not saved.append(one.name)],

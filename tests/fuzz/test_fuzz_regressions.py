@@ -18,7 +18,6 @@ from flwr.app import Array
 
 from experiments.figures.run_tables import read_table
 from experiments.grid import cells
-from experiments.grid.directory import GridDirectory
 from experiments.grid.grid_file import read_grid_file
 from fnl.config import parse_overrides
 from fnl.data.speech_commands_archive import _unpack
@@ -179,8 +178,6 @@ def test_grid_files_and_recipes_beyond_pythons_limits_are_refused(tmp_path, text
 def test_a_grid_record_nested_beyond_pythons_limit_is_refused(tmp_path):
     with pytest.raises(RunError, match="is not a grid's record"):
         grid_parsers.grid_directory(DEEP, tmp_path)
-    (tmp_path / "journal.jsonl").write_bytes(DEEP)
-    assert GridDirectory(tmp_path).journal() == {}
 
 
 def test_many_included_cells_do_not_take_the_square_of_their_number_to_compare(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from fnl.config.rules import AGGREGATIONS, ROBUST, WEIGHTINGS
 from fnl.errors import RunError
 from server.aggregation import AGGREGATION_RULES, ROBUST_RULES, Mixing, Shares, combine, shares_of
-from server.aggregation.afedsnn import afedsnn, mixing_coefficients
+from server.aggregation.rules import afedsnn, mixing_coefficients
 
 
 @pytest.fixture

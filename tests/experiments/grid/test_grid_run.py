@@ -15,7 +15,7 @@ import pytest
 
 from experiments.grid import worker
 from experiments.grid.cells import expand
-from experiments.grid.directory import GridDirectory
+from experiments.grid.directory import GridDirectory, taken
 from experiments.grid.grid_file import read_grid_file
 from fnl.config import parse_config
 from fnl.errors import RunError
@@ -182,6 +182,9 @@ def cell(tmp_path, shared_cache):
 def test_a_cell_is_run_once(cell):
     assert worker.run_cell(cell.flat()).error is None
     path = Path(cell.run.results_dir) / cell.run.name
+    record = read_run(path)
+    assert (taken(record, "seconds") or 0) >= float(str(record["seconds"]))
+    assert (taken(record, "peak_bytes") or 0) > 1e6
     before = (path / "run.json").stat().st_mtime_ns
     assert worker.run_cell(cell.flat()).error is None
     assert (path / "run.json").stat().st_mtime_ns == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -70,6 +70,7 @@ def test_holm_by_hand():
     assert np.isnan(adjusted[2])
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine drawing is slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_rejects_no_more_than_no_correction_and_no_less_than_bonferroni(p_values):
     raw = np.array(p_values)

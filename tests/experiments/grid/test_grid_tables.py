@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,7 +12,7 @@ import pytest
 from scipy import stats
 
 from experiments.grid.cells import expand
-from experiments.grid.directory import GridDirectory
+from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.export import latex, write_csv, write_latex
 from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
@@ -31,8 +33,10 @@ def _accuracy(cell):
     return plain - loss[cell.config.run.seed] - selection
 
 
-@pytest.fixture
-def directory(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A grid of finished runs; read only."""
+    place = tmp_path_factory.mktemp("grids")
     file = GridFile.model_validate(
         {
             "name": "g",
@@ -45,10 +49,10 @@ def directory(tmp_path):
             "baseline": {"coordination.selection": "random"},
         }
     )
-    grid = expand(file, tmp_path / "g.toml")
-    directory = GridDirectory(tmp_path / "g")
+    grid = expand(file, place / "g.toml")
+    directory = GridDirectory(place / "g")
     with directory.locked():
-        directory.write_manifest(grid, "", {})
+        directory.write(Manifest(grid.name, grid.keys, grid.baseline, grid.cells, "", {}))
     for cell in grid.cells:
         config = directory.config_to_run(cell)
         run = RunDirectory.create(config, engine="in-process", metadata={})
@@ -56,7 +60,12 @@ def directory(tmp_path):
         run.add({"round": 1, "accuracy": 0.5, "loss": None, "update_norm": 2.0}, [], [])
         run.add({"round": 2, "accuracy": _accuracy(cell)}, [], [])
         run.finish({"w": np.zeros(1, np.float32)})
-    return directory
+    return directory.path
+
+
+@pytest.fixture
+def directory(tmp_path, written):
+    return GridDirectory(Path(shutil.copytree(written, tmp_path / "g")))
 
 
 def _summary(directory, **setting):

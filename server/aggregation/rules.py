@@ -1,4 +1,4 @@
-"""AFedSNN: un-normalised mixing by information age and firing rate."""
+"""The built-in aggregation rules that give shares: by clips, by firing rate, and AFedSNN."""
 
 from __future__ import annotations
 
@@ -8,9 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from fnl.config.rules import WEIGHTINGS
+from fnl.import_path import imported
 from fnl.wire.report import ClientReport
-from server.aggregation.interface import AggregationRule, Mixing
+from server.aggregation.shares import AggregationRule, Mixing
 from server.context import RoundContext
+from server.declaration import Declared
+
+
+def fedavg(reports: Sequence[ClientReport], _context: RoundContext) -> NDArray[np.float64]:
+    """Weigh by the number of clips: w_k ∝ n_k (McMahan et al. 2017, arXiv 1602.05629)."""
+    return np.array([report.num_examples for report in reports], dtype=np.float64)
+
+
+def rate_weighted(reports: Sequence[ClientReport], _context: RoundContext) -> NDArray[np.float64]:
+    """Weigh by clips and firing rate: w_k ∝ n_k r_k, r_k after training on the client's clips."""
+    return np.array([report.num_examples * report.firing_rate_after for report in reports])
+
+
+def inverse_rate(reports: Sequence[ClientReport], context: RoundContext) -> NDArray[np.float64]:
+    """Weigh sparse clients up: w_k ∝ n_k / (r_k + ε), ε = `coordination.rate-offset`."""
+    offset = context.settings.rate_offset
+    return np.array(
+        [report.num_examples / (report.firing_rate_after + offset) for report in reports]
+    )
 
 
 def mixing_coefficients(
@@ -51,4 +72,23 @@ def afedsnn(reports: Sequence[ClientReport], context: RoundContext) -> Mixing:
     return Mixing(shares)
 
 
-RULES: dict[str, AggregationRule] = {"afedsnn": afedsnn}
+_RULES: dict[str, AggregationRule] = {
+    "fedavg": fedavg,
+    "rate-weighted": rate_weighted,
+    "inverse-rate": inverse_rate,
+    "afedsnn": afedsnn,
+}
+
+AGGREGATION_RULES: dict[str, Declared[NDArray[np.float64] | Mixing]] = {
+    name: Declared(rule, WEIGHTINGS[name]) for name, rule in _RULES.items()
+}
+"""The rules by the names a configuration uses."""
+
+
+def aggregation_rule(name: str) -> AggregationRule:
+    """Return the rule `name`, or the user's own if it is an import path.
+
+    Raises:
+        ConfigError: if there is no such module or function.
+    """
+    return AGGREGATION_RULES.get(name) or imported("coordination.aggregation", name)
