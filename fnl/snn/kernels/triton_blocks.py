@@ -23,7 +23,6 @@ import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
 from torch import Tensor
 
 from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.torch_blocks import acts_at_once
 from fnl.snn.surrogates import SurrogateKind
 
 SUBTRACT = tl.constexpr(int(Reset.SUBTRACT))
@@ -252,7 +251,7 @@ class Kernels:
     ) -> tuple[Tensor, Sequence[Tensor]]:  # fmt: skip
         """Do `Scan.backward`."""
         clips, steps, features = membrane.shape
-        same_step = acts_at_once(dynamics)
+        same_step = dynamics.acts_at_once
         needed = self.needs_room(same_step, learns)
         room = torch.empty_like(membrane) if needed else membrane
         grad_current = torch.empty_like(membrane)
