@@ -28,7 +28,7 @@ from clients.device_budget import Terms
 from fnl.errors import DeviceError
 from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger
-from fnl.runtime.atomic import write_atomically
+from fnl.runtime.atomic import write_text_atomically
 
 FOLDER = "ledger"
 KEY_FILE = "device.key"
@@ -219,12 +219,8 @@ def _create(folder: Path) -> None:
 
 def _write(folder: Path, content: Mapping[str, object]) -> None:
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(folder / LEDGER_FILE, lambda path: _write_text(path, text))
+    write_text_atomically(folder / LEDGER_FILE, text)
     _flush(folder)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _flush(folder: Path) -> None:

@@ -13,7 +13,7 @@ NETWORKS = {
     "recurrent": "fnl.snn.networks.dense:dense",
     "temporal-conv": "fnl.snn.networks.temporal_conv:temporal_conv",
     "conv": "fnl.snn.networks.conv:conv",
-    "delays": "fnl.snn.networks.delays:delays",
+    "delays": "fnl.snn.networks.temporal_conv:delays",
 }
 NEURONS = {
     "lif": "fnl.snn.neurons.lif:LIF.build",
