@@ -27,7 +27,7 @@ from pathlib import Path
 from clients.device_budget import Terms
 from fnl.errors import DeviceError
 from fnl.privacy.budget import Noise
-from fnl.privacy.ledger import Ledger
+from fnl.privacy.ledger import Ledger, Spend
 from fnl.runtime.atomic import write_text_atomically
 
 FOLDER = "ledger"
@@ -283,7 +283,4 @@ def _terms(content: Mapping[str, object]) -> Terms | None:
 def _ledger(entries: object) -> Ledger:
     if not isinstance(entries, list):
         raise DeviceError(f"the ledger has no list of entries: {_RESTORE}")
-    ledger = Ledger()
-    for entry in entries:
-        ledger = ledger.spend(**entry)
-    return ledger
+    return Ledger().with_entries(Spend(**entry) for entry in entries)

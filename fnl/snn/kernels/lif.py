@@ -33,19 +33,9 @@ def lif_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, 
 
 @kernel
 def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes):
-    """Advance the neurons of clip b by step t.
+    """Advance the neurons of clip b by step t, from the membrane `carried` to the one they leave.
 
-    Args:
-        reset: a `Reset`.
-        reset_delay: whether the reset acts in the step after the spike.
-        beta: decay per step, [F].
-        threshold: θ, [F].
-        current: I, [B, T, F].
-        b: the clip.
-        t: the step.
-        carried: the membrane that the step starts from, [F]; becomes the one it leaves.
-        fired: receives the membrane that was compared with the threshold, [F].
-        spikes: receives S[b, t], [B, T, F].
+    `fired` receives the membrane that was compared with the threshold; both [F].
     """
     one, zero = blocks.literals(current)
     features = current.shape[2]
