@@ -121,6 +121,6 @@ SYNAPTIC_SCAN = Scan(
     states=("membrane", "synaptic current"),
     compiled=Passes(synaptic_forward, synaptic_backward),
     plain=plain_synaptic,
-    triton="synaptic_triton",
+    triton="lif_triton",
     keeps_current=True,
 )
