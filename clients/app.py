@@ -44,12 +44,6 @@ def _config(items: tuple[tuple[str, object], ...]) -> Config:
     return parse_config(dict(items))
 
 
-def _clip_norm(instructions: ConfigRecord, context: Context) -> float | None:
-    """Return where the adaptive bound stands: in a simulation the server remembers it as well."""
-    told = instructions.get(exchange.CLIP_NORM)
-    return told if isinstance(told, float) else load_clip_norm(context.state)
-
-
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received global model on this client's clips and reply with weights and report."""
@@ -63,53 +57,55 @@ def train(message: Message, context: Context) -> Message:
         raise TypeError(f"the server's message has the round {server_round!r}")
     arrays = exchange.from_arrays(weights)
     try:
-        content = _train_round(config, server_round, arrays, message, context)
+        content = _train_round(config, (server_round, instructions), arrays, message, context)
     except BudgetError as refusal:
         content = RecordDict({exchange.REFUSAL: ConfigRecord({"reason": str(refusal)})})
     return Message(content, reply_to=message)
 
 
 def _train_round(
-    config: Config, server_round: int, weights: Weights, message: Message, context: Context
+    config: Config,
+    asked: tuple[int, ConfigRecord],
+    weights: Weights,
+    message: Message,
+    context: Context,
 ) -> RecordDict:
     """Return what this client answers: of its partition in a simulation, of its own on a device."""
-    device = Device.of(context.node_config)
+    device, state = Device.of(context.node_config), context.state
+    server_round, instructions = asked
     if device is None:
-        instructions = message.content[exchange.CONFIG]
-        if not isinstance(instructions, ConfigRecord):
-            raise TypeError("the server's message lacks its configuration")
+        # where an adaptive bound stands the server remembers as well
+        told = instructions.get(exchange.CLIP_NORM)
         with one_thread():
             outcome = train_round(
                 config,
                 open_federation(config),
                 partition=int(context.node_config["partition-id"]),
+                ledger=load_ledger(state),
+                clip_norm=told if isinstance(told, float) else load_clip_norm(state),
+                spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
                 server_round=server_round,
                 weights=weights,
-                ledger=load_ledger(context.state),
-                clip_norm=_clip_norm(instructions, context),
-                spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
             )
-        save_ledger(context.state, outcome.ledger)
-        save_clip_norm(context.state, outcome.clip_norm)
+        save_ledger(state, outcome.ledger)
+        save_clip_norm(state, outcome.clip_norm)
         content = _content(outcome)
-        if config.coordination.probe:
-            keep_update(context.state, server_round, content)
-        return content
-    with device.session(config, message, server_round, weights) as session, one_thread():
-        outcome = train_round(
-            config,
-            session.federation,
-            partition=device.partition,
-            server_round=server_round,
-            weights=weights,
-            ledger=session.ledger,
-            noise=session.noise,
-            clip_norm=session.clip_norm,
-        )
-        content = _content(outcome)
-        content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)
+    else:
+        with device.session(config, message, server_round, weights) as session, one_thread():
+            outcome = train_round(
+                config,
+                session.federation,
+                partition=device.partition,
+                ledger=session.ledger,
+                noise=session.noise,
+                clip_norm=session.clip_norm,
+                server_round=server_round,
+                weights=weights,
+            )
+            content = _content(outcome)
+            content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)
     if config.coordination.probe:
-        keep_update(context.state, server_round, content)
+        keep_update(state, server_round, content)
     return content
 
 

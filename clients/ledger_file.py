@@ -27,8 +27,8 @@ from pathlib import Path
 from clients.device_budget import Terms
 from fnl.errors import DeviceError
 from fnl.privacy.budget import Noise
-from fnl.privacy.ledger import Ledger
-from fnl.runtime.atomic import write_atomically
+from fnl.privacy.ledger import Ledger, Spend
+from fnl.runtime.atomic import write_text_atomically
 
 FOLDER = "ledger"
 KEY_FILE = "device.key"
@@ -219,12 +219,8 @@ def _create(folder: Path) -> None:
 
 def _write(folder: Path, content: Mapping[str, object]) -> None:
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    write_atomically(folder / LEDGER_FILE, lambda path: _write_text(path, text))
+    write_text_atomically(folder / LEDGER_FILE, text)
     _flush(folder)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _flush(folder: Path) -> None:
@@ -287,7 +283,4 @@ def _terms(content: Mapping[str, object]) -> Terms | None:
 def _ledger(entries: object) -> Ledger:
     if not isinstance(entries, list):
         raise DeviceError(f"the ledger has no list of entries: {_RESTORE}")
-    ledger = Ledger()
-    for entry in entries:
-        ledger = ledger.spend(**entry)
-    return ledger
+    return Ledger().with_entries(Spend(**entry) for entry in entries)

@@ -9,7 +9,7 @@ import math
 
 from flwr.app import MetricRecord, RecordDict
 
-from fnl.privacy.ledger import Ledger
+from fnl.privacy.ledger import Ledger, Spend
 
 LEDGER = "ledger"
 CLIPPING = "clipping"
@@ -30,10 +30,8 @@ def load_ledger(state: RecordDict) -> Ledger:
     columns = (record["noise-multiplier"], record["sample-rate"], record["steps"])
     if not all(isinstance(column, list) for column in columns):
         raise TypeError("the client's ledger has a column that is not a list")
-    ledger = Ledger()
-    for sigma, sample_rate, steps in zip(*columns, strict=True):  # type: ignore[arg-type]  # lists, checked above
-        ledger = ledger.spend(float(sigma), float(sample_rate), int(steps))
-    return ledger
+    entries = zip(*columns, strict=True)  # type: ignore[arg-type]  # lists, checked above
+    return Ledger().with_entries(Spend(float(z), float(q), int(steps)) for z, q, steps in entries)
 
 
 def save_ledger(state: RecordDict, ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnl.audit.claims import Mechanism
 from fnl.audit.lira import membership_inference
 from fnl.audit.rates import RAW_CANARIES, attack_private_rates, attack_raw_rates, public_models
-from fnl.audit.result import AuditResult, one_run_result
+from fnl.audit.result import AuditResult
 from fnl.audit.weights import Notify, attack_weights
 from fnl.config import Config
 from fnl.data.federated import Federation
@@ -121,16 +121,8 @@ def attack(
                 canaries=plan.canaries,
                 notify=notify,
             )
-            for kind, scores in (("white-box", made.white_box), ("black-box", made.black_box)):
-                yield one_run_result(
-                    "weights",
-                    kind,
-                    made.claim,
-                    scores,
-                    made.included,
-                    confidence=confidence,
-                    noise_ratio=made.noise_ratio if kind == "white-box" else math.nan,
-                )
+            for one in made:
+                yield one.result(confidence)
     if "membership" in plan.targets:
         for epsilon in plan.epsilons:
             yield membership_inference(
@@ -151,9 +143,7 @@ def attack(
             canaries=min(RAW_CANARIES, plan.canaries),
             repeats=max(1, plan.canaries // RAW_CANARIES),
         )
-        yield one_run_result(
-            "rates-raw", "white-box", raw.claim, raw.scores, raw.included, confidence=confidence
-        )
+        yield raw.result(confidence)
         for mechanism, epsilon in plan.claims(infinite=False):
             private = attack_private_rates(
                 config,
@@ -164,11 +154,4 @@ def attack(
                 repeats=plan.canaries,
             )
             notify()
-            yield one_run_result(
-                "rates-private",
-                "white-box",
-                private.claim,
-                private.scores,
-                private.included,
-                confidence=confidence,
-            )
+            yield private.result(confidence)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fnl.audit.canaries import Canaries, coins, draw_canaries
 from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.audit.result import Attack
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
@@ -34,21 +35,6 @@ from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 RAW_CANARIES = 20
 """Canaries of a client that reports rates in the clear."""
-
-
-@dataclass(frozen=True)
-class RateAttack:
-    """What an attack on rates made of one federation.
-
-    Attributes:
-        claim: what the release claims; infinite ε in the clear.
-        scores: float64 [M], larger for a canary that looks included.
-        included: the coins, bool [M].
-    """
-
-    claim: Claim
-    scores: NDArray[np.float64]
-    included: NDArray[np.bool_]
 
 
 def public_models(config: Config, federation: Federation) -> list[Weights]:
@@ -73,7 +59,7 @@ def attack_raw_rates(
     *,
     canaries: int = RAW_CANARIES,
     repeats: int = 1,
-) -> RateAttack:
+) -> Attack:
     """Read coins off rates in the clear.
 
     Args:
@@ -103,7 +89,9 @@ def attack_raw_rates(
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
     infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
-    return RateAttack(infinite, np.concatenate(scores), np.concatenate(included))
+    return Attack(
+        "rates-raw", "white-box", infinite, np.concatenate(scores), np.concatenate(included)
+    )
 
 
 def attack_private_rates(
@@ -114,7 +102,7 @@ def attack_private_rates(
     mechanism: Mechanism,
     epsilon: float,
     repeats: int,
-) -> RateAttack:
+) -> Attack:
     """Judge one canary a release, `repeats` releases a client, over all rounds.
 
     Args:
@@ -140,7 +128,9 @@ def attack_private_rates(
         path = (config.run.seed, partition)
         scores.append(_judge(rounds, made.included, config.privacy.rate_clip_norm, sigma, path))
         included.append(made.included)
-    return RateAttack(claimed, np.concatenate(scores), np.concatenate(included))
+    return Attack(
+        "rates-private", "white-box", claimed, np.concatenate(scores), np.concatenate(included)
+    )
 
 
 @dataclass(frozen=True)

@@ -58,33 +58,45 @@ class AuditResult:
         return self.lower_bound > self.claimed_epsilon or self.noise_ratio < 1
 
 
-def one_run_result(
-    target: str,
-    attack: str,
-    claim: Claim,
-    scores: NDArray[np.float64],
-    included: NDArray[np.bool_],
-    *,
-    confidence: float,
-    noise_ratio: float = math.nan,
-) -> AuditResult:
-    """Return what one-run auditing proves from `scores` [m] of canaries with coins `included`."""
-    bound = bound_from_scores(scores, included, delta=claim.delta, confidence=confidence)
-    return AuditResult(
-        target=target,
-        mechanism=claim.mechanism.value,
-        claimed_epsilon=claim.epsilon,
-        delta=claim.delta,
-        lower_bound=bound.lower_bound,
-        confidence=confidence,
-        canaries=bound.canaries,
-        guesses=bound.guesses,
-        correct=bound.correct,
-        auc=auc(scores[included], scores[~included]),
-        attack=attack,
-        tpr=true_positive_rate(scores[included], scores[~included], 0.01),
-        noise_ratio=noise_ratio,
-    )
+@dataclass(frozen=True)
+class Attack:
+    """What an attack on one release made of the coins of M canaries.
+
+    Attributes:
+        target: what was released, as in `AuditResult`.
+        kind: how the scores were made.
+        claim: of the release; infinite ε in the clear.
+        scores: float64 [M], larger for a canary that looks included.
+        included: the coins, bool [M].
+        noise_ratio: as in `AuditResult`.
+    """
+
+    target: str
+    kind: str
+    claim: Claim
+    scores: NDArray[np.float64]
+    included: NDArray[np.bool_]
+    noise_ratio: float = math.nan
+
+    def result(self, confidence: float) -> AuditResult:
+        """Return what one-run auditing proves from the scores."""
+        claim, scores, included = self.claim, self.scores, self.included
+        bound = bound_from_scores(scores, included, delta=claim.delta, confidence=confidence)
+        return AuditResult(
+            target=self.target,
+            mechanism=claim.mechanism.value,
+            claimed_epsilon=claim.epsilon,
+            delta=claim.delta,
+            lower_bound=bound.lower_bound,
+            confidence=confidence,
+            canaries=bound.canaries,
+            guesses=bound.guesses,
+            correct=bound.correct,
+            auc=auc(scores[included], scores[~included]),
+            attack=self.kind,
+            tpr=true_positive_rate(scores[included], scores[~included], 0.01),
+            noise_ratio=self.noise_ratio,
+        )
 
 
 def write_results(path: Path, results: Sequence[AuditResult]) -> None:

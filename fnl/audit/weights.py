@@ -14,7 +14,6 @@ rate, which are planned for all canaries, included or not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,10 +21,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from fnl.audit.canaries import Canaries, draw_canaries
-from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.audit.claims import Mechanism, claim
 from fnl.audit.decoder import CoinDecoder
 from fnl.audit.gradients import clip_gradients
 from fnl.audit.noise_meter import NoiseMeter
+from fnl.audit.result import Attack
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.snn.network import SpikingNetwork, build_network, initialise
@@ -36,26 +36,6 @@ Notify = Callable[[], None]
 """Called after every client's round, for a progress bar."""
 
 
-@dataclass(frozen=True)
-class WeightAttack:
-    """What the attacks made of one federation.
-
-    Attributes:
-        claim: of the client with the largest ε.
-        white_box: scores from every released update, float64 [M], M canaries of all clients.
-        black_box: scores from the losses under the first and the last global weights, [M].
-        included: the coins, bool [M].
-        noise_ratio: the most noise that is plausible in the updates, in parts of what the ledger
-            booked; nan where it cannot be measured.
-    """
-
-    claim: Claim
-    white_box: NDArray[np.float64]
-    black_box: NDArray[np.float64]
-    included: NDArray[np.bool_]
-    noise_ratio: float
-
-
 def attack_weights(
     config: Config,
     federation: Federation,
@@ -64,8 +44,12 @@ def attack_weights(
     epsilon: float,
     canaries: int,
     notify: Notify = lambda: None,
-) -> WeightAttack:
+) -> tuple[Attack, Attack]:
     """Train the federation with `canaries` a client under a budget, and attack what it releases.
+
+    Returns:
+        The white-box attack, on every released update, and the black-box attack, on the losses
+        under the first and the last global weights; the claim is of the client with the largest ε.
 
     Raises:
         ConfigError: if no noise keeps the budget.
@@ -93,12 +77,13 @@ def attack_weights(
             trained.append(client.train(weights, server_round, meter))
             notify()
         weights = weighted_mean(trained, [float(client.clips) for client in clients])
-    return WeightAttack(
-        claim=max((client.claim for client in clients), key=lambda one: one.epsilon),
-        white_box=np.concatenate([client.decoder.scores() for client in clients]),
-        black_box=np.concatenate([client.loss(first) - client.loss(weights) for client in clients]),
-        included=np.concatenate([client.canaries.included for client in clients]),
-        noise_ratio=meter.most(),
+    claimed = max((client.claim for client in clients), key=lambda one: one.epsilon)
+    white = np.concatenate([client.decoder.scores() for client in clients])
+    black = np.concatenate([client.loss(first) - client.loss(weights) for client in clients])
+    included = np.concatenate([client.canaries.included for client in clients])
+    return (
+        Attack("weights", "white-box", claimed, white, included, meter.most()),
+        Attack("weights", "black-box", claimed, black, included),
     )
 
 

@@ -13,7 +13,7 @@ NETWORKS = {
     "recurrent": "fnl.snn.networks.dense:dense",
     "temporal-conv": "fnl.snn.networks.temporal_conv:temporal_conv",
     "conv": "fnl.snn.networks.conv:conv",
-    "delays": "fnl.snn.networks.delays:delays",
+    "delays": "fnl.snn.networks.temporal_conv:delays",
 }
 NEURONS = {
     "lif": "fnl.snn.neurons.lif:LIF.build",
@@ -22,10 +22,10 @@ NEURONS = {
     "adlif": "fnl.snn.neurons.adaptive:AdaptiveLIF.build",
 }
 ENCODINGS = {
-    "direct": "fnl.snn.encoders:direct",
-    "rate": "fnl.snn.encoders:rate",
-    "delta": "fnl.snn.encoders:delta",
-    "latency": "fnl.snn.encoders:latency",
+    "direct": "fnl.snn.encoders:Encoder.build",
+    "rate": "fnl.snn.encoders:RateEncoder.build",
+    "delta": "fnl.snn.encoders:DeltaEncoder.build",
+    "latency": "fnl.snn.encoders:LatencyEncoder.build",
 }
 """What is built in, by name: `module:function`, as for one's own. Imported when it is built."""
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from fnl.config import DataGroup
 from fnl.data.corpus import CLIP_SAMPLES, SAMPLE_RATE
 from fnl.data.torchaudio_cpu import torchaudio
 from fnl.errors import ConfigError
@@ -64,6 +65,11 @@ class FeatureSpec:
                 f"data.mel-bins = {self.mel_bins} does not lie in 1 to {largest}: with more, a "
                 f"filter falls between the {FFT_SAMPLES // 2 + 1} bins of the spectrum and is empty"
             )
+
+    @classmethod
+    def of(cls, data: DataGroup) -> FeatureSpec:
+        """Return the features that a configuration names."""
+        return cls(data.features, data.mel_bins, data.frame_hop_ms)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -162,10 +162,9 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     corpus = open_corpus(data)
     if len(corpus.labels) < 2:
         raise CorpusError(f"the corpus has the labels {list(corpus.labels)}: two are needed")
-    spec = FeatureSpec(kind=data.features, mel_bins=data.mel_bins, frame_hop_ms=data.frame_hop_ms)
     store = build_features(
         corpus,
-        spec,
+        FeatureSpec.of(data),
         cache_dir(data),
         workers=1 if ":" in data.corpus else workers,  # one's own may be of this session
         on_bad_audio=data.on_bad_audio,

@@ -91,17 +91,12 @@ def server_federation(config: Config, cache: Path) -> Federation:
 
 def _features(config: Config, corpus: FolderCorpus, cache: Path) -> FeatureStore:
     return build_features(
-        corpus, _spec(config), cache, workers=1, on_bad_audio=config.data.on_bad_audio
+        corpus, FeatureSpec.of(config.data), cache, workers=1, on_bad_audio=config.data.on_bad_audio
     )
 
 
-def _spec(config: Config) -> FeatureSpec:
-    data = config.data
-    return FeatureSpec(kind=data.features, mel_bins=data.mel_bins, frame_hop_ms=data.frame_hop_ms)
-
-
 def _no_clips(config: Config, labels: tuple[str, ...]) -> FeatureStore:
-    empty = np.zeros((0, *_spec(config).shape), np.float16).view(np.memmap)
+    empty = np.zeros((0, *FeatureSpec.of(config.data).shape), np.float16).view(np.memmap)
     return FeatureStore(
         features=empty,
         labels=labels,

@@ -9,7 +9,7 @@ All keep [B, T, F]: a step of the code is a step of the features.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from snntorch import spikegen
@@ -35,6 +35,11 @@ class Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.draws: BatchDraws | None = None
+
+    @classmethod
+    def build(cls, model: ModelGroup) -> Self:  # noqa: ARG003 - others have something to read
+        """Return the encoder that a configuration describes."""
+        return cls()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the encoding [B, T, F] of features [B, T, F]."""
@@ -77,6 +82,11 @@ class DeltaEncoder(Encoder):
         super().__init__()
         self.threshold = threshold
 
+    @classmethod
+    def build(cls, model: ModelGroup) -> Self:
+        """Return the encoder at the model's threshold."""
+        return cls(model.delta_threshold)
+
     def forward(self, features: Tensor) -> Tensor:
         """Return spikes [B, T, F], −1, 0 or 1."""
         time_first = features.transpose(0, 1)
@@ -100,6 +110,11 @@ class LatencyEncoder(Encoder):
         super().__init__()
         self.steps = steps
 
+    @classmethod
+    def build(cls, model: ModelGroup) -> Self:
+        """Return the encoder in the model's windows."""
+        return cls(model.latency_steps)
+
     def forward(self, features: Tensor) -> Tensor:
         """Return spikes [B, T, F].
 
@@ -121,26 +136,6 @@ def to_unit_interval(features: Tensor) -> Tensor:
     low, high = features.amin((1, 2), keepdim=True), features.amax((1, 2), keepdim=True)
     width = torch.where(high > low, high - low, torch.ones_like(low))
     return ((features - low) / width).clamp(0, 1)
-
-
-def direct(_: ModelGroup) -> Encoder:
-    """Return the encoder that leaves features as they are."""
-    return Encoder()
-
-
-def rate(_: ModelGroup) -> Encoder:
-    """Return the rate encoder."""
-    return RateEncoder()
-
-
-def delta(model: ModelGroup) -> Encoder:
-    """Return the delta encoder at the model's threshold."""
-    return DeltaEncoder(model.delta_threshold)
-
-
-def latency(model: ModelGroup) -> Encoder:
-    """Return the latency encoder in the model's windows."""
-    return LatencyEncoder(model.latency_steps)
 
 
 def build_encoder(model: ModelGroup) -> Encoder:

@@ -48,7 +48,27 @@ class Surrogate:
 
     def derivative(self, shifted: Tensor) -> Tensor:
         """Return dS/dU at `shifted` = U − θ, same shape and dtype."""
-        return _DERIVATIVES[self.kind](shifted, self.slope, self.second)
+        x, slope, second = shifted, self.slope, self.second
+        match self.kind:
+            case SurrogateKind.STRAIGHT_THROUGH:
+                derivative = torch.ones_like(x)
+            case SurrogateKind.TRIANGULAR:
+                # not `where` of two numbers, which would round them to float32
+                derivative = slope * torch.where(x >= 0, -1.0, 1.0).to(x.dtype)
+            case SurrogateKind.FAST_SIGMOID:
+                derivative = 1 / (slope * x.abs() + 1) ** 2
+            case SurrogateKind.ATAN:
+                derivative = slope / 2 / (1 + (torch.pi / 2 * slope * x) ** 2)
+            case SurrogateKind.SIGMOID:
+                decay = torch.exp(-slope * x.abs())
+                derivative = slope * decay / (decay + 1) ** 2
+            case SurrogateKind.HEAVISIDE:
+                derivative = (x > 0).to(x.dtype)
+            case SurrogateKind.SPIKE_RATE_ESCAPE:
+                derivative = slope * torch.exp(-second * (x - 1).abs())
+            case _:  # the sparse fast sigmoid
+                derivative = (x > second).to(x.dtype) / (slope * x.abs() + 1) ** 2
+        return derivative
 
 
 def straight_through() -> Surrogate:
@@ -96,14 +116,11 @@ def sparse_fast_sigmoid(slope: float = 25.0, bound: float = 1.0) -> Surrogate:
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
-    "straight_through": straight_through,
-    "triangular": triangular,
-    "fast_sigmoid": fast_sigmoid,
-    "atan": atan,
-    "sigmoid": sigmoid,
-    "heaviside": heaviside,
-    "spike_rate_escape": spike_rate_escape,
-    "sparse_fast_sigmoid": sparse_fast_sigmoid,
+    made.__name__: made
+    for made in (
+        *(straight_through, triangular, fast_sigmoid, atan),
+        *(sigmoid, heaviside, spike_rate_escape, sparse_fast_sigmoid),
+    )
 }
 """Surrogates by the name a configuration uses."""
 
@@ -125,49 +142,3 @@ def surrogate(name: str, **parameters: float) -> Surrogate:
 def surrogate_of(model: ModelGroup) -> Surrogate:
     """Return the surrogate gradient that `model` names."""
     return SURROGATES[model.surrogate.replace("-", "_")](model.surrogate_slope)
-
-
-def _straight_through(x: Tensor, _slope: float, _second: float) -> Tensor:
-    return torch.ones_like(x)
-
-
-def _triangular(x: Tensor, slope: float, _second: float) -> Tensor:
-    # not `where` of two numbers, which would round them to float32
-    return slope * torch.where(x >= 0, -1.0, 1.0).to(x.dtype)
-
-
-def _fast_sigmoid(x: Tensor, slope: float, _second: float) -> Tensor:
-    return 1 / (slope * x.abs() + 1) ** 2
-
-
-def _atan(x: Tensor, slope: float, _second: float) -> Tensor:
-    return slope / 2 / (1 + (torch.pi / 2 * slope * x) ** 2)
-
-
-def _sigmoid(x: Tensor, slope: float, _second: float) -> Tensor:
-    decay = torch.exp(-slope * x.abs())
-    return slope * decay / (decay + 1) ** 2
-
-
-def _heaviside(x: Tensor, _slope: float, _second: float) -> Tensor:
-    return (x > 0).to(x.dtype)
-
-
-def _spike_rate_escape(x: Tensor, slope: float, second: float) -> Tensor:
-    return slope * torch.exp(-second * (x - 1).abs())
-
-
-def _sparse_fast_sigmoid(x: Tensor, slope: float, second: float) -> Tensor:
-    return (x > second).to(x.dtype) / (slope * x.abs() + 1) ** 2
-
-
-_DERIVATIVES: dict[SurrogateKind, Callable[[Tensor, float, float], Tensor]] = {
-    SurrogateKind.STRAIGHT_THROUGH: _straight_through,
-    SurrogateKind.TRIANGULAR: _triangular,
-    SurrogateKind.FAST_SIGMOID: _fast_sigmoid,
-    SurrogateKind.ATAN: _atan,
-    SurrogateKind.SIGMOID: _sigmoid,
-    SurrogateKind.HEAVISIDE: _heaviside,
-    SurrogateKind.SPIKE_RATE_ESCAPE: _spike_rate_escape,
-    SurrogateKind.SPARSE_FAST_SIGMOID: _sparse_fast_sigmoid,
-}

@@ -16,10 +16,10 @@ follows a quantile (`adaptive_clipping`). Automatic clipping (Bu, Wang, Zha & Ka
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
+from opacus.optimizers import DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from torch import Tensor, nn
 
 from fnl.privacy.clip_factor import Clipping
@@ -30,28 +30,6 @@ from fnl.training.per_clip.module import PerClipGradientModule
 
 ClippingMethod = Literal["per-clip", "ghost"]
 """Whether the gradients of the clips are written out. The result is the same."""
-
-
-class ClippedTraining(Protocol):
-    """A network and its private optimizer."""
-
-    @property
-    def module(self) -> PerClipGradientModule:
-        """The network wrapped; a loss summed over the batch goes backward on it."""
-        ...
-
-    @property
-    def optimizer(self) -> DPOptimizer:
-        """Opacus' optimizer; to be stepped after `clip` or `skip`."""
-        ...
-
-    def clip(self) -> ClipNorms:
-        """Prepare the step after a backward pass; return the norms before clipping."""
-        ...
-
-    def skip(self) -> None:
-        """Prepare the step for an empty batch: noise alone."""
-        ...
 
 
 class WrittenOut:
@@ -138,7 +116,11 @@ class Ghost:
             parameter.grad = torch.zeros_like(parameter)
 
 
-METHODS: dict[ClippingMethod, type[WrittenOut] | type[Ghost]] = {
+ClippedTraining = WrittenOut | Ghost
+"""A network and its private optimizer: `module` wraps the network, and a loss summed over the batch
+goes backward on it; `optimizer` is to be stepped after `clip` or `skip`."""
+
+METHODS: dict[ClippingMethod, type[ClippedTraining]] = {
     "per-clip": WrittenOut,
     "ghost": Ghost,
 }

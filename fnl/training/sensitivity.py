@@ -5,8 +5,6 @@ What is computed here looks at raw gradients without clipping or noise, and no g
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,9 +13,8 @@ from fnl.clip_draws import DrawKeys
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.network import SpikingNetwork, set_draws
-from fnl.training.cross_entropy import cross_entropy
 from fnl.training.dp_sgd import GaussianMechanism
-from fnl.training.per_clip.module import PerClipGradientModule
+from fnl.training.per_clip.module import gradients_of_batches
 from fnl.training.plan import TrainingPlan
 
 GRADIENT_BATCH = 32
@@ -70,9 +67,10 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
     """
     network.eval()
     draws = DrawKeys.seeded(EVALUATION_SEED).of(features)
-    trained = _trained(network)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total = [torch.zeros_like(parameter) for parameter in trained]
-    for rows in _batches(len(features)):
+    for start in range(0, len(features), GRADIENT_BATCH):
+        rows = slice(start, start + GRADIENT_BATCH)
         set_draws(network, draws.batch(rows, step=0))
         trains = network.spike_trains(features[rows].float())
         possible = sum(train.shape[2] for train in trains) * features.shape[1] * len(features)
@@ -93,42 +91,17 @@ def project(
     label_smoothing: float = 0.0,
 ) -> ClipProjections:
     """Return norms of the clips' loss gradients, and how far each goes along `direction`."""
-    network.train()
-    trained = _trained(network)
-    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
-    draws = keys.of(features) if keys else None
-    descend = module.descent()
+    batches = gradients_of_batches(
+        network, features, labels, size=GRADIENT_BATCH, keys=keys, label_smoothing=label_smoothing
+    )
     norms, along = [], []
-    try:
-        for rows in _batches(len(labels)):
-            if draws is not None:
-                set_draws(network, draws.batch(rows, step=0))
-            loss = partial(cross_entropy, labels=labels[rows], label_smoothing=label_smoothing)
-            descend(features[rows].float(), loss)
-            samples = [_sample(parameter) for parameter in trained]
-            norms.append(torch.stack([sample.norm(2, dim=1) for sample in samples], dim=1))
-            along.append(
-                torch.stack([s @ d.flatten() for s, d in zip(samples, direction, strict=True)], 1)
-            )
-            module.zero_grad(set_to_none=True)
-    finally:
-        module.remove_hooks()
+    for samples in batches:
+        norms.append(torch.stack([sample.norm(2, dim=1) for sample in samples], dim=1))
+        along.append(
+            torch.stack([s @ d.flatten() for s, d in zip(samples, direction, strict=True)], 1)
+        )
     length = torch.stack([part.double().norm() for part in direction]).norm()
     return ClipProjections(_double(norms), _double(along), float(length))
-
-
-def _trained(network: SpikingNetwork) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def _batches(clips: int) -> list[slice]:
-    return [slice(start, start + GRADIENT_BATCH) for start in range(0, clips, GRADIENT_BATCH)]
-
-
-def _sample(parameter: torch.nn.Parameter) -> Tensor:
-    """Return Opacus' per-clip gradients of a parameter, [B, size]."""
-    sample: Tensor = getattr(parameter, "grad_sample")  # noqa: B009 Opacus' own attribute
-    return sample.reshape(len(sample), -1)
 
 
 def _double(parts: list[Tensor]) -> np.ndarray:

@@ -6,7 +6,6 @@ from scipy.stats import norm
 
 from fnl.audit.claims import Mechanism
 from fnl.audit.rates import attack_private_rates, attack_raw_rates, public_models
-from fnl.audit.result import one_run_result
 from fnl.config import parse_config
 from fnl.data.federated import prepare
 
@@ -26,9 +25,7 @@ def test_rates_in_the_clear_give_nearly_every_coin_away(rates):
     assert len(attack.included) == 4 * 5 * 20
     assert 0.4 < attack.included.mean() < 0.6
     assert ((attack.scores > 0.5) == attack.included).mean() > 0.95
-    bound = one_run_result(
-        "rates-raw", "white-box", attack.claim, attack.scores, attack.included, confidence=0.95
-    )
+    bound = attack.result(0.95)
     assert bound.auc > 0.99
     assert bound.lower_bound > 3
 
@@ -38,10 +35,7 @@ def test_the_proof_grows_with_the_number_of_canaries(rates):
     for repeats in (1, 4, 16):
         attack = attack_raw_rates(*rates, canaries=10, repeats=repeats)
         bounds.append(
-            one_run_result(
-                "rates-raw", "white-box", attack.claim, attack.scores, attack.included,
-                confidence=0.95,
-            ).lower_bound
+            attack.result(0.95).lower_bound
         )  # fmt: skip
     assert bounds[0] + 0.7 < bounds[1]
     assert bounds[1] + 0.7 < bounds[2]
@@ -64,9 +58,7 @@ def test_the_private_release_keeps_its_claim_and_broken_ones_are_caught(rates, m
     attack = attack_private_rates(
         config, federation, models, mechanism=mechanism, epsilon=epsilon, repeats=REPEATS
     )
-    bound = one_run_result(
-        "rates-private", "white-box", attack.claim, attack.scores, attack.included, confidence=0.95
-    )
+    bound = attack.result(0.95)
     assert bound.canaries == 4 * REPEATS
     assert bound.refuted == (mechanism is not Mechanism.CORRECT)
     # one clip at the bound in k rounds of noise σ: the best test there is, and the audit's
@@ -80,10 +72,7 @@ def test_a_canary_below_the_bound_is_harder_to_see(rates):
     config, federation, models = rates
     wide = parse_config({**config.flat(), "privacy.rate-clip-norm": 5.0})
     auc = [
-        one_run_result(
-            "rates-private", "white-box", attack.claim, attack.scores, attack.included,
-            confidence=0.95,
-        ).auc
+        attack.result(0.95).auc
         for attack in (
             attack_private_rates(
                 which, federation, models, mechanism=Mechanism.CORRECT, epsilon=8.0,

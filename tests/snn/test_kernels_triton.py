@@ -65,14 +65,17 @@ def test_compiled_for_a_gpu_the_kernels_have_no_fused_multiply_add(neurons, monk
     from importlib import import_module
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    module = import_module(f"fnl.snn.kernels.{neurons}_triton")
-    modes = {"save": True, "record": True, "block": 128} | {
+    module = import_module(
+        f"fnl.snn.kernels.{'adaptive' if neurons == 'adaptive' else 'lif'}_triton"
+    )
+    lacks = {"alpha": None} if neurons == "lif" else {}
+    modes = lacks | {"save": True, "record": True, "block": 128} | {
         "reset": int(Reset.SUBTRACT), "reset_delay": False,
     }  # fmt: skip
     options = import_module("fnl.snn.kernels.triton_blocks").COMPILER_OPTIONS
     assert _fused(module.forward_kernel, modes, options) == 0
     assert _fused(module.forward_kernel, modes, options | {"enable_fp_fusion": True}) > 0
-    modes = {"kind": 2, "slope": 25.0, "second": 0.0, "learns": True, "block": 128} | {
+    modes = lacks | {"kind": 2, "slope": 25.0, "second": 0.0, "learns": True, "block": 128} | {
         "reset": int(Reset.ZERO), "same_step": True,
     }  # fmt: skip
     assert _fused(module.backward_kernel, modes, options) == 0

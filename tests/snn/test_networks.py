@@ -20,8 +20,8 @@ from fnl.errors import ConfigError
 from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
+from fnl.snn.networks.stack import build_neuron
 from fnl.snn.neurons.lif import LIF
-from fnl.snn.neurons.registry import build_neuron
 from fnl.snn.neurons.spiking_layer import SpikingLayer
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.module import PerClipGradientModule

@@ -29,7 +29,7 @@ from fnl.snn.kernels.cache import kernel
 from fnl.snn.kernels.dynamics import Dynamics
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
-from fnl.snn.kernels.torch_blocks import Tensors, above
+from fnl.snn.kernels.torch_blocks import Charge, Tensors
 from fnl.snn.network import build_network, initialise
 from fnl.snn.neurons.parametrization import Free
 from fnl.snn.neurons.spiking_layer import Options, SpikingLayer, each, shared_settings
@@ -62,20 +62,16 @@ def dendritic_forward(current, tensors, _reset, _reset_delay, spikes, membrane, 
         record_clip(b, spikes, left, counts, moments)
 
 
-def somas(current: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    dendrite = soma = torch.zeros_like(current[:, 0])
-    membrane = []
-    for step in current.unbind(1):
-        dendrite = gamma * dendrite + step
-        soma = beta * soma + (1 - beta) * dendrite
-        membrane.append(soma)
-    return torch.stack(membrane, 1)
+def plain_dendritic(current: Tensor, tensors: Tensors, _: Dynamics) -> Charge:
+    gamma, beta, _threshold = tensors
+    dendrite = torch.zeros_like(current[:, 0])
 
+    def charge(t: int, soma: Tensor, _spike: Tensor, _was_reset: Tensor) -> Tensor:
+        nonlocal dendrite
+        dendrite = gamma * dendrite + current[:, t]
+        return beta * soma + (1 - beta) * dendrite
 
-def plain_forward(current: Tensor, tensors: Tensors, _: Dynamics) -> tuple[Tensor, Tensor, Tensor]:
-    *decays, threshold = tensors
-    membrane = somas(current, *decays)
-    return above(membrane, threshold), membrane, membrane
+    return charge
 
 
 @kernel
@@ -109,25 +105,11 @@ def dendritic_backward(
                     grads[2, b, f] -= through
 
 
-def plain_backward(
-    grad: Tensor, membrane: Tensor, current: Tensor | None, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensors]:
-    """Go back by autograd through the equations, with decays of each clip's own."""
-    *decays, threshold = tensors
-    through = grad * dynamics.surrogate.derivative(membrane - threshold)
-    with torch.enable_grad():
-        source = torch.zeros_like(membrane) if current is None else current.detach().clone()
-        per_clip = [decay.expand(len(membrane), -1).clone() for decay in decays]
-        inputs = [tensor.requires_grad_() for tensor in (source, *per_clip)]
-        found = torch.autograd.grad((through * somas(*inputs)).sum(), inputs)
-    return found[0], [*found[1:], -through.sum(1)]
-
-
 DENDRITIC_SCAN = Scan(
     rows=("gamma", "beta", "threshold"),
     states=("membrane", "dendrite"),
     compiled=Passes(dendritic_forward, dendritic_backward),
-    plain=Passes(plain_forward, plain_backward),
+    plain=plain_dendritic,
     keeps_current=True,
 )
 

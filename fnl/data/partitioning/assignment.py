@@ -52,7 +52,7 @@ class Assignment:
 
     Attributes:
         owners: int64 [n], the client of each clip of the table, in 0..N-1.
-        method: how it was made, for the record, e.g. "flwr_datasets.SizePartitioner".
+        method: how it was made, for the record, e.g. "flwr_datasets.DirichletPartitioner".
     """
 
     owners: NDArray[np.int64]

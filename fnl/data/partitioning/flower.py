@@ -5,8 +5,7 @@ integer, and touch no global one; only `FederatedDataset` and its plots send tel
 switched off all the same. The data sets made here live in memory and write no cache.
 
 `load_partition` costs 1-2 ms a client (20 s for 10,000), so the whole mapping is read at once:
-from the public `partition_id_to_indices` or `natural_id_to_partition_id` where there is one, else
-from the private attribute behind it, the same one `load_partition` selects by.
+from the private attribute that `load_partition` selects by.
 """
 
 from __future__ import annotations
@@ -78,33 +77,6 @@ def _owners(mapping: Mapping[int, Sequence[int]], clips: int) -> NDArray[np.int6
     owners = np.empty(clips, dtype=np.int64)
     owners[used] = np.repeat(np.arange(len(mapping)), sizes)
     return owners
-
-
-def by_size(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return owners of consecutive clips in pieces of `sizes`, by `SizePartitioner`.
-
-    With equal sizes this is `IidPartitioner`, which offers its mapping only client by client.
-    """
-    column = np.zeros(int(sizes.sum()), dtype=np.int64)
-    partitioner = _prepared("SizePartitioner", column, partition_sizes=sizes.tolist())
-    return _owners(partitioner.partition_id_to_indices, len(column))
-
-
-def by_speaker(speakers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return owners where each speaker is a client, by `GroupedNaturalIdPartitioner`.
-
-    In groups of one it is `NaturalIdPartitioner`, without that one's progress bar.
-    """
-    partitioner = _prepared(
-        "GroupedNaturalIdPartitioner",
-        speakers,
-        partition_by="code",
-        group_size=1,
-        sort_unique_ids=True,
-    )
-    client_of: dict[int, int] = partitioner.natural_id_to_partition_id
-    clients = np.array([client_of[speaker] for speaker in range(len(client_of))], dtype=np.int64)
-    return clients[speakers]
 
 
 def by_dirichlet(

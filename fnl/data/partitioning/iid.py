@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.data.partitioning import flower
 from fnl.data.partitioning.assignment import Assignment, ClipTable, require_clips
 from fnl.data.partitioning.dirichlet import log_dirichlet
 from fnl.data.partitioning.spec import Draw, PartitionSpec
 
 
 def partition_iid(table: ClipTable, spec: PartitionSpec) -> Assignment:
-    """Split shuffled clips into equal pieces, or pieces of `skewed_sizes`, by flwr-datasets.
+    """Split shuffled clips into equal pieces, or pieces of `skewed_sizes`.
 
     Raises:
         PartitionError: if there are too few clips.
@@ -24,9 +23,9 @@ def partition_iid(table: ClipTable, spec: PartitionSpec) -> Assignment:
         sizes = np.full(spec.clients, table.clips // spec.clients)
         sizes[: table.clips % spec.clients] += 1
     owners = np.empty(table.clips, dtype=np.int64)
-    # flwr-datasets cuts where the clips lie, and an index is sorted: IID only after a shuffle.
-    owners[spec.stream(Draw.SHUFFLE).permutation(table.clips)] = flower.by_size(sizes)
-    return Assignment(owners, "flwr_datasets.SizePartitioner")
+    shuffled = spec.stream(Draw.SHUFFLE).permutation(table.clips)
+    owners[shuffled] = np.repeat(np.arange(spec.clients), sizes)
+    return Assignment(owners, "pieces of shuffled clips")
 
 
 def skewed_sizes(clips: int, spec: PartitionSpec) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from fnl.data.partitioning.assignment import Assignment
 from fnl.errors import PartitionError
+from fnl.runtime.atomic import write_atomically
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +77,13 @@ class Partitioning:
 
     def save(self, path: Path) -> None:
         """Write to `path` as a .npz without pickle; whole or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         arrays = {"order": self.order, "offsets": self.offsets, "method": np.array(self.method)}
-        try:
+
+        def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+
+        write_atomically(path, write)
 
     @classmethod
     def load(cls, path: Path) -> Partitioning:

@@ -7,7 +7,6 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.data.partitioning import flower
 from fnl.data.partitioning.assignment import (
     Assignment,
     ClipTable,
@@ -22,7 +21,7 @@ from fnl.errors import PartitionError
 def partition_by_speaker(table: ClipTable, spec: PartitionSpec) -> Assignment:
     """Give each speaker to one client.
 
-    As many clients as speakers: client k is the k-th speaker in order of names, by flwr-datasets.
+    As many clients as speakers: client k is the k-th speaker in order of names.
     Fewer: speakers are grouped by `group_speakers`; flwr-datasets groups by a number of speakers a
     client, which neither reaches every number of clients nor evens out clips.
 
@@ -39,8 +38,7 @@ def partition_by_speaker(table: ClipTable, spec: PartitionSpec) -> Assignment:
         )
     require_clips(table, spec)
     if spec.clients == len(sizes):
-        method = "flwr_datasets.GroupedNaturalIdPartitioner"
-        assignment = Assignment(flower.by_speaker(table.speakers), method)
+        assignment = Assignment(table.speakers, "a speaker each")
     else:
         clients = group_speakers(sizes, spec.clients, spec.stream(Draw.SPEAKERS))
         assignment = Assignment(clients[table.speakers], "fnl speaker groups, balanced by clips")

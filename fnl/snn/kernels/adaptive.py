@@ -16,7 +16,7 @@ from fnl.snn.kernels.dynamics import Dynamics, Reset
 from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
-from fnl.snn.kernels.torch_blocks import Tensors, above
+from fnl.snn.kernels.torch_blocks import Charge, Tensors
 
 
 @kernel
@@ -113,78 +113,27 @@ def adaptive_backward(
                     grads[4, clip, f] -= grad_u[f] * dropped
 
 
-def _reset(dynamics: Dynamics, spike: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the share of u[t−1] that is kept, and how often θ is subtracted."""
-    kept = 1 - spike if dynamics.reset is Reset.ZERO else torch.ones_like(spike)
-    dropped = spike if dynamics.reset is Reset.SUBTRACT else torch.zeros_like(spike)
-    return kept, dropped
-
-
-def plain_forward(
-    current: Tensor, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do what `adaptive_forward` does."""
+def plain_adaptive(current: Tensor, tensors: Tensors, dynamics: Dynamics) -> Charge:
+    """Return how `adaptive_forward` charges."""
     alpha, beta, a, b, threshold = tensors
-    spikes, membrane = torch.empty_like(current), torch.empty_like(current)
-    before = spike = adaptation = torch.zeros_like(current[:, 0])
-    for t in range(current.shape[1]):
-        kept, dropped = _reset(dynamics, spike)
-        drive = (1 - alpha) * (current[:, t] - adaptation)
-        after = alpha * (kept * before) + drive - dropped * threshold
+    adaptation = torch.zeros_like(current[:, 0])
+
+    def charge(t: int, before: Tensor, spike: Tensor, was_reset: Tensor) -> Tensor:
+        nonlocal adaptation
+        kept = (1 - was_reset) * before if dynamics.reset is Reset.ZERO else before
+        after = alpha * kept + (1 - alpha) * (current[:, t] - adaptation)
         adaptation = beta * adaptation + a * before + b * spike
-        before, spike = after, above(after, threshold)
-        membrane[:, t], spikes[:, t] = after, spike
-    return spikes, membrane, membrane
+        return after - was_reset * threshold if dynamics.reset is Reset.SUBTRACT else after
 
-
-def plain_backward(
-    grad: Tensor, membrane: Tensor, current: Tensor | None, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensors]:
-    """Do what `adaptive_backward` does."""
-    alpha, beta, a, b, threshold = tensors
-    spikes = above(membrane, threshold)
-    grad_current = torch.empty_like(membrane)
-    # of every step, dL/du and dL/dw, and what reaches u through the spike
-    grads_u, grads_w, throughs = (torch.empty_like(membrane) for _ in range(3))
-    grad_u = grad_w = torch.zeros_like(membrane[:, 0])
-    for t in reversed(range(membrane.shape[1])):
-        kept, _ = _reset(dynamics, spikes[:, t])
-        derivative = dynamics.surrogate.derivative(membrane[:, t] - threshold)
-        through = (grad[:, t] + b * grad_w) * derivative
-        left = alpha * kept * grad_u + a * grad_w
-        grad_w = beta * grad_w - (1 - alpha) * grad_u
-        grad_u = left + through
-        grad_current[:, t] = (1 - alpha) * grad_u
-        grads_u[:, t], grads_w[:, t], throughs[:, t] = grad_u, grad_w, through
-    if current is None:
-        return grad_current, membrane.new_zeros(5, len(membrane), membrane.shape[2]).unbind()
-    entered, spiked = _late(membrane), _late(spikes)
-    adaptation = torch.zeros_like(membrane)
-    for t in range(1, membrane.shape[1]):
-        before = t - 1
-        adapted = beta * adaptation[:, before] + a * entered[:, before] + b * spiked[:, before]
-        adaptation[:, t] = adapted
-    kept, dropped = _reset(dynamics, spiked)
-    terms = (
-        grads_u * (kept * entered - (current - adaptation)),
-        grads_w * adaptation,
-        grads_w * entered,
-        grads_w * spiked,
-        -throughs - grads_u * dropped,
-    )
-    return grad_current, [term.sum(1) for term in terms]
-
-
-def _late(values: Tensor) -> Tensor:
-    """Return the values [B, T, F] of the step before each, zeros at the first."""
-    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
+    return charge
 
 
 ADAPTIVE_SCAN = Scan(
     rows=("alpha", "beta", "a", "b", "threshold"),
     states=("membrane", "adaptation"),
     compiled=Passes(adaptive_forward, adaptive_backward),
-    plain=Passes(plain_forward, plain_backward),
+    plain=plain_adaptive,
     triton="adaptive_triton",
     keeps_current=True,
+    always_delays=True,
 )

@@ -31,11 +31,7 @@ class Reset(IntEnum):
     NONE = 2
 
 
-RESETS: dict[str, Reset] = {
-    "subtract": Reset.SUBTRACT,
-    "zero": Reset.ZERO,
-    "none": Reset.NONE,
-}
+RESETS = {reset.name.lower(): reset for reset in Reset}
 """Resets by the name a configuration uses."""
 
 
@@ -55,6 +51,11 @@ class Dynamics:
     reset_delay: bool
     surrogate: Surrogate
     backend: Backend = "auto"
+
+    @property
+    def acts_at_once(self) -> bool:
+        """Whether a spike resets the membrane in its own step."""
+        return not self.reset_delay and self.reset is not Reset.NONE
 
 
 def uses_numba(backend: Backend, tensor: Tensor) -> bool:

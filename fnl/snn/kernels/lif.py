@@ -12,7 +12,7 @@ from fnl.snn.kernels.dynamics import Dynamics, Reset
 from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
-from fnl.snn.kernels.torch_blocks import Tensors, step_back, step_through
+from fnl.snn.kernels.torch_blocks import Charge, Tensors
 
 
 @kernel
@@ -33,19 +33,9 @@ def lif_forward(current, tensors, reset, reset_delay, spikes, membrane, counts, 
 
 @kernel
 def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, spikes):
-    """Advance the neurons of clip b by step t.
+    """Advance the neurons of clip b by step t, from the membrane `carried` to the one they leave.
 
-    Args:
-        reset: a `Reset`.
-        reset_delay: whether the reset acts in the step after the spike.
-        beta: decay per step, [F].
-        threshold: θ, [F].
-        current: I, [B, T, F].
-        b: the clip.
-        t: the step.
-        carried: the membrane that the step starts from, [F]; becomes the one it leaves.
-        fired: receives the membrane that was compared with the threshold, [F].
-        spikes: receives S[b, t], [B, T, F].
+    `fired` receives the membrane that was compared with the threshold; both [F].
     """
     one, zero = blocks.literals(current)
     features = current.shape[2]
@@ -129,10 +119,8 @@ def lif_backward(
                     grad_left[f] = beta[f] * grad_in
 
 
-def plain_forward(
-    current: Tensor, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do what `lif_forward` does."""
+def plain_lif(current: Tensor, tensors: Tensors, dynamics: Dynamics) -> Charge:
+    """Return how `lif_forward` charges."""
     beta, threshold = tensors
 
     def charge(t: int, carried: Tensor, _spike: Tensor, was_reset: Tensor) -> Tensor:
@@ -141,22 +129,14 @@ def plain_forward(
         fired = beta * carried + current[:, t]
         return fired - was_reset * threshold if dynamics.reset is Reset.SUBTRACT else fired
 
-    return step_through(current, threshold, dynamics, charge)
-
-
-def plain_backward(
-    grad: Tensor, membrane: Tensor, _: Tensor | None, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensors]:
-    """Do what `lif_backward` does."""
-    beta, threshold = tensors
-    return step_back(grad, membrane, beta, threshold, dynamics, wipes_input=False)
+    return charge
 
 
 LIF_SCAN = Scan(
     rows=("beta", "threshold"),
     states=("membrane",),
     compiled=Passes(lif_forward, lif_backward),
-    plain=Passes(plain_forward, plain_backward),
+    plain=plain_lif,
     triton="lif_triton",
     overwrites=True,
 )

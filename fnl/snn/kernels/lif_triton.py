@@ -1,8 +1,11 @@
-"""Leaky integrate-and-fire over time on a GPU, by Triton.
+"""Leaky integrate-and-fire over time on a GPU, by Triton; of second order where α is given.
+
+Without α what enters the membrane is I, else the synaptic current `i ← αi + I`. A reset to zero
+takes that current away too, but not I: what `lif.py` and `synaptic.py` do.
 
 Checked in Triton's interpreter on a CPU only, and never run on a GPU: see `triton_blocks`.
 """
-# ruff: noqa: ARG001, PLR0917 - one signature for all kernels, pointers by position
+# ruff: noqa: PLR0917 - one signature for all kernels, pointers by position
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from fnl.snn.kernels.triton_blocks import SUBTRACT, ZERO, Kernels
 
 @triton.jit
 def forward_kernel(
-    current, beta, threshold, spikes, membrane, counts, moments, steps, features, size,
+    current, alpha, beta, threshold, spikes, membrane, counts, moments, steps, features, size,
     reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
     block: tl.constexpr,
 ):  # fmt: skip
@@ -23,18 +26,26 @@ def forward_kernel(
     row, start, neuron, inside = blocks.place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    if alpha is not None:
+        synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
+    synaptic = tl.zeros([block], decay.dtype)
     carried = tl.zeros([block], decay.dtype)
     recorded = blocks.nothing_recorded(block)
     for t in range(steps):
         here = start + t * features
         drive = tl.load(current + here, mask=inside, other=0.0)
         was_reset = blocks.above(carried, theta)
-        if reset == SUBTRACT:
-            fired = decay * carried + drive - was_reset * theta
+        if alpha is not None:
+            synaptic = synaptic_decay * synaptic + drive
+            fired = decay * carried + synaptic
+            if reset == ZERO:
+                fired = fired - was_reset * fired
         elif reset == ZERO:
             fired = decay * ((1.0 - was_reset) * carried) + drive
         else:
             fired = decay * carried + drive
+        if reset == SUBTRACT:
+            fired = fired - was_reset * theta
         spike = blocks.above(fired, theta)
         left = blocks.membrane_left(carried, fired, theta, reset, reset_delay)
         recorded = blocks.keep(
@@ -45,10 +56,23 @@ def forward_kernel(
 
 
 @triton.jit
+def sum_over_steps(grad_synaptic, current, synaptic_decay, start, steps, features, inside):
+    """Return Σ_t dL/di[t] · i[t−1] of the synaptic current i: dL/dα."""
+    tl.debug_barrier()  # another thread may load what one stored
+    synaptic = tl.zeros_like(synaptic_decay)
+    total = tl.zeros_like(synaptic_decay)
+    for t in range(steps):
+        here = start + t * features
+        total += tl.load(grad_synaptic + here, mask=inside, other=0.0) * synaptic
+        synaptic = synaptic_decay * synaptic + tl.load(current + here, mask=inside, other=0.0)
+    return total
+
+
+@triton.jit
 def backward_kernel(
-    grad_spikes, membrane, current, left, beta, threshold, grad_current, grads, steps, features,
-    size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr, slope: tl.constexpr,
-    second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
+    grad_spikes, membrane, current, left, alpha, beta, threshold, grad_current, grads, steps,
+    features, size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
+    slope: tl.constexpr, second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Take a block of neurons of one clip back through time.
 
@@ -58,9 +82,12 @@ def backward_kernel(
     row, start, neuron, inside = blocks.place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    if alpha is not None:
+        synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     if same_step:
         blocks.replay_left(membrane, left, theta, start, steps, features, inside, reset)
     grad_left = tl.zeros([block], decay.dtype)
+    grad_synaptic = tl.zeros([block], decay.dtype)
     sum_beta = tl.zeros([block], decay.dtype)
     sum_threshold = tl.zeros([block], decay.dtype)
     for step in range(steps):
@@ -72,17 +99,26 @@ def backward_kernel(
         )  # fmt: skip
         was_reset = blocks.above(entered, theta)
         grad_in = grad_left + through
-        tl.store(grad_current + here, grad_in, mask=inside)
+        if reset == SUBTRACT:
+            sum_threshold -= grad_in * was_reset
         kept = grad_in
         if reset == ZERO:
             kept = grad_in * (1.0 - was_reset)
         sum_beta += kept * entered
-        if reset == SUBTRACT:
-            sum_threshold -= grad_in * was_reset
         grad_left = decay * kept
+        if alpha is not None:
+            grad_synaptic = kept + synaptic_decay * grad_synaptic
+            grad_in = grad_synaptic
+        tl.store(grad_current + here, grad_in, mask=inside)
     if learns:
+        if alpha is not None:
+            sum_alpha = sum_over_steps(
+                grad_current, current, synaptic_decay, start, steps, features, inside
+            )
+            tl.store(grads + row, sum_alpha, mask=inside)
+            grads += size
         tl.store(grads + row, sum_beta, mask=inside)
         tl.store(grads + size + row, sum_threshold, mask=inside)
 
 
-KERNELS = Kernels(forward_kernel, backward_kernel, lambda same_step, _learns: same_step)
+KERNELS = Kernels(forward_kernel, backward_kernel, 3, lambda same_step, _learns: same_step)

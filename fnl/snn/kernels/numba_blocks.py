@@ -35,14 +35,8 @@ def literals(like):
 def surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative):
     """Write dS/dU at U[b, t] − θ to `derivative`, [F]: that of `derivatives`, or by formula.
 
-    Args:
-        surrogate: a `SurrogateKind` without an exponential, and its two parameters.
-        derivatives: dS/dU, [B, T, F]; or empty.
-        membrane: U, [B, T, F].
-        threshold: θ, [F].
-        b: the clip.
-        t: the step.
-        derivative: receives dS/dU, [F].
+    `surrogate` is a `SurrogateKind` without an exponential, and its two parameters; `derivatives`,
+    [B, T, F], is empty for these.
     """
     kind, slope, second = surrogate
     one, zero = literals(derivative)

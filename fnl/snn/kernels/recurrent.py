@@ -18,7 +18,7 @@ from fnl.snn.kernels.dynamics import Dynamics
 from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
-from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, step_through
+from fnl.snn.kernels.torch_blocks import Charge, Tensors, reset_by_spike
 
 
 @kernel
@@ -105,31 +105,21 @@ def recurrent_backward(
                 grad_current[b, t, f] = grad_fired
 
 
-def plain_forward(
-    current: Tensor, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do what `recurrent_forward` does."""
+def plain_recurrent(current: Tensor, tensors: Tensors, dynamics: Dynamics) -> Charge:
+    """Return how `recurrent_forward` charges."""
     beta, threshold, weight, bias = tensors
 
     def charge(t: int, carried: Tensor, spike: Tensor, was_reset: Tensor) -> Tensor:
         fired = beta * carried + current[:, t] + F.linear(spike, weight, bias)
         return reset_by_spike(dynamics, threshold, fired, was_reset)
 
-    return step_through(current, threshold, dynamics, charge)
-
-
-def plain_backward(
-    grad: Tensor, membrane: Tensor, _: Tensor | None, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensors]:
-    """Do what `recurrent_backward` does."""
-    beta, threshold, weight, _ = tensors
-    return step_back(grad, membrane, beta, threshold, dynamics, wipes_input=True, weight=weight)
+    return charge
 
 
 RECURRENT_SCAN = Scan(
     rows=("beta", "threshold"),
     states=("membrane",),
     compiled=Passes(recurrent_forward, recurrent_backward),
-    plain=Passes(plain_forward, plain_backward),
+    plain=plain_recurrent,
     recurrent=True,
 )

@@ -7,7 +7,7 @@ backend, making room for results and joining autograd is done here, once for all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
-from fnl.snn.kernels.torch_blocks import above, moments_of
+from fnl.snn.kernels.torch_blocks import Plain, above, moments_of, step_back, step_through
 from fnl.snn.surrogates import SurrogateKind
 
 Recorded = tuple[Tensor, Tensor]
@@ -31,18 +31,14 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward pass of a kind of neuron on one backend.
+    """Forward and backward pass of a kind of neuron, compiled for the CPU.
 
     Attributes:
-        forward: compiled: `(current, tensors, reset, reset_delay, spikes, membrane, counts,
-            moments)`, NumPy arrays, of which it fills the last four; those it need not are empty.
-            In PyTorch: `(current, tensors, dynamics)` to spikes, the membrane compared with θ and
-            the one left, [B, T, F] each.
-        backward: compiled: `(grad_spikes, membrane, current, derivatives, tensors, reset,
-            reset_delay, surrogate, learns, grad_current, grads)`, of which it fills the last two;
-            `current` is empty where nothing is learned or it is not kept. In PyTorch:
-            `(grad_spikes, membrane, current or None, tensors, dynamics)` to dL/dI [B, T, F] and
-            the gradients of each row and clip, [B, F] each.
+        forward: `(current, tensors, reset, reset_delay, spikes, membrane, counts, moments)`, NumPy
+            arrays, of which it fills the last four; those it need not are empty.
+        backward: `(grad_spikes, membrane, current, derivatives, tensors, reset, reset_delay,
+            surrogate, learns, grad_current, grads)`, of which it fills the last two; `current` is
+            empty where nothing is learned or it is not kept.
     """
 
     forward: Callable[..., Any]
@@ -60,21 +56,24 @@ class Scan:
         rows: its parameters' names.
         states: what a neuron carries from a step to the next.
         compiled: for the CPU, by Numba.
-        plain: PyTorch, for what has no compiled kernel, and the reference of the others.
+        plain: how it charges, in PyTorch: for what has no compiled kernel, and the reference of
+            the others.
         triton: the module beside this one with its kernels for the GPU, if there is one.
         recurrent: whether a neuron's spikes reach the others in the next step.
         keeps_current: whether the gradients of the rows need I.
         overwrites: whether the membrane may take the place of I, and dL/dI that of dL/dS.
+        always_delays: whether the reset acts in the step after the spike, whatever was asked for.
     """
 
     rows: tuple[str, ...]
     states: tuple[str, ...]
     compiled: Passes
-    plain: Passes
+    plain: Plain
     triton: str = ""
     recurrent: bool = False
     keeps_current: bool = False
     overwrites: bool = False
+    always_delays: bool = False
 
     def forward(
         self,
@@ -102,7 +101,11 @@ class Scan:
         if self.triton and uses_triton(dynamics.backend, current):
             return self._triton().forward(current, tensors, dynamics, save=save, record=record)
         if not uses_numba(dynamics.backend, current):
-            spikes, membrane, left = self.plain.forward(current, tensors, dynamics)
+            dynamics = self._timed(dynamics)
+            charge = self.plain(current, tensors, dynamics)
+            spikes, membrane, left = step_through(
+                current, self.threshold(tensors), dynamics, charge
+            )
             recorded = (spikes.sum(1).to(torch.int32), moments_of(left)) if record else None
             return spikes, membrane if save else None, recorded
         clips, _, features = current.shape
@@ -152,7 +155,10 @@ class Scan:
                 grad_spikes, membrane, current, tensors, dynamics, learns=learns
             )
         if not uses_numba(dynamics.backend, membrane):
-            return self.plain.backward(grad_spikes, membrane, current, tensors, dynamics)
+            kind, dynamics = (self.plain, len(self.rows)), self._timed(dynamics)
+            return step_back(
+                kind, grad_spikes, membrane, current, tensors=tensors, dynamics=dynamics
+            )
         clips, _, features = membrane.shape
         grad_spikes = grad_spikes.contiguous()
         reuse = overwrite and self.overwrites
@@ -189,6 +195,9 @@ class Scan:
         """Return the spikes of the step before each, zeros at the first, [B, T, F]."""
         spikes = above(membrane, self.threshold(tensors))
         return torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], dim=1)
+
+    def _timed(self, dynamics: Dynamics) -> Dynamics:
+        return replace(dynamics, reset_delay=True) if self.always_delays else dynamics
 
     def _triton(self) -> Any:
         """Return the kernels for the GPU: Triton is there with CUDA only."""

@@ -17,12 +17,7 @@ from fnl.snn.kernels.cache import kernel
 def record_clip(b, spikes, left, counts, moments):
     """Add clip b to the statistics of `scan.Recorded`; do nothing where `counts` is empty.
 
-    Args:
-        b: the clip.
-        spikes: S, [B, T, F].
-        left: the membrane before the first step, which is zero, and after each, [T + 1, F].
-        counts: receives spikes per neuron at [b], [B, F]; zeros on entry.
-        moments: receives the moments; zeros before the first clip.
+    `left` is the membrane before the first step, which is zero, and after each, [T + 1, F].
     """
     if counts.shape[0] == 0:
         return

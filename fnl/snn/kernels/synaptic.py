@@ -16,7 +16,7 @@ from fnl.snn.kernels.dynamics import Dynamics
 from fnl.snn.kernels.numba_blocks import SUBTRACT, ZERO
 from fnl.snn.kernels.scan import Passes, Scan
 from fnl.snn.kernels.statistics_numba import record_clip
-from fnl.snn.kernels.torch_blocks import Tensors, reset_by_spike, step_back, step_through
+from fnl.snn.kernels.torch_blocks import Charge, Tensors, reset_by_spike
 
 
 @kernel
@@ -103,47 +103,24 @@ def synaptic_backward(
                     grads[2, b, f] -= through + grad_fired * dropped
 
 
-def plain_forward(
-    current: Tensor, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do what `synaptic_forward` does."""
+def plain_synaptic(current: Tensor, tensors: Tensors, dynamics: Dynamics) -> Charge:
+    """Return how `synaptic_forward` charges."""
     alpha, beta, threshold = tensors
-    synaptic = torch.stack(_synaptic(current, alpha), dim=1)
+    synaptic = torch.zeros_like(current[:, 0])
 
     def charge(t: int, carried: Tensor, _spike: Tensor, was_reset: Tensor) -> Tensor:
-        fired = beta * carried + synaptic[:, t]
-        return reset_by_spike(dynamics, threshold, fired, was_reset)
+        nonlocal synaptic
+        synaptic = alpha * synaptic + current[:, t]
+        return reset_by_spike(dynamics, threshold, beta * carried + synaptic, was_reset)
 
-    return step_through(current, threshold, dynamics, charge)
-
-
-def plain_backward(
-    grad: Tensor, membrane: Tensor, current: Tensor | None, tensors: Tensors, dynamics: Dynamics
-) -> tuple[Tensor, Tensors]:
-    """Do what `synaptic_backward` does; without I, dL/dα is zero."""
-    alpha, beta, threshold = tensors
-    grad_current, grads = step_back(grad, membrane, beta, threshold, dynamics, wipes_input=True)
-    grad_alpha = grad_synaptic = torch.zeros_like(membrane[:, 0])
-    for t in reversed(range(membrane.shape[1])):
-        grad_current[:, t] += alpha * grad_synaptic
-        grad_synaptic = grad_current[:, t]
-    if current is not None:
-        for t, synaptic in enumerate(_synaptic(current, alpha)[:-1]):
-            grad_alpha = grad_alpha + grad_current[:, t + 1] * synaptic
-    return grad_current, [grad_alpha, *grads]
-
-
-def _synaptic(current: Tensor, alpha: Tensor) -> list[Tensor]:
-    """Return the synaptic current of each step, [B, F]."""
-    synaptic = torch.zeros_like(current[:, 0])
-    return [synaptic := alpha * synaptic + step for step in current.unbind(1)]
+    return charge
 
 
 SYNAPTIC_SCAN = Scan(
     rows=("alpha", "beta", "threshold"),
     states=("membrane", "synaptic current"),
     compiled=Passes(synaptic_forward, synaptic_backward),
-    plain=Passes(plain_forward, plain_backward),
-    triton="synaptic_triton",
+    plain=plain_synaptic,
+    triton="lif_triton",
     keeps_current=True,
 )

@@ -23,7 +23,6 @@ import triton.language as tl  # pyright: ignore[reportMissingImports] - likewise
 from torch import Tensor
 
 from fnl.snn.kernels.dynamics import Dynamics, Reset
-from fnl.snn.kernels.torch_blocks import acts_at_once
 from fnl.snn.surrogates import SurrogateKind
 
 SUBTRACT = tl.constexpr(int(Reset.SUBTRACT))
@@ -208,6 +207,8 @@ class Kernels:
             [6, B, F], T, F and B F; arrays not asked for by `save` and `record` are not touched.
         backward_kernel: takes dL/dS, membrane, I, room, the tensors, dL/dI, the gradients of the
             rows [R, B, F], T, F and B F.
+        rows: how many tensors they take; None stands for those that a kind of neuron lacks, which
+            come first.
         needs_room: whether `backward_kernel` needs room to work in, [B, T, F], given whether the
             reset acts in the spike's own step and whether something is learned; else the room is
             the membrane itself.
@@ -215,6 +216,7 @@ class Kernels:
 
     forward_kernel: Any
     backward_kernel: Any
+    rows: int
     needs_room: Callable[[bool, bool], bool]
 
     def forward(
@@ -235,7 +237,7 @@ class Kernels:
         launch(
             self.forward_kernel,
             current.shape,
-            *(current, *tensors, spikes, membrane, counts, moments),
+            *(current, *self._all(tensors), spikes, membrane, counts, moments),
             *(steps, features, clips * features),
             reset=int(dynamics.reset),
             reset_delay=dynamics.reset_delay,
@@ -252,7 +254,7 @@ class Kernels:
     ) -> tuple[Tensor, Sequence[Tensor]]:  # fmt: skip
         """Do `Scan.backward`."""
         clips, steps, features = membrane.shape
-        same_step = acts_at_once(dynamics)
+        same_step = dynamics.acts_at_once
         needed = self.needs_room(same_step, learns)
         room = torch.empty_like(membrane) if needed else membrane
         grad_current = torch.empty_like(membrane)
@@ -261,7 +263,8 @@ class Kernels:
         launch(
             self.backward_kernel,
             membrane.shape,
-            *(grad_spikes.contiguous(), membrane, current, room, *tensors, grad_current, grads),
+            *(grad_spikes.contiguous(), membrane, current, room),
+            *(*self._all(tensors), grad_current, grads),
             *(steps, features, clips * features),
             reset=int(dynamics.reset),
             same_step=same_step,
@@ -271,3 +274,6 @@ class Kernels:
             learns=learns,
         )
         return grad_current, grads.unbind()
+
+    def _all(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        return [*[None] * (self.rows - len(tensors)), *tensors]

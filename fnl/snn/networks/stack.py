@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from fnl.clip_draws import BatchDraws
-from fnl.config import ModelGroup
+from fnl.config import NEURONS, ModelGroup
+from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.neurons.lif import LeakyReadout
-from fnl.snn.neurons.registry import build_neuron
 from fnl.snn.normalisation import build_normalisation
 
 
@@ -133,6 +133,16 @@ class SpikingNetwork(nn.Module):
 
     def _layers(self) -> Iterable[tuple[nn.Module, ...]]:
         return zip(self.linear, self.norm, self.neuron, self.dropout, strict=True)
+
+
+def build_neuron(model: ModelGroup, features: int) -> nn.Module:
+    """Return the neurons that `model` names, `features` of them.
+
+    Raises:
+        ConfigError: if it names a builder of the user's own that cannot be imported.
+    """
+    name = "recurrent-lif" if model.network == "recurrent" else model.neuron
+    return builder_of("model.neuron", name, NEURONS)(model, features)
 
 
 def has_bias(model: ModelGroup) -> bool:

@@ -1,5 +1,7 @@
 """Dilated convolutions over time between spiking layers: taps that reach back, as delays do.
 
+Or taps that move: learned axonal delays before each dense layer (`fnl.snn.delays`).
+
 With dilations 1, 2, 4 and kernels of 5 a neuron of the last layer sees 29 steps of the input.
 Compare learned delays (Hammouamri et al. 2024, arXiv 2306.17670), of which this is the fixed grid.
 """
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fnl.config import ModelGroup
+from fnl.snn.delays import DelayedLinear
 from fnl.snn.networks.stack import SpikingNetwork, has_bias
 from fnl.snn.networks.taps import Taps, taps_of
 
@@ -44,10 +47,18 @@ class TemporalConv(nn.Module):
 
 def temporal_conv(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
     """Return [Conv1d over time → normalisation → neurons → dropout] × L and a read-out."""
-    return over_time(TemporalConv, model, inputs, classes)
+    return _over_time(TemporalConv, model, inputs, classes)
 
 
-def over_time(
+def delays(model: ModelGroup, inputs: int, classes: int) -> SpikingNetwork:
+    """Return [delays → Linear → normalisation → neurons → dropout] × L and a read-out.
+
+    Every neuron has `model.kernel_size` delays, at the start `model.dilations` steps apart.
+    """
+    return _over_time(DelayedLinear, model, inputs, classes)
+
+
+def _over_time(
     linear_map: Callable[..., nn.Module], model: ModelGroup, inputs: int, classes: int
 ) -> SpikingNetwork:
     """Return a network of maps that see several steps, made as `TemporalConv` is."""

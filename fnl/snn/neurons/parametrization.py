@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,45 +14,29 @@ BetaMap = Literal["clamp", "sigmoid"]
 """How a layer's parameter becomes a decay: clamped to [0, 1], or through a sigmoid."""
 
 
-class Parametrization(Protocol):
-    """A function of the parameter p, with its slope and its inverse."""
+@dataclass(frozen=True)
+class Free:
+    """The parameter is the value; subclasses make it another function of the parameter p."""
 
     def value(self, parameter: Tensor) -> Tensor:
         """Return the value of p, shaped as p, differentiable."""
-        ...
+        return parameter
 
     def slope(self, parameter: Tensor) -> Tensor:
         """Return d value/dp, shaped as p."""
-        ...
+        return torch.ones_like(parameter)
 
-    def start(self, name: str, value: Tensor) -> Tensor:
+    def start(self, name: str, value: Tensor) -> Tensor:  # noqa: ARG002 - nothing to refuse
         """Return the p of a value.
 
         Raises:
             ConfigError: naming the parameter, if no p has this value.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class Free:
-    """The parameter is the value."""
-
-    def value(self, parameter: Tensor) -> Tensor:
-        """Return p."""
-        return parameter
-
-    def slope(self, parameter: Tensor) -> Tensor:
-        """Return ones."""
-        return torch.ones_like(parameter)
-
-    def start(self, name: str, value: Tensor) -> Tensor:  # noqa: ARG002 - nothing to refuse
-        """Return the value."""
         return value
 
 
 @dataclass(frozen=True)
-class Clamp:
+class Clamp(Free):
     """The parameter, clamped to [low, high]; beyond them it has no gradient."""
 
     low: float = 0
@@ -75,7 +59,7 @@ class Clamp:
 
 
 @dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(Free):
     """The parameter is the value's logit: the value cannot leave (0, 1)."""
 
     def value(self, parameter: Tensor) -> Tensor:
@@ -94,7 +78,7 @@ class Sigmoid:
         return torch.logit(value)
 
 
-def decay_parametrization(name: str) -> Parametrization:
+def decay_parametrization(name: str) -> Free:
     """Return how decays are kept under a `beta_map` of that name.
 
     Raises:

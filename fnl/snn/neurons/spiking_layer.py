@@ -22,7 +22,7 @@ from fnl.snn.kernels.scan import Scan, scan
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.neurons.parametrization import (
     BetaMap,
-    Parametrization,
+    Free,
     decay_parametrization,
     initial,
 )
@@ -91,7 +91,7 @@ class SpikingLayer(nn.Module):
             raise ConfigError(f"reset {reset!r} is unknown: choose one of {', '.join(RESETS)}")
         self.dynamics = Dynamics(RESETS[reset], reset_delay, surrogate or atan(), backend)
         self.beta_map: BetaMap = beta_map
-        self.maps: dict[str, Parametrization] = {}
+        self.maps: dict[str, Free] = {}
         self._decays: list[str] = []
 
     @classmethod
@@ -104,7 +104,7 @@ class SpikingLayer(nn.Module):
         return dict.fromkeys(self._decays, model.beta_ends)
 
     def add_row(
-        self, name: str, value: float | Tensor, parametrization: Parametrization, *, learn: bool
+        self, name: str, value: float | Tensor, parametrization: Free, *, learn: bool
     ) -> None:
         """Keep a value, one for the layer or one a neuron, as the parameter `name`.
 
@@ -320,7 +320,7 @@ def shared_settings(model: ModelGroup, features: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _row_of(
-    parametrization: Parametrization,
+    parametrization: Free,
     parameter: float,
     dtype: torch.dtype,
     *,

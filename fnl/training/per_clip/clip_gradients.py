@@ -11,27 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-class ClipGradients(Protocol):
-    """The gradients of B clips with respect to one parameter p."""
-
-    def written_out(self) -> Tensor:
-        """Return them, [B, *p.shape]."""
-        ...
-
-    def squared_norms(self) -> Tensor:
-        """Return the squared L2 norm of each, [B]."""
-        ...
-
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        """Return Σ_b weights_b · gradient_b, shaped as p, for weights [B]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -173,6 +156,10 @@ class ConvolutionGradients:
         view = padded.as_strided(size, (clip, channel, *taps, *moves))
         rows = padded.shape[1] * math.prod(layer.kernel_size)
         return view.reshape(len(padded), rows, math.prod(positions))
+
+
+ClipGradients = DenseGradients | LinearGradients | ConvolutionGradients
+"""The gradients of B clips with respect to one parameter."""
 
 
 def _product(left: Tensor, right: Tensor, factor: int) -> Tensor:

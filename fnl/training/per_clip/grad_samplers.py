@@ -26,13 +26,7 @@ def register_grad_samplers(network: nn.Module) -> None:
 def _grad_sample(
     layer: SpikingLayer | AxonalDelays, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
-    """Return the per-clip gradients of a layer's trained parameters.
-
-    Args:
-        layer: the layer.
-        activations: its input, a current or a signal, one tensor [B, T, F].
-        backprops: dL/d of its output scaled by Opacus to a sum over clips.
-    """
+    """Return the per-clip gradients of a layer's trained parameters."""
     return layer.per_clip_gradients(activations[0], backprops)
 
 

@@ -9,7 +9,7 @@ layer keeps Opacus' hooks, and everything after the backward pass is an Opacus o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,10 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module import promote_current_grad_sample
 from torch import Tensor, nn
 
+from fnl.clip_draws import DrawKeys
 from fnl.errors import ConfigError
+from fnl.snn.network import set_draws
+from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.chain import (
     Step,
     by_autograd,
@@ -150,3 +153,44 @@ def _count_use(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         if parameter.requires_grad:
             parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
+
+
+def gradients_of_batches(
+    network: nn.Module,
+    features: Tensor,
+    labels: Tensor,
+    *,
+    size: int,
+    keys: DrawKeys | None,
+    label_smoothing: float,
+) -> Iterator[list[Tensor]]:
+    """Yield the gradients of `size` clips at a time, [B, numbers] of each trained parameter.
+
+    For whoever looks at gradients and trains nothing: the network is left as it was.
+
+    Args:
+        network: maps [B, T, F] to logits [B, C].
+        features: [n, T, F].
+        labels: int64 [n].
+        size: B.
+        keys: of what clips draw; those of a round's first step are taken.
+        label_smoothing: of the loss.
+    """
+    training, draws = network.training, keys.of(features) if keys else None
+    network.train()
+    module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    try:
+        descend = module.descent()
+        for start in range(0, len(labels), size):
+            rows = slice(start, start + size)
+            if draws is not None:
+                set_draws(network, draws.batch(rows, step=0))
+            loss = partial(cross_entropy, labels=labels[rows], label_smoothing=label_smoothing)
+            descend(features[rows].float(), loss)
+            given = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
+            yield [sample.reshape(len(sample), -1) for sample in given]
+            module.zero_grad(set_to_none=True)
+    finally:
+        module.zero_grad(set_to_none=True)
+        module.remove_hooks()
+        network.train(training)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from fnl.clip_draws import DrawKeys
 from fnl.config import ModelGroup
 from fnl.snn.dropout import Dropout
-from fnl.snn.network import set_draws
-from fnl.snn.networks.registry import build_network
+from fnl.snn.network import build_network, set_draws
 from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
