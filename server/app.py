@@ -79,13 +79,8 @@ def _run(
     before = directory.resumed_from
     done = before.server_round if before is not None else 0
     private = ClientPrivacy(config, releases, done) if config.is_client_private else None
-    rounds = Rounds(
-        config,
-        nodes,
-        grid,
-        client_privacy=private,
-        clips=_clips(config, federation) if simulated else None,
-    )
+    clips = _clips(config, federation) if simulated else None
+    rounds = Rounds(config, nodes, grid, client_privacy=private, clips=clips)
     spending, weights = Spending(config, devices=not simulated), get_weights(network)
     if before is not None:
         weights = take_over(before, network, rounds, spending)
@@ -109,6 +104,7 @@ def _run(
         nodes=nodes,
         layers=len(network.neuron),
         classes=federation.classes,
+        clips=clips,
         done=done,
         simulated=simulated,
         on_round=recorder,

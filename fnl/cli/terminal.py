@@ -26,8 +26,9 @@ Workers = Annotated[
     int, typer.Option(min=0, help="Processes that compute; 0: one a core.", show_default=True)
 ]
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+# no markup: paths, clients' words and what files say may have [brackets]
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def configuration(assignments: Assignments) -> Config:
