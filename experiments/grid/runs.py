@@ -7,6 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from fnl.runtime.digests import check_digest
+
 
 def scan_runs(
     directory: Path, cells: pl.DataFrame, table: str, schema: Mapping[str, type[pl.DataType]]
@@ -18,10 +20,16 @@ def scan_runs(
         cells: with `cell` and `run`.
         table: `rounds`, `clients` or `layers`; every run has its file.
         schema: the columns; null in runs of an earlier version that lack one.
+
+    Raises:
+        RunError: if a table is not what its run has written.
     """
     if cells.is_empty():
         return pl.LazyFrame(schema={**schema, "cell": pl.String})
-    paths = [str(directory / run / f"{table}.parquet") for run in cells["run"]]
+    files = [directory / run / f"{table}.parquet" for run in cells["run"]]
+    for file in files:
+        check_digest(file)
+    paths = [str(file) for file in files]
     rows = pl.scan_parquet(
         paths,
         glob=False,

@@ -18,6 +18,7 @@ from experiments.grid.runs import scan_runs
 from experiments.grid.summary import summarise
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_atomically
+from fnl.runtime.digests import write_digests
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import ROUNDS
 
@@ -39,6 +40,7 @@ def write_tables(directory: GridDirectory) -> list[Path]:
         write_atomically(paths[1], result_table(directory, cells).sink_parquet)
         summary = summarise(cells, last_values(pl.scan_parquet(paths[1])), manifest)
         write_atomically(paths[2], summary.write_parquet)
+        write_digests(directory.path, [path.name for path in paths])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise RunError(f"cannot write the tables of {directory.path}: {reason}") from error

@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.report import figures as draw_figures
-from fnl.cli.terminal import Assignments, Workers, configuration, cores
+from fnl.cli.terminal import (
+    Assignments,
+    Trust,
+    Workers,
+    check_trust,
+    configuration,
+    cores,
+)
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
 from fnl.runtime.events import Event, RoundStarted, RunFinished, RunStarted, text_of
@@ -66,11 +73,14 @@ def resume(
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
     app_dir: AppDir = Path(),
+    trust: Trust = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     from fnl.runtime.run_place import config_of
 
-    _carry(config_of(directory), workers, engine, federation_config, app_dir)
+    config = config_of(directory)
+    check_trust(directory, config, trust=trust)
+    _carry(config, workers, engine, federation_config, app_dir)
 
 
 def _carry(
@@ -89,7 +99,9 @@ def _carry(
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.flower import check_app, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+    from fnl.runtime.own_code import own_code_of
     from fnl.runtime.run_place import check_name
+    from fnl.runtime.trust import remember
 
     flower_app = app_dir.absolute() if engine is Engine.FLOWER else None
     if flower_app is None and federation_config:
@@ -98,6 +110,7 @@ def _carry(
         check_app(flower_app)
     check_name(config)
     check_callbacks(config)
+    remember(own_code_of(config))  # who types the names, or trusts them, is not asked again
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress:
         if flower_app is None:
@@ -126,12 +139,11 @@ def _carry(
 
 
 def _print_outcome(path: Path) -> None:
-    import polars as pl
-
     from fnl.runtime.run_record import read_run
+    from fnl.runtime.table_reading import read_parquet
 
     record = read_run(path)
-    rounds = pl.read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
+    rounds = read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""

@@ -156,7 +156,9 @@ class ClientReport:
         float | None, Cover.ACCOUNTED, _SIGMA, real("× C", "σ of gradients")
     ] = None
     epsilon: Annotated[float | None, Cover.ACCOUNTED, real("", "ε of the ledger after it")] = None
-    delta: Annotated[float | None, Cover.PUBLIC, SHARE, real("[0, 1)", "δ at which ε is stated")] = None
+    delta: Annotated[
+        float | None, Cover.PUBLIC, SHARE, real("[0, 1)", "δ at which ε is stated")
+    ] = None
     rate_noise: Annotated[
         float | None,
         Cover.ACCOUNTED,

@@ -136,7 +136,7 @@ def one_from_each(
             taken[partition] = parse(reply, partition)
         except RejectedError as error:
             rejected.append(Rejection(partition, error.kind, one_line(str(error))))
-        except Exception as error:  # noqa: BLE001 whatever a reply sets off is its sender's alone
+        except Exception as error:  # whatever a reply sets off is its sender's alone
             reason = f"cannot be used: {type(error).__name__}: {error}"
             rejected.append(Rejection(partition, FaultKind.MALFORMED, one_line(reason)))
     for partition in set(partition_of.values()) - heard:
