@@ -99,9 +99,7 @@ def _carry(
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.flower import check_app, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
-    from fnl.runtime.own_code import own_code_of
     from fnl.runtime.run_place import check_name
-    from fnl.runtime.trust import remember
 
     flower_app = app_dir.absolute() if engine is Engine.FLOWER else None
     if flower_app is None and federation_config:
@@ -110,7 +108,6 @@ def _carry(
         check_app(flower_app)
     check_name(config)
     check_callbacks(config)
-    remember(own_code_of(config))  # who types the names, or trusts them, is not asked again
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress:
         if flower_app is None:

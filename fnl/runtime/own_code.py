@@ -85,7 +85,7 @@ def _collect(module: str, files: dict[str, Path | None], *, named: bool) -> None
         files[name] = file
         if file is not None and not _is_installed(file):
             is_package = file.name == "__init__.py"
-            for imported in _imports(name, is_package, _bytes(file)):
+            for imported in _imports(name, _bytes(file), is_package=is_package):
                 _collect(imported, files, named=False)
 
 
@@ -103,7 +103,7 @@ def _find(name: str) -> ModuleSpec | None:
     return spec
 
 
-def _imports(module: str, is_package: bool, source: bytes) -> Iterator[str]:  # noqa: FBT001
+def _imports(module: str, source: bytes, *, is_package: bool) -> Iterator[str]:
     """Yield the names of all that a source imports, in functions, too; some may be no modules."""
     try:
         tree = ast.parse(source)

@@ -33,6 +33,7 @@ from fnl.runtime.checkpoint import (
 from fnl.runtime.digests import FILES, digests_of
 from fnl.runtime.events import Event, RunNote, RunResumed, text_of
 from fnl.runtime.journal import Journal, Mark, Row, check, read
+from fnl.runtime.own_code import own_code_of
 from fnl.runtime.run_lock import lock_run
 from fnl.runtime.run_log import RunLog
 from fnl.runtime.run_place import check_resumable, new_directory, run_path
@@ -48,6 +49,7 @@ from fnl.runtime.run_record import (
 )
 from fnl.runtime.table_files import TableFiles
 from fnl.runtime.tables import TABLES
+from fnl.runtime.trust import remember
 from fnl.weights import Weights, weights_hash
 
 __all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_run"]
@@ -129,6 +131,7 @@ class RunDirectory:
             remove_temporary_files(path, "run.json.")
             directory = cls(path, first_record(path.name, config, engine, metadata), lock)
             write_record(path, directory._record)
+            remember(own_code_of(config))  # whoever starts a run has named its code
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
             directory._watch(config, done=0)

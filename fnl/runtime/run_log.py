@@ -47,7 +47,7 @@ _ROUND = ("round", "seconds", "accuracy", "loss", "epsilon_max", "answered", "re
 class _Strict(RotatingFileHandler):
     """A handler that raises what goes wrong; logging's own would print a trace and go on."""
 
-    def handleError(self, record: LogRecord) -> None:  # noqa: N802 logging's name
+    def handleError(self, record: LogRecord) -> None:  # noqa: ARG002, N802 logging's names
         """See `Handler`."""
         if (error := sys.exception()) is not None:
             raise error
