@@ -20,6 +20,7 @@ from fnl.config import Config
 from fnl.config.kinds import OWN
 
 KEYS = (
+    *("data.corpus", "data.partitioner", "run.callbacks"),
     *("model.network", "model.neuron", "model.encoding"),
     *("coordination.selection", "coordination.aggregation"),
 )
@@ -54,10 +55,11 @@ class OwnCode:
 def own_code_of(config: Config) -> OwnCode:
     """Return the own code that `config` names, found as `fnl.import_path` finds it."""
     flat = config.flat()
-    names = {key: str(flat[key]) for key in KEYS if OWN.match(str(flat[key]))}
+    names = {key: str(flat[key]) for key in KEYS if ":" in str(flat[key])}
     files: dict[str, Path | None] = {}
-    for name in names.values():
-        _collect(name.partition(":")[0], files, named=True)
+    for name in ",".join(names.values()).split(","):  # a key may take several
+        if OWN.match(name.strip()):
+            _collect(name.strip().partition(":")[0], files, named=True)
     digest = hashlib.sha256()
     for part in (f"{key}={name}" for key, name in sorted(names.items())):
         digest.update(part.encode() + b"\0")

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from fnl.cli import run as cli_run
+from fnl.cli.terminal import err
 from fnl.config import parse_config
 from fnl.runtime.events import RunWarning
 from fnl.runtime.run_directory import read_run
@@ -47,10 +48,9 @@ def test_a_forged_reply_is_rejected_and_has_no_effect(flat, without_forger, kind
         assert model_of(flat) == without_forger
 
 
-def test_a_clients_words_are_printed_as_they_are(monkeypatch):
+def test_a_clients_words_are_printed_as_they_are():
     written = io.StringIO()
-    console = Console(file=written, markup=cli_run._err._markup, width=80)
-    monkeypatch.setattr(cli_run, "_err", console)
-    with cli_run._RunProgress(parse_config({})) as progress:
+    console = Console(file=written, markup=err._markup, width=80)
+    with cli_run.RunProgress(parse_config({}), console, console) as progress:
         progress.on_event(RunWarning("round 1, partition 0: crashed: [/bold] [red]x"))
     assert "[/bold] [red]x" in written.getvalue()
