@@ -81,13 +81,8 @@ def _run(
     private = ClientPrivacy(config, releases, done) if config.is_client_private else None
     if private is not None:  # repeated releases may have raised it
         directory.note(client_noise_multiplier=private.noise_multiplier)
-    rounds = Rounds(
-        config,
-        nodes,
-        grid,
-        client_privacy=private,
-        clips=_clips(config, federation) if simulated else None,
-    )
+    clips = _clips(config, federation) if simulated else None
+    rounds = Rounds(config, nodes, grid, client_privacy=private, clips=clips)
     spending, weights = Spending(config, devices=not simulated), get_weights(network)
     if before is not None:
         weights = take_over(before, network, rounds, spending)
@@ -111,6 +106,7 @@ def _run(
         nodes=nodes,
         layers=len(network.neuron),
         classes=federation.classes,
+        clips=clips,
         done=done,
         simulated=simulated,
         on_round=recorder,

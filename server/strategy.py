@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from logging import INFO
 
@@ -44,6 +44,7 @@ class RateStrategy(Strategy):
         nodes: partition -> node id.
         layers: number of spiking layers.
         classes: number of labels.
+        clips: n_k of each partition where the server knows them without the clients.
         done: rounds that were done before this start.
         simulated: whether clients live in a simulation; on real devices a client's own ledger is
             on its disk, and nobody else's word counts.
@@ -61,6 +62,7 @@ class RateStrategy(Strategy):
         nodes: Mapping[int, int],
         layers: int,
         classes: int,
+        clips: Sequence[int] | None = None,
         done: int = 0,
         simulated: bool = True,
         on_round: Callable[[GlobalRound], None] = lambda _: None,
@@ -72,6 +74,7 @@ class RateStrategy(Strategy):
         self._client_privacy = client_privacy
         self._nodes = nodes
         self._layers, self._classes = layers, classes
+        self._clips = clips
         self._done = done
         self._simulated = simulated
         self._on_round = on_round
@@ -172,6 +175,8 @@ class RateStrategy(Strategy):
             epsilons=self._spending.reported,
             max_update_norm=config.coordination.max_update_norm,
             accountant=config.privacy.accountant,
+            config=config,
+            clips=self._clips,
         )
 
     def _message(self, content: RecordDict, partition: int) -> Message:

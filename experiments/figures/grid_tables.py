@@ -14,6 +14,7 @@ from experiments.grid.summary import SEED
 from experiments.grid.tables import scan_runs
 from fnl.errors import RunError
 from fnl.runtime.run_directory import FINISHED
+from fnl.runtime.table_reading import readable
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
 _MANIFEST = "grid.json"
@@ -86,7 +87,8 @@ class GridTables:
         schema = {column: _SCHEMAS[table].get(column, pl.Float64) for column in columns}
         rows = scan_runs(self.directory, there, table, schema)
         about = cells.select("cell", "seed", "is_twin", *self.axes, "level", "level_order")
-        return rows.join(about.lazy(), on="cell", maintain_order="left").collect()
+        with readable(self.directory):
+            return rows.join(about.lazy(), on="cell", maintain_order="left").collect()
 
 
 def is_grid(directory: Path) -> bool:
@@ -108,12 +110,9 @@ def read_grid(directory: Path) -> GridTables:
                 f"the grid {directory} has no {path.name} yet: `fnl grid tables {directory}` "
                 "writes its tables"
             )
-        try:
+        with readable(path):
             columns = pl.read_parquet_schema(path)
             tables[name] = pl.DataFrame() if name == "results" else pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"cannot read the grid's table {path}: {reason}") from None
         if missing := [column for column in needed if column not in columns]:
             raise RunError(f"the grid's table {path} has no column {missing[0]!r}")
     cells = with_levels(tables["cells"])

@@ -16,6 +16,8 @@ from experiments.figures.run_tables import RunTables
 from experiments.figures.selection_shares import labels_held, selection_shares
 from experiments.figures.settings import WITHOUT_DP
 from experiments.figures.sparsity_memory import shift_against_indicators
+from fnl.errors import RunError
+from fnl.runtime.table_reading import read_parquet
 
 AUDIT = "audit.parquet"
 LAST_ROUNDS = 5
@@ -75,9 +77,9 @@ def read_audit(directory: Path) -> pl.DataFrame:
     if not path.is_file():
         raise LeftOut(f"no audit was run: there is no {AUDIT}")
     try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise LeftOut(f"{AUDIT} cannot be read: {str(error).splitlines()[0]}") from None
+        return read_parquet(path)
+    except RunError as error:
+        raise LeftOut(f"{AUDIT} cannot be read: {error}") from None
 
 
 def with_shadows(rows: pl.DataFrame) -> pl.DataFrame:

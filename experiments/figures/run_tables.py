@@ -11,6 +11,7 @@ import polars as pl
 from fnl.config import Config, parse_config
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.run_directory import FAILED, FINISHED, read_run
+from fnl.runtime.table_reading import read_parquet
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
 
@@ -130,11 +131,7 @@ def read_table(path: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]
     Raises:
         RunError: if it cannot be read or lacks a column of `schema`.
     """
-    try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"cannot read the run's table {path}: {reason}") from None
+    table = read_parquet(path)
     missing = [column for column in schema if column not in table.columns]
     if missing:
         raise RunError(f"the run's table {path} has no column {missing[0]!r}")

@@ -18,11 +18,14 @@ from experiments.grid.cells import Cell, KnownCell
 from fnl.config import Config, Scalar, parse_config
 from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_text_atomically
+from fnl.runtime.digests import check_digest, write_digests
 from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
 from fnl.runtime.run_lock import is_taken, take
 
 PENDING, INTERRUPTED = "pending", "interrupted"
 """Statuses that only a grid knows: not begun, and begun by a process that is no more."""
+DAMAGED = "damaged"
+"""Status of a cell whose record cannot be read."""
 
 CHECKPOINTS = 10
 """Checkpoints of a cell whose grid file does not say how many rounds lie between two."""
@@ -106,6 +109,7 @@ class GridDirectory:
         text = _MANIFEST.dump_json(manifest, indent=1).decode() + "\n"
         try:
             write_text_atomically(self.path / "grid.json", text)
+            write_digests(self.path, ["grid.json"])
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -116,6 +120,7 @@ class GridDirectory:
             RunError: if it is not a grid's record.
         """
         path = self.path / "grid.json"
+        check_digest(path)
         try:
             return _MANIFEST.validate_json(path.read_bytes())
         except (OSError, ValueError) as error:
@@ -159,11 +164,16 @@ class GridDirectory:
 
 
 def record_of(path: Path) -> dict[str, object] | None:
-    """Return the `run.json` in a run directory; None if there is none."""
+    """Return the `run.json` in a run directory; None if there is none.
+
+    Of one that is damaged it has the status `DAMAGED` and says why.
+    """
+    if not (path / "run.json").exists():
+        return None
     try:
         return read_run(path)
-    except RunError:
-        return None
+    except RunError as error:
+        return {"status": DAMAGED, "error": str(error)}
 
 
 def taken(record: Mapping[str, object] | None, what: str) -> float | None:

@@ -18,6 +18,7 @@ from experiments.grid.directory import GridDirectory, Manifest, taken
 from experiments.grid.summary import summarise
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_atomically
+from fnl.runtime.digests import check_digest, write_digests
 from fnl.runtime.run_directory import FINISHED
 from fnl.runtime.tables import ROUNDS
 
@@ -39,6 +40,7 @@ def write_tables(directory: GridDirectory) -> list[Path]:
         write_atomically(paths[1], result_table(directory, cells).sink_parquet)
         summary = summarise(cells, last_values(pl.scan_parquet(paths[1])), manifest)
         write_atomically(paths[2], summary.write_parquet)
+        write_digests(directory.path, [path.name for path in paths])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise RunError(f"cannot write the tables of {directory.path}: {reason}") from error
@@ -103,10 +105,16 @@ def scan_runs(
         cells: with `cell` and `run`.
         table: `rounds`, `clients` or `layers`; every run has its file.
         schema: the columns; null in runs of an earlier version that lack one.
+
+    Raises:
+        RunError: if a table is not what its run has written.
     """
     if cells.is_empty():
         return pl.LazyFrame(schema={**schema, "cell": pl.String})
-    paths = [str(directory / run / f"{table}.parquet") for run in cells["run"]]
+    files = [directory / run / f"{table}.parquet" for run in cells["run"]]
+    for file in files:
+        check_digest(file)
+    paths = [str(file) for file in files]
     rows = pl.scan_parquet(
         paths,
         glob=False,

@@ -15,6 +15,7 @@ from fnl.audit.claims import Claim
 from fnl.audit.membership import auc, true_positive_rate
 from fnl.audit.one_run import bound_from_scores
 from fnl.runtime.atomic import write_atomically
+from fnl.runtime.digests import write_digests
 
 
 @dataclass(frozen=True)
@@ -104,3 +105,4 @@ def write_results(path: Path, results: Sequence[AuditResult]) -> None:
     names = [field.name for field in fields(AuditResult)]
     frame = pl.DataFrame([asdict(result) for result in results]).select(names)
     write_atomically(path, frame.write_parquet)
+    write_digests(path.parent, [path.name])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.runtime.atomic import write_atomically
+from fnl.runtime.digests import write_digests
 
 ROUNDING = 1e-3
 """Of a ratio: sums are in single precision."""
@@ -108,3 +109,4 @@ def with_bounds_of(config: Config, factor: float) -> Config:
 def write_sensitivities(path: Path, found: Sequence[Sensitivity]) -> None:
     """Write one row a release and bound to a Parquet file."""
     write_atomically(path, pl.DataFrame([one.row() for one in found]).write_parquet)
+    write_digests(path.parent, [path.name])

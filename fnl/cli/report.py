@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fnl.cli.terminal import out
+from fnl.cli.terminal import Trust, check_trust, out
 
 Directory = Annotated[Path, typer.Argument(help="A run's or a grid's directory.")]
 
@@ -48,11 +48,14 @@ def export(
     directory: Annotated[Path, typer.Argument(help="A finished run directory.")],
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/model.nir.")] = None,
     file_format: Annotated[ExportFormat, typer.Option("--format")] = ExportFormat.NIR,
+    trust: Trust = False,
 ) -> None:
     """Write a run's global model for other simulators and neuromorphic hardware."""
     from fnl.interchange.nir_export import export_nir
+    from fnl.runtime.run_place import config_of
     from fnl.runtime.saved_model import load_model
 
+    check_trust(directory, config_of(directory), trust=trust)
     del file_format  # there is one
     config, network = load_model(directory)
     path = (output or directory / "model.nir").absolute()

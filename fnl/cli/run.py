@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.report import figures as draw_figures
-from fnl.cli.terminal import Assignments, Workers, configuration, cores
+from fnl.cli.terminal import (
+    Assignments,
+    Trust,
+    Workers,
+    check_trust,
+    configuration,
+    cores,
+)
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
 from fnl.runtime.events import Event, RoundStarted, RunFinished, RunStarted, text_of
@@ -66,11 +73,14 @@ def resume(
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
     app_dir: AppDir = Path(),
+    trust: Trust = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     from fnl.runtime.run_place import config_of
 
-    _carry(config_of(directory), workers, engine, federation_config, app_dir)
+    config = config_of(directory)
+    check_trust(directory, config, trust=trust)
+    _carry(config, workers, engine, federation_config, app_dir)
 
 
 def _carry(
@@ -126,12 +136,11 @@ def _carry(
 
 
 def _print_outcome(path: Path) -> None:
-    import polars as pl
-
     from fnl.runtime.run_record import read_run
+    from fnl.runtime.table_reading import read_parquet
 
     record = read_run(path)
-    rounds = pl.read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
+    rounds = read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "interrupted"
 """Status of a run whose process is gone: `fnl resume` goes on with it."""
+DAMAGED = "damaged"
+"""Status of a run whose record or table of rounds is not what was written."""
 
 _NUMBERS = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
 _NUMBERS |= {"seconds": ".0f"}
@@ -244,34 +246,42 @@ def summary(path: Path) -> Run:
     try:
         record = read_run(path)
     except RunError:
-        return one | {"status": "damaged"}
+        return one | {"status": DAMAGED}
     interrupted = record["status"] == RUNNING and not is_locked(path)
     config, seconds = record.get("config"), record.get("seconds")
     config = config if isinstance(config, dict) else {}
     of = config.get("run.rounds")
-    one |= _last_values(path / "rounds.parquet") | {
+    one |= {
         "status": INTERRUPTED if interrupted else str(record["status"]),
         "of": of if isinstance(of, int) else None,
         "seconds": float(seconds) if isinstance(seconds, int | float) else None,
         "config": config,
     }
-    return one | {key: str(record.get(key)) for key in ("engine", "started")}
+    one |= {key: str(record.get(key)) for key in ("engine", "started")}
+    table = path / "rounds.parquet"
+    try:
+        return one | (_last_values(table) if table.exists() else {})
+    except RunError:
+        return one | {"status": DAMAGED}
 
 
 def _last_values(path: Path) -> dict[str, Any]:
-    """Return the last value of each column of interest, and the rejected replies of all rounds."""
-    import polars as pl
+    """Return the last value of each column of interest, and the rejected replies of all rounds.
 
-    try:
-        with path.open("rb") as file:
-            rounds = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError):
-        return {}
-    names = [name for name in ("accuracy", "firing_rate", "epsilon_max") if name in rounds.columns]
+    Raises:
+        RunError: if it is no table of rounds.
+    """
+    from fnl.runtime.table_reading import read_parquet
+
+    rounds = read_parquet(path)
+    shown = [name for name in ("round", *_NUMBERS) if name in rounds.columns]
+    if any(not rounds[name].dtype.is_numeric() for name in shown):
+        raise RunError(f"{path} is not a table of rounds")
+    names = [name for name in ("accuracy", "firing_rate", "epsilon_max") if name in shown]
     last = {name: rounds[name].drop_nulls().last() for name in names if rounds[name].count()}
-    if "round" in rounds.columns:
+    if "round" in shown:
         last["rounds"] = int(rounds["round"].drop_nulls().last() or 0)  # type: ignore[arg-type]
-    if "rejected" in rounds.columns:
+    if "rejected" in shown:
         last["rejected"] = int(rounds["rejected"].sum())
     return last
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,9 +26,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Workers = Annotated[
     int, typer.Option(min=0, help="Processes that compute; 0: one a core.", show_default=True)
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Run the code (module:function) that the directory names, whatever it is."
+    ),
+]
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+# no markup: paths, clients' words and what files say may have [brackets]
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def configuration(assignments: Assignments) -> Config:
@@ -40,6 +48,19 @@ def configuration(assignments: Assignments) -> Config:
 
     default = {"run.results-dir": Config().run.results_dir}
     return parse_config(absolute_paths(default | parse_overrides(assignments or [])))
+
+
+def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
+    """Refuse a directory that names code which this user has not run before, unless told to trust.
+
+    Raises:
+        RunError: with what would run.
+    """
+    from fnl.runtime.own_code import own_code_of
+    from fnl.runtime.trust import require_trust
+
+    if not trust:
+        require_trust(directory, own_code_of(config))
 
 
 def cores(workers: int) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,10 @@ from fnl.runtime.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from fnl.runtime.digests import FILES, digests_of
 from fnl.runtime.events import Event, RunNote, RunResumed, text_of
 from fnl.runtime.journal import Journal, Mark, Row, check, read
+from fnl.runtime.own_code import own_code_of
 from fnl.runtime.run_lock import lock_run
 from fnl.runtime.run_log import RunLog
 from fnl.runtime.run_place import check_resumable, new_directory, run_path
@@ -46,6 +49,7 @@ from fnl.runtime.run_record import (
 )
 from fnl.runtime.table_files import TableFiles
 from fnl.runtime.tables import TABLES
+from fnl.runtime.trust import remember
 from fnl.weights import Weights, weights_hash
 
 __all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_run"]
@@ -127,6 +131,7 @@ class RunDirectory:
             remove_temporary_files(path, "run.json.")
             directory = cls(path, first_record(path.name, config, engine, metadata), lock)
             write_record(path, directory._record)
+            remember(own_code_of(config))  # whoever starts a run has named its code
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
             directory._watch(config, done=0)
@@ -163,6 +168,7 @@ class RunDirectory:
 
         Raises:
             ValueError: if a row has a column that its table has not.
+            RunError: if the disk does not take them.
         """
         faults = list(fault_rows)
         rows = {
@@ -172,13 +178,14 @@ class RunDirectory:
             "faults": faults,
         }
         self._tables.add(rows)
-        if self._journal is None:
-            self._journal = Journal(self._checkpoints / _JOURNAL)
-        self._journal.add(rows)
-        self._log.write_round(round_row, faults)
-        if self._callbacks is not None:
-            self._callbacks.on_round(round_row)
-        self._tables.flush_in_time()
+        with self._writing():
+            if self._journal is None:
+                self._journal = Journal(self._checkpoints / _JOURNAL)
+            self._journal.add(rows)
+            self._log.write_round(round_row, faults)
+            if self._callbacks is not None:
+                self._callbacks.on_round(round_row)
+            self._tables.flush_in_time()
 
     def table(self, name: str) -> pl.DataFrame:
         """Return the rows so far of the table `name`: of a resumed run, those it goes on from."""
@@ -193,34 +200,60 @@ class RunDirectory:
         """
         self._latest = state
         if save:
-            self._save_latest()
+            with self._writing():
+                self._save_latest()
 
     def note(self, **entries: object) -> None:
         """Keep entries of `run.json`, to be written with the next change of its status."""
         self._record |= entries
 
     def finish(self, weights: Weights) -> None:
-        """Write the final model and tables and mark the run as finished."""
-        self._tables.flush()
-        write_atomically(
-            self.path / "model.safetensors",
-            lambda path: safetensors.numpy.save_file(weights, path),
-        )
-        self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
-        if self._journal is not None:
-            self._journal.remove()
-        self._log.write(FINISHED, seconds=self._seconds)
+        """Write the final model and tables and mark the run as finished.
+
+        Raises:
+            RunError: if the disk does not take them.
+        """
+        with self._writing():
+            self._tables.flush()
+            write_atomically(
+                self.path / "model.safetensors",
+                lambda path: safetensors.numpy.save_file(weights, path),
+            )
+            self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
+            if self._journal is not None:
+                self._journal.remove()
+            self._log.write(FINISHED, seconds=self._seconds)
         self._release()
 
     def fail(self, reason: str) -> None:
-        """Keep what there is, so that the run can be resumed, and mark it as failed."""
+        """Keep what there is, so that the run can be resumed, and mark it as failed.
+
+        Each part is written where it still can be: a full disk may take the status and no tables,
+        and of a directory that is gone nothing is left to write. What failed first is the error.
+        """
+        steps: list[Callable[[], object]] = [
+            self._tables.flush,
+            self._save_latest,
+            lambda: self._end(FAILED, error=reason),
+            lambda: self._log.write(FAILED, error=reason),
+        ]
         try:
-            self._tables.flush()
-            self._save_latest()
-            self._end(FAILED, error=reason)
-            self._log.write(FAILED, error=reason)
+            for step in steps:
+                with suppress(OSError):
+                    step()
         finally:
             self._release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell in one line that the disk does not take what is written."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"cannot write to the run directory {self.path}: {error.strerror or error}: "
+                "`fnl resume` goes on once it is there and can be written"
+            ) from None
 
     def _watch(self, config: Config, *, done: int) -> None:
         self._callbacks = Callbacks(config)
@@ -311,6 +344,7 @@ class RunDirectory:
             "error": None,
             "finished": None,
             "seconds": None,
+            FILES: None,
             "resumed": [*(earlier if isinstance(earlier, list) else []), entry],
         }
         write_record(self.path, self._record)
@@ -321,10 +355,12 @@ class RunDirectory:
         remove_temporary_files(self._checkpoints, "round-")
 
     def _end(self, status: str, **entries: object) -> None:
+        files = [f"{name}.parquet" for name in TABLES]
         self._record |= {
             "status": status,
             "finished": timestamp(),
             "seconds": self._seconds,
+            FILES: digests_of(self.path, files),
             **entries,
         }
         write_record(self.path, self._record)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
-from logging import INFO, makeLogRecord
+from logging import INFO, LogRecord, makeLogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class RunLog:
     """Appends events. No clip, label or per-clip value is ever among them."""
 
     def __init__(self, path: Path) -> None:
-        self._handler = RotatingFileHandler(
+        self._handler = _Strict(
             path, maxBytes=LARGEST_BYTES, backupCount=OLDER_FILES, encoding="utf-8", delay=True
         )
 
@@ -40,6 +41,15 @@ class RunLog:
 
 _FAULT = ("round", "partition", "kind", "reason")
 _ROUND = ("round", "seconds", "accuracy", "loss", "epsilon_max", "answered", "rejected")
+
+
+class _Strict(RotatingFileHandler):
+    """A handler that raises what goes wrong; logging's own would print a trace and go on."""
+
+    def handleError(self, record: LogRecord) -> None:  # noqa: ARG002, N802 logging's names
+        """See `Handler`."""
+        if (error := sys.exception()) is not None:
+            raise error
 
 
 def _finite(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -13,8 +14,13 @@ import fnl
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
+from fnl.runtime.own_code import own_code_of
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+
+_CHECKSUM = "checksum"
+"""Entry of `run.json`: SHA-256 of all the others. It finds accidents, not forgers."""
+_LARGEST_INTEGER = 2**63 - 1
 
 _PACKAGES = ("torch", "snntorch", "flwr", "opacus", "torchaudio", "numpy", "polars", "numba")
 
@@ -35,6 +41,7 @@ def first_record(
         "identity": config.identity(),
         "versions": versions(),
         "source": str(Path(fnl.__file__).parent),
+        "own_code": own_code_of(config).record(),
         **metadata,
         "config": config.flat(),
     }
@@ -47,18 +54,44 @@ def read_run(path: Path) -> dict[str, object]:
         RunError: if it is missing or not a run record.
     """
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        text = (path / "run.json").read_text(encoding="utf-8")
+        record = json.loads(text, parse_int=_integer)
+        found = _checksum(record) if isinstance(record, dict) else None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is not a run directory: run.json: {error}") from None
     if not isinstance(record, dict) or "status" not in record:
         raise RunError(f"{path} is not a run directory: run.json has no status")
+    if record.pop(_CHECKSUM, found) != found:
+        raise RunError(
+            f"{path / 'run.json'} is damaged or was edited: its checksum is another; restore it "
+            f"from a copy, or remove the entry {_CHECKSUM!r} if it is as it should be"
+        )
     return record
 
 
 def write_record(path: Path, record: Mapping[str, object]) -> None:
-    """Put `record` in place of the run directory's `run.json`."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    """Put `record` in place of the run directory's `run.json`, with its checksum."""
+    sealed = {**record, _CHECKSUM: _checksum(record)}
+    text = json.dumps(sealed, indent=2, ensure_ascii=False) + "\n"
     write_text_atomically(path / "run.json", text)
+
+
+def _checksum(record: Mapping[str, object]) -> str:
+    """Return the digest of what JSON keeps of a record, the checksum in it left out.
+
+    Raises:
+        ValueError: if a text in it cannot be written.
+    """
+    content = {key: value for key, value in record.items() if key != _CHECKSUM}
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def _integer(digits: str) -> int:
+    """Return a whole number of a record: none is longer than a table's."""
+    number = int(digits)
+    if abs(number) > _LARGEST_INTEGER:
+        raise ValueError(f"the whole number {digits:.20}… is too large")
+    return number
 
 
 def timestamp() -> str:

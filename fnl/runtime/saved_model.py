@@ -11,7 +11,7 @@ from fnl.config import Config, parse_config
 from fnl.errors import RunError, one_line
 from fnl.runtime.run_record import FAILED, FINISHED, RUNNING, read_run
 from fnl.snn.network import SpikingNetwork, build_network
-from fnl.weights import set_weights
+from fnl.weights import set_weights, weights_hash
 
 _UNFIT = (OSError, KeyError, TypeError, AttributeError, ValueError, safetensors.SafetensorError)
 """What a record or a model raises that is not what a run writes."""
@@ -32,9 +32,15 @@ def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
         config = parse_config(record["config"])  # type: ignore[arg-type]  # parsing is the check
         labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
         network = build_network(config.model, config.data.mel_bins, len(labels))
-        set_weights(network, safetensors.numpy.load_file(directory / "model.safetensors"))
+        weights = safetensors.numpy.load_file(directory / "model.safetensors")
+        set_weights(network, weights)
     except _UNFIT as error:
         raise RunError(
             f"{directory} has no model that fits its configuration: {one_line(error)}"
         ) from None
+    if weights_hash(weights) != record.get("model_sha256"):
+        raise RunError(
+            f"{directory / 'model.safetensors'} is damaged: its weights are not those of the "
+            "model_sha256 in run.json"
+        )
     return config, network

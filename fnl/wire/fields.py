@@ -39,14 +39,20 @@ class Tells(NamedTuple):
     words: str
 
 
+LARGEST = 1e30
+"""No size that a run can have: squares, sums and products of what is below are still finite."""
+LARGEST_COUNT = 2**53
+"""Whole numbers beyond it are no counts of anything: doubles do not hold them all."""
+
+
 class Within(NamedTuple):
     """The range of a number, or of the numbers of a list."""
 
     low: float = 0.0
-    high: float = math.inf
+    high: float = LARGEST
 
 
-SHARE, SIGNED = Within(high=1.0), Within(low=-math.inf)
+SHARE, SIGNED = Within(high=1.0), Within(low=-LARGEST)
 
 
 class Part(NamedTuple):
@@ -170,7 +176,7 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
         entry: its declaration.
         value: what was sent.
         nan: whether nan stands for a number that there is not.
-        noisy: whether any finite number will do.
+        noisy: whether any number up to `LARGEST` will do, whatever its range.
 
     Raises:
         RunError: naming the entry.
@@ -183,16 +189,24 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
             _refuse(name, number, f"expected {entry.kind.__name__}")
         if entry.kind is int and not isinstance(number, int):
             _refuse(name, number, "expected a whole number")
-        if (nan and math.isnan(number)) or (noisy and math.isfinite(number)):
-            continue
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST:  # as it is for nan
+            if nan and math.isnan(number):
+                continue
             hint = "; if training diverged, lower training.learning-rate"
             _refuse(name, number, f"not a finite count or size{hint}")
+        if entry.kind is int and number > LARGEST_COUNT:
+            _refuse(name, number, "more than there can be of anything")
+        if noisy:
+            continue
         if number < entry.within.low:
-            _refuse(name, number, "not a finite count or size")
+            low = entry.within.low
+            reason = f"at least {low:g} is possible" if low > 0 else "not a finite count or size"
+            _refuse(name, number, reason)
         if number > entry.within.high:
-            _refuse(name, number, "a share is at most 1")
+            high = entry.within.high
+            _refuse(name, number, "a share is at most 1" if high == 1 else f"above {high:g}")
 
 
 def _refuse(name: str, value: object, reason: str) -> None:
-    raise RunError(f"a client's report has {name} = {value!r}: {reason}")
+    shown = value if isinstance(value, float) else f"{value!r:.40}"  # a list may be any length
+    raise RunError(f"a client's report has {name} = {shown}: {reason}")

@@ -23,6 +23,7 @@ from fnl.wire.fields import (
     SIGNED,
     Cover,
     Tells,
+    Within,
     all_nan,
     check,
     entries,
@@ -33,6 +34,11 @@ from fnl.wire.fields import (
 
 RATE_FLOOR = 1e-6
 """The least rate a rule is given of a client that releases its rates privately."""
+_SIGMA = Within(1e-9, 1e7)
+"""Below, the square of a noise multiplier leaves the numbers that accountants can reckon with;
+above is more than `calibrate` finds and `MOST_NOISE` times that."""
+_BOUND = Within(1e-30)
+"""A clipping bound is never 0: adaptive clipping multiplies it."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +149,16 @@ class ClientReport:
     ]
     peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
     update_norm: Annotated[float, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")]
-    clip_norm: Annotated[float | None, Cover.ACCOUNTED, real("L2", "C after the last step")] = None
-    noise_multiplier: Annotated[float | None, Cover.ACCOUNTED, real("× C", "σ of gradients")] = None
+    clip_norm: Annotated[
+        float | None, Cover.ACCOUNTED, _BOUND, real("L2", "C after the last step")
+    ] = None
+    noise_multiplier: Annotated[
+        float | None, Cover.ACCOUNTED, _SIGMA, real("× C", "σ of gradients")
+    ] = None
     epsilon: Annotated[float | None, Cover.ACCOUNTED, real("", "ε of the ledger after it")] = None
-    delta: Annotated[float | None, Cover.PUBLIC, real("[0, 1)", "δ at which ε is stated")] = None
+    delta: Annotated[
+        float | None, Cover.PUBLIC, SHARE, real("[0, 1)", "δ at which ε is stated")
+    ] = None
     rate_noise: Annotated[
         float | None,
         Cover.ACCOUNTED,

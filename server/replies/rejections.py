@@ -81,8 +81,7 @@ class RejectedError(Exception):
 
 def one_line(text: str) -> str:
     """Return a client's words on one line, cut, without what would steer a terminal."""
-    visible = "".join(char if char.isprintable() else " " for char in text)
-    return visible[:REASON_LENGTH]
+    return "".join(char if char.isprintable() else " " for char in text[:REASON_LENGTH])
 
 
 def require_enough(

@@ -14,6 +14,7 @@ from typing import TypeVar
 from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
+from fnl.config import Config
 from fnl.errors import FnlError
 from fnl.privacy.ledger import Ledger
 from fnl.privacy.prv import EPS_ERROR
@@ -22,6 +23,7 @@ from fnl.wire import exchange
 from fnl.wire.fields import all_nan
 from fnl.wire.report import ClientReport
 from server.replies.arrays import content_bytes, parse_models
+from server.replies.planned import check_plan
 from server.replies.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
 
 Parsed = TypeVar("Parsed")
@@ -65,6 +67,9 @@ class Expected:
         epsilons: partition -> ε that it last reported.
         max_update_norm: bound on the L2 norm of an update; 0: none.
         accountant: by which clients count, "rdp" or "prv".
+        config: of the run: what a client does in a round follows from it and its clips. None:
+            nothing is known of that.
+        clips: n_k of each partition; None where only the clients know them.
     """
 
     partition_of: Mapping[int, int]
@@ -77,6 +82,8 @@ class Expected:
     epsilons: Mapping[int, float]
     max_update_norm: float
     accountant: str = "rdp"
+    config: Config | None = None
+    clips: Sequence[int] | None = None
 
 
 def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], list[Rejection]]:
@@ -138,6 +145,9 @@ def one_from_each(
             taken[partition] = parse(reply, partition)
         except RejectedError as error:
             rejected.append(Rejection(partition, error.kind, one_line(str(error))))
+        except Exception as error:  # whatever a reply sets off is its sender's alone
+            reason = f"cannot be used: {type(error).__name__}: {error}"
+            rejected.append(Rejection(partition, FaultKind.MALFORMED, one_line(reason)))
     for partition in set(partition_of.values()) - heard:
         reason = "nothing came before the deadline"
         rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
@@ -177,6 +187,8 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
         raise RejectedError(FaultKind.WRONG_PARTITION, reason)
     if report.num_examples < 1:
         raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
+    if expected.config is not None:
+        check_plan(report, expected.config, expected.clips)
     values = report.values()
     for name in sorted(expected.entries):
         if name not in values or all_nan(values[name]):

@@ -15,7 +15,7 @@ from fnl.runtime.worker_pool import RUN_ID, SERVER_NODE
 from fnl.wire import exchange
 from server.app import app
 from server.replies.uploads import UPLOAD
-from tests.faults.injection import CONTENT, Schedule, corrupt, refusal
+from tests.faults.injection import CONTENT, FORGED, Schedule, corrupt, refusal
 
 _PHASES = (MessageType.TRAIN, exchange.UPLOAD_TYPE)
 
@@ -62,7 +62,7 @@ class FaultyGrid(InProcessGrid):
             yield from self._after(kind, partition, reply)
 
     def _after(self, kind: str | None, partition: int, reply: Message) -> Iterator[Message]:
-        if kind in CONTENT:
+        if kind in CONTENT or kind in FORGED:
             yield corrupt(kind, reply)
             return
         if kind == "lost on the way back":

@@ -35,6 +35,56 @@ CONTENT = {
 }
 """What may be wrong inside a reply -> what the server must call it."""
 
+_MARKUP = "[/bold]\x1b[2J\u202e"
+"""What would stop or steer a terminal if it were printed as it is."""
+
+_FORGED_NUMBERS: dict[str, list[object]] = {
+    "noise-multiplier": [5e-324, 1e-200, 0.0, -1.0, 1.7e308, float("inf"), float("nan"), 1e-10],
+    "epsilon": [float("inf"), float("nan"), -1.0, 1.7e308],
+    "delta": [5e-324, 0.0, 0.5, 1.0, 2.0, float("nan")],
+    "steps": [0, -1, 1000, 2**62],
+    "sample-rate": [0.0, 5e-324, 0.999, 2.0],
+    "num-examples": [0, 1, 2**62],
+    "seconds": [float("nan"), float("inf"), -1.0, 1.7e308],
+    "peak-memory-bytes": [-1, 2**62],
+    "update-norm": [1.7e308, -1.0],
+    "clip-norm": [0.0, 1.7e308],
+    "rate-noise": [0.0, 1.0, 1.7e308],
+    "train-loss": [1.7e308, -1.0],
+    "clip-fraction": [1.5, [0.5]],
+    "gradient-norm-median": [1.7e308],
+    "firing-rate-before": [float("nan"), [0.1], -5e-324],
+    "layer-rates-after": [[float("nan")], 0.5, [0.5] * 10_000],
+    "class-rates-before": [[], [2.0], [0.1] * 10_000],
+    "firing-rate-shadow": [0.5],
+    "partition": [-1, 2**62, 0],
+    _MARKUP: [1.0],
+}
+_FORGED_KINDS = {
+    "class-rates-before = []": FaultKind.IMPOSSIBLE,
+    "partition = 0": FaultKind.WRONG_PARTITION,
+    f"partition = {2**62}": FaultKind.IMPOSSIBLE,
+    f"{_MARKUP} = 1.0": FaultKind.MALFORMED,
+    "firing-rate-shadow = 0.5": FaultKind.MALFORMED,
+}
+_NUMBERS = {
+    f"{name} = {value!r:.30}": (name, value)
+    for name, values in _FORGED_NUMBERS.items()
+    for value in values
+}
+FORGED = {kind: _FORGED_KINDS.get(kind, FaultKind.IMPOSSIBLE) for kind in _NUMBERS} | {
+    "an error in markup": FaultKind.CRASHED,
+    "a refusal in markup": FaultKind.REFUSED,
+    "a refusal of a megabyte": FaultKind.REFUSED,
+    "a refusal that is no text": FaultKind.REFUSED,
+    "a report of text": FaultKind.MALFORMED,
+    "an array with a pickle": FaultKind.MALFORMED,
+    "an array that claims too much": FaultKind.MALFORMED,
+    "an array named in markup": FaultKind.MALFORMED,
+    "sigma of a tenth of the cost": FaultKind.LEDGER,
+}
+"""What a hostile client may send -> what the server must call it."""
+
 TRANSPORT = {
     "refusal": FaultKind.REFUSED,
     "crash before training": FaultKind.CRASHED,
@@ -120,10 +170,12 @@ def refusal() -> RecordDict:
 
 
 def corrupt(kind: str, reply: Message) -> Message:
-    """Return `reply` with a fault of `CONTENT`."""
+    """Return `reply` with a fault of `CONTENT` or `FORGED`."""
     if reply.has_error():
         return reply
     content = reply.content
+    if kind in FORGED:
+        return _forge(kind, reply)
     if kind == "crash after training":
         return _error(reply, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "RuntimeError: out of battery")
     if kind in _CUT_FROM_REPLY:
@@ -132,6 +184,37 @@ def corrupt(kind: str, reply: Message) -> Message:
         _corrupt_arrays(kind, content)
     else:
         _corrupt_report(kind, content)
+    return reply
+
+
+def _forge(kind: str, reply: Message) -> Message:
+    content = reply.content
+    report, arrays = content[exchange.METRICS], content[exchange.ARRAYS]
+    assert isinstance(report, MetricRecord)
+    assert isinstance(arrays, ArrayRecord)
+    first = next(iter(arrays))
+    refusals = {
+        "a refusal in markup": _MARKUP,
+        "a refusal of a megabyte": "\n" * 2**20,
+        "a refusal that is no text": [1.5] * 1000,
+    }
+    if kind in _NUMBERS:
+        name, value = _NUMBERS[kind]
+        report[name] = value  # type: ignore[assignment]  # that is the point
+    elif kind == "sigma of a tenth of the cost":
+        report["noise-multiplier"] = float(report["noise-multiplier"]) / 10  # type: ignore[arg-type]
+    elif kind == "an error in markup":
+        return _error(reply, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _MARKUP)
+    elif kind in refusals:
+        content[exchange.REFUSAL] = ConfigRecord({"reason": refusals[kind]})
+    elif kind == "a report of text":
+        content[exchange.METRICS] = ConfigRecord({"partition": _MARKUP})
+    elif kind == "an array with a pickle":
+        arrays[first].data = b"\x80\x04cposix\nsystem\n."
+    elif kind == "an array that claims too much":
+        arrays[first].data = arrays[first].data.replace(b"'shape': (", b"'shape': (99999, ", 1)
+    else:
+        arrays[_MARKUP] = arrays[first]
     return reply
 
 

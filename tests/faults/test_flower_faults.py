@@ -16,6 +16,7 @@ from fnl.config import parse_config
 from fnl.runtime.run_directory import read_run
 from fnl.runtime.run_lock import is_locked
 from tests.faults.conftest import plan_faults
+from tests.faults.injection import FORGED
 from tests.runs import (
     ROOT,
     assert_same_run,
@@ -77,6 +78,41 @@ def test_bad_answers(flat, tmp_path, probe):
         (3, 1, "malformed"),
     ]
     assert model_of(flat) == read_run(ours)["model_sha256"]
+
+
+FORGERIES = [
+    *("noise-multiplier = 5e-324", "noise-multiplier = 1e-200", "noise-multiplier = 1.7e+308"),
+    *("epsilon = inf", "delta = 5e-324", "steps = 1000", "sample-rate = 0.0"),
+    *("num-examples = 1", "seconds = nan", "an array with a pickle", "a refusal in markup"),
+    "sigma of a tenth of the cost",
+]
+
+
+def test_a_dozen_forged_replies(flat, tmp_path):
+    flat |= {"run.rounds": 6, "coordination.selected": 4}
+    faults = {
+        str(number + 1): {"0": FORGERIES[2 * number], "2": FORGERIES[2 * number + 1]}
+        for number in range(6)
+    }
+    plan_faults(flat, faults)
+    app = tmp_path / "app"
+    skipped = shutil.ignore_patterns(".*", "results", "__pycache__")
+    shutil.copytree(ROOT, app, ignore=skipped, symlinks=True)
+    project = app / "pyproject.toml"
+    text = project.read_text().replace("clients.app:app", "tests.faults.faulty_app:app")
+    project.write_text(text)
+    options = ["--engine=flower", f"--app={app}", *settings(flat)]
+    assert directory_of(fnl("run", *options, cwd=app, path=str(app))) == path_of(flat)
+    assert read_run(path_of(flat))["status"] == "finished"
+    assert table(flat, "faults").select("round", "partition", "kind").rows() == [
+        (number, partition, FORGED[kind].value)
+        for number in range(1, 7)
+        for partition, kind in ((p, faults[str(number)][str(p)]) for p in (0, 2))
+    ]
+    without = flat | {"run.name": "without"}
+    plan_faults(without, {number: dict.fromkeys(of, "crash") for number, of in faults.items()})
+    run_here(without, "tests.faults.faulty_app:app")
+    assert model_of(flat) == model_of(without)
 
 
 def _server_process(path: Path) -> int:

@@ -14,6 +14,7 @@ from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.run_directory import RunDirectory, read_run
+from fnl.runtime.table_reading import read_parquet
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -93,4 +94,54 @@ def test_what_is_not_a_run_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(RunError, match="is not a run directory"):
+        read_run(tmp_path)
+
+
+def test_a_directory_that_goes_away_is_one_error_that_names_it(tmp_path):
+    directory = _create(tmp_path)
+    directory.add({"round": 0}, [], [])
+    directory.path.rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"cannot write to the run directory .*No such file"):
+        directory.add({"round": 1}, [], [])
+    directory.fail("it is gone")  # nothing is left to write, and nothing is raised
+    assert read_run(tmp_path / "moved")["status"] == "running"
+
+
+def test_a_failed_run_says_so_even_if_its_tables_cannot_be_written(tmp_path, monkeypatch):
+    directory = _create(tmp_path)
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(directory._tables, "flush", full)
+    directory.fail("out of space")
+    assert read_run(directory.path)["status"] == "failed"
+
+
+@pytest.mark.parametrize("name", ["rounds", "clients", "layers", "faults"])
+def test_a_flipped_bit_of_a_finished_table_is_seen(tmp_path, name):
+    directory = _create(tmp_path)
+    directory.add({"round": 0, "accuracy": 0.5}, [], [])
+    directory.finish(WEIGHTS)
+    path = directory.path / f"{name}.parquet"
+    read_parquet(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=rf"{name}\.parquet is damaged: its SHA-256"):
+        read_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"status": "finished", "seconds": 1' + "0" * 400 + "}", "too large"),
+        ('{"status": "finished", "seed": 9223372036854775808}', "too large"),
+        ('{"status": "\\ud800"}', "surrogates"),
+        ('{"status": "finished", "checksum": "0"}', "checksum"),
+    ],
+)
+def test_a_record_that_cannot_be_a_runs_is_refused(tmp_path, text, message):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=message):
         read_run(tmp_path)

@@ -1,0 +1,82 @@
+"""A damaged file of a run or a grid is named in one line, and never read for something else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments.grid.driver import run_grid
+from experiments.grid.tables import write_tables
+from fnl.cli.terminal import err
+from tests.faults.damage import OF_GRID, OF_RUN, OF_STOPPED, try_all
+from tests.faults.faulty_grid import run_with_faults
+from tests.faults.injection import Schedule
+from tests.runs import path_of
+
+GRID = """
+name = "g"
+[axes]
+privacy.epsilon = [4.0, 8.0]
+run.seed = [0, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny) -> Path:
+    flat = tiny()
+    run_with_faults(flat, Schedule(seed=0, share=0.3))
+    return path_of(flat)
+
+
+@pytest.fixture(scope="module")
+def stopped(tiny) -> Path:
+    class Gone(Schedule):
+        def fault(self, server_round, partition):
+            return "disconnected" if server_round == 3 else None
+
+    flat = tiny(**{"run.checkpoint-every": 1})
+    with pytest.raises(Exception, match="round 3"):
+        run_with_faults(flat, Gone(seed=0, share=0.0))
+    return path_of(flat)
+
+
+@pytest.fixture(scope="module")
+def grid(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "g.toml").write_text(GRID)
+    base = {k: v for k, v in tiny().items() if k not in ("run.name", "run.results-dir")}
+    directory, finished, _ = run_grid(
+        folder / "g.toml", overrides=base, results=folder, workers=1, ray_address="", console=err
+    )
+    assert finished == 4
+    write_tables(directory)
+    return directory.path
+
+
+def _bad(counts: Counter) -> dict:
+    return {key: n for key, n in counts.items() if key[1].startswith(("silent", "trace"))}
+
+
+def test_a_run(run):
+    counts = try_all(run, OF_RUN, cuts=2, flips=4)
+    assert not _bad(counts)
+    assert counts["figures", "refused"] > 10
+
+
+def test_a_stopped_run(stopped):
+    counts = try_all(stopped, OF_STOPPED, cuts=2, flips=4)
+    assert not _bad(counts)
+    assert counts["resume", "refused"] > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("which", "readers"),
+    [("run", OF_RUN), ("stopped", OF_STOPPED), ("grid", OF_GRID)],
+    ids=["run", "stopped", "grid"],
+)
+def test_the_whole(request, which, readers):
+    counts = try_all(request.getfixturevalue(which), readers, cuts=20, flips=200)
+    assert not _bad(counts)
