@@ -9,12 +9,13 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
 from fnl.snn.evaluation import EVALUATION_SEED
-from fnl.snn.network import SpikingNetwork, set_draws
+from fnl.snn.hidden_state import HiddenState
+from fnl.snn.network import set_draws, spike_trains
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.per_clip.module import PerClipGradientModule
@@ -25,7 +26,7 @@ GRADIENT_BATCH = 32
 
 
 def predict_rate_shift(
-    network: SpikingNetwork,
+    network: nn.Module,
     clips: tuple[Tensor, Tensor],
     plan: TrainingPlan,
     mechanism: GaussianMechanism,
@@ -63,7 +64,7 @@ def predict_rate_shift(
     )
 
 
-def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
+def rate_gradient(network: nn.Module, features: Tensor) -> list[Tensor]:
     """Return ∇r of each trained parameter, r the network rate on `features`, by the surrogate.
 
     The rate is that of `fnl.snn.evaluation.evaluate`: without dropout, with its encoding.
@@ -72,11 +73,15 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
     draws = DrawKeys.seeded(EVALUATION_SEED).of(features)
     trained = _trained(network)
     total = [torch.zeros_like(parameter) for parameter in trained]
+    state, steps = HiddenState(network), features.shape[1]
     for rows in _batches(len(features)):
+        state.rest()
         set_draws(network, draws.batch(rows, step=0))
-        trains = network.spike_trains(features[rows].float())
-        possible = sum(train.shape[2] for train in trains) * features.shape[1] * len(features)
-        rate = torch.stack([train.sum() for train in trains]).sum() / possible
+        trains = spike_trains(network, features[rows].float())
+        possible = sum(train.shape[2] for train in trains) * steps * len(features)
+        # a layer may make other steps than the features have
+        spikes = [train.sum() * (steps / train.shape[1]) for train in trains]
+        rate = torch.stack(spikes).sum() / possible
         gradients = torch.autograd.grad(rate, trained, allow_unused=True)
         # the read-out fires nothing: it has no gradient
         total = [a if b is None else a + b for a, b in zip(total, gradients, strict=True)]
@@ -84,7 +89,7 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
 
 
 def project(
-    network: SpikingNetwork,
+    network: nn.Module,
     features: Tensor,
     labels: Tensor,
     direction: list[Tensor],
@@ -97,10 +102,11 @@ def project(
     trained = _trained(network)
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
     draws = keys.of(features) if keys else None
-    descend = module.descent()
+    state, descend = HiddenState(network), module.descent()
     norms, along = [], []
     try:
         for rows in _batches(len(labels)):
+            state.rest()
             if draws is not None:
                 set_draws(network, draws.batch(rows, step=0))
             loss = partial(cross_entropy, labels=labels[rows], label_smoothing=label_smoothing)
@@ -117,7 +123,7 @@ def project(
     return ClipProjections(_double(norms), _double(along), float(length))
 
 
-def _trained(network: SpikingNetwork) -> list[torch.nn.Parameter]:
+def _trained(network: nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
