@@ -14,6 +14,7 @@ import numpy as np
 from flwr.common.logger import log
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from torch import nn
 
 from fnl.config import Config
 from fnl.data.federated import Federation
@@ -23,7 +24,6 @@ from fnl.runtime.events import Event, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork
 from fnl.weights import Weights, set_weights
 from server.record import comparison
 from server.record import rows as measurement
@@ -79,7 +79,7 @@ class Recorder:
         self,
         config: Config,
         federation: Federation,
-        network: SpikingNetwork,
+        network: nn.Module,
         directory: RunDirectory,
         *,
         rounds: Rounds,
@@ -178,7 +178,12 @@ class Recorder:
             round_row["epsilon_client"] = played.epsilon_client if played is not None else 0.0
         round_row["seconds"] = self._lap() if seconds is None else seconds
         faults = fault_rows(played) if played is not None else []
-        self._directory.add(round_row, client_rows, layer_rows, faults)
+        self._directory.add(
+            measurement.without_nan(round_row),
+            map(measurement.without_nan, client_rows),
+            map(measurement.without_nan, layer_rows),
+            faults,
+        )
         self._round_done(taken)
 
     def _round_done(self, taken: _Round) -> None:

@@ -92,7 +92,7 @@ class Together:
         return output.detach(), gradients_of
 
     def _each(self, parameter: nn.Parameter, owner: nn.Module, clips: int) -> Tensor:
-        """Return a parameter once a clip, [B, 1, …, *p.shape], with the axes of its module's input."""
+        """Return a parameter once a clip, [B, 1, …, *p.shape], in the axes of its owner's input."""
         between = max(0, self._axes.get(owner, 0) - 1 - parameter.ndim)
         one = parameter.detach().reshape(1, *[1] * between, *parameter.shape)
         return one.repeat(clips, *[1] * (one.ndim - 1)).requires_grad_()
@@ -147,9 +147,8 @@ def _of_calls(calls: list[Call], clips: int) -> Gradients:
             linear.setdefault(layer, []).append(rows)
         else:
             found = GradSampleModule.GRAD_SAMPLERS[type(layer)](layer, [signal], grad)
-            for parameter, values in found.items():
-                if parameter.requires_grad:
-                    _add(gradients, parameter, DenseGradients(values))
+            for parameter in filter(found.__contains__, layer.parameters()):
+                _add(gradients, parameter, DenseGradients(found[parameter]))
     for layer, rows in linear.items():
         inputs, outputs = (torch.cat(part, 1) for part in zip(*rows, strict=True))
         if layer.weight.requires_grad:
