@@ -45,9 +45,10 @@ def main(grid: Grid, context: Context) -> None:
     federation = open_server_data(config, grid)
     deployed = engine_name(grid) == DEPLOYMENT
     with one_thread():
-        layers = layers_of(config, federation)
+        layers = layers_of(config, federation, here=not deployed)
         check_rates(config, layers)
-        check_own_modules(config, federation)
+        if not deployed:  # a device runs no code of the user's own
+            check_own_modules(config, federation)
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(

@@ -32,15 +32,21 @@ _CLIPS = 5
 """How many they are tried on."""
 
 
-def layers_of(config: Config, federation: Federation) -> list[str]:
+def layers_of(config: Config, federation: Federation, *, here: bool = True) -> list[str]:
     """Return the names of the network's spiking layers, after running what is the user's own in it.
+
+    Args:
+        config: of the run.
+        federation: its clips.
+        here: whether clients run here; if not they have their clips, and run no code of the user's.
 
     Raises:
         ConfigError: on one line, naming the key and what is wrong.
     """
-    if not own_keys(config.model):
+    if not own_keys(config.model) or not here:
         network = build_network(config.model, federation.inputs, federation.classes)
-        return spiking_layers(network, torch.empty(0))
+        steps = 1000 // config.data.frame_hop_ms
+        return spiking_layers(network, torch.zeros(2, steps, federation.inputs))
     trial = _Trial(config, federation)
     with global_generators(config.run.seed):
         trial.run()

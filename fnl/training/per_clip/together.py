@@ -158,7 +158,7 @@ def _of_calls(calls: list[Call], clips: int) -> Gradients:
     return gradients
 
 
-def _add(gradients: Gradients, parameter: nn.Parameter, found: ClipGradients) -> None:
+def _add(gradients: Gradients, parameter: Any, found: ClipGradients) -> None:
     earlier = gradients.get(parameter)
     if earlier is not None:
         found = DenseGradients(earlier.written_out() + found.written_out())
