@@ -62,20 +62,21 @@ def check_rates(config: Config, layers: Sequence[str]) -> None:
     if layers:
         return
     rates = ("firing_rate", "layer_rates", "class_rates")
-    needs = [
-        f"coordination.{key} = {getattr(config.coordination, key)!r}"
+    remedies = {"selection": "random", "aggregation": "fedavg"}
+    keys = {
+        f"coordination.{key} = {getattr(config.coordination, key)!r}": f"{remedies[key]!r}"
         for key, names in rules_read(config).items()
         if any(name.startswith(rates) for name in names or ())
-    ]
+    }
     if config.rate_epsilon > 0:
-        needs.append(f"privacy.rate-release = {config.privacy.rate_release!r}")
+        keys[f"privacy.rate-release = {config.privacy.rate_release!r}"] = "'none'"
     if config.evaluation.sensitivity:
-        needs.append("evaluation.sensitivity = true")
-    if needs:
+        keys["evaluation.sensitivity = true"] = "false"
+    if keys:
+        told = ", ".join(f"{key} (use {remedy})" for key, remedy in keys.items())
         raise ConfigError(
-            f"model.network = {config.model.network!r} has no spiking neurons, and "
-            f"{', '.join(needs)} needs firing rates: use coordination.selection = 'random', "
-            "privacy.rate-release = 'none' and coordination.aggregation = 'fedavg'"
+            f"model.network = {config.model.network!r} has no spiking neurons, whose firing rates "
+            f"are needed by {told}"
         )
 
 

@@ -86,11 +86,15 @@ def _keep_tensor(value: Tensor) -> PutBack:
     copy, version = value.detach().clone(), value._version
 
     def put_back() -> Tensor:
-        nonlocal version
-        if value._version != version:  # somebody wrote to it
+        nonlocal value, version
+        if value._version == version:
+            return value
+        if isinstance(value, nn.Parameter):  # others may hold it
             with torch.no_grad():
                 value.copy_(copy)
-            version = value._version
+        else:  # the pass before may still want what it wrote, to go back
+            value = copy.clone()
+        version = value._version
         return value
 
     return put_back

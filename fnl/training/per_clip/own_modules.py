@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +137,7 @@ class OwnModule:
         if not all(part.any() for part in expected.values()):
             return
         self._tried = True
-        for together.everywhere in (False, True):
+        for together.stepwise, together.everywhere in product((False, True), repeat=2):
             try:
                 with self._only(range(len(clips))):
                     other, gradients_of = together.run(clips)

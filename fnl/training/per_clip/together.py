@@ -38,11 +38,12 @@ class Together:
 
     Attributes:
         everywhere: whether to go back also where no path leads to the module's input.
+        stepwise: whether modules use parameters of their own on single steps of their input.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.everywhere = False
+        self.everywhere = self.stepwise = False
         owners: dict[nn.Parameter, list[nn.Module]] = {}
         for one in module.modules():
             for parameter in one.parameters(recurse=False):
@@ -93,7 +94,7 @@ class Together:
 
     def _each(self, parameter: nn.Parameter, owner: nn.Module, clips: int) -> Tensor:
         """Return a parameter once a clip, [B, 1, …, *p.shape], in the axes of its owner's input."""
-        between = max(0, self._axes.get(owner, 0) - 1 - parameter.ndim)
+        between = max(0, self._axes.get(owner, 0) - 1 - self.stepwise - parameter.ndim)
         one = parameter.detach().reshape(1, *[1] * between, *parameter.shape)
         return one.repeat(clips, *[1] * (one.ndim - 1)).requires_grad_()
 
