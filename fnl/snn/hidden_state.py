@@ -83,18 +83,17 @@ def _keep(value: Any) -> PutBack:
 
 
 def _keep_tensor(value: Tensor) -> PutBack:
-    copy, version = value.detach().clone(), value._version
+    copy = value.detach().clone()
 
     def put_back() -> Tensor:
-        nonlocal value, version
-        if value._version == version:
+        nonlocal value
+        if torch.equal(value, copy):  # its version would not tell of what is written to its `data`
             return value
         if isinstance(value, nn.Parameter):  # others may hold it
             with torch.no_grad():
                 value.copy_(copy)
         else:  # the pass before may still want what it wrote, to go back
             value = copy.clone()
-        version = value._version
         return value
 
     return put_back

@@ -1,14 +1,15 @@
 """Any module run once for all clips, with the gradients of each.
 
 Layers that Opacus knows, in whatever module, are watched by hooks: their inputs and the gradients
-of their outputs tell the gradients of each clip, if clips come first. Every other parameter is
+of their outputs tell the gradients of each clip, if clips come first (of linear ones: or second).
+Every other parameter is
 given to its module once a clip, as [B, 1, …, *p.shape]: what is combined with it number by number
 comes out clip by clip, and so does the gradient. Neither holds for all modules: see `own_modules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -49,22 +50,26 @@ class Together:
             for parameter in one.parameters(recurse=False):
                 owners.setdefault(parameter, []).append(one)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        known = {p for p in trained.values() if all(map(is_sampled, owners[p]))}
+        known = {p for p in trained.values() if all(map(_is_watched, owners[p]))}
         self._watched = list(known)
-        self._layers = [one for one in module.modules() if is_sampled(one)]
+        self._layers = [one for one in module.modules() if _is_watched(one)]
         self._spread = {name: (p, owners[p][0]) for name, p in trained.items() if p not in known}
         self._axes: dict[nn.Module, int] = {}
+        self._steps_first: set[nn.Module] = set()
 
     @contextmanager
     def looking_at_inputs(self) -> Iterator[None]:
-        """Note how many axes the inputs of modules with parameters of their own have."""
+        """Note what axes the inputs of layers and modules have while clips run one by one."""
 
         def look(module: nn.Module, given: tuple[Any, ...]) -> None:
             if given and isinstance(given[0], Tensor):
                 self._axes.setdefault(module, given[0].ndim)
+                if given[0].ndim > 2 and len(given[0]) > 1 and given[0].shape[1] == 1:
+                    self._steps_first.add(module)
 
+        linear = [layer for layer in self._layers if isinstance(layer, nn.Linear)]
         with ExitStack() as hooks:
-            for module in {owner for _, owner in self._spread.values()}:
+            for module in {*linear, *(owner for _, owner in self._spread.values())}:
                 hooks.callback(module.register_forward_pre_hook(look).remove)
             yield
 
@@ -83,7 +88,7 @@ class Together:
         def gradients_of(grad: Tensor) -> tuple[Tensor | None, Gradients]:
             watched = self._watched if self.everywhere else []
             of_source, *found = backward(output, [source, *spread.values(), *watched], grad)
-            gradients = _of_calls(calls, len(signal))
+            gradients = _of_calls(calls, len(signal), self._steps_first)
             for (parameter, _), one in zip(self._spread.values(), found, strict=False):
                 if one is not None:
                     values = one.reshape(len(signal), *parameter.shape)
@@ -132,18 +137,30 @@ def backward(output: Tensor, inputs: list[Tensor], grad: Tensor) -> list[Tensor 
     return [next(found) if one.requires_grad else None for one in inputs]
 
 
-def _of_calls(calls: list[Call], clips: int) -> Gradients:
+def _is_watched(layer: nn.Module) -> bool:
+    """Return whether hooks on a layer may tell: those of a kind of linear layer, too."""
+    return is_sampled(layer) or isinstance(layer, nn.Linear)
+
+
+def _of_calls(calls: list[Call], clips: int, steps_first: Container[nn.Module]) -> Gradients:
     """Return the gradients of each clip of the layers' parameters, over all of their calls.
+
+    Args:
+        calls: as they were noted.
+        clips: B.
+        steps_first: linear layers whose second axis is clips.
 
     Raises:
         ValueError: if a call was not one row a clip.
     """
     gradients: Gradients = {}
     linear: dict[nn.Linear, list[tuple[Tensor, Tensor]]] = {}
-    for layer, signal, grad in calls:
+    for layer, given, back in calls:
+        swap = isinstance(layer, nn.Linear) and layer in steps_first
+        signal, grad = (t.transpose(0, 1) if swap else t for t in (given, back))
         if not len(signal) == len(grad) == clips:
             raise ValueError(f"{layer} was given {len(signal)} rows for {clips} clips")
-        if type(layer) is nn.Linear:
+        if isinstance(layer, nn.Linear):
             rows = with_one_axis_of_steps(signal), with_one_axis_of_steps(grad)
             linear.setdefault(layer, []).append(rows)
         else:
