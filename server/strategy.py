@@ -78,7 +78,7 @@ class RateStrategy(Strategy):
         self._global: Weights = {}
         self._asked: list[Message] = []
         self._bytes_down = 0
-        self._entries = _entries(config)
+        self._entries = _entries(config, layers)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -195,9 +195,10 @@ def _models(config: Config) -> tuple[str, ...]:
     return (exchange.ARRAYS, *shadow, *floor)
 
 
-def _entries(config: Config) -> frozenset[str]:
+def _entries(config: Config, layers: int) -> frozenset[str]:
     """Return the entries that every report must have: what rules, shadows and ledgers need."""
+    rates = "firing_rate" if layers else "layer_rates"  # those of no layers are there, but none
     needed = {"epsilon"} if config.is_private else set[str]()
-    needed |= {"firing_rate_shadow"} if config.evaluation.shadow else set()
-    needed |= {"firing_rate_floor"} if config.evaluation.floor else set()
+    needed |= {f"{rates}_shadow"} if config.evaluation.shadow else set()
+    needed |= {f"{rates}_floor"} if config.evaluation.floor else set()
     return frozenset(needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys())

@@ -5,6 +5,9 @@ A builder takes the model's settings, the features of a step and the number of l
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import snntorch as snn
 import torch
 from torch import Tensor, nn
@@ -207,6 +210,28 @@ def gru(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
 
 def spikingjelly(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
     return SpikingJelly(inputs, classes)
+
+
+class Drawing(Tutorial5):
+    """Draws a fixed projection, a start of its own, and a number when it is built."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__(inputs, classes)
+        self.register_buffer("projection", torch.randn(inputs, inputs) / inputs**0.5)
+        self.start = nn.Parameter(torch.from_numpy(np.random.randn(inputs)).float())  # noqa: NPY002
+        self.gain = random.random() + 0.5  # noqa: S311
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x @ self.projection * self.gain + self.start)
+
+
+def drawing(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
+    return Drawing(inputs, classes)
+
+
+def dropping(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
+    dropout = nn.Dropout(0.3)
+    return nn.Sequential(dropout, Tutorial5(inputs, classes))
 
 
 NETWORKS = {

@@ -64,9 +64,10 @@ def check_own_modules(config: Config, federation: Federation) -> None:
     trial = _Trial(config, federation)
     refuse_mixing(trial.network)
     with global_generators(config.run.seed):
-        trial.compare_gradients()
         with _one_line(f"{trial.named} fails in training"):
             refuse_own_modules_that_mix(config, federation)
+        trial.compare_logits()
+        trial.compare_gradients()
 
 
 class _Trial:
@@ -107,6 +108,31 @@ class _Trial:
                 )
         self._state.rest()
 
+    def compare_logits(self) -> None:
+        """Hold logits against those of a second pass, and of each clip alone.
+
+        Rounding may let a neuron fire in one of two passes only: one clip that agrees is enough.
+
+        Raises:
+            ConfigError: if passes differ.
+        """
+        rows = list(range(len(self._clips)))
+        for training in (False, True):
+            self.network.train(training)
+            with torch.no_grad(), _one_line(f"{self.named} fails in a second pass"):
+                first, second = (self.network(self._prepared(rows)) for _ in range(2))
+                alone = torch.cat([self.network(self._prepared([row])) for row in rows])
+            if first.shape != second.shape or not agreeing(first, second).any():
+                raise ConfigError(
+                    f"{self.named} gives the same clips other logits in a second pass: it draws, "
+                    "or keeps something where it cannot be put back (docs/extending.md)"
+                )
+            if first.shape != alone.shape or not agreeing(first, alone).any():
+                raise ConfigError(
+                    f"{self.named} gives a clip other logits when other clips are beside it: what "
+                    "is computed of a clip must depend on this clip alone (docs/extending.md)"
+                )
+
     def compare_gradients(self) -> None:
         """Hold the gradients of clips in a mini-batch against those of each clip alone.
 
@@ -116,13 +142,7 @@ class _Trial:
         with _one_line(f"{self.named} cannot be trained privately"):
             found, logits = self._in_mini_batch()
             expected, alone = self._alone()
-        # rounding may let a neuron fire in one of two passes only, and then much differs
         same = agreeing(logits, alone)
-        if not same.any():
-            raise ConfigError(
-                f"{self.named} gives a clip other logits when other clips are beside it, or in a "
-                "second pass: what it computes of a clip must depend on this clip alone"
-            )
         whole = torch.stack([norms(gradients) for gradients in expected.values()]).norm(dim=0)
         for name, gradients in expected.items():
             if not (agreeing(gradients, found[name], whole) | ~same).all():
