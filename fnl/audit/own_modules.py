@@ -64,9 +64,10 @@ def check_own_modules(config: Config, federation: Federation) -> None:
     trial = _Trial(config, federation)
     refuse_mixing(trial.network)
     with global_generators(config.run.seed):
+        trial.compare_passes()
         with _one_line(f"{trial.named} fails in training"):
             refuse_own_modules_that_mix(config, federation)
-        trial.compare_logits()
+        trial.compare_clips()
         trial.compare_gradients()
 
 
@@ -108,26 +109,36 @@ class _Trial:
                 )
         self._state.rest()
 
-    def compare_logits(self) -> None:
-        """Hold logits against those of a second pass, and of each clip alone.
+    def compare_passes(self) -> None:
+        """Hold the logits of a pass against those of a second one.
 
         Rounding may let a neuron fire in one of two passes only: one clip that agrees is enough.
 
         Raises:
-            ConfigError: if passes differ.
+            ConfigError: if they differ.
         """
         rows = list(range(len(self._clips)))
         for training in (False, True):
-            self.network.train(training)
-            with torch.no_grad(), _one_line(f"{self.named} fails in a second pass"):
-                first, second = (self.network(self._prepared(rows)) for _ in range(2))
-                alone = torch.cat([self.network(self._prepared([row])) for row in rows])
+            with _one_line(f"{self.named} fails in a second pass"):
+                first, second = (self._logits(rows, training=training) for _ in range(2))
             if first.shape != second.shape or not agreeing(first, second).any():
                 raise ConfigError(
-                    f"{self.named} gives the same clips other logits in a second pass: it draws, "
-                    "or keeps something where it cannot be put back (docs/extending.md)"
+                    f"{self.named} gives the same clips other logits in a second pass: it keeps "
+                    "something where it cannot be put back (docs/extending.md)"
                 )
-            if first.shape != alone.shape or not agreeing(first, alone).any():
+
+    def compare_clips(self) -> None:
+        """Hold the logits of clips in a mini-batch against those of each clip alone.
+
+        Raises:
+            ConfigError: if they differ.
+        """
+        rows = list(range(len(self._clips)))
+        for training in (False, True):
+            with _one_line(f"{self.named} fails on single clips"):
+                together = self._logits(rows, training=training)
+                alone = torch.cat([self._logits([row], training=training) for row in rows])
+            if not agreeing(together, alone).any():
                 raise ConfigError(
                     f"{self.named} gives a clip other logits when other clips are beside it: what "
                     "is computed of a clip must depend on this clip alone (docs/extending.md)"
@@ -159,6 +170,11 @@ class _Trial:
         two = [0, min(1, len(self._clips) - 1)]
         with _one_line(f"{self.named} fails in evaluation"):
             return spiking_layers(self.network, self._prepared(two))
+
+    def _logits(self, rows: list[int], *, training: bool) -> Tensor:
+        self.network.train(training)
+        with torch.no_grad(), global_generators(0):
+            return self.network(self._prepared(rows))
 
     def _prepared(self, rows: list[int]) -> Tensor:
         """Return clips, after the network was prepared for them."""
