@@ -2,42 +2,24 @@
 
     python examples/plain_snntorch.py
 
-It trains on synthetic keywords for a few rounds, and prints ε, accuracy and the rates of its
-layers. `plain` at the end is all that the federation asks of a network.
+It trains on synthetic keywords, and prints accuracy, ε and the firing rates of its layers. `plain`
+is all that the federation asks of a network.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import argparse
 
 import polars as pl
 import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from fnl.config import ModelGroup, parse_config
-from fnl.data.federated import prepare
-from fnl.runtime.events import Event, RunStarted
-from fnl.runtime.in_process import run_in_process
-from fnl.runtime.run_record import read_run
-
-SETTINGS = {
-    "model.network": "plain_snntorch:plain",
-    "data.clients": 4,
-    "data.speakers": 20,
-    "data.clips-per-word": 2,
-    "data.frame-hop-ms": 50,
-    "training.batch-size": 40,
-    "coordination.candidates": 4,
-    "coordination.selected": 2,
-    "privacy.epsilon": 8.0,
-    "run.rounds": 3,
-}
+import fnl
 
 
 class Plain(nn.Module):
-    """fc1 → Leaky → fc2 → Leaky, with a time loop of its own."""
+    """fc1 → Leaky → fc2 → Leaky, with a time loop of its own and a trained decay."""
 
     def __init__(self, inputs: int, classes: int, hidden: int = 64) -> None:
         super().__init__()
@@ -47,7 +29,7 @@ class Plain(nn.Module):
         self.lif2 = snn.Leaky(beta=0.9)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Return logits [B, C]: mean membranes of the last layer, of clips [B, T, F]."""
+        """Return logits [B, C], mean membranes of the last layer, of clips [B, T, F]."""
         mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
         membranes = []
         for step in clips.unbind(1):
@@ -57,31 +39,28 @@ class Plain(nn.Module):
         return torch.stack(membranes).mean(0)
 
 
-def plain(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
-    """Return the network for `inputs` features a step; it makes no use of `model`."""
-    del model
+def plain(_model: object, inputs: int, classes: int) -> nn.Module:
+    """Return the network for so many features a step and labels."""
     return Plain(inputs, classes)
 
 
-def main(**settings: bool | int | float | str) -> Path:
-    """Run the federation, print what came of it, and return its directory."""
-    sys.path.append(str(Path(__file__).parent))  # where this module is found by its name
-    config = parse_config({**SETTINGS, **settings})
-    prepare(config, progress=False)
-    events: list[Event] = []
-    run_in_process(
-        "server.app:app", "clients.app:app",
-        clients=config.data.clients, run_config=config.flat(), notify=events.append,
-    )  # fmt: skip
-    directory = next(event.directory for event in events if isinstance(event, RunStarted))
-    last = pl.read_parquet(directory / "rounds.parquet").row(-1, named=True)
-    print(f"epsilon {last['epsilon_max']:.2f}, accuracy {last['accuracy']:.3f} (synthetic clips)")
-    layers = pl.read_parquet(directory / "layers.parquet")
-    final = layers.filter(pl.col("partition").is_null(), pl.col("round") == last["round"])
-    names = read_run(directory)["layers"]
-    for name, rate in zip(names, final["firing_rate"], strict=True):  # type: ignore[arg-type]
-        print(f"{name}: {rate:.3f} spikes a neuron and step")
-    return directory
+def main() -> None:
+    """Run ten rounds and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    run = fnl.run(
+        data={"clients": 4, "speakers": 40, "clips_per_word": 2, "frame_hop_ms": 50},
+        model={"network": plain},
+        training={"batch_size": 40},
+        coordination={"candidates": 4, "selected": 2},
+        run={"rounds": parser.parse_args().rounds},
+    )
+    print(f"accuracy {run.accuracy:.3f} (synthetic clips), ε = {run.epsilon:.2f}")
+    last = run.layers.filter(
+        pl.col("partition").is_null(), pl.col("round") == pl.col("round").max()
+    )
+    for layer, rate in last.select("layer", "firing_rate").rows():
+        print(f"layer {layer}: {rate:.3f} spikes a neuron and step")
 
 
 if __name__ == "__main__":
