@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from fnl.cli.terminal import Assignments
 from fnl.clip_draws import DrawKeys
@@ -22,7 +23,7 @@ from fnl.config import Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
-from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.snn.network import build_network, initialise
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
 from fnl.training.sensitivity import predict_rate_shift
@@ -74,7 +75,7 @@ def main(
 
 
 def measured(
-    network: SpikingNetwork,
+    network: nn.Module,
     clips: tuple[torch.Tensor, torch.Tensor],
     plan: TrainingPlan,
     mechanism: GaussianMechanism,

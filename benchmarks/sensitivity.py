@@ -146,8 +146,10 @@ def _quick(config: Config) -> Config:
 def some_frozen() -> Iterator[None]:
     """Let clients train neither the first linear map nor the first normalisation."""
 
-    def frozen(*arguments: Any) -> SpikingNetwork:
-        network = build_network(*arguments)
+    def frozen(*arguments: Any, **options: Any) -> SpikingNetwork:
+        network = build_network(*arguments, **options)
+        if not isinstance(network, SpikingNetwork):
+            raise TypeError("a network of one's own has no first map to freeze")
         initialise(network, seed=0)
         for module in (network.linear[0], network.norm[0]):
             module.requires_grad_(False)

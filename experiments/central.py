@@ -89,12 +89,18 @@ def summary(recipe: Recipe, results: Sequence[tuple[Trained, float]]) -> dict[st
         "accuracy_mean": round(float(accuracies.mean()), 2),
         "accuracy_standard_error": round(float(error), 2),
         "firing_rate_by_layer": [round(float(rate), 4) for rate in rates],
-        "effective_macs": round(float(np.mean([t.cost.effective_macs for t in seeds]))),
-        "effective_acs": round(float(np.mean([t.cost.effective_acs for t in seeds]))),
-        "energy_nj": round(float(np.mean([t.cost.energy_nj for t in seeds])), 1),
+        "effective_macs": _mean([t.cost.effective_macs for t in seeds]),
+        "effective_acs": _mean([t.cost.effective_acs for t in seeds]),
+        "energy_nj": _mean([t.cost.energy_nj for t in seeds], digits=1),
         "parameters": seeds[0].parameters,
         "seconds": [round(seconds, 1) for _, seconds in results],
     }
+
+
+def _mean(values: Sequence[float | None], digits: int | None = None) -> float | None:
+    """Return the rounded mean; None where a value does not apply."""
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), digits) if known else None
 
 
 def _print_summary(values: dict[str, object]) -> None:

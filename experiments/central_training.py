@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.recipe import CentralTraining, Recipe
 from fnl.clip_draws import DrawKeys
@@ -17,7 +17,7 @@ from fnl.data.federated import Federation
 from fnl.metrics.sparsity import Sparsity, sparsity
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network, drawing_layers, initialise, set_draws
+from fnl.snn.network import build_network, drawing_layers, initialise, set_draws
 
 Progress = Callable[[int, float], None]
 """Called after each epoch with its number, from 1, and the mean training loss."""
@@ -49,7 +49,7 @@ def train_and_test(
     progress: Progress | None = None,
 ) -> Trained:
     """Train on the training clips and evaluate once, at the end, on `split`."""
-    network = build_network(recipe.config.model, federation.inputs, federation.classes)
+    network = build_network(recipe.config.model, federation.inputs, federation.classes, seed=seed)
     initialise(network, seed)
     clips = federation.split_clips("train")
     train_centrally(network, *clips, recipe.training, seed, progress=progress)
@@ -59,7 +59,7 @@ def train_and_test(
 
 
 def train_centrally(
-    network: SpikingNetwork,
+    network: nn.Module,
     features: Tensor,
     labels: Tensor,
     training: CentralTraining,
@@ -116,7 +116,7 @@ def _rate(epoch: float, training: CentralTraining) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(falling, 1.0)))
 
 
-def _optimizer(network: SpikingNetwork, training: CentralTraining) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, training: CentralTraining) -> torch.optim.Optimizer:
     trained = [p for p in network.parameters() if p.requires_grad]
     return torch.optim.AdamW(
         [

@@ -100,6 +100,12 @@ class BatchDraws:
         """The names of the clips of the mini-batch, [B]."""
         return self.clips.ids[self.rows]
 
+    def only(self, places: Sequence[int]) -> BatchDraws:
+        """Return what the clips at some places of the mini-batch draw."""
+        count = len(self.clips.clips)
+        rows = range(count)[self.rows] if isinstance(self.rows, slice) else self.rows
+        return BatchDraws(self.clips, [rows[place] for place in places], self.step)
+
     def uniform(self, purpose: Purpose, number: int, size: Sequence[int]) -> Tensor:
         """Return independent uniform numbers in [0, 1), multiples of 2^-24, float32 [B, *size].
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fnl.errors import ConfigError
+
+WORKING_DIRECTORY = "FNL_WORKING_DIRECTORY"
+"""Variable of the environment that names the user's folder to processes that work elsewhere."""
 
 
 def builder_of(key: str, name: str, built_in: Mapping[str, str]) -> Callable[..., Any]:
@@ -28,7 +32,7 @@ def builder_of(key: str, name: str, built_in: Mapping[str, str]) -> Callable[...
 def imported(key: str, name: str) -> Callable[..., Any]:
     """Return the function `name` = `package.module:function`.
 
-    The module is found where Python finds modules, then in the working directory.
+    The module is found where Python finds modules, then in the user's working directory.
 
     Args:
         key: the configuration key that names it, for messages.
@@ -38,7 +42,7 @@ def imported(key: str, name: str) -> Callable[..., Any]:
         ConfigError: if there is no such module, or nothing callable of that name in it.
     """
     module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
+    here = os.environ.get(WORKING_DIRECTORY) or str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
     try:

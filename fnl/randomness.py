@@ -7,6 +7,9 @@ any number of workers, in any order of execution, and in a run that differs only
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum, unique
 from hashlib import blake2b
 
@@ -33,6 +36,7 @@ class Purpose(IntEnum):
     SILENCE = 13
     RATE_NOISE = 14
     AUGMENTATION = 15
+    OWN_MODULES = 18
     CLIENT_NOISE = 20
     FLOOR = 24
     CANARIES = 30
@@ -63,6 +67,27 @@ def torch_stream(seed: int, purpose: Purpose, *path: int) -> torch.Generator:
     generator = torch.Generator()
     generator.manual_seed(int(stream(seed, purpose, *path).integers(0, 2**63 - 1)))
     return generator
+
+
+@contextmanager
+def global_generators(seed: int) -> Iterator[None]:
+    """Seed the generators that everybody shares, torch's, NumPy's and Python's; put them back.
+
+    Modules of a user's own draw from them: weights, dropout masks, noise.
+
+    Args:
+        seed: non-negative, below 2^64.
+    """
+    python, array = random.getstate(), np.random.get_state()  # noqa: NPY002 the shared one
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(array)  # noqa: NPY002
 
 
 def stable_hash(text: str) -> int:

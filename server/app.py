@@ -7,7 +7,7 @@ from functools import partial
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from fnl.audit.probe import refuse_own_modules_that_mix
+from fnl.audit.own_modules import check_own_modules, layers_of
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation
 from fnl.runtime.callbacks import check_callbacks
@@ -22,7 +22,7 @@ from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
 from fnl.wire import exchange
 from server.client_privacy import ClientPrivacy
-from server.coordination import Coordinator
+from server.coordination import Coordinator, check_rates
 from server.devices import DeviceGrid, open_server_data
 from server.federation_nodes import nodes_by_partition
 from server.record.guarantee import privacy_warnings, run_metadata, spent_curve
@@ -44,13 +44,17 @@ def main(grid: Grid, context: Context) -> None:
     Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_server_data(config, grid)
     deployed = engine_name(grid) == DEPLOYMENT
-    if not deployed:  # a device runs no code of the user's own
-        with one_thread():
-            refuse_own_modules_that_mix(config, federation)
+    with one_thread():
+        layers = layers_of(config, federation, here=not deployed)
+        check_rates(config, layers)
+        if not deployed:  # a device runs no code of the user's own
+            check_own_modules(config, federation)
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(
-        config, engine=engine_name(grid), metadata=run_metadata(config, federation)
+        config,
+        engine=engine_name(grid),
+        metadata={**run_metadata(config, federation), "layers": layers},
     )
     notify(grid, RunStarted(directory.path))
     for note in directory.notes:
@@ -59,7 +63,7 @@ def main(grid: Grid, context: Context) -> None:
         notify(grid, RunWarning(warning))
     try:
         with one_thread():
-            _run(config, federation, nodes, carrier, directory)
+            _run(config, federation, nodes, carrier, directory, layers=len(layers))
     except BaseException as error:
         directory.fail(f"{type(error).__name__}: {error}")
         raise
@@ -72,8 +76,12 @@ def _run(
     nodes: dict[int, int],
     grid: Grid,
     directory: RunDirectory,
+    *,
+    layers: int,
 ) -> None:
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     initialise(network, config.run.seed)
     simulated, releases = engine_name(grid) in SIMULATIONS, Releases(directory.path)
     before = directory.resumed_from
@@ -104,7 +112,7 @@ def _run(
         releases,
         client_privacy=private,
         nodes=nodes,
-        layers=len(network.neuron),
+        layers=layers,
         classes=federation.classes,
         clips=clips,
         done=done,

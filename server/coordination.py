@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_reads
 from fnl.config.rules import ROBUST
+from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport
@@ -50,6 +51,33 @@ def rules_read(config: Config) -> dict[str, frozenset[str] | None]:
         "selection": reads_of(selection_rule(selection)),
         "aggregation": ROBUST.get(aggregation) or reads_of(aggregation_rule(aggregation)),
     }
+
+
+def check_rates(config: Config, layers: Sequence[str]) -> None:
+    """Refuse a run that needs firing rates of a network that has none.
+
+    Raises:
+        ConfigError: naming what needs them.
+    """
+    if layers:
+        return
+    rates = ("firing_rate", "layer_rates", "class_rates")
+    remedies = {"selection": "random", "aggregation": "fedavg"}
+    keys = {
+        f"coordination.{key} = {getattr(config.coordination, key)!r}": f"{remedies[key]!r}"
+        for key, names in rules_read(config).items()
+        if any(name.startswith(rates) for name in names or ())
+    }
+    if config.rate_epsilon > 0:
+        keys[f"privacy.rate-release = {config.privacy.rate_release!r}"] = "'none'"
+    if config.evaluation.sensitivity:
+        keys["evaluation.sensitivity = true"] = "false"
+    if keys:
+        told = ", ".join(f"{key} (use {remedy})" for key, remedy in keys.items())
+        raise ConfigError(
+            f"model.network = {config.model.network!r} has no spiking neurons, whose firing rates "
+            f"are needed by {told}"
+        )
 
 
 class Coordinator:

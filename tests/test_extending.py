@@ -22,6 +22,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
 EXAMPLES = {
     "own_neuron": ("model.neuron", "hard_reset"),
     "own_network": ("model.network", "low_rank"),
+    "plain_network": ("model.network", "plain"),
     "own_encoder": ("model.encoding", "onset"),
 }
 

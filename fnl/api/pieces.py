@@ -15,10 +15,10 @@ from fnl.errors import ConfigError
 if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike
+    from torch import nn
 
     from fnl.data.federated import Federation
     from fnl.snn.evaluation import Evaluation
-    from fnl.snn.network import SpikingNetwork
 
 Keys = Mapping[str, Any]
 """Of one group: key (with - or _) -> value; a list is what the configuration has commas for."""
@@ -126,7 +126,7 @@ def partition(
 
 def build_network(
     model: Mapping[str, Any] | None = None, *, inputs: int = 40, classes: int = 10, seed: int = 0
-) -> SpikingNetwork:
+) -> nn.Module:
     """Return a network with its first weights, as every client of a run would start with it.
 
     Args:
@@ -149,13 +149,14 @@ def build_network(
     """
     from fnl.snn.network import build_network, initialise
 
-    network = build_network(configuration(model=model or {}).model, inputs, classes)
+    settings = configuration(model=model or {}).model
+    network = build_network(settings, inputs, classes, seed=seed)
     initialise(network, seed)
     return network
 
 
 def evaluate(
-    network: SpikingNetwork, features: torch.Tensor | ArrayLike, labels: torch.Tensor | ArrayLike
+    network: nn.Module, features: torch.Tensor | ArrayLike, labels: torch.Tensor | ArrayLike
 ) -> Evaluation:
     """Return loss, accuracy and firing statistics of a network on clips.
 

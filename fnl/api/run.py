@@ -16,7 +16,7 @@ from fnl.config import Config
 from fnl.errors import RunError
 
 if TYPE_CHECKING:
-    from fnl.snn.network import SpikingNetwork
+    from torch import nn
 
 
 def run(
@@ -149,7 +149,7 @@ class Run:
         spent = self.rounds["epsilon_max"].drop_nulls()
         return float(spent[-1]) if len(spent) else None
 
-    def model(self) -> SpikingNetwork:
+    def model(self) -> nn.Module:
         """Return the final global model, a `torch.nn.Module` from [B, T, F] to logits [B, C].
 
         Raises:

@@ -127,7 +127,9 @@ def train_models(
     All start from the same weights; batches and noise are each model's own.
     """
     features, labels = federation.client_clips(partition)
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     seed = config.run.seed
     member = stream(seed, Purpose.SHADOW_MODELS, partition).random((models, len(labels))) < 0.5
     observed = np.empty((models, len(labels)))

@@ -8,9 +8,10 @@ from __future__ import annotations
 from fnl.audit.release_sensitivity import rate_sensitivity, update_sensitivity
 from fnl.audit.sensitivity import TIGHT, Sensitivity, evenly, with_bounds_of
 from fnl.audit.step_sensitivity import batches_of, step_sensitivity
-from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
+from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
+from fnl.snn.network import own_keys
 from fnl.weights import Weights
 
 _PROBED = 8
@@ -82,11 +83,7 @@ def refuse_own_modules_that_mix(config: Config, federation: Federation) -> None:
     Raises:
         ConfigError: naming the key, if a clip moves more than its bound.
     """
-    own = [
-        f"model.{key} = {name!r}"
-        for key, known in (("network", NETWORKS), ("neuron", NEURONS), ("encoding", ENCODINGS))
-        if (name := getattr(config.model, key)) not in known
-    ]
+    own = own_keys(config.model)
     if not own or not config.is_private:
         return
     for found in probe(config, federation):

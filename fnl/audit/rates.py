@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnl.audit.canaries import Canaries, coins, draw_canaries
 from fnl.audit.claims import Claim, Mechanism, claim
@@ -29,7 +29,7 @@ from fnl.data.federated import Federation
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
 from fnl.randomness import Purpose, stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalTraining
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
@@ -39,7 +39,9 @@ RAW_CANARIES = 20
 
 def public_models(config: Config, federation: Federation) -> list[Weights]:
     """Return the global weights before and after every round of training without canaries."""
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     initialise(network, config.run.seed)
     models = [get_weights(network)]
     for server_round in range(1, config.run.rounds + 1):
@@ -69,7 +71,9 @@ def attack_raw_rates(
         canaries: of a client.
         repeats: how often each client reports, with new coins.
     """
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     scores, included = [], []
     for partition in range(config.data.clients):
         own = federation.client_clips(partition)
@@ -118,7 +122,9 @@ def attack_private_rates(
     """
     claimed = claim(mechanism, config, epsilon=epsilon, partition=0, clips=repeats, rates=True)
     sigma = claimed.noise.rates if claimed.noise and claimed.noise.rates else 0.0
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     scores, included = [], []
     for partition in range(config.data.clients):
         own = federation.client_clips(partition)
@@ -156,7 +162,7 @@ def _canaries(config: Config, federation: Federation, partition: int, count: int
 
 
 def _view(
-    network: SpikingNetwork,
+    network: nn.Module,
     weights: Weights,
     canaries: Canaries,
     own: tuple[Tensor, Tensor],

@@ -32,7 +32,9 @@ _STILL = 1e-6
 
 def first_weights(config: Config, federation: Federation) -> Weights:
     """Return the weights that a run starts from."""
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     initialise(network, config.run.seed)
     return get_weights(network)
 
@@ -134,14 +136,12 @@ class _Round:
             features[without], labels[without] = torch.nan, -1
         client = LocalTraining(self._config, self._federation, self._path, clips=(features, labels))
         steps = _Steps(like)
-        with torch.random.fork_rng(devices=[]):  # a module of one's own may draw from it
-            torch.manual_seed(self._config.run.seed)
-            _, summary = client.train(
-                self._weights,
-                Noise(0.0),
-                batches=[[row for row in rows if row != without] for rows in self._batches],
-                watch=steps,
-            )
+        _, summary = client.train(
+            self._weights,
+            Noise(0.0),
+            batches=[[row for row in rows if row != without] for rows in self._batches],
+            watch=steps,
+        )
         start = self._config.privacy.clip_norm
         moved = math.log((summary.clip_norm or start) / start)  # −η times what was counted, over B̄
         return steps.taken, -moved / _STILL * self.divisor

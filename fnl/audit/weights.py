@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
 from fnl.audit.canaries import Canaries, draw_canaries
 from fnl.audit.claims import Mechanism, claim
@@ -28,7 +29,7 @@ from fnl.audit.noise_meter import NoiseMeter
 from fnl.audit.result import Attack
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalTraining
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
@@ -55,7 +56,9 @@ def attack_weights(
         ConfigError: if no noise keeps the budget.
         ValueError: if a client's updates have fewer numbers than canaries.
     """
-    network = build_network(config.model, federation.inputs, federation.classes)
+    network = build_network(
+        config.model, federation.inputs, federation.classes, seed=config.run.seed
+    )
     initialise(network, config.run.seed)
     clients = [
         _Client(
@@ -94,7 +97,7 @@ class _Client:
         self,
         config: Config,
         federation: Federation,
-        network: SpikingNetwork,
+        network: nn.Module,
         partition: int,
         *,
         mechanism: Mechanism,

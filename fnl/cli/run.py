@@ -145,9 +145,9 @@ def _print_outcome(path: Path) -> None:
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
     epsilon = f", epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
+    rate = f", firing rate {last['firing_rate']:.3f}" if last["firing_rate"] is not None else ""
     _out.print(
-        f"round {last['round']}: accuracy {last['accuracy']:.3f}{label}, "
-        f"firing rate {last['firing_rate']:.3f}{epsilon}\n"
+        f"round {last['round']}: accuracy {last['accuracy']:.3f}{label}{rate}{epsilon}\n"
         f"model sha256 {record['model_sha256']}\nrun directory {path}"
     )
 

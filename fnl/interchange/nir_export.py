@@ -37,7 +37,7 @@ STEP_SECONDS = 1e-4
 
 
 def export_nir(
-    network: SpikingNetwork, path: Path, *, integrator: bool = False, frame_hop_ms: float = 0.0
+    network: nn.Module, path: Path, *, integrator: bool = False, frame_hop_ms: float = 0.0
 ) -> None:
     """Write `network` as a NIR graph (HDF5): input → (linear → LIF)… → linear → output.
 
@@ -59,6 +59,11 @@ def export_nir(
         ConfigError: if the package `nir` is missing, or naming what NIR cannot express.
     """
     nir = _package()
+    if not isinstance(network, SpikingNetwork):
+        raise ConfigError(
+            f"NIR export is of a SpikingNetwork, not of a {type(network).__name__} of one's own: "
+            "its graph is not known"
+        )
     graph = _graph(nir, network, integrator)
     graph.metadata.update(frame_hop_ms=frame_hop_ms)
     write_atomically(path, lambda temporary: nir.write(str(temporary), graph))

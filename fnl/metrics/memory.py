@@ -53,6 +53,8 @@ def membrane_updates(evaluation: Evaluation) -> float | None:
     NeuroBench: the first step always counts, a later one where the membrane after it differs from
     the membrane before. None if a layer did not count.
     """
+    if not evaluation.membranes:
+        return None
     total = 0
     for layer in evaluation.membranes:
         if layer is None or layer.membrane_updates is None:
@@ -61,13 +63,15 @@ def membrane_updates(evaluation: Evaluation) -> float | None:
     return total / float(evaluation.firing.clips.sum())
 
 
-def state_bytes(network: SpikingNetwork, evaluation: Evaluation) -> int | None:
+def state_bytes(network: nn.Module, evaluation: Evaluation) -> int | None:
     """Return the bytes that a step-by-step run keeps of one clip between two steps.
 
     Those are the states that spiking neurons declare (`Scan.states`), and the read-out's membrane
     and running sum. Past inputs that a convolution over time waits for are not counted. None if
-    the network has a neuron that declares none.
+    the network has a neuron that declares none, or is no `SpikingNetwork`.
     """
+    if not isinstance(network, SpikingNetwork):
+        return None
     values = 0
     for neuron, size in zip(network.neuron, evaluation.firing.neurons, strict=True):
         if not isinstance(neuron, SpikingLayer):

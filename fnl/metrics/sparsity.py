@@ -24,7 +24,10 @@ AC_PICOJOULES = 0.9
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Cost indicators of one network on one set of clips.
+    """Cost indicators of one network on one set of clips; None where they do not apply.
+
+    Operations are counted in a `SpikingNetwork` whose maps are linear: elsewhere it is not known
+    which values meet which synapses.
 
     Attributes:
         activation_sparsity: share of (clip, step, neuron) without a spike.
@@ -37,13 +40,13 @@ class Sparsity:
         membrane_updates: changes of a membrane per clip; None where they were not counted.
     """
 
-    activation_sparsity: float
-    effective_acs: float
-    effective_macs: float
-    energy_nj: float
+    activation_sparsity: float | None
+    effective_acs: float | None
+    effective_macs: float | None
+    energy_nj: float | None
     footprint_bytes: int
-    connection_sparsity: float
-    dense_operations: float
+    connection_sparsity: float | None
+    dense_operations: float | None
     membrane_updates: float | None
 
 
@@ -62,29 +65,44 @@ def connection_sparsity(network: SpikingNetwork) -> float:
 
 
 def sparsity(
-    network: SpikingNetwork,
+    network: nn.Module,
     evaluation: Evaluation,
     mac_picojoules: float = MAC_PICOJOULES,
     ac_picojoules: float = AC_PICOJOULES,
 ) -> Sparsity:
     """Return the cost indicators of `network` on the clips of `evaluation`."""
-    firing = evaluation.firing
+    operations = _operations(network, evaluation)
+    macs, acs, dense = operations or (None, None, None)
+    energy = None
+    if macs is not None and acs is not None:
+        energy = (macs * mac_picojoules + acs * ac_picojoules) / 1000
+    built = isinstance(network, SpikingNetwork)
+    return Sparsity(
+        activation_sparsity=1.0 - evaluation.firing.rate() if evaluation.firing.neurons else None,
+        effective_acs=acs,
+        effective_macs=macs,
+        energy_nj=energy,
+        footprint_bytes=footprint_bytes(network),
+        connection_sparsity=connection_sparsity(network) if built else None,
+        dense_operations=dense,
+        membrane_updates=membrane_updates(evaluation),
+    )
+
+
+def _operations(network: nn.Module, evaluation: Evaluation) -> tuple[float, float, float] | None:
+    """Return effective MACs, effective ACs and dense operations per clip, if they are known."""
+    if not isinstance(network, SpikingNetwork):
+        return None
+    steps = evaluation.firing.steps
     features = [layer.shape[1] for layer in evaluation.activity]
-    reached = fan_outs(network, firing.steps, features)
-    dense = fan_outs(network, firing.steps, features, dense=True)
+    reached = fan_outs(network, steps, features)
+    dense = fan_outs(network, steps, features, dense=True)
+    if reached is None or dense is None:
+        return None
     inputs, *spikes = (
         float((active * synapses).sum())
         for active, synapses in zip(evaluation.activity, reached, strict=True)
     )
     macs = 0.0 if network.encoder.spiking else inputs
     acs = sum(spikes) + (inputs if network.encoder.spiking else 0.0)
-    return Sparsity(
-        activation_sparsity=1.0 - firing.rate(),
-        effective_acs=acs,
-        effective_macs=macs,
-        energy_nj=(macs * mac_picojoules + acs * ac_picojoules) / 1000,
-        footprint_bytes=footprint_bytes(network),
-        connection_sparsity=connection_sparsity(network),
-        dense_operations=float(sum(layer.sum() for layer in dense)),
-        membrane_updates=membrane_updates(evaluation),
-    )
+    return macs, acs, float(sum(layer.sum() for layer in dense))

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fnl.errors import RunError
+from fnl.import_path import WORKING_DIRECTORY
 from fnl.runtime.events import Event, from_line
 
 SUPERLINK_START_SECONDS = 60.0
@@ -73,6 +74,8 @@ def run_with_flower(
     environment = os.environ | _QUIET | {"FLWR_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "400"}
     # Flower starts its own programs by name: they must be this environment's
     environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    # modules of the user's own are found where the command was given
+    environment[WORKING_DIRECTORY] = str(Path.cwd())
     try:
         config_file = home / "run-config.toml"
         config_file.write_text(

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import safetensors
 import safetensors.numpy
+from torch import nn
 
 from fnl.config import Config, parse_config
 from fnl.errors import RunError, one_line
 from fnl.runtime.run_record import FAILED, FINISHED, RUNNING, read_run
-from fnl.snn.network import SpikingNetwork, build_network
+from fnl.snn.network import build_network
 from fnl.weights import set_weights, weights_hash
 
 _UNFIT = (OSError, KeyError, TypeError, AttributeError, ValueError, safetensors.SafetensorError)
 """What a record or a model raises that is not what a run writes."""
 
 
-def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
+def load_model(directory: Path) -> tuple[Config, nn.Module]:
     """Return a run's configuration and its network with the final global weights.
 
     Raises:
@@ -31,7 +32,9 @@ def load_model(directory: Path) -> tuple[Config, SpikingNetwork]:
     try:
         config = parse_config(record["config"])  # type: ignore[arg-type]  # parsing is the check
         labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
-        network = build_network(config.model, config.data.mel_bins, len(labels))
+        network = build_network(
+            config.model, config.data.mel_bins, len(labels), seed=config.run.seed
+        )
         weights = safetensors.numpy.load_file(directory / "model.safetensors")
         set_weights(network, weights)
     except _UNFIT as error:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from fnl.clip_draws import DrawKeys
+from fnl.clip_draws import ClipDraws, DrawKeys
+from fnl.randomness import Purpose, global_generators
 from fnl.snn.kernels.activity import add_activity
 from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.network import SpikingNetwork, drawing_layers, set_draws
+from fnl.snn.network import drawing_layers, set_draws, tracer
 from fnl.snn.statistics import FiringStatistics
 
 EVALUATION_BATCH = 64
@@ -33,7 +34,7 @@ class Evaluation:
         activity: mean number of non-zero values that a clip sends into each linear map and into
             the read-out, by step and feature, float64 [T, F_l]: what effective synaptic
             operations count. The first is of the encoded input, the others are of spikes. Empty
-            where rates alone were asked for.
+            where rates alone were asked for, and of a network that is no `SpikingNetwork`.
         clip_rates: firing rate of each spiking layer on each clip, float64 [n, L].
         membranes: statistics of the membranes of each spiking layer; None where rates alone were
             asked for, and for a neuron of one's own that has no `observe`. Their spike counts are
@@ -54,7 +55,7 @@ class Evaluation:
 
 
 def evaluate(
-    network: SpikingNetwork,
+    network: nn.Module,
     features: Tensor,
     labels: Tensor,
     classes: int,
@@ -63,8 +64,8 @@ def evaluate(
 ) -> Evaluation:
     """Return loss, accuracy and firing statistics of `network` on all clips given.
 
-    An encoder that draws does so for each clip alike in every call: evaluations differ in weights
-    and clips alone.
+    An encoder that draws does so for each clip alike in every call, and PyTorch's own generator is
+    seeded alike: evaluations differ in weights and clips alone.
 
     Args:
         network: maps [B, T, F] to logits [B, C].
@@ -79,7 +80,18 @@ def evaluate(
     if not len(labels):
         raise ValueError("there are no clips to evaluate on")
     network.eval()
-    layers, draws = drawing_layers(network), DrawKeys.seeded(EVALUATION_SEED).of(features)
+    keys = DrawKeys.seeded(EVALUATION_SEED)
+    with global_generators(int(keys.key(Purpose.OWN_MODULES, 0))):
+        return _evaluate(network, keys.of(features), labels, classes, rates_alone=rates_alone)
+
+
+def _evaluate(
+    network: nn.Module, draws: ClipDraws, labels: Tensor, classes: int, *, rates_alone: bool
+) -> Evaluation:
+    layers, features = drawing_layers(network), draws.clips
+    two = [0, min(1, len(labels) - 1)]
+    set_draws(layers, draws.batch(two, step=0))
+    trace_of = tracer(network, features[two].float())
     loss, correct = 0.0, 0
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
@@ -89,7 +101,7 @@ def evaluate(
             rows = slice(start, start + EVALUATION_BATCH)
             set_draws(layers, draws.batch(rows, step=0))
             inputs, target = features[rows].float(), labels[rows]
-            trace = network.trace(inputs, membranes=not rates_alone)
+            trace = trace_of(inputs, not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
             correct += int((logits.argmax(dim=1) == target).sum())
@@ -106,10 +118,11 @@ def evaluate(
             counts.append(trace.counts)
     n, steps = len(labels), features.shape[1]
     spikes = [torch.cat(layer).double() for layer in zip(*counts, strict=True)]
-    rates = torch.stack([layer.mean(dim=1) / steps for layer in spikes], dim=1).numpy()
+    means = [layer.mean(dim=1, keepdim=True) / steps for layer in spikes]
+    rates = torch.cat([torch.zeros(n, 0, dtype=torch.float64), *means], dim=1).numpy()
     firing = _per_class(spikes, labels, classes, steps)
-    means = tuple((layer.double() / n).numpy() for layer in active)
-    return Evaluation(loss / n, correct / n, firing, means, rates, tuple(recorded))
+    activity = tuple((layer.double() / n).numpy() for layer in active)
+    return Evaluation(loss / n, correct / n, firing, activity, rates, tuple(recorded))
 
 
 def _no_activity(signal: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Firing-rate statistics: sums that add up over batches, and the rates derived from them.
 
 A firing rate is spikes per neuron per time step, in [0, 1] (the design's term). Everything is kept
-as sums of spikes per (class, neuron), so statistics of disjoint sets of clips add.
+as sums of spikes per (class, neuron), so statistics of disjoint sets of clips add. A network
+without spiking neurons has no rates: they are nan.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class FiringStatistics:
 
     def rate(self) -> float:
         """Return the network rate r: the neuron-weighted mean over spiking layers."""
-        return float(np.average(self.layer_rates(), weights=self.neurons))
+        return self.over_neurons(self.layer_rates())
 
     def class_rates(self) -> NDArray[np.float64]:
         """Return the network rate on the clips of each class: float64 [C], nan where no clips."""
@@ -74,4 +75,6 @@ class FiringStatistics:
 
     def over_neurons(self, fractions: NDArray[np.float64]) -> float:
         """Return the neuron-weighted mean of a per-layer quantity [L]."""
+        if not self.neurons:
+            return float("nan")
         return float(np.average(fractions, weights=self.neurons))

@@ -8,6 +8,7 @@ the same samples, so a run and its non-private twin differ in clipping and noise
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -20,8 +21,10 @@ from fnl.clip_draws import BatchDraws, ClipDraws, DrawKeys
 from fnl.errors import ConfigError
 from fnl.privacy.clip_factor import Clipping
 from fnl.privacy.noise import SecureNoise, use_secure_noise
+from fnl.randomness import Purpose, global_generators
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder
+from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import drawing_layers, set_draws
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
 from fnl.training.clipping import METHODS, ClippedTraining, ClippingMethod
@@ -154,7 +157,8 @@ def train(
             an audit, no theorem covers them.
         mechanism: clipping and noise; None trains without.
         noise: stream of the Gaussian noise, or the operating system; required with a mechanism.
-        draws: keys of what clips draw: for dropout, an encoder that draws, and `augment`.
+        draws: keys of what clips draw: for dropout, an encoder that draws, and `augment`. PyTorch's
+            own generator, which modules of the user's own may draw from, is seeded by them, too.
         augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
             still enters a step through its own gradient alone.
         watch: for an audit; what it changes is no longer what the ledger books.
@@ -180,13 +184,16 @@ def train(
         augment,
         drawing_layers(network),
         draws.of(features) if draws else None,
+        HiddenState(network),
     )
     network.train()
     optimizer = build_optimizer(network, plan)
     if watch is not None:
         optimizer.register_step_pre_hook(lambda stepping, *_: watch(stepping))
+    seed = int(draws.key(Purpose.OWN_MODULES, 0)) if draws else None
     if mechanism is None or noise is None:
-        return _train_plain(network, optimizer, clips, sampler, expected_batch)
+        with nullcontext() if seed is None else global_generators(seed), clips:
+            return _train_plain(network, optimizer, clips, sampler, expected_batch)
     refuse_mixing(network)
     training = METHODS[mechanism.clipping_method](
         network,
@@ -202,14 +209,18 @@ def train(
         use_secure_noise(training.optimizer, noise)
     bound = mechanism.adaptive_bound(expected_batch)
     try:
-        return _train_private(training, mechanism, clips, sampler, bound=bound, noise=noise)
+        with nullcontext() if seed is None else global_generators(seed), clips:
+            return _train_private(training, mechanism, clips, sampler, bound=bound, noise=noise)
     finally:
         training.module.remove_hooks()
 
 
 @dataclass(frozen=True)
 class _Clips:
-    """A client's clips, and what is done to them before they are trained on."""
+    """A client's clips, and what is done before they are trained on.
+
+    When left, the network is as before its first pass but for what was trained.
+    """
 
     features: Tensor
     labels: Tensor
@@ -217,13 +228,22 @@ class _Clips:
     augment: Augment | None
     layers: list[Dropout | Encoder]
     draws: ClipDraws | None
+    state: HiddenState
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, *_: object) -> None:
+        self.state.rest()
 
     def drawn(self, rows: list[int], step: int) -> tuple[Tensor, Tensor]:
         """Return what the network is given of the clips `rows`, [B, T, F], and labels [B].
 
-        The layers that draw are given what these clips draw in this step.
+        The layers that draw are given what these clips draw in this step, and what modules keep
+        between passes is put back.
         """
         inputs = self.features[rows]
+        self.state.rest()
         if self.draws is not None:
             draws = self.draws.batch(rows, step)
             set_draws(self.layers, draws)

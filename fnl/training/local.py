@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.config import Config
@@ -26,7 +26,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.noise import SecureNoise, noise_source
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork, build_network
+from fnl.snn.network import build_network
 from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Watch, train
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
@@ -236,8 +236,9 @@ class LocalTraining:
             draws=self.draws(),
         )
 
-    def _network(self, weights: Weights) -> SpikingNetwork:
-        network = build_network(self.config.model, self._inputs, self._classes)
+    def _network(self, weights: Weights) -> nn.Module:
+        config = self.config
+        network = build_network(config.model, self._inputs, self._classes, seed=config.run.seed)
         set_weights(network, weights)
         return network
 

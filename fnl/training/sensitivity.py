@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
 from fnl.snn.evaluation import EVALUATION_SEED
-from fnl.snn.network import SpikingNetwork, set_draws
+from fnl.snn.hidden_state import HiddenState
+from fnl.snn.network import set_draws, spike_trains
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.per_clip.module import gradients_of_batches
 from fnl.training.plan import TrainingPlan
@@ -22,7 +23,7 @@ GRADIENT_BATCH = 32
 
 
 def predict_rate_shift(
-    network: SpikingNetwork,
+    network: nn.Module,
     clips: tuple[Tensor, Tensor],
     plan: TrainingPlan,
     mechanism: GaussianMechanism,
@@ -60,7 +61,7 @@ def predict_rate_shift(
     )
 
 
-def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
+def rate_gradient(network: nn.Module, features: Tensor) -> list[Tensor]:
     """Return ∇r of each trained parameter, r the network rate on `features`, by the surrogate.
 
     The rate is that of `fnl.snn.evaluation.evaluate`: without dropout, with its encoding.
@@ -69,12 +70,16 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
     draws = DrawKeys.seeded(EVALUATION_SEED).of(features)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total = [torch.zeros_like(parameter) for parameter in trained]
+    state, steps = HiddenState(network), features.shape[1]
     for start in range(0, len(features), GRADIENT_BATCH):
         rows = slice(start, start + GRADIENT_BATCH)
+        state.rest()
         set_draws(network, draws.batch(rows, step=0))
-        trains = network.spike_trains(features[rows].float())
-        possible = sum(train.shape[2] for train in trains) * features.shape[1] * len(features)
-        rate = torch.stack([train.sum() for train in trains]).sum() / possible
+        trains = spike_trains(network, features[rows].float())
+        possible = sum(train.shape[2] for train in trains) * steps * len(features)
+        # a layer may make other steps than the features have
+        spikes = [train.sum() * (steps / train.shape[1]) for train in trains]
+        rate = torch.stack(spikes).sum() / possible
         gradients = torch.autograd.grad(rate, trained, allow_unused=True)
         # the read-out fires nothing: it has no gradient
         total = [a if b is None else a + b for a, b in zip(total, gradients, strict=True)]
@@ -82,7 +87,7 @@ def rate_gradient(network: SpikingNetwork, features: Tensor) -> list[Tensor]:
 
 
 def project(
-    network: SpikingNetwork,
+    network: nn.Module,
     features: Tensor,
     labels: Tensor,
     direction: list[Tensor],

@@ -47,7 +47,7 @@ class Rates:
 
     Attributes:
         firing_rate: of the network.
-        layers: of each spiking layer.
+        layers: of each spiking layer; a network without any has no rates, and nan for them.
         classes: means over the clips of each class, nan for a class without clips. Where rates are
             released privately it is the class' part of the network's rate instead, so that it does
             not tell which labels a client has.
@@ -223,6 +223,7 @@ class ClientReport:
             raise RunError(f"a client's report has the unknown field {name!r}")
         values = _without_unusable(values)
         withheld = all_nan(values.get("seconds"))  # a clock never says so
+        spikes = values.get("layer_rates_after") != []  # else there are no rates
         for name, entry in ENTRIES.items():
             if name not in values:
                 if entry.needed_with is None or entry.needed_with & values.keys():
@@ -232,7 +233,8 @@ class ClientReport:
             if withheld and (released or name == "seconds") and all_nan(values[name]):
                 continue
             noisy = released and "rate_noise" in values
-            check(name, entry, values[name], nan=name.startswith("class_rates"), noisy=noisy)
+            nan = name.startswith("class_rates") or (name.startswith("firing_rate") and not spikes)
+            check(name, entry, values[name], nan=nan, noisy=noisy)
         _check_lengths(values)
         return cls.from_values(values)
 
@@ -326,6 +328,7 @@ def _check_lengths(values: Mapping[str, object]) -> None:
             for name, value in values.items()
             if name.startswith(stem) and isinstance(value, list)
         }
-        if 0 in lengths.values() or len(set(lengths.values())) > 1:
+        none = 0 in lengths.values() and stem == "class_rates"
+        if none or len(set(lengths.values())) > 1:
             counts = ", ".join(f"{name} {length}" for name, length in sorted(lengths.items()))
             raise RunError(f"a client's report has {stem} of unequal or no length: {counts}")

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 from flwr.common.logger import log
+from torch import nn
 
 from fnl.config import Config
 from fnl.data.federated import Federation
@@ -20,7 +21,6 @@ from fnl.runtime.events import Event, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import SpikingNetwork
 from fnl.weights import Weights, set_weights
 from server.record import comparison
 from server.record import rows as measurement
@@ -54,7 +54,7 @@ class Recorder:
         self,
         config: Config,
         federation: Federation,
-        network: SpikingNetwork,
+        network: nn.Module,
         directory: RunDirectory,
         *,
         rounds: Rounds,
@@ -165,7 +165,12 @@ class Recorder:
             round_row["epsilon_client"] = played.epsilon_client if played is not None else 0.0
         round_row["seconds"] = self._lap() if seconds is None else seconds
         faults = measurement.fault_rows(played) if played is not None else []
-        self._directory.add(round_row, client_rows, layer_rows, faults)
+        self._directory.add(
+            measurement.without_nan(round_row),
+            map(measurement.without_nan, client_rows),
+            map(measurement.without_nan, layer_rows),
+            faults,
+        )
         save = every > 0 and number > 0 and number % every == 0
         self._directory.round_done(state, save=save)
 

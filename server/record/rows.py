@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from torch import nn
 
 from fnl.metrics import aggregation, ranking
 from fnl.metrics.memory import gradient_bytes, membrane_summary, peak_memory_bytes, state_bytes
 from fnl.runtime.tables import CLIENTS
 from fnl.snn.evaluation import Evaluation
-from fnl.snn.network import SpikingNetwork
 from fnl.wire.report import ENTRIES, ClientReport
 from server.record.comparison import (
     Row,
@@ -46,7 +46,7 @@ def peak_memory(played: GlobalRound) -> int:
     return max([peak_memory_bytes(), *candidates])
 
 
-def memory_values(network: SpikingNetwork, evaluation: Evaluation) -> Row:
+def memory_values(network: nn.Module, evaluation: Evaluation) -> Row:
     """Return the columns of a round about the bytes that a network takes."""
     return {
         "state_bytes": state_bytes(network, evaluation),
@@ -101,6 +101,11 @@ def _report_values(report: ClientReport) -> Row:
 def _or_null(value: float | None) -> float | None:
     """Return None for nan, which stands for a number that a client withholds."""
     return None if value is None or math.isnan(value) else value
+
+
+def without_nan(row: Row) -> Row:
+    """Return a row with null for nan: a network without spiking neurons has no rate."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
 def global_layer_rows(

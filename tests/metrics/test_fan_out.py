@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fnl.config import ModelGroup
-from fnl.metrics.fan_out import fan_out
+from fnl.metrics.fan_out import fan_out, synapses_met
+from fnl.metrics.memory import state_bytes
 from fnl.metrics.sparsity import sparsity
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
@@ -117,3 +119,57 @@ def test_biases_are_no_synapses_and_weights_stay_as_they_are():
     np.testing.assert_array_equal(fan_out(layer, 2, 4), np.full((2, 4), 3))
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
     assert layer.weight.grad is None
+
+
+class Projected(nn.Module):
+    """A fixed projection in single precision, in front of a trained map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("projection", torch.randn(4, 4))
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        return self.linear(signal @ self.projection)
+
+
+class Gained(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.gain = nn.Linear(4, 3), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        return self.linear(signal) * self.gain
+
+
+UNCOUNTABLE = [
+    Projected,
+    Gained,
+    lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)),
+]
+
+
+@pytest.mark.parametrize("make", UNCOUNTABLE)
+def test_synapses_that_cannot_be_counted_are_no_number_and_no_error(make):
+    model = ModelGroup(hidden="3", normalisation="none")
+    network = SpikingNetwork(model, [make()], (3,), 2)
+    assert synapses_met(network.linear[0], 6, 4) is None
+    found = evaluate(network, torch.randn(5, 6, 4), torch.zeros(5).long(), 2)
+    measured = sparsity(network, found)
+    assert (measured.effective_acs, measured.energy_nj, measured.dense_operations) == (None,) * 3
+    assert measured.activation_sparsity == 1 - found.firing.rate()
+
+
+def test_synapses_of_linear_maps_of_ones_own_are_counted():
+    low_rank = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 3))
+    assert synapses_met(low_rank, 6, 4).tolist() == [[6.0] * 4] * 6
+
+
+def test_measures_of_a_module_of_ones_own_are_none_where_they_do_not_apply():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(24, 2))
+    found = evaluate(network, torch.randn(5, 6, 4), torch.zeros(5).long(), 2)
+    measured = sparsity(network, found)
+    assert measured.footprint_bytes == 4 * (24 * 2 + 2)
+    others = [getattr(measured, one.name) for one in fields(measured)]
+    assert [value for value in others if value is not None] == [measured.footprint_bytes]
+    assert state_bytes(network, found) is None

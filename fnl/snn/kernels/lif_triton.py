@@ -26,6 +26,7 @@ def forward_kernel(
     row, start, neuron, inside = blocks.place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    synaptic_decay = decay
     if alpha is not None:
         synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     synaptic = tl.zeros([block], decay.dtype)
@@ -82,6 +83,7 @@ def backward_kernel(
     row, start, neuron, inside = blocks.place(steps, features, block)
     decay = tl.load(beta + neuron, mask=inside, other=0.0)
     theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    synaptic_decay = decay
     if alpha is not None:
         synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
     if same_step:

@@ -16,17 +16,20 @@ NORMALISATION_GAIN = 0.5
 
 
 @torch.no_grad()
-def initialise(network: SpikingNetwork, seed: int) -> None:
+def initialise(network: nn.Module, seed: int) -> None:
     """Draw the initial weights in place, module by module in the network's order.
 
     Matrices and kernels are uniform in ±1/√fan_in (PyTorch's default), biases zero, normalisation
     gains 0.5, trained decays uniform in their `start_ranges`. A module of one's own that has a
-    method `initialise(generator)` is left to it.
+    method `initialise(generator)` is left to it. A network that is no `SpikingNetwork` keeps all
+    else as it was built (`build_network`, with a seed).
     """
     generator = torch_stream(seed, Purpose.INITIAL_WEIGHTS)
     for module in network.modules():
         if callable(draw := getattr(module, "initialise", None)):
             draw(generator)
+        elif not isinstance(network, SpikingNetwork):
+            continue
         elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             _uniform(module.weight, generator)
             if module.bias is not None:

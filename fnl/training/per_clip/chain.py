@@ -30,6 +30,14 @@ def links(module: nn.Module, has_hooks: Callable[[nn.Module], bool]) -> Iterator
         yield module
 
 
+def hooks_on(module: nn.Module) -> Iterator[int]:
+    """Yield the ids of the hooks that calling `module` runs beside its forward pass."""
+    yield from module._forward_hooks
+    yield from module._forward_pre_hooks
+    yield from module._backward_hooks
+    yield from module._backward_pre_hooks
+
+
 def _parts(module: Any) -> Iterable[nn.Module] | None:
     """Return what a chain runs one after the other; None of what is no chain."""
     if type(module).forward is nn.Sequential.forward:

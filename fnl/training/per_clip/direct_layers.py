@@ -46,9 +46,9 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int, _inner: bool) -> tupl
     weight, bias = layer.weight, layer.bias
 
     def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
-        rows = _with_one_axis_of_steps(grad)
+        rows = with_one_axis_of_steps(grad)
         if weight.requires_grad:
-            deliver(weight, LinearGradients(rows, _with_one_axis_of_steps(signal), factor))
+            deliver(weight, LinearGradients(rows, with_one_axis_of_steps(signal), factor))
         if bias is not None and bias.requires_grad:
             deliver(bias, DenseGradients(_scaled(rows.sum(1), factor)))
         return grad @ weight if wanted else None
@@ -56,7 +56,7 @@ def _linear(layer: nn.Linear, signal: Tensor, factor: int, _inner: bool) -> tupl
     return F.linear(signal, weight, bias), back
 
 
-def _with_one_axis_of_steps(values: Tensor) -> Tensor:
+def with_one_axis_of_steps(values: Tensor) -> Tensor:
     """Return [B, …, F] as [B, steps, F]."""
     if values.ndim == 3:
         return values

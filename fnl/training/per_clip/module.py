@@ -3,13 +3,15 @@
 Opacus' hooks keep every layer's input, wait for its output gradient, and then compute the per-clip
 gradients beside the ordinary ones that a private step never uses. Here linear, convolutional,
 normalising and spiking layers (`direct_layers`) that follow one another go forward and back
-without autograd, and write `p.grad_sample` themselves, by one batched matrix product. Every other
-layer keeps Opacus' hooks, and everything after the backward pass is an Opacus optimizer's.
+without autograd, and write `p.grad_sample` themselves, by one batched matrix product. Other layers
+of PyTorch's and ours keep Opacus' hooks, and modules of a user's own have ways of their own
+(`own_modules`): each parameter of a link has one of the three. Everything after the backward pass
+is an Opacus optimizer's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,18 +22,21 @@ from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.errors import ConfigError
+from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import set_draws
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.chain import (
     Step,
     by_autograd,
+    hooks_on,
     links,
     run_backward,
     run_forward,
 )
-from fnl.training.per_clip.clip_gradients import ClipGradients
+from fnl.training.per_clip.clip_gradients import ClipGradients, DenseGradients
 from fnl.training.per_clip.direct_layers import Runner, direct_runner
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
+from fnl.training.per_clip.own_modules import OwnModule, own_links
 
 Loss = Callable[[Tensor], tuple[float, Tensor]]
 """Scores [B, C] -> the loss and its gradient [B, C]."""
@@ -44,8 +49,9 @@ class PerClipGradientModule(GradSampleModule):
     """Opacus' `GradSampleModule`, with a way of its own through chains of layers.
 
     After `descent()(signal, loss)`, `p.grad_sample` [B, *p.shape] is what Opacus' hooks would have
-    put there in `loss(self(signal)).backward()`, which works, too, and takes longer. `p.grad` of
-    direct layers stays None until `DPOptimizer.step` writes it.
+    put there in `loss(self(signal)).backward()`, which works, too, and takes longer, unless there
+    are modules of a user's own. `p.grad` of direct layers stays None until `DPOptimizer.step`
+    writes it. A parameter that the pass does not use has gradients of zero.
 
     Args:
         m: the network; clips are the first axis of everything in it.
@@ -60,7 +66,13 @@ class PerClipGradientModule(GradSampleModule):
         if loss_reduction not in ("mean", "sum"):
             raise ConfigError(f"loss_reduction must be mean or sum, got {loss_reduction!r}")
         register_grad_samplers(m)
+        self._own: dict[nn.Module, OwnModule] = {link: OwnModule(link) for link in own_links(m)}
         super().__init__(m, loss_reduction=loss_reduction, strict=strict)
+
+    def iterate_submodules(self, module: nn.Module) -> Iterable[nn.Module]:
+        """Yield the modules that Opacus is to hook: none in modules of a user's own."""
+        if module not in self._own:
+            yield from super().iterate_submodules(module)
 
     def descent(self) -> Descent:
         """Return what goes forward and back, delivers per-clip gradients and returns the loss.
@@ -80,15 +92,20 @@ class PerClipGradientModule(GradSampleModule):
         first = trained.index(True) if True in trained else len(layers)
         runners = [self._runner(layer) for layer in layers[first:]]
         # whoever is between two direct layers is given tensors that nobody keeps
-        direct = [False, *(runner is not by_autograd for runner in runners), False]
+        kept = [layer in self._own for layer in layers[first:]]
+        direct = [r is not by_autograd and not k for r, k in zip(runners, kept, strict=True)]
+        direct = [False, *direct, False]
         inner = [before and after for before, after in zip(direct, direct[2:], strict=False)]
         steps = list(zip(runners, layers[first:], inner, strict=True))
-        return partial(self._descend, layers[:first], steps)
+        used = {parameter for layer in layers for parameter in layer.parameters()}
+        idle = [p for p in self.parameters() if p.requires_grad and p not in used]
+        return partial(self._descend, layers[:first], steps, idle)
 
     def _descend(
         self,
         ahead: Sequence[nn.Module],
         steps: Sequence[Step],
+        idle: Sequence[nn.Parameter],
         signal: Tensor,
         loss: Loss,
     ) -> float:
@@ -103,10 +120,16 @@ class PerClipGradientModule(GradSampleModule):
             output, backs = run_forward(steps, signal, factor)
             value, grad = loss(output)
             run_backward(backs, grad, self._deliver)
+            for parameter in idle:
+                parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
+                zeros = parameter.new_zeros(len(signal), *parameter.shape)
+                self._deliver(parameter, DenseGradients(zeros))
         return value
 
     def _runner(self, layer: nn.Module) -> Runner:
         """Return how a layer of a chain runs, delivering under Opacus' own conditions."""
+        if layer in self._own:
+            return self._own[layer].run
         if not self.hooks_enabled or self._has_hooks(layer):
             return by_autograd
         return direct_runner(layer) or by_autograd
@@ -114,16 +137,7 @@ class PerClipGradientModule(GradSampleModule):
     def _has_hooks(self, module: nn.Module) -> bool:
         """Return whether calling `module` does more than its forward pass and what Opacus adds."""
         opacus = {handle.id for handle in self.autograd_grad_sample_hooks}
-        return any(
-            hook not in opacus
-            for hooks in (
-                module._forward_hooks,
-                module._forward_pre_hooks,
-                module._backward_hooks,
-                module._backward_pre_hooks,
-            )
-            for hook in hooks
-        )
+        return any(hook not in opacus for hook in hooks_on(module))
 
     def _deliver(self, parameter: nn.Parameter, gradients: ClipGradients) -> None:
         """Add per-clip gradients to those of this backward pass, and hand them on at its end.
@@ -179,10 +193,12 @@ def gradients_of_batches(
     training, draws = network.training, keys.of(features) if keys else None
     network.train()
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    state = HiddenState(network)
     try:
         descend = module.descent()
         for start in range(0, len(labels), size):
             rows = slice(start, start + size)
+            state.rest()
             if draws is not None:
                 set_draws(network, draws.batch(rows, step=0))
             loss = partial(cross_entropy, labels=labels[rows], label_smoothing=label_smoothing)
