@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from clients.device import Device, identity
 from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
+from clients.public_start import check_start
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
@@ -78,10 +79,12 @@ def _train_round(
         instructions = message.content[exchange.CONFIG]
         if not isinstance(instructions, ConfigRecord):
             raise TypeError("the server's message lacks its configuration")
+        federation = open_federation(config)
+        check_start(config, federation, instructions)
         with one_thread():
             outcome = train_round(
                 config,
-                open_federation(config),
+                federation,
                 partition=int(context.node_config["partition-id"]),
                 server_round=server_round,
                 weights=weights,
@@ -95,9 +98,10 @@ def _train_round(
         if config.coordination.probe:
             keep_update(context.state, server_round, content)
         return content
+    start = device.with_start(config, message)
     with device.session(config, message, server_round) as session, one_thread():
         outcome = train_round(
-            config,
+            start,
             session.federation,
             partition=device.partition,
             server_round=server_round,

@@ -1,4 +1,4 @@
-"""Recipes: a network, its features and how it is trained centrally, in one TOML file."""
+"""Recipes: configuration keys in one TOML file, and in `[central]` how to train centrally."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.toml_file import read_toml
-from fnl.config import Config, Scalar, parse_config
+from fnl.config import Config, Scalar, absolute_paths, parse_config
 from fnl.errors import ConfigError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -64,7 +64,8 @@ def load_recipe(name: str, overrides: Mapping[str, Scalar] | None = None) -> Rec
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ConfigError(f"there is no recipe {name!r}: choose one of {known}")
     content = read_toml(path, "recipe")
-    flat = _flat(content) | dict(overrides or {})
+    default: dict[str, object] = {"run.results-dir": Config().run.results_dir}
+    flat = absolute_paths(default | _flat(content) | dict(overrides or {}))
     central = {key: flat.pop(key) for key in list(flat) if key.startswith("central.")}
     try:
         training = CentralTraining.model_validate(

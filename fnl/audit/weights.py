@@ -28,8 +28,9 @@ from fnl.audit.gradients import clip_gradients
 from fnl.audit.noise_meter import NoiseMeter
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.snn.network import SpikingNetwork, build_network, initialise
+from fnl.snn.network import SpikingNetwork
 from fnl.training.local import LocalTraining
+from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 Notify = Callable[[], None]
@@ -71,8 +72,7 @@ def attack_weights(
         ConfigError: if no noise keeps the budget.
         ValueError: if a client's updates have fewer numbers than canaries.
     """
-    network = build_network(config.model, federation.inputs, federation.classes)
-    initialise(network, config.run.seed)
+    network = start_network(config, federation)
     clients = [
         _Client(
             config,

@@ -16,6 +16,7 @@ from fnl.cli.audit import audit
 from fnl.cli.bench import bench
 from fnl.cli.data import data_app
 from fnl.cli.grid import grid_app
+from fnl.cli.pretrain import pretrain
 from fnl.cli.report import export, figures, report
 from fnl.cli.run import resume, run
 from fnl.cli.runs import runs
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, resume, runs, figures, report, export, audit):
+for command in (run, resume, pretrain, runs, figures, report, export, audit):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(bench)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.report import figures as draw_figures
-from fnl.cli.terminal import Assignments, Workers, configuration, cores
+from fnl.cli.terminal import Assignments, RecipeName, Workers, configuration, cores
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
 from fnl.runtime.events import Event, RoundStarted, RunFinished, RunStarted, text_of
@@ -48,6 +48,7 @@ AppDir = Annotated[
 
 def run(
     assignments: Assignments = None,
+    recipe: RecipeName = "",
     workers: Workers = 0,
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
@@ -55,7 +56,7 @@ def run(
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
     """Run a federation and write its run directory."""
-    path = _carry(configuration(assignments), workers, engine, federation_config, app_dir)
+    path = _carry(configuration(assignments, recipe), workers, engine, federation_config, app_dir)
     if figures:
         draw_figures(path)
 

@@ -209,7 +209,8 @@ class Recorder:
             return None
         if not len(self._labels):  # the server of a deployment may have no clips
             return None
-        set_weights(self._network, taken.weights)
+        average = taken.played.average if taken.played is not None else None
+        set_weights(self._network, taken.weights if average is None else average)
         return evaluate(self._network, self._features, self._labels, self._classes)
 
     def _evaluate_shadow(self, played: GlobalRound | None) -> Evaluation | None:
