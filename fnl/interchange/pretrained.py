@@ -126,7 +126,8 @@ def save_pretrained(path: Path, weights: Weights, origin: Origin) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    safetensors.numpy.save_file(weights, path, metadata_of(weights, origin))
+    whole = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    safetensors.numpy.save_file(whole, path, metadata_of(whole, origin))
 
 
 def weights_file(name: str) -> Path:

@@ -59,14 +59,14 @@ def by_hand(clip_norm: float, **model: object) -> Weights:
             drawn = draws.batch([clip], view)  # in step 0 view v draws as step v of one view does
             set_draws(plain, drawn)
             loss = F.cross_entropy(plain(noisier(features[[clip]], drawn)), labels[[clip]])
-            for part, found in zip(mean, torch.autograd.grad(loss, parameters), strict=True):
-                part += found / VIEWS
+            found = torch.autograd.grad(loss, parameters)
+            mean = [part + one / VIEWS for part, one in zip(mean, found, strict=True)]
         norm = torch.cat([part.flatten() for part in mean]).norm()
-        for whole, part in zip(total, mean, strict=True):
-            whole += part * min(1.0, clip_norm / float(norm))
+        scale = min(1.0, clip_norm / float(norm))
+        total = [whole + scale * part for whole, part in zip(total, mean, strict=True)]
     with torch.no_grad():
         for parameter, whole in zip(parameters, total, strict=True):
-            parameter -= whole / CLIPS
+            parameter.sub_(whole / CLIPS)
     return get_weights(plain)
 
 
