@@ -27,10 +27,12 @@ def pretrain(
     from fnl.errors import RunError
     from fnl.interchange.pretrained import save_pretrained
     from fnl.runtime.atomic import write_atomically
+    from fnl.training.start import check_initial
 
     loaded = load_recipe(recipe, parse_overrides(assignments or []))
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise RunError(f"cannot write {output}: give a file in a folder that exists")
+    check_initial(loaded.config)
     federation = public_clips(loaded.config)
     columns = TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=_err, transient=True) as bar:

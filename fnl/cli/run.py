@@ -91,6 +91,7 @@ def _carry(
     from fnl.runtime.flower import check_app, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
+    from fnl.training.start import check_initial
 
     flower_app = app_dir.absolute() if engine is Engine.FLOWER else None
     if flower_app is None and federation_config:
@@ -99,6 +100,7 @@ def _carry(
         check_app(flower_app)
     check_name(config)
     check_callbacks(config)
+    check_initial(config)
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress:
         if flower_app is None:

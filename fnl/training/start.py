@@ -39,6 +39,16 @@ class Start:
     drawn: tuple[str, ...] = ()
 
 
+def check_initial(config: Config) -> None:
+    """Refuse, before any clip is read, a `model.initial` that does not fit the run.
+
+    Raises:
+        ConfigError: naming what.
+    """
+    if config.model.initial:
+        load_pretrained(config.model.initial)[1].check_fits(config, config.model.initial)
+
+
 def start_of(config: Config, federation: Federation) -> Start:
     """Return what the run of `config` starts from.
 

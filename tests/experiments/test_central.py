@@ -55,7 +55,7 @@ def test_overrides_reach_configuration_and_training():
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("transformer", {}, "there is no recipe 'transformer': choose one of feedforward"),
+        ("transformer", {}, "there is no recipe 'transformer': choose one of federated, feed"),
         ("feedforward", {"central.epochs": 0}, "central.epochs = 0: "),
         ("feedforward", {"central.epoch": 3}, "central.epoch = 3: "),
         ("feedforward", {"model.hiden": "3"}, "did you mean model.hidden"),
