@@ -140,6 +140,11 @@ class Rounds:
         self._average = {k: np.asarray(a, np.float32) for k, a in _under(state, _AVERAGE).items()}
 
     @property
+    def averages(self) -> bool:
+        """Whether a moving average of the global models is kept."""
+        return self._config.evaluation.average > 0
+
+    @property
     def average(self) -> Weights | None:
         """Moving average of the global models so far; None where none is kept."""
         return self._average or None
@@ -177,7 +182,8 @@ class Rounds:
             if decision.selected.size or key == exchange.ARRAYS
         }
         after, self._optimizer_state = steps[exchange.ARRAYS]
-        if decay := self._config.evaluation.average:
+        if self.averages:
+            decay = self._config.evaluation.average
             self._average = moved(self._average, after, decay=decay, server_round=server_round)
         taken = [candidates[position].partition for position in decisions[exchange.ARRAYS].selected]
         self._history = self._history.after(server_round, taken)
