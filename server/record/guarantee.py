@@ -173,10 +173,10 @@ def _guarantee(config: Config) -> dict[str, object]:
 def _record_level(config: Config) -> str:
     privacy = config.privacy
     released = config.rate_epsilon > 0
-    covered = "training steps" + (" and the releases of firing rates" if released else "")
-    trained = config.training.trained
+    trained, covered = config.training.trained, "training steps"
     if trained != "all":
         covered += f" (of {trained} alone: all else is public and does not move)"
+    covered += " and the releases of firing rates" if released else ""
     start = "given the global models they start from"
     if config.model.initial:
         start += ", the first of which is public and costs nothing if its corpus is public"
