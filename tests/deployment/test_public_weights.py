@@ -33,15 +33,6 @@ def weights(tmp_path) -> Path:
     return path
 
 
-@pytest.fixture
-def node(device_clips, tmp_path):
-    return {
-        "data-root": str(device_clips / "data-1"),
-        "state-dir": str(tmp_path / "state"),
-        "partition-id": 1,
-    }
-
-
 def asked(node, weights: Path, told: str) -> Message:
     """Return the device's reply to the first request of a server with its own copy."""
     config = parse_config(PART | {"model.initial": str(weights)})
