@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from clients.device import Device, identity
 from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
+from clients.public_start import check_start
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
@@ -74,12 +75,14 @@ def _train_round(
     device, state = Device.of(context.node_config), context.state
     server_round, instructions = asked
     if device is None:
+        federation = open_federation(config)
+        check_start(config, federation, instructions)
         # where an adaptive bound stands the server remembers as well
         told = instructions.get(exchange.CLIP_NORM)
         with one_thread():
             outcome = train_round(
                 config,
-                open_federation(config),
+                federation,
                 partition=int(context.node_config["partition-id"]),
                 ledger=load_ledger(state),
                 clip_norm=told if isinstance(told, float) else load_clip_norm(state),
@@ -91,9 +94,10 @@ def _train_round(
         save_clip_norm(state, outcome.clip_norm)
         content = _content(outcome)
     else:
+        start = device.with_start(config, message)
         with device.session(config, message, server_round, weights) as session, one_thread():
             outcome = train_round(
-                config,
+                start,
                 session.federation,
                 partition=device.partition,
                 ledger=session.ledger,

@@ -20,6 +20,7 @@ from flwr.app import ConfigRecord, Message
 import fnl
 from clients.device_budget import check_accounted, check_weights, check_words, terms_of
 from clients.ledger_file import LedgerFile, Release
+from clients.public_start import device_start
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
@@ -40,6 +41,7 @@ from fnl.runtime.deployment import (
 )
 from fnl.training.spending import book_round, noise_of, workload_of
 from fnl.weights import Weights
+from fnl.wire import exchange
 
 LOCK_SECONDS = 300.0
 """How long to wait for another process of this device: one of a killed SuperNode may still run."""
@@ -56,12 +58,14 @@ class Device:
         state_dir: folder of its ledger and features, kept as long as the clips are.
         partition: the client's number.
         epsilon_budget: the most its clips may ever cost, over all runs; inf: what each run says.
+        initial_weights: its copy of the public weights, for runs that leave a part of them unsent.
     """
 
     data_root: Path
     state_dir: Path
     partition: int
     epsilon_budget: float = math.inf
+    initial_weights: Path | None = None
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> Device | None:
@@ -85,7 +89,13 @@ class Device:
         budget = node_config.get("epsilon-budget", math.inf)
         if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
             raise DeviceError("the node configuration has an epsilon-budget that is not above 0")
-        return cls(folders[0], folders[1], partition, float(budget))
+        initial = node_config.get("initial-weights") or None
+        if initial is not None and not (isinstance(initial, str) and Path(initial).is_absolute()):
+            raise DeviceError(
+                "the node configuration has initial-weights that are no absolute path"
+            )
+        weights = Path(initial) if initial else None
+        return cls(folders[0], folders[1], partition, float(budget), weights)
 
     @property
     def has_budget(self) -> bool:
@@ -113,6 +123,15 @@ class Device:
             )
         if self.has_budget:
             check_accounted(config)
+
+    def with_start(self, config: Config, message: Message) -> Config:
+        """Return the configuration to train with: with the device's own copy of public weights.
+
+        Raises:
+            DeviceError: if it needs one and has none, or another than the server's.
+        """
+        with reviewed(self.partition):
+            return device_start(config, self.initial_weights, message.content.get(exchange.CONFIG))
 
     @contextmanager
     def session(

@@ -1,4 +1,4 @@
-"""Recipes: a network, its features and how it is trained centrally, in one TOML file."""
+"""Recipes: configuration keys in one TOML file, and in `[central]` how to train centrally."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.toml_file import flat, read_toml
-from fnl.config import Config, Scalar, parse_config
+from fnl.config import Config, Scalar, absolute_paths, parse_config
 from fnl.errors import ConfigError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -67,7 +67,8 @@ def load_recipe(name: str, overrides: Mapping[str, Scalar] | None = None) -> Rec
     for group, keys in content.items():
         if not isinstance(keys, dict):
             raise ConfigError(f"{group} is not a table: a recipe has tables such as [model]")
-    values = flat(content) | dict(overrides or {})
+    default: dict[str, object] = {"run.results-dir": Config().run.results_dir}
+    values = absolute_paths(default | flat(content) | dict(overrides or {}))
     central = {key: values.pop(key) for key in list(values) if key.startswith("central.")}
     try:
         training = CentralTraining.model_validate(

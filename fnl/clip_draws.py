@@ -76,9 +76,9 @@ class ClipDraws:
         """The names of the clips, [n]."""
         return clip_ids(self.clips)
 
-    def batch(self, rows: Sequence[int] | slice, step: int) -> BatchDraws:
-        """Return what the clips of some rows draw in one step."""
-        return BatchDraws(self, rows, step)
+    def batch(self, rows: Sequence[int] | slice, step: int, views: int = 1) -> BatchDraws:
+        """Return what `views` views of the clips of some rows draw in one step."""
+        return BatchDraws(self, rows, step, views)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +88,14 @@ class BatchDraws:
     Attributes:
         clips: of all clips.
         rows: those in the mini-batch, B.
-        step: below 2^32; another step is another draw.
+        step: below 2^32 / `views`; another step is another draw.
+        views: K; each is another draw.
     """
 
     clips: ClipDraws
     rows: Sequence[int] | slice
     step: int
+    views: int = 1
 
     @property
     def ids(self) -> NDArray[np.uint64]:
@@ -107,7 +109,9 @@ class BatchDraws:
         return BatchDraws(self.clips, [rows[place] for place in places], self.step)
 
     def uniform(self, purpose: Purpose, number: int, size: Sequence[int]) -> Tensor:
-        """Return independent uniform numbers in [0, 1), multiples of 2^-24, float32 [B, *size].
+        """Return independent uniform numbers in [0, 1), multiples of 2^-24, float32 [K·B, *size].
+
+        The first B are of the clips' first view, and so on.
 
         Args:
             purpose: what they decide.
@@ -115,9 +119,12 @@ class BatchDraws:
             size: how many of them a clip draws.
         """
         ids, count = self.ids, math.prod(size)
-        out = np.empty((len(ids), -(-count // 4) * 4), np.float32)
-        uniform(self.clips.keys.key(purpose, number), ids, np.uint64(self.step), out)
-        return torch.from_numpy(out)[:, :count].reshape(len(ids), *size)
+        out = np.empty((self.views * len(ids), -(-count // 4) * 4), np.float32)
+        key = self.clips.keys.key(purpose, number)
+        for view in range(self.views):
+            part = out[view * len(ids) : (view + 1) * len(ids)]
+            uniform(key, ids, np.uint64(self.step * self.views + view), part)
+        return torch.from_numpy(out)[:, :count].reshape(len(out), *size)
 
 
 def clip_ids(clips: Tensor) -> NDArray[np.uint64]:

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from fnl.audit.own_modules import check_own_modules, layers_of
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation
+from fnl.interchange.pretrained import metadata_of
 from fnl.runtime.callbacks import check_callbacks
 from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
@@ -18,14 +19,20 @@ from fnl.runtime.events import RunFinished, RunStarted, RunWarning
 from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
-from fnl.snn.network import build_network, initialise
+from fnl.training.start import start_network, start_of, whole_weights
 from fnl.weights import get_weights
 from fnl.wire import exchange
 from server.client_privacy import ClientPrivacy
 from server.coordination import Coordinator, check_rates
 from server.devices import DeviceGrid, open_server_data
 from server.federation_nodes import nodes_by_partition
-from server.record.guarantee import privacy_warnings, run_metadata, spent_curve
+from server.record.guarantee import (
+    guarantee_in_words,
+    privacy_warnings,
+    run_metadata,
+    spent_curve,
+)
+from server.record.origin import origin_of
 from server.record.recorder import Recorder
 from server.resumption import take_over
 from server.rounds import Rounds
@@ -49,6 +56,7 @@ def main(grid: Grid, context: Context) -> None:
         check_rates(config, layers)
         if not deployed:  # a device runs no code of the user's own
             check_own_modules(config, federation)
+    start_network(config, federation)  # what does not fit is seen before any work
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(
@@ -79,10 +87,7 @@ def _run(
     *,
     layers: int,
 ) -> None:
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
-    initialise(network, config.run.seed)
+    network = start_network(config, federation)
     simulated, releases = engine_name(grid) in SIMULATIONS, Releases(directory.path)
     before = directory.resumed_from
     done = before.server_round if before is not None else 0
@@ -105,6 +110,7 @@ def _run(
         notify=partial(notify, grid),
         beside=clients_apart(grid),
     )
+    initial = start_of(config, federation).origin
     strategy = RateStrategy(
         config,
         rounds,
@@ -117,6 +123,7 @@ def _run(
         clips=clips,
         done=done,
         simulated=simulated,
+        initial=initial.sha256 if initial is not None else "",
         on_round=recorder,
     )
     if done < config.run.rounds:
@@ -132,7 +139,9 @@ def _run(
             )
         weights = exchange.from_arrays(result.arrays)
     directory.note(privacy_spent=spent_curve(config, directory.table("clients")))
-    directory.finish(weights)
+    kept = whole_weights(config, federation, rounds.average or weights)
+    origin = origin_of(config, federation, guarantee_in_words(config), directory.table("rounds"))
+    directory.finish(kept, metadata_of(kept, origin))
 
 
 def _clips(config: Config, federation: Federation) -> list[int]:

@@ -24,6 +24,11 @@ def take_over(state: RunState, network: nn.Module, rounds: Rounds, spending: Spe
     if any(value.dtype != own[name].dtype for name, value in state.weights.items()):
         raise RunError("the checkpoint's weights are no 32-bit numbers")
     rounds.restore(state.strategy)
+    average = rounds.average
+    if average is not None and {name: a.shape for name, a in average.items()} != shapes:
+        raise RunError("the checkpoint's moving average is not of the configured network")
+    if rounds.averages and state.server_round and average is None:
+        raise RunError("the checkpoint lacks the moving average that the run evaluates")
     try:
         spending.restore(state.server)
     except ValueError as error:

@@ -17,6 +17,7 @@ from fnl.weights import Weights, under
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport, Rates
 from server.aggregation import OptimizerState, server_step
+from server.average import moved
 from server.client_privacy import ClientPrivacy
 from server.context import History
 from server.coordination import Coordination, Coordinator
@@ -24,7 +25,7 @@ from server.replies.rejections import Rejection, require_enough
 from server.replies.uploads import Uploads, request_uploads
 from server.replies.vetting import Answer
 
-_HISTORY, _OPTIMIZER = "history/", "optimizer/"
+_HISTORY, _OPTIMIZER, _AVERAGE = "history/", "optimizer/", "average/"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class GlobalRound:
         shadow: what had come of the candidates' non-private rates and updates; None without.
         floor: the same with other draws; None without.
         history: who was selected so far, this round included.
+        average: moving average of the global models so far; None where none is kept.
         bytes_down: bytes of all records sent to clients.
         bytes_up: bytes of all records that were taken, but for those of shadows.
         rejections: what was wrong with replies. Whose upload was, in a round with a probe, is among
@@ -67,6 +69,7 @@ class GlobalRound:
     before: Weights
     after: Weights
     history: History
+    average: Weights | None = None
     shadow: Decided | None = None
     floor: Decided | None = None
     bytes_down: int = 0
@@ -117,12 +120,14 @@ class Rounds:
         self._coordinator = Coordinator(config)
         self._history = History.empty(config.data.clients)
         self._optimizer_state: OptimizerState = {}
+        self._average: Weights = {}
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of all that passes from round to round but for the model itself."""
         history = {f"{_HISTORY}{name}": a for name, a in self._history.state().items()}
         optimizer = {f"{_OPTIMIZER}{name}": a.copy() for name, a in self._optimizer_state.items()}
-        return {**history, **optimizer}
+        average = {f"{_AVERAGE}{name}": a for name, a in self._average.items()}
+        return {**history, **optimizer, **average}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from what `state()` gave.
@@ -132,6 +137,17 @@ class Rounds:
         """
         self._history = History.from_state(under(_HISTORY, state), self._config.data.clients)
         self._optimizer_state = under(_OPTIMIZER, state)
+        self._average = {k: np.asarray(a, np.float32) for k, a in under(_AVERAGE, state).items()}
+
+    @property
+    def averages(self) -> bool:
+        """Whether a moving average of the global models is kept."""
+        return self._config.evaluation.average > 0
+
+    @property
+    def average(self) -> Weights | None:
+        """Moving average of the global models so far; None where none is kept."""
+        return self._average or None
 
     def play(self, server_round: int, answers: Sequence[Answer], *, before: Weights) -> GlobalRound:
         """Select, weigh and average `answers`, in partition order, which started from `before`.
@@ -166,6 +182,9 @@ class Rounds:
             if decision.selected.size or key == exchange.ARRAYS
         }
         after, self._optimizer_state = steps[exchange.ARRAYS]
+        if self.averages:
+            decay = self._config.evaluation.average
+            self._average = moved(self._average, after, decay=decay, server_round=server_round)
         taken = [candidates[position].partition for position in decisions[exchange.ARRAYS].selected]
         self._history = self._history.after(server_round, taken)
         there = {report.partition for report in reports} - uploads.missing
@@ -183,6 +202,7 @@ class Rounds:
             before=before,
             after=after,
             history=self._history,
+            average=self.average,
             shadow=shadow,
             floor=floor,
             bytes_down=uploads.bytes_down,

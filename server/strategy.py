@@ -48,6 +48,8 @@ class RateStrategy(Strategy):
         done: rounds that were done before this start.
         simulated: whether clients live in a simulation; on real devices a client's own ledger is
             on its disk, and nobody else's word counts.
+        initial: digest of the weights that `model.initial` names, which clients check where they
+            keep a part of them; empty without.
         on_round: called with every round when it is done.
     """
 
@@ -65,6 +67,7 @@ class RateStrategy(Strategy):
         clips: Sequence[int] | None = None,
         done: int = 0,
         simulated: bool = True,
+        initial: str = "",
         on_round: Callable[[GlobalRound], None] = lambda _: None,
     ) -> None:
         self._config = config
@@ -77,6 +80,7 @@ class RateStrategy(Strategy):
         self._clips = clips
         self._done = done
         self._simulated = simulated
+        self._initial = {exchange.INITIAL: initial} if initial else {}
         self._on_round = on_round
         self._global: Weights = {}
         self._asked: list[Message] = []
@@ -99,7 +103,9 @@ class RateStrategy(Strategy):
         content = RecordDict(
             {
                 exchange.ARRAYS: arrays,
-                exchange.CONFIG: ConfigRecord({**config, exchange.ROUND: server_round}),
+                exchange.CONFIG: ConfigRecord(
+                    {**config, **self._initial, exchange.ROUND: server_round}
+                ),
             }
         )
         if self._config.is_private and self._config.privacy.secure_noise:  # else the same bits

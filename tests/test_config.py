@@ -73,7 +73,7 @@ def test_every_key_refuses_every_other_type_in_one_line_with_its_name(key):
         ("model.threshold", 0.0), ("model.surrogate", "relu"), ("model.surrogate-slope", 0.0),
         ("model.normalisation", "batch"), ("model.encoding", "morse"),
         ("training.optimizer", "lbfgs"), ("training.learning-rate", 0.0),
-        ("training.momentum", 1.0), ("training.momentum", -0.1), ("training.batch-size", 0),
+        ("training.momentum", 1.0), ("training.momentum", -0.1), ("training.batch-size", -1),
         ("training.local-epochs", 0.0),
         ("privacy.mode", "local"), ("privacy.epsilon", 0.0), ("privacy.delta", -0.1),
         ("privacy.delta", 1.0), ("privacy.noise-multiplier", -1.0), ("privacy.clip-norm", 0.0),

@@ -113,4 +113,6 @@ def in_words(seconds: float) -> str:
 
 def _work(config: Config) -> float:
     shadows = 2 if config.is_private and config.evaluation.shadow else 1
-    return config.training.local_epochs * shadows / config.data.clients
+    training = config.training
+    passes = training.views * (training.steps or training.local_epochs)
+    return passes * shadows / config.data.clients

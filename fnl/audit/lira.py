@@ -26,8 +26,8 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
-from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalTraining
+from fnl.training.start import start_network
 from fnl.weights import get_weights, set_weights
 
 LEAST_CLIPS = 10
@@ -127,16 +127,14 @@ def train_models(
     All start from the same weights; batches and noise are each model's own.
     """
     features, labels = federation.client_clips(partition)
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
-    seed = config.run.seed
-    member = stream(seed, Purpose.SHADOW_MODELS, partition).random((models, len(labels))) < 0.5
+    network = start_network(config, federation)
+    first = get_weights(network)
+    halves = stream(config.run.seed, Purpose.SHADOW_MODELS, partition)
+    member = halves.random((models, len(labels))) < 0.5
     observed = np.empty((models, len(labels)))
     for model in range(models):
         rows = torch.from_numpy(member[model])
-        initialise(network, seed)
-        weights, clip_norm = get_weights(network), None
+        weights, clip_norm = first, None
         for server_round in range(1, config.run.rounds + 1):
             local = LocalTraining(
                 config,

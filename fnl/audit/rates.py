@@ -29,8 +29,8 @@ from fnl.data.federated import Federation
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
 from fnl.randomness import Purpose, stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalTraining
+from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 RAW_CANARIES = 20
@@ -39,10 +39,7 @@ RAW_CANARIES = 20
 
 def public_models(config: Config, federation: Federation) -> list[Weights]:
     """Return the global weights before and after every round of training without canaries."""
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
-    initialise(network, config.run.seed)
+    network = start_network(config, federation)
     models = [get_weights(network)]
     for server_round in range(1, config.run.rounds + 1):
         trained, sizes = [], []
@@ -71,9 +68,7 @@ def attack_raw_rates(
         canaries: of a client.
         repeats: how often each client reports, with new coins.
     """
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
+    network = start_network(config, federation)
     scores, included = [], []
     for partition in range(config.data.clients):
         own = federation.client_clips(partition)
@@ -122,9 +117,7 @@ def attack_private_rates(
     """
     claimed = claim(mechanism, config, epsilon=epsilon, partition=0, clips=repeats, rates=True)
     sigma = claimed.noise.rates if claimed.noise and claimed.noise.rates else 0.0
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
+    network = start_network(config, federation)
     scores, included = [], []
     for partition in range(config.data.clients):
         own = federation.client_clips(partition)

@@ -21,9 +21,9 @@ from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.privacy.budget import Noise
 from fnl.randomness import Purpose, torch_stream
-from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalTraining
 from fnl.training.sampling import poisson_samples
+from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights
 
 _STILL = 1e-6
@@ -32,11 +32,7 @@ _STILL = 1e-6
 
 def first_weights(config: Config, federation: Federation) -> Weights:
     """Return the weights that a run starts from."""
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
-    initialise(network, config.run.seed)
-    return get_weights(network)
+    return get_weights(start_network(config, federation))
 
 
 def batches_of(

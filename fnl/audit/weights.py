@@ -29,8 +29,8 @@ from fnl.audit.noise_meter import NoiseMeter
 from fnl.audit.result import Attack
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.snn.network import build_network, initialise
 from fnl.training.local import LocalTraining
+from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 
 Notify = Callable[[], None]
@@ -56,10 +56,7 @@ def attack_weights(
         ConfigError: if no noise keeps the budget.
         ValueError: if a client's updates have fewer numbers than canaries.
     """
-    network = build_network(
-        config.model, federation.inputs, federation.classes, seed=config.run.seed
-    )
-    initialise(network, config.run.seed)
+    network = start_network(config, federation)
     clients = [
         _Client(
             config,

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fnl.cli.report import figures as draw_figures
 from fnl.cli.terminal import (
     Assignments,
+    RecipeName,
     Trust,
     Workers,
     check_trust,
@@ -55,6 +56,7 @@ AppDir = Annotated[
 
 def run(
     assignments: Assignments = None,
+    recipe: RecipeName = "",
     workers: Workers = 0,
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
@@ -62,7 +64,7 @@ def run(
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
     """Run a federation and write its run directory."""
-    path = _carry(configuration(assignments), workers, engine, federation_config, app_dir)
+    path = _carry(configuration(assignments, recipe), workers, engine, federation_config, app_dir)
     if figures:
         draw_figures(path)
 
@@ -100,6 +102,7 @@ def _carry(
     from fnl.runtime.flower import check_app, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
+    from fnl.training.start import check_initial
 
     flower_app = app_dir.absolute() if engine is Engine.FLOWER else None
     if flower_app is None and federation_config:
@@ -108,6 +111,7 @@ def _carry(
         check_app(flower_app)
     check_name(config)
     check_callbacks(config)
+    check_initial(config)
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress:
         if flower_app is None:

@@ -22,6 +22,10 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="GROUP.KEY=VALUE", help="Set a configuration key."),
 ]
+RecipeName = Annotated[
+    str,
+    typer.Option("--recipe", help="Keys of experiments/recipes/NAME.toml, or of a file.toml."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Processes that compute; 0: one a core.", show_default=True)
@@ -38,14 +42,18 @@ out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-def configuration(assignments: Assignments) -> Config:
-    """Return the configuration that `--set` asks for.
+def configuration(assignments: Assignments, recipe: str = "") -> Config:
+    """Return the configuration that a recipe and, laid over it, `--set` ask for.
 
     Raises:
         ConfigError: naming what cannot be.
     """
     from fnl.config import Config, absolute_paths, parse_config, parse_overrides
 
+    if recipe:
+        from experiments.recipe import load_recipe
+
+        return load_recipe(recipe, parse_overrides(assignments or [])).config
     default = {"run.results-dir": Config().run.results_dir}
     return parse_config(absolute_paths(default | parse_overrides(assignments or [])))
 

@@ -54,6 +54,11 @@ def check_combinations(config: Config) -> None:
             f"training.augmentation works on log-mel features, not data.features = "
             f"{data.features!r}: set one of the two"
         )
+    if config.training.views > 1 and not config.training.augmentation:
+        raise ConfigError(
+            f"training.views = {config.training.views} needs views that differ: set "
+            "training.augmentation = true"
+        )
     _check_model(config)
     _check_measurements(config)
     _check_aggregation(config)
@@ -100,6 +105,11 @@ def _check_model(config: Config) -> None:
 def _check_measurements(config: Config) -> None:
     """Refuse measurements against a shadow that is not there, or of a step they do not know."""
     evaluation = config.evaluation
+    if evaluation.average and evaluation.shadow:
+        raise ConfigError(
+            "evaluation.average evaluates another model than evaluation.shadow compares the last "
+            "round's with: set one of the two"
+        )
     for key, wanted in (("floor", evaluation.floor), ("sensitivity", evaluation.sensitivity)):
         if wanted and not evaluation.shadow:
             raise ConfigError(
@@ -111,6 +121,11 @@ def _check_measurements(config: Config) -> None:
         raise ConfigError(
             "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
             f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
+        )
+    if config.training.views > 1:
+        raise ConfigError(
+            f"evaluation.sensitivity looks at one view of a clip, not at training.views = "
+            f"{config.training.views}: set it to 1"
         )
     if config.training.optimizer != "sgd":
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fnl.config.kinds import Count, Group
+from fnl.config.kinds import BelowOne, Count, Group
 
 
 class EvaluationGroup(Group, frozen=True):
@@ -14,6 +14,9 @@ class EvaluationGroup(Group, frozen=True):
     """Rounds between evaluations of the global model; the last round always is."""
     split: Literal["test", "validation"] = "test"
     """`test` or `validation`."""
+    average: BelowOne = 0.0
+    """Decay of a moving average of the global models: that is what is evaluated and kept, while
+    clients go on from the last one; costs no privacy. 0: the last one."""
     shadow: bool = False
     """Also compute each candidate's non-private update from the same start, for measurement."""
     floor: bool = False

@@ -36,6 +36,10 @@ class ModelGroup(Group, frozen=True):
     network: Annotated[str, known_or_own(NETWORKS)] = "feedforward"
     """`feedforward`, `recurrent`, `temporal-conv` (dilated, over time), `conv` (over time and
     frequency), `delays` (learned, one set a neuron), or `module:function` of your own."""
+    initial: str = ""
+    """What a run starts from: a run directory or a `.safetensors` file of `fnl pretrain`, whose
+    corpus is taken as public; empty: drawn from `run.seed`. Of other labels the read-out is drawn
+    anew ([private keywords](private-keywords.md))."""
     hidden: Sizes = "128,128"
     """Neurons of each spiking layer, comma-separated; channels under `conv`."""
     kernel_size: Annotated[int, Field(ge=1, le=99)] = 5

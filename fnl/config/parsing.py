@@ -6,6 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -13,6 +14,8 @@ from fnl.config.combinations import check_combinations
 from fnl.config.groups import Config
 from fnl.config.kinds import Scalar
 from fnl.errors import ConfigError
+
+Value = TypeVar("Value")
 
 
 def known_keys() -> tuple[str, ...]:
@@ -73,10 +76,10 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:
     return parsed
 
 
-def absolute_paths(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def absolute_paths(flat: Mapping[str, Value]) -> dict[str, Value | str]:
     """Return `flat` with absolute paths: another process may have another working directory."""
-    absolute = dict(flat)
-    for key in ("run.results-dir", "data.root", "data.cache-dir"):
+    absolute: dict[str, Value | str] = dict(flat)
+    for key in ("run.results-dir", "data.root", "data.cache-dir", "model.initial"):
         value = absolute.get(key)
         if isinstance(value, str) and value:
             absolute[key] = str(Path(value).expanduser().absolute())

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from fnl.config.kinds import BelowOne, Count, Group, NonNegative, Positive
+from pydantic import Field
+
+from fnl.config.kinds import BelowOne, Count, CountOrNone, Group, NonNegative, Positive
 
 
 class TrainingGroup(Group, frozen=True):
     """Local training on a client."""
 
+    trained: Annotated[str, Field(pattern=r"^[\w.*?]+(\+[\w.*?]+)*$")] = "all"
+    """What is trained: `all`, or parameters by the beginning of their name, joined by `+`:
+    `readout`, `readout+norm`, `readout+linear.2`; `*` stands for anything. The rest stays as the
+    run starts with it: it is not sent, gets no noise and takes no part of a clip's bound."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Local optimizer, `sgd` or `adam`; its state starts anew every round."""
     learning_rate: Positive = 0.005
     """Local learning rate."""
     momentum: BelowOne = 0.0
     """Momentum of `sgd`."""
-    batch_size: Count = 128
-    """Expected mini-batch of Poisson sampling, q = min(1, batch-size / n_k)."""
+    batch_size: CountOrNone = 128
+    """Expected mini-batch of Poisson sampling, q = min(1, batch-size / n_k); 0: all clips,
+    q = 1."""
     local_epochs: Positive = 2.0
-    """Expected passes over a client's clips in a round."""
+    """Expected passes over a client's clips in a round, where `training.steps` is 0."""
+    steps: CountOrNone = 0
+    """Mini-batches of a round, for every client alike; 0: from `training.local-epochs`."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over the rounds: `constant`, or `cosine` from its full value in round 1 towards
     zero."""
@@ -32,6 +41,9 @@ class TrainingGroup(Group, frozen=True):
     augmentation: bool = False
     """Every clip drawn is moved a little in time, frequency and noise, anew each time and by
     itself; log-mel only."""
+    views: Count = 1
+    """K augmented views of every clip drawn, whose gradients are averaged before clipping: a clip
+    still counts once (augmentation multiplicity, arXiv 2204.13650)."""
 
     proximal_mu: NonNegative = 0.0
     """μ of FedProx: μ(w − w_global) added to every step's gradient, after clipping and noise; 0:

@@ -115,7 +115,7 @@ class RunDirectory:
         """
         path = run_path(config)
         if path is not None and (path / "run.json").exists():
-            return cls._resume(path, config, engine)
+            return cls._resume(path, config, engine, metadata)
         return cls.create(config, engine=engine, metadata=metadata)
 
     @classmethod
@@ -143,10 +143,17 @@ class RunDirectory:
         return directory
 
     @classmethod
-    def _resume(cls, path: Path, config: Config, engine: str) -> RunDirectory:
+    def _resume(
+        cls, path: Path, config: Config, engine: str, metadata: Mapping[str, object]
+    ) -> RunDirectory:
         lock = lock_run(path)
         try:
             record = check_resumable(path, config)
+            if record.get("initial") != metadata.get("initial"):
+                raise RunError(
+                    f"model.initial = {config.model.initial!r} holds other weights than when the "
+                    f"run {path} began: put them back, or choose another run.name"
+                )
             directory = cls(path, record, lock)
             directory._remove_temporary_files()
             directory._go_on_from(directory._last_good_checkpoint(), engine)
@@ -207,8 +214,10 @@ class RunDirectory:
         """Keep entries of `run.json`, to be written with the next change of its status."""
         self._record |= entries
 
-    def finish(self, weights: Weights) -> None:
+    def finish(self, weights: Weights, metadata: Mapping[str, str] | None = None) -> None:
         """Write the final model and tables and mark the run as finished.
+
+        `metadata` goes into the model's file.
 
         Raises:
             RunError: if the disk does not take them.
@@ -217,7 +226,9 @@ class RunDirectory:
             self._tables.flush()
             write_atomically(
                 self.path / "model.safetensors",
-                lambda path: safetensors.numpy.save_file(weights, path),
+                lambda path: safetensors.numpy.save_file(
+                    weights, path, dict(metadata or {}) or None
+                ),
             )
             self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
             if self._journal is not None:

@@ -15,7 +15,7 @@ from fnl.wire.report import ClientReport
 # fmt: off
 ROUNDS = Table({
     "round": whole("", "the round; 0 is the model before training"),
-    "accuracy": real("[0, 1]", "share of clips of `evaluation.split` whose largest logit is their label", lambda m: m.evaluation.accuracy),
+    "accuracy": real("[0, 1]", "share of clips of `evaluation.split` whose largest logit is their label; of the moving average where `evaluation.average` keeps one", lambda m: m.evaluation.accuracy),
     "loss": real("nats", "mean cross-entropy", lambda m: m.evaluation.loss),
     "firing_rate": real("spikes / neuron / step", "network rate of the global model", lambda m: m.evaluation.firing.rate()),
     "activation_sparsity": real("[0, 1]", "1 − network rate (NeuroBench; spiking layers)", lambda m: m.cost.activation_sparsity),

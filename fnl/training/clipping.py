@@ -23,7 +23,7 @@ from opacus.optimizers import DPOptimizerFastGradientClipping, DPPerLayerOptimiz
 from torch import Tensor, nn
 
 from fnl.privacy.clip_factor import Clipping
-from fnl.training.per_clip.clip_gradients import ClipNorms, DenseGradients
+from fnl.training.per_clip.clip_gradients import ClipNorms, DenseGradients, mean_of_views
 from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.module import PerClipGradientModule
@@ -41,8 +41,11 @@ class WrittenOut:
         optimizer: torch.optim.Optimizer,
         clip_norm: float,
         clipping: Clipping,
+        *,
+        views: int = 1,
         **options: Any,
     ) -> None:
+        self._views = views
         self.module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
         if clipping != "per-layer":
             self.optimizer = WholeClipOptimizer(optimizer, max_grad_norm=clip_norm, **options)
@@ -54,6 +57,11 @@ class WrittenOut:
 
     def clip(self) -> ClipNorms:
         """Return the norms before clipping; the optimizer clips."""
+        if self._views > 1:
+            for parameter, sample in zip(
+                self.optimizer.params, self.optimizer.grad_samples, strict=True
+            ):
+                _set_samples(parameter, mean_of_views(sample, self._views))
         if isinstance(self.optimizer, WholeClipOptimizer):
             norms = self.optimizer.norms()
         else:
@@ -92,8 +100,11 @@ class Ghost:
         optimizer: torch.optim.Optimizer,
         clip_norm: float,
         clipping: Clipping,
+        *,
+        views: int = 1,
         **options: Any,
     ) -> None:
+        self._views = views
         self.module = GhostClippingModule(network, loss_reduction="sum", strict=False)
         self.optimizer = DPOptimizerFastGradientClipping(
             optimizer, max_grad_norm=clip_norm, **options
@@ -108,6 +119,7 @@ class Ghost:
             bound,
             per_layer=self._clipping == "per-layer",
             automatic=self._clipping == "automatic",
+            views=self._views,
         )
 
     def skip(self) -> None:

@@ -144,6 +144,7 @@ def train(
     noise: torch.Generator | SecureNoise | None = None,
     draws: DrawKeys | None = None,
     augment: Augment | None = None,
+    views: int = 1,
     watch: Watch | None = None,
 ) -> TrainingSummary:
     """Train `network` in place.
@@ -161,15 +162,18 @@ def train(
             own generator, which modules of the user's own may draw from, is seeded by them, too.
         augment: makes other features [B, T, F] of those drawn, each clip by itself, so that a clip
             still enters a step through its own gradient alone.
+        views: K; the gradient of a clip is the mean of those of K views of it, each with its own
+            draws, and is clipped as one (De et al. 2022, arXiv 2204.13650).
         watch: for an audit; what it changes is no longer what the ledger books.
 
     Raises:
-        ValueError: if a mechanism comes without a noise stream, or `augment` without `draws`.
+        ValueError: if a mechanism comes without a noise stream, or `augment` or more than one view
+            without `draws`.
         ConfigError: if a mechanism is to train a layer that is known to mix clips.
     """
     if mechanism is not None and noise is None:
         raise ValueError("a Gaussian mechanism needs a noise stream")
-    if augment is not None and draws is None:
+    if (augment is not None or views > 1) and draws is None:
         raise ValueError("augmentation needs the keys of what clips draw")
     sampler: Iterable[list[int]] = (
         poisson_samples(len(labels), plan.sample_rate, plan.steps, batches)
@@ -185,6 +189,7 @@ def train(
         drawing_layers(network),
         draws.of(features) if draws else None,
         HiddenState(network),
+        views,
     )
     network.train()
     optimizer = build_optimizer(network, plan)
@@ -203,6 +208,7 @@ def train(
         noise_multiplier=mechanism.gradient_noise(expected_batch),
         expected_batch_size=expected_batch,
         loss_reduction="mean",
+        views=views,
         generator=noise if isinstance(noise, torch.Generator) else None,
     )
     if isinstance(noise, SecureNoise):
@@ -229,6 +235,7 @@ class _Clips:
     layers: list[Dropout | Encoder]
     draws: ClipDraws | None
     state: HiddenState
+    views: int = 1
 
     def __enter__(self) -> None:
         """Nothing is to be done."""
@@ -237,18 +244,19 @@ class _Clips:
         self.state.rest()
 
     def drawn(self, rows: list[int], step: int) -> tuple[Tensor, Tensor]:
-        """Return what the network is given of the clips `rows`, [B, T, F], and labels [B].
+        """Return what the network is given of the clips `rows`, [K·B, T, F], and labels [K·B].
 
-        The layers that draw are given what these clips draw in this step, and what modules keep
-        between passes is put back.
+        The first B are the clips' first view, and so on. The layers that draw are given what these
+        clips draw in this step, and what modules keep between passes is put back.
         """
-        inputs = self.features[rows]
         self.state.rest()
+        rows_of_views = rows * self.views
+        inputs = self.features[rows_of_views]
         if self.draws is not None:
-            draws = self.draws.batch(rows, step)
+            draws = self.draws.batch(rows, step, self.views)
             set_draws(self.layers, draws)
             inputs = inputs if self.augment is None else self.augment(inputs, draws)
-        return inputs, self.labels[rows]
+        return inputs, self.labels[rows_of_views]
 
 
 def _train_plain(
@@ -266,8 +274,8 @@ def _train_plain(
             loss = F.cross_entropy(
                 network(inputs), labels, reduction="sum", label_smoothing=clips.label_smoothing
             )
-            (loss / expected_batch).backward()
-            total_loss += loss.item()
+            (loss / (expected_batch * clips.views)).backward()
+            total_loss += loss.item() / clips.views
             drawn += len(rows)
         else:  # an empty Poisson sample is a step of gradient zero
             for group in optimizer.param_groups:
@@ -297,7 +305,7 @@ def _train_private(
         if rows:
             inputs, labels = clips.drawn(rows, step)
             loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
-            total_loss += descend(inputs, loss)
+            total_loss += descend(inputs, loss) / clips.views
             clip_norms = training.clip()
             drawn = clip_norms.whole
             norms.append(drawn)

@@ -26,13 +26,13 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.noise import SecureNoise, noise_source
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.snn.network import build_network
 from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Watch, train
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
 from fnl.training.sensitivity import predict_rate_shift
 from fnl.training.spending import book_round, noise_of, workload_of
-from fnl.weights import Weights, get_weights, set_weights
+from fnl.training.start import network_of
+from fnl.weights import Weights, get_weights
 from fnl.wire.report import ClientReport, Rates
 
 
@@ -145,7 +145,7 @@ class LocalTraining:
         adaptive = config.privacy.clipping == "adaptive"
         self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
         self.config = config
-        self._inputs, self._classes = federation.inputs, federation.classes
+        self._federation, self._classes = federation, federation.classes
         self._path = path
 
     def mechanism(self, noise: Noise) -> GaussianMechanism:
@@ -191,6 +191,7 @@ class LocalTraining:
             noise=self._stream(Purpose.PRIVACY_NOISE, seed),
             draws=self.draws(seed),
             augment=Augmentation() if self.config.training.augmentation else None,
+            views=self.config.training.views,
             watch=watch,
         )
         return get_weights(network), summary
@@ -237,10 +238,7 @@ class LocalTraining:
         )
 
     def _network(self, weights: Weights) -> nn.Module:
-        config = self.config
-        network = build_network(config.model, self._inputs, self._classes, seed=config.run.seed)
-        set_weights(network, weights)
-        return network
+        return network_of(self.config, self._federation, weights)
 
     @property
     def _secure(self) -> bool:

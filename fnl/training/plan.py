@@ -43,15 +43,16 @@ class TrainingPlan:
         local_epochs: float,
         optimizer: str,
         learning_rate: float,
+        steps: int = 0,
         **options: float,
     ) -> TrainingPlan:
         """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
 
-        `local_epochs` is the expected number of passes, at least one step; `options` are the
-        further attributes of a plan.
+        A `batch_size` of 0 is all clips, q = 1. There are `steps`; where that is 0, as many as
+        `local_epochs` expected passes take, at least one. `options` are the further attributes.
         """
-        sample_rate = min(1.0, batch_size / clips)
-        steps = max(1, round(local_epochs / sample_rate))
+        sample_rate = min(1.0, batch_size / clips) if batch_size else 1.0
+        steps = steps or max(1, round(local_epochs / sample_rate))
         return cls(steps, sample_rate, optimizer, learning_rate, **options)
 
 
@@ -62,6 +63,7 @@ def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
         clips,
         batch_size=training.batch_size,
         local_epochs=training.local_epochs,
+        steps=training.steps,
         optimizer=training.optimizer,
         learning_rate=training.learning_rate_of(server_round, config.run.rounds),
         momentum=training.momentum,

@@ -27,6 +27,8 @@ SPENT_ROUNDS = "spent-rounds"
 """In a simulation: rounds that a client has trained in, or may have, before this one."""
 CLIP_NORM = "clip-norm"
 """In a simulation: where a client's adaptive bound stood after its last answer."""
+INITIAL = "initial-sha256"
+"""Digest of the public weights that the run starts from: a client that keeps some checks it."""
 REFUSAL = "refusal"
 """The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
 

@@ -10,12 +10,14 @@ from fnl.data.federated import Federation
 from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.client_level import client_delta, planned_noise
 from fnl.privacy.curve import largest_curve
+from fnl.training.start import start_of
 from fnl.wire import report
 from server.coordination import rules_read
+from server.record.origin import initial_record
 
 
 def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
-    """Return the entries of `run.json` about the corpus and about privacy."""
+    """Return the entries of `run.json` about the corpus, the first weights and privacy."""
     store = federation.store
     splits = store.clips.group_by("split").len().sort("split")
     return {
@@ -27,6 +29,7 @@ def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
             "skipped": store.skipped,
             "features": store.key,
         },
+        "initial": initial_record(config, federation),
         "privacy": {**_guarantee(config), "warnings": privacy_warnings(config, federation)},
     }
 
@@ -58,6 +61,17 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
         outside = ", ".join(outside_guarantee(config))
         if outside:
             warnings.append(f"outside the privacy guarantee: {outside}")
+    origin = start_of(config, federation).origin
+    if origin is not None and origin.has_voices_of(config):
+        warnings.append(
+            f"model.initial was trained on voices of data.corpus-seed = {config.data.corpus_seed}, "
+            "as this run's clients have: take another seed for one of the two"
+        )
+    if origin is not None and not origin.synthetic:
+        warnings.append(
+            f"model.initial was trained on clips of {origin.corpus!r}: no ε here covers what it "
+            "knows of them; it costs nothing only if they are public"
+        )
     if config.is_client_private and client_delta(config) > LARGEST_N_DELTA / config.data.clients:
         warnings.append(
             f"privacy.client-delta = {config.privacy.client_delta:g} is above 1/(10 N) of "
@@ -66,6 +80,11 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
             "1/(10 N)"
         )
     return warnings
+
+
+def guarantee_in_words(config: Config) -> str:
+    """Return what the privacy of a run promises, in a sentence; "none" without."""
+    return str(_guarantee(config)["guarantee"])
 
 
 def _weak_deltas(config: Config, federation: Federation) -> list[str]:
@@ -154,13 +173,19 @@ def _guarantee(config: Config) -> dict[str, object]:
 def _record_level(config: Config) -> str:
     privacy = config.privacy
     released = config.rate_epsilon > 0
-    covered = "training steps" + (" and the releases of firing rates" if released else "")
+    trained, covered = config.training.trained, "training steps"
+    if trained != "all":
+        covered += f" (of {trained} alone: all else is public and does not move)"
+    covered += " and the releases of firing rates" if released else ""
+    start = "given the global models they start from"
+    if config.model.initial:
+        start += ", the first of which is public and costs nothing if its corpus is public"
     delta = f"{privacy.delta:g}" if privacy.delta else "1/(10 n_k)"
     fixed = privacy.noise_multiplier > 0
     budget = "as reported per client" if fixed else f"at most {privacy.epsilon}"
     return (
         f"the {covered} of each client over the whole run are (ε, {delta})-DP, ε {budget}, "
-        f"{privacy.accountant} accounting, given the global models they start from"
+        f"{privacy.accountant} accounting, {start}"
     )
 
 

@@ -141,7 +141,7 @@ class Recorder:
         round_row: measurement.Row = {"round": number, **spent}
         client_rows: list[measurement.Row] = []
         layer_rows: list[measurement.Row] = []
-        evaluation = self._evaluate(state)
+        evaluation = self._evaluate(state, played)
         if evaluation is not None:
             metrics = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
             log(INFO, "Global evaluation of round %s: %s", number, metrics)
@@ -189,13 +189,14 @@ class Recorder:
         for text in said:
             self._notify(RunWarning(text))
 
-    def _evaluate(self, state: RunState) -> Evaluation | None:
+    def _evaluate(self, state: RunState, played: GlobalRound | None) -> Evaluation | None:
         due = state.server_round % self._config.evaluation.every == 0
         if not due and state.server_round != self._config.run.rounds:
             return None
         if not len(self._labels):  # the server of a deployment may have no clips
             return None
-        set_weights(self._network, state.weights)
+        average = played.average if played is not None else None
+        set_weights(self._network, state.weights if average is None else average)
         return evaluate(self._network, self._features, self._labels, self._classes)
 
     def _evaluate_shadow(self, played: GlobalRound | None) -> Evaluation | None:

@@ -17,6 +17,7 @@ from fnl.config import Config, parse_config
 from fnl.data.federated import Federation, open_federation
 from fnl.errors import ConfigError
 from fnl.privacy import client_level, rate_release
+from fnl.training import clipping
 from fnl.training.adaptive_clipping import AdaptiveBound
 from fnl.training.dp_sgd import _Clips
 from fnl.training.per_clip import flat_optimizer
@@ -57,6 +58,16 @@ OTHERS = [
         "training.proximal-mu": 0.5,
         "training.optimizer": "adam",
     },
+    {**DROPOUT, "training.trained": "readout"},
+    {**DROPOUT, "training.trained": "readout+norm+linear.1", "privacy.clipping-method": "ghost"},
+    {"training.batch-size": 0, "training.steps": 1},
+]
+VIEWS = {"training.augmentation": True, "training.views": 3, "model.dropout": 0.3}
+VIEWED = [
+    VIEWS,
+    {**VIEWS, "privacy.clipping-method": "ghost"},
+    {**VIEWS, "privacy.clipping": "automatic", "training.trained": "readout"},
+    {**VIEWS, "model.network": "temporal-conv", "model.learn-beta": True},
 ]
 
 
@@ -98,7 +109,7 @@ def by_place(monkeypatch) -> None:
     monkeypatch.setattr(BatchDraws, "ids", property(ids))
 
 
-@pytest.mark.parametrize("keys", [*DRAWN, *OTHERS], ids=str)
+@pytest.mark.parametrize("keys", [*DRAWN, *OTHERS, *VIEWED], ids=str)
 def test_a_clip_moves_the_sum_by_no_more_than_its_bound(keys, measure):
     found = measure(keys, [0, 9, 19])
     assert found.holds
@@ -110,6 +121,14 @@ def test_a_clip_moves_the_sum_by_no_more_than_its_bound(keys, measure):
 @pytest.mark.parametrize("keys", DRAWN, ids=str)
 def test_what_is_drawn_by_place_is_caught(keys, measure, by_place):
     found = measure(keys, [0])
+    assert found.largest > 1.5
+    assert not found.holds
+
+
+def test_views_that_are_clipped_each_alone_are_caught(measure, monkeypatch):
+    assert measure(VIEWS, [0, 9]).ratios == pytest.approx(1.0, abs=1e-3)
+    monkeypatch.setattr(clipping, "mean_of_views", lambda values, _: values)
+    found = measure(VIEWS, [0, 9])
     assert found.largest > 1.5
     assert not found.holds
 

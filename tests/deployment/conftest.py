@@ -46,3 +46,13 @@ def write_clips() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def device_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_clips(tmp_path_factory.mktemp("clips"), speakers=12, clips_per_word=1)
+
+
+@pytest.fixture
+def node(device_clips: Path, tmp_path: Path) -> dict[str, object]:
+    """Return the node configuration of the second device."""
+    return {
+        "data-root": str(device_clips / "data-1"),
+        "state-dir": str(tmp_path / "state"),
+        "partition-id": 1,
+    }

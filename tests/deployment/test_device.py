@@ -48,15 +48,6 @@ SHADOWS = {"evaluation__shadow": True, "privacy__mode": "none", "privacy__secure
 NOTHING_SEEN = {"fnl-version": fnl.__version__, "device-id": "", "releases": 0, "ledger-tip": ""}
 
 
-@pytest.fixture
-def node(device_clips, tmp_path):
-    return {
-        "data-root": str(device_clips / "data-1"),
-        "state-dir": str(tmp_path / "state"),
-        "partition-id": 1,
-    }
-
-
 def weights() -> ArrayRecord:
     config = parse_config(RUN)
     network = build_network(config.model, config.data.mel_bins, 3)

@@ -59,6 +59,10 @@ TARGETS = {
     "client-arrays": Target(inputs.npy_bytes(), parsers.client_arrays),
     "run-record": Target(inputs.json_files(parsers.RUN_RECORD), parsers.run_record),
     "run-model": Target(inputs.mutated(parsers.model_file()), parsers.run_model),
+    "public-weights": Target(
+        checkpoint_inputs.safetensors_files(checkpoint_parsers.public_weights_file()),
+        checkpoint_parsers.public_weights,
+    ),
     "run-tables": Target(inputs.mutated(parsers.table_file()), parsers.run_table),
     "audio": Target(inputs.mutated(*parsers.audio_files()), parsers.audio),
     "folder-names": Target(inputs.folder_trees(), parsers.folder_corpus),

@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.numpy
 
 from fnl.config import Config, parse_config
+from fnl.interchange.pretrained import Origin, load_pretrained, metadata_of
 from fnl.runtime import checkpoint as checkpoints
 from fnl.runtime.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from fnl.runtime.journal import Mark
@@ -109,6 +110,28 @@ def forged_checkpoint(
     path = checkpoint_path(folder, 2)
     path.write_bytes(safetensors.numpy.save(tensors, {checkpoints._HEADER: header}))
     return _take_over(load_checkpoint(path, identity=true_checkpoint().identity))
+
+
+def _origin() -> Origin:
+    return Origin.of(_OF_A_CHECKPOINT, ["yes", "no"], {}, synthetic=True, clips=1)
+
+
+@lru_cache
+def public_weights_file() -> bytes:
+    """Return what `fnl pretrain` writes."""
+    weights = dict(true_checkpoint().weights)
+    return safetensors.numpy.save(weights, metadata_of(weights, _origin()))
+
+
+def public_weights(data: bytes, folder: Path) -> object:
+    """Load public weights with these bytes: those that are taken are those that were written."""
+    path = folder / "public.safetensors"
+    path.write_bytes(data)
+    weights, origin = load_pretrained(str(path))
+    if weights_hash(weights) != weights_hash(dict(true_checkpoint().weights)):
+        raise RuntimeError("damaged weights were taken")
+    origin.check_fits(_OF_A_CHECKPOINT, str(path))
+    return weights
 
 
 def load_header(data: bytes) -> str:

@@ -162,6 +162,11 @@ ClipGradients = DenseGradients | LinearGradients | ConvolutionGradients
 """The gradients of B clips with respect to one parameter."""
 
 
+def mean_of_views(values: Tensor, views: int) -> Tensor:
+    """Return the mean over K views of each clip, [B, …], of values [K·B, …], view by view."""
+    return values.reshape(views, len(values) // views, *values.shape[1:]).mean(0)
+
+
 def _product(left: Tensor, right: Tensor, factor: int) -> Tensor:
     """Return factor · left @ right of each clip: [B, M, K] and [B, K, N] -> [B, M, N]."""
     if factor == 1:

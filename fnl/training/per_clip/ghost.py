@@ -16,7 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from fnl.privacy.clip_factor import clip_factor
-from fnl.training.per_clip.clip_gradients import ClipGradients, ClipNorms, DenseGradients
+from fnl.training.per_clip.clip_gradients import (
+    ClipGradients,
+    ClipNorms,
+    DenseGradients,
+    mean_of_views,
+)
 from fnl.training.per_clip.module import PerClipGradientModule
 
 
@@ -45,6 +50,7 @@ class GhostClippingModule(PerClipGradientModule):
         *,
         per_layer: bool = False,
         automatic: bool = False,
+        views: int = 1,
     ) -> ClipNorms:
         """Write to each `p.grad` the sum over clips of their clipped gradients.
 
@@ -56,6 +62,8 @@ class GhostClippingModule(PerClipGradientModule):
             per_layer: clip each of P parameters to C/√P alone, so that the squares of the bounds
                 add up to C²; else the whole gradient of a clip to C.
             automatic: scale the whole gradient of every clip to C·g/(‖g‖ + γ).
+            views: K; a clip's gradient is the mean over its views, which writes it out: the batch
+                holds the first view of all clips, then the second, and so on.
 
         A clip whose gradient is infinite or nan contributes nothing: no scaling would bound it.
 
@@ -66,6 +74,10 @@ class GhostClippingModule(PerClipGradientModule):
             ValueError: if a parameter had no part in a backward pass since the last call.
         """
         gradients = [self._take(parameter) for parameter in parameters]
+        if views > 1:
+            gradients = [
+                DenseGradients(mean_of_views(one.written_out(), views)) for one in gradients
+            ]
         squared = [one.squared_norms() for one in gradients]
         norms = ClipNorms(torch.stack(squared, dim=1).sqrt())
         finite = norms.parts

@@ -1,0 +1,58 @@
+"""Weights of a public corpus: central training of a recipe, and where it says they come from."""
+
+from __future__ import annotations
+
+from experiments.central_training import Progress, train_centrally
+from experiments.recipe import Recipe
+from fnl.config import Config
+from fnl.data.federated import Federation, prepare
+from fnl.interchange.pretrained import Origin
+from fnl.runtime.determinism import one_thread
+from fnl.snn.evaluation import evaluate
+from fnl.training.start import start_network, start_of, whole_weights
+from fnl.weights import Weights, get_weights, weights_hash
+
+
+def public_clips(config: Config) -> Federation:
+    """Return the clips to train on: all are one party's.
+
+    Raises:
+        FnlError: as `fnl.data.federated.prepare`.
+    """
+    data = config.data.model_copy(update={"clients": 1, "partitioner": "iid"})
+    return prepare(config.model_copy(update={"data": data}), progress=True)
+
+
+def train_teacher(
+    recipe: Recipe, federation: Federation, *, progress: Progress | None = None
+) -> tuple[Weights, Origin]:
+    """Return the weights that central training ends with, and where they come from.
+
+    Training begins with `model.initial` where the recipe's configuration names it, and moves
+    `training.trained` alone; the seed is `run.seed`.
+
+    Raises:
+        ConfigError: if `model.initial` does not fit.
+    """
+    config = recipe.config
+    network = start_network(config, federation)
+    before = start_of(config, federation).origin
+    clips = federation.split_clips("train")
+    with one_thread():
+        train_centrally(network, *clips, recipe.training, config.run.seed, progress=progress)
+        tested = evaluate(
+            network, *federation.split_clips(config.evaluation.split), federation.classes
+        )
+    weights = whole_weights(config, federation, get_weights(network))
+    origin = Origin.of(
+        config,
+        list(federation.store.labels),
+        {f"central.{key}": value for key, value in recipe.training.model_dump().items()},
+        synthetic=config.data.corpus == "synthetic" and (before is None or before.synthetic),
+        clips=len(clips[1]),
+        accuracy=tested.accuracy,
+        split=config.evaluation.split,
+        before=before.sha256 if before else "",
+        sha256=weights_hash(weights),
+    )
+    return weights, origin

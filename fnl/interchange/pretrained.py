@@ -1,0 +1,187 @@
+"""Weights with where they come from: the safetensors files of `fnl pretrain` and of every run.
+
+The metadata of the file holds, under `fnl`, an `Origin` as JSON: of which clips the weights know
+something, what features and network they are for, and a digest that says that they are whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fnl.config import Config, Scalar
+from fnl.errors import ConfigError, one_line
+from fnl.weights import Weights, weights_hash
+
+MODEL_FILE = "model.safetensors"
+"""The file's name in a run directory."""
+
+KEY = "fnl"
+"""Of the metadata."""
+
+_ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
+"""Keys of the model that change how it is trained, not what it computes."""
+
+_CORPUS = tuple(
+    f"data.{key}" for key in ("words", "speakers", "clips-per-word", "difficulty", "corpus-seed")
+)
+_FEATURES = ("data.features", "data.mel-bins", "data.frame-hop-ms")
+
+
+class Origin(BaseModel, frozen=True):
+    """Where weights come from.
+
+    Attributes:
+        corpus: name of the corpus that they were trained on.
+        synthetic: whether that corpus holds no recording of anybody.
+        words: its labels, in the order of the read-out.
+        clips: how many were trained on.
+        seed: of initial weights and training.
+        features: the keys of `data` that make features, and their values.
+        network: the group `model`.
+        training: what else was set of the corpus and the training, for people.
+        privacy: how the clips were protected: "none", or the guarantee in words.
+        accuracy: of the last evaluation; None without.
+        split: on which clips of the same corpus that was.
+        before: the digest of the weights that training began with, if it was not at random.
+        sha256: digest of names, shapes and values of the weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    corpus: str
+    synthetic: bool
+    words: list[str]
+    clips: Annotated[int, Field(ge=0)]
+    seed: int
+    features: dict[str, Scalar]
+    network: dict[str, Scalar]
+    training: dict[str, Scalar] = {}
+    privacy: str = "none"
+    accuracy: float | None = None
+    split: str = ""
+    before: str = ""
+    sha256: str = ""
+
+    @classmethod
+    def of(
+        cls, config: Config, words: list[str], training: Mapping[str, Scalar], **known: object
+    ) -> Origin:
+        """Return the origin of what `config` has trained; `known` are further attributes."""
+        flat = config.flat()
+        return cls.model_validate(
+            {
+                "corpus": config.data.corpus,
+                "words": words,
+                "seed": config.run.seed,
+                "features": {key: flat[key] for key in _FEATURES},
+                "training": {**{key: flat[key] for key in _CORPUS}, **training},
+                "network": config.model.model_dump(by_alias=True, exclude={"initial"}),
+                **known,
+            }
+        )
+
+    def has_voices_of(self, config: Config) -> bool:
+        """Return whether the weights have seen synthetic voices that the run's clients hold."""
+        key = "data.corpus-seed"
+        same = self.training.get(key) == config.data.corpus_seed
+        return self.corpus == config.data.corpus == "synthetic" and same
+
+    def check_fits(self, config: Config, name: str) -> None:
+        """Refuse a run with other features or another network.
+
+        Args:
+            config: of the run.
+            name: of the weights, for the error.
+
+        Raises:
+            ConfigError: naming the first key that differs, and what it has to be.
+        """
+        theirs = {**self.features, **{f"model.{key}": v for key, v in self.network.items()}}
+        free = {f"model.{key}" for key in _ANY_FUNCTION}
+        for key, value in config.flat().items():
+            ours = key.startswith("model.") or key in _FEATURES
+            if ours and key not in free and theirs.get(key) != value:
+                raise ConfigError(
+                    f"{key} = {value!r} does not fit model.initial = {name!r}, whose weights are "
+                    f"for {key} = {theirs.get(key)!r}: set one of the two"
+                )
+
+
+def metadata_of(weights: Weights, origin: Origin) -> dict[str, str]:
+    """Return the metadata of the file of `weights`."""
+    known = origin.model_copy(update={"sha256": weights_hash(weights)})
+    return {KEY: known.model_dump_json()}
+
+
+def save_pretrained(path: Path, weights: Weights, origin: Origin) -> None:
+    """Write weights and where they come from.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    whole = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    safetensors.numpy.save_file(whole, path, metadata_of(whole, origin))
+
+
+def weights_file(name: str) -> Path:
+    """Return the file of the weights that `model.initial` names, a run directory or a file.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path /= MODEL_FILE
+    if not path.is_file():
+        raise ConfigError(
+            f"model.initial = {name!r} is neither a finished run nor a file: "
+            "`fnl pretrain` makes one"
+        )
+    return path
+
+
+def load_pretrained(name: str) -> tuple[Weights, Origin]:
+    """Return the weights that `model.initial` names, and where they come from.
+
+    Args:
+        name: a run directory or a file.
+
+    Raises:
+        ConfigError: if there are none, or they are not whole, or do not say where they come from.
+    """
+    path = weights_file(name)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+        weights = safetensors.numpy.load_file(path)
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"model.initial = {name!r} is damaged: {one_line(error)}") from None
+    if KEY not in metadata:
+        raise ConfigError(
+            f"model.initial = {name!r} does not say where its weights come from: "
+            "use a run directory or what `fnl pretrain` writes"
+        )
+    try:
+        origin = Origin.model_validate_json(metadata[KEY])
+    except ValidationError as error:
+        found = error.errors()[0]
+        raise ConfigError(
+            f"model.initial = {name!r} says wrongly where its weights come from: "
+            f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+        ) from None
+    if weights_hash(weights) != origin.sha256 or not all(map(_sound, weights.values())):
+        raise ConfigError(
+            f"model.initial = {name!r} is damaged: its weights are not those of its digest"
+        )
+    return weights, origin
+
+
+def _sound(values: np.ndarray) -> bool:
+    return values.dtype == np.float32 and bool(np.isfinite(values).all())
