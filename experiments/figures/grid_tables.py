@@ -111,7 +111,9 @@ def read_grid(directory: Path) -> GridTables:
             )
         try:
             columns = pl.read_parquet_schema(path)
-            tables[name] = pl.DataFrame() if name == "results" else pl.read_parquet(path)
+            tables[name] = (
+                pl.DataFrame() if name == "results" else pl.read_parquet(path, glob=False)
+            )
         except (OSError, pl.exceptions.PolarsError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"cannot read the grid's table {path}: {reason}") from None
@@ -123,7 +125,7 @@ def read_grid(directory: Path) -> GridTables:
     return GridTables(
         directory=directory.absolute(),
         cells=cells,
-        results=pl.scan_parquet(directory / "results.parquet"),
+        results=pl.scan_parquet(directory / "results.parquet", glob=False),
         summary=with_levels(tables["summary"]),
         file=_grid_file(directory),
     )

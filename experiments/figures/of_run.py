@@ -76,7 +76,7 @@ def read_audit(directory: Path) -> pl.DataFrame:
     if not path.is_file():
         raise LeftOut(f"no audit was run: there is no {AUDIT}")
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LeftOut(f"{AUDIT} cannot be read: {str(error).splitlines()[0]}") from None
 

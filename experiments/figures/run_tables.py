@@ -131,7 +131,7 @@ def read_table(path: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]
         RunError: if it cannot be read or lacks a column of `schema`.
     """
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"cannot read the run's table {path}: {reason}") from None

@@ -192,9 +192,8 @@ class Run:
 
 def _carry(config: Config, workers: int, progress: bool) -> Run:
     """Let the in-process engine carry the run to its end."""
-    from rich.console import Console
-
     from fnl.cli.run import RunProgress
+    from fnl.console import plain_console
     from fnl.data.federated import prepare
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
@@ -208,7 +207,7 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     log.setLevel(logging.WARNING)
     try:
         prepare(config, progress=progress)
-        console = Console(stderr=True, quiet=not progress)
+        console = plain_console(stderr=True, quiet=not progress)
         with RunProgress(config, console, console) as shown:
             run_in_process(
                 SERVER_APP,

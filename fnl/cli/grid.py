@@ -109,7 +109,7 @@ def status(directory: Directory) -> None:
         )
     out.print(table)
     for error in errors:
-        out.print(error, markup=False)
+        out.print(error)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
     work = "a driver is at work" if driven else "no driver is at work"
     out.print(f"grid {manifest.name}: {counted}; {work}")

@@ -131,7 +131,7 @@ def _print_outcome(path: Path) -> None:
     from fnl.runtime.run_record import read_run
 
     record = read_run(path)
-    rounds = pl.read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
+    rounds = pl.read_parquet(path / "rounds.parquet", glob=False).drop_nulls("accuracy")
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""

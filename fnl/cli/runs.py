@@ -13,9 +13,6 @@ from rich.table import Table
 from fnl.cli.terminal import Json, out
 from fnl.errors import RunError
 
-INTERRUPTED = "interrupted"
-"""Status of a run whose process is gone: `fnl resume` goes on with it."""
-
 _SHOWN = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
 _SHOWN |= {"seconds": ".1f"}
 """Numbers that the table has, and how they read."""
@@ -47,7 +44,7 @@ def runs(
 def summary(path: Path) -> dict[str, Any]:
     """Return a run in one line; None where there is no such number (yet)."""
     from fnl.runtime.run_lock import is_locked
-    from fnl.runtime.run_record import RUNNING, read_run
+    from fnl.runtime.run_record import INTERRUPTED, RUNNING, read_run
 
     one: dict[str, Any] = dict.fromkeys(("name", "status", "rounds", "of", *_SHOWN))
     one |= {"engine": None, "started": None, "name": path.name, "rounds": 0}
@@ -71,7 +68,7 @@ def _last_values(path: Path) -> dict[str, Any]:
     import polars as pl
 
     try:
-        rounds = pl.read_parquet(path)
+        rounds = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError):
         return {}
     names = [name for name in ("accuracy", "firing_rate", "epsilon_max") if name in rounds.columns]

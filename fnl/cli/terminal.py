@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import site
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
-from fnl.errors import FnlError
+from fnl.console import plain_console
+from fnl.errors import FnlError, one_line
+from fnl.own_packages import ROOT
 
 if TYPE_CHECKING:
-    from fnl.config import Config
+    from fnl.config import Config, Scalar
 
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="GROUP.KEY=VALUE", help="Set a configuration key."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="A TOML file of keys, a table a group; --set goes before it.",
+        metavar="FILE",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Processes that compute; 0: one a core.", show_default=True)
 ]
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = plain_console()
+err = plain_console(stderr=True)
 
 
-def configuration(assignments: Assignments) -> Config:
-    """Return the configuration that `--set` asks for.
+def configuration(
+    assignments: Assignments, file: Path | None = None, base: Mapping[str, Scalar] | None = None
+) -> Config:
+    """Return the configuration that `--set` asks for, else the file, else `base`, else defaults.
 
     Raises:
         ConfigError: naming what cannot be.
     """
-    from fnl.config import Config, absolute_paths, parse_config, parse_overrides
+    from fnl.config import Config, absolute_paths, config_file, parse_config, parse_overrides
 
-    default = {"run.results-dir": Config().run.results_dir}
-    return parse_config(absolute_paths(default | parse_overrides(assignments or [])))
+    given = {"run.results-dir": Config().run.results_dir, **(base or {})}
+    given |= config_file(file) if file is not None else {}
+    return parse_config(absolute_paths(given | parse_overrides(assignments or [])))
 
 
 def cores(workers: int) -> int:
     """Return how many processes `--workers` asks for."""
     return workers or os.cpu_count() or 1
+
+
+def own_environment() -> None:
+    """Free this process of what a shell or a notebook has set for other programs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that it has not is spelled, no error
+            stream.reconfigure(errors="backslashreplace")
+    os.environ["MPLBACKEND"] = "agg"  # figures are files here; a notebook's backend is not there
 
 
 @contextmanager
@@ -53,11 +77,29 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except FnlError as error:
-        if os.environ.get("FNL_DEBUG"):
-            logging.exception("fnl failed")
-        else:
-            err.print(f"fnl: {error}", style="red", markup=False)
-        sys.exit(1)
+        _fail(str(error))
+    except Exception as error:
+        _fail(f"{_place_of(error)}{type(error).__name__}: {one_line(error)} (--debug: the trace)")
     except KeyboardInterrupt:
         sys.stderr.write("fnl: interrupted\n")
         sys.exit(130)
+
+
+def _fail(said: str) -> NoReturn:
+    """Say what went wrong, in red or with its trace, and end with status 1."""
+    if os.environ.get("FNL_DEBUG"):
+        logging.exception("fnl failed")
+    else:
+        err.print(f"fnl: {said}", style="red")
+    sys.exit(1)
+
+
+def _place_of(error: Exception) -> str:
+    """Return `file:line: ` of the user's own code that raised, else of ours, the innermost."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
+    installed = tuple(site.getsitepackages()) + (os.path.dirname(os.__file__), "<")
+    theirs = [frame for frame in frames if not frame.filename.startswith((*installed, ROOT))]
+    ours = [frame for frame in frames if frame.filename.startswith(ROOT)]
+    for frame in [*reversed(theirs), *reversed(ours)]:
+        return f"{frame.filename}:{frame.lineno}: "
+    return ""

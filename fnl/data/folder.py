@@ -152,8 +152,8 @@ def _drawn_splits(speaker_of: Mapping[str, str], seed: int, root: Path) -> dict[
     if len(speakers) < 3:
         raise CorpusError(
             f"{len(speakers)} speakers in {root} ({', '.join(speakers)}): three splits without a "
-            f"common speaker need at least three; name files <speaker>_<anything>, set {KEY}, or add "
-            f"{' and '.join(SPLIT_LISTS.values())}"
+            f"common speaker need at least three; name files <speaker>_<anything>, set {KEY}, or "
+            f"add {' and '.join(SPLIT_LISTS.values())}"
         )
     order = stream(seed, Purpose.SPLIT).permutation(len(speakers))
     count = max(1, round(HELD_OUT_SHARE * len(speakers)))

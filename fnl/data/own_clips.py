@@ -45,7 +45,9 @@ def own_corpus(root: Path, labels: tuple[str, ...], split: str) -> FolderCorpus:
     Raises:
         CorpusError: if there is no such folder, it cannot be read, or has no clip of these labels.
     """
-    files = {path: stamp for path, stamp in scan_audio(root).files.items() if label_of(path) in labels}
+    files = {
+        path: stamp for path, stamp in scan_audio(root).files.items() if label_of(path) in labels
+    }
     if not files:
         raise CorpusError(f"no clips of {', '.join(labels)} in {root}: one folder a label")
     rows = [(path, labels.index(label_of(path)), speaker_of(path), split) for path in files]

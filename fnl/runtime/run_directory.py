@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from fnl.config import Config
-from fnl.errors import RunError
-from fnl.runtime.atomic import remove_temporary_files, write_atomically
+from fnl.errors import RunError, one_line
+from fnl.runtime.atomic import UNWRITABLE, remove_temporary_files, write_atomically
 from fnl.runtime.callbacks import Callbacks
 from fnl.runtime.checkpoint import (
     Checkpoint,
@@ -52,6 +54,13 @@ __all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_ru
 
 _CHECKPOINTS = "checkpoints"
 _JOURNAL = "rows.jsonl"
+_RESERVE = ".run.json.reserve"
+"""Room on the disk that is given back when the disk is full, so that the record can say so."""
+_RESERVED_BYTES = 65_536
+
+FIRST_CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_SHARE = 0.01
+"""At most this share of a run's time goes into checkpoints that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,8 @@ class RunDirectory:
         self._journal: Journal | None = None
         self._latest: RunState | None = None
         self._saved: int | None = None
+        self._next_save = time.perf_counter() + FIRST_CHECKPOINT_SECONDS
+        self._saves_by_time = False
 
     @classmethod
     def open(cls, config: Config, *, engine: str, metadata: Mapping[str, object]) -> RunDirectory:
@@ -127,6 +138,7 @@ class RunDirectory:
             remove_temporary_files(path, "run.json.")
             directory = cls(path, first_record(path.name, config, engine, metadata), lock)
             write_record(path, directory._record)
+            directory._reserve()
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
             directory._watch(config, done=0)
@@ -144,6 +156,7 @@ class RunDirectory:
             record = check_resumable(path, config)
             directory = cls(path, record, lock)
             directory._remove_temporary_files()
+            directory._reserve()
             directory._go_on_from(directory._last_good_checkpoint(), engine)
             state = directory.resumed_from
             directory._watch(config, done=state.server_round if state is not None else 0)
@@ -163,6 +176,7 @@ class RunDirectory:
 
         Raises:
             ValueError: if a row has a column that its table has not.
+            RunError: if it cannot be written: the disk is full, say.
         """
         faults = list(fault_rows)
         rows = {
@@ -172,55 +186,101 @@ class RunDirectory:
             "faults": faults,
         }
         self._tables.add(rows)
-        if self._journal is None:
-            self._journal = Journal(self._checkpoints / _JOURNAL)
-        self._journal.add(rows)
-        self._log.write_round(round_row, faults)
+        with self._written():
+            if self._journal is None:
+                self._journal = Journal(self._checkpoints / _JOURNAL)
+            self._journal.add(rows)
+            self._log.write_round(round_row, faults)
         if self._callbacks is not None:
             self._callbacks.on_round(round_row)
-        self._tables.flush_in_time()
+        with self._written():
+            self._tables.flush_in_time()
 
     def table(self, name: str) -> pl.DataFrame:
         """Return the rows so far of the table `name`: of a resumed run, those it goes on from."""
         return self._tables.table(name)
 
-    def round_done(self, state: RunState, *, save: bool) -> None:
+    def round_done(self, state: RunState, *, save: bool | None) -> None:
         """Take note of how the run stands after a round whose rows were added.
 
         Args:
             state: all that is needed to go on; the caller does not change it any more.
-            save: whether to write a checkpoint now. A run that fails writes its latest anyway.
+            save: whether to write a checkpoint now; None: if that takes no more than
+                `CHECKPOINT_SHARE` of the time. A run that fails writes its latest anyway.
+
+        Raises:
+            RunError: if it cannot be written.
         """
-        self._latest = state
-        if save:
-            self._save_latest()
+        self._latest, started = state, time.perf_counter()
+        self._saves_by_time |= save is None
+        if save or (save is None and started >= self._next_save and state.server_round > 0):
+            with self._written():
+                self._save_latest()
+            ended = time.perf_counter()
+            self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
 
     def note(self, **entries: object) -> None:
         """Keep entries of `run.json`, to be written with the next change of its status."""
         self._record |= entries
 
     def finish(self, weights: Weights) -> None:
-        """Write the final model and tables and mark the run as finished."""
-        self._tables.flush()
-        write_atomically(
-            self.path / "model.safetensors",
-            lambda path: safetensors.numpy.save_file(weights, path),
-        )
-        self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
-        if self._journal is not None:
-            self._journal.remove()
-        self._log.write(FINISHED, seconds=self._seconds)
+        """Write the final model and tables and mark the run as finished.
+
+        Raises:
+            RunError: if they cannot be written.
+        """
+        with self._written():
+            self._tables.flush()
+            write_atomically(
+                self.path / "model.safetensors",
+                lambda path: safetensors.numpy.save_file(weights, path),
+            )
+            self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
+            if self._journal is not None:
+                self._journal.remove()
+            if self._saves_by_time:  # nobody asked for them, and there is nothing to go on with
+                for path in checkpoints(self._checkpoints):
+                    path.unlink()
+            self._log.write(FINISHED, seconds=self._seconds)
+        self._give_back()
         self._release()
 
-    def fail(self, reason: str) -> None:
-        """Keep what there is, so that the run can be resumed, and mark it as failed."""
+    def fail(self, reason: str, status: str = FAILED) -> None:
+        """Keep what there is, so that the run can be resumed, and mark how it ended.
+
+        What cannot be written, on a full disk, keeps nothing else from being written.
+        """
+        self._give_back()
         try:
-            self._tables.flush()
-            self._save_latest()
-            self._end(FAILED, error=reason)
-            self._log.write(FAILED, error=reason)
+            for write in (
+                partial(self._end, status, error=reason),
+                self._save_latest,
+                self._tables.flush,
+                partial(self._log.write, status, error=reason),
+            ):
+                with suppress(*UNWRITABLE):
+                    write()
         finally:
             self._release()
+
+    def _reserve(self) -> None:
+        (self.path / _RESERVE).write_bytes(bytes(_RESERVED_BYTES))
+
+    def _give_back(self) -> None:
+        with suppress(OSError):
+            (self.path / _RESERVE).unlink(missing_ok=True)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Say in one line what keeps the run from being written."""
+        try:
+            yield
+        except UNWRITABLE as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise RunError(
+                f"cannot write to the run {self.path}: {reason}; make room there, then "
+                "`fnl resume` goes on"
+            ) from error
 
     def _watch(self, config: Config, *, done: int) -> None:
         self._callbacks = Callbacks(config)

@@ -15,6 +15,8 @@ from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+INTERRUPTED = "interrupted"
+"""Status of a run that its user stopped, or whose process is gone: `fnl resume` goes on with it."""
 
 _PACKAGES = ("torch", "snntorch", "flwr", "opacus", "torchaudio", "numpy", "polars", "numba")
 

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from logging import INFO
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from flwr.common.logger import log
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
@@ -19,7 +17,7 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
 from fnl.runtime.columns import GlobalModel
-from fnl.runtime.events import Event, RunWarning
+from fnl.runtime.events import Event, RoundDone, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -100,6 +98,7 @@ class Recorder:
             self._last_scores[partition] = score
         self._background = Background() if beside else None
         self._round_started = time.perf_counter()
+        self._seconds: list[float] = []
 
     def __enter__(self) -> Self:
         """Return this recorder."""
@@ -155,8 +154,6 @@ class Recorder:
         layer_rows: list[measurement.Row] = []
         evaluation = self._evaluate(taken)
         if evaluation is not None:
-            metrics = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
-            log(INFO, "Global evaluation of round %s: %s", taken.number, metrics)
             cost = sparsity(self._network, evaluation)
             round_row |= ROUNDS.of_model(GlobalModel(evaluation, cost))
             round_row |= measurement.memory_values(self._network, evaluation)
@@ -180,12 +177,30 @@ class Recorder:
         faults = fault_rows(played) if played is not None else []
         self._directory.add(round_row, client_rows, layer_rows, faults)
         self._round_done(taken)
+        self._notify(RoundDone(self._in_words(round_row)))
+
+    def _in_words(self, row: measurement.Row) -> str:
+        """Return a round on one line, for whoever watches."""
+        last, number = self._config.run.rounds, int(row["round"])  # pyright: ignore[reportArgumentType]
+        named = {
+            "accuracy": "accuracy {:.3f}",
+            "loss": "loss {:.3f}",
+            "epsilon_max": "epsilon {:.2f}",
+        }
+        named |= {"epsilon_client": "client epsilon {:.2f}", "seconds": "{:.1f} s"}
+        said = [form.format(row[key]) for key, form in named.items() if row.get(key) is not None]
+        if number:
+            self._seconds.append(float(row["seconds"]))  # pyright: ignore[reportArgumentType]
+        if self._seconds and number < last:
+            left = (last - number) * sum(self._seconds) / len(self._seconds)
+            said.append(f"{left:.0f} s left")
+        return f"round {number}/{last}: {', '.join(said)}"
 
     def _round_done(self, taken: _Round) -> None:
         every = self._config.run.checkpoint_every
         self._directory.round_done(
             RunState(taken.number, taken.weights, taken.strategy, taken.spending),
-            save=every > 0 and taken.number > 0 and taken.number % every == 0,
+            save=taken.number > 0 and taken.number % every == 0 if every else None,
         )
 
     def _lap(self) -> float:

@@ -145,7 +145,5 @@ def test_every_failure_names_its_file_and_can_be_skipped(tmp_path: Path) -> None
     corpus = Failing(root, made.labels, made.clips, "failing")
     with pytest.raises(FnlError, match=rf"{corpus.clips['clip'][3]} \(KeyError"):
         build_features(corpus, FeatureSpec(), tmp_path / "k", workers=1)
-    store = build_features(
-        corpus, FeatureSpec(), tmp_path / "k", workers=1, on_bad_audio="skip"
-    )
+    store = build_features(corpus, FeatureSpec(), tmp_path / "k", workers=1, on_bad_audio="skip")
     assert store.skipped == 1
