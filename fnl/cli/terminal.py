@@ -97,7 +97,7 @@ def _fail(said: str) -> NoReturn:
 def _place_of(error: Exception) -> str:
     """Return `file:line: ` of the user's own code that raised, else of ours, the innermost."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
-    installed = tuple(site.getsitepackages()) + (os.path.dirname(os.__file__), "<")
+    installed = (*site.getsitepackages(), os.path.dirname(os.__file__), "<")
     theirs = [frame for frame in frames if not frame.filename.startswith((*installed, ROOT))]
     ours = [frame for frame in frames if frame.filename.startswith(ROOT)]
     for frame in [*reversed(theirs), *reversed(ours)]:

@@ -184,6 +184,11 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
             continue
         if not math.isfinite(number):
             hint = "; if training diverged, lower training.learning-rate"
+            if name.startswith("epsilon"):
+                hint = (
+                    "; the accountant cannot state epsilon at this privacy.noise-multiplier: raise "
+                    "it, or set privacy.accountant=rdp"
+                )
             _refuse(name, number, f"not a finite count or size{hint}")
         if number < entry.within.low:
             _refuse(name, number, "not a finite count or size")
