@@ -212,7 +212,8 @@ class RunProgress:
         """Show what the run tells, once."""
         if isinstance(event, RoundStarted):
             self._bar.update(self._task, completed=event.server_round - 1)
-        elif isinstance(event, RoundDone):
+        elif isinstance(event, RoundDone) and event not in self._said:
+            self._said.add(event)
             self._bar.update(self._task, description=event.text)
             if not self.err.is_terminal:  # a log of a batch job has no bar
                 self.err.print(event.text)
