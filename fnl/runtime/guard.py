@@ -40,7 +40,11 @@ def main() -> int:
     while status is None and not select.select([owner], [], [], 0.2)[0]:
         status = _reap(program.pid)
     _end_all(program.pid)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(20):  # what is dying may still write
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
+            break
+        time.sleep(0.1)
     return status or 0
 
 

@@ -184,7 +184,6 @@ class Recorder:
         last, number = self._config.run.rounds, int(row["round"])  # pyright: ignore[reportArgumentType]
         named = {
             "accuracy": "accuracy {:.3f}",
-            "loss": "loss {:.3f}",
             "epsilon_max": "epsilon {:.2f}",
         }
         named |= {"epsilon_client": "client epsilon {:.2f}", "seconds": "{:.1f} s"}

@@ -129,7 +129,7 @@ def test_an_exception_in_ones_own_code_is_one_line_with_its_place(
     (tmp_path / "my_rule.py").write_text("def rule():\n    return 1 / 0\n")
     code = compile((tmp_path / "my_rule.py").read_text(), str(tmp_path / "my_rule.py"), "exec")
     names: dict = {}
-    exec(code, names)
+    exec(code, names)  # noqa: S102 own text
     with pytest.raises(SystemExit) as ended, one_line_errors():
         names["rule"]()
     assert ended.value.code == 1
