@@ -16,7 +16,7 @@ from fnl.cli.terminal import configuration, one_line_errors, own_environment
 from fnl.config import Config
 from fnl.console import plain_console
 from fnl.data.describe import print_splits, splits
-from fnl.errors import ConfigError
+from fnl.errors import ConfigError, FnlError
 from fnl.runtime.events import RoundDone
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +190,13 @@ def test_the_second_signal_ends_a_command_that_hangs_in_closing(number: signal.S
     process.send_signal(number)
     assert process.wait(timeout=20) == 128 + number
     process.stdout.close()
+
+
+def test_an_epsilon_that_cannot_be_stated_is_the_accountants_not_the_learning_rates() -> None:
+    from fnl.wire import fields
+    from fnl.wire.report import ENTRIES
+
+    with pytest.raises(FnlError) as raised:
+        fields.check("epsilon", ENTRIES["epsilon"], float("inf"), nan=False, noisy=False)
+    assert "cannot state epsilon at this privacy.noise-multiplier" in str(raised.value)
+    assert "learning-rate" not in str(raised.value)
