@@ -58,5 +58,10 @@ def main(settings: int = 1000, seeds: int = 10, rounds: int = 30) -> None:
         directory = write_runs(path, settings, seeds, rounds)
         seconds = fnl("grid", "tables", str(directory.path))
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        rows = pl.scan_parquet(directory.path / "results.parquet").select(pl.len()).collect().item()
+        rows = (
+            pl.scan_parquet(directory.path / "results.parquet", glob=False)
+            .select(pl.len())
+            .collect()
+            .item()
+        )
     print(f"{settings * seeds} runs, {rows} values: {seconds:.1f} s, peak {peak:.0f} MiB")

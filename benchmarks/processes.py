@@ -46,7 +46,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def round_seconds(run: Path) -> list[float]:
     """Return the wall time of each of a run's rounds, the first being its set-up."""
-    return pl.read_parquet(run / "rounds.parquet").sort("round")["seconds"].to_list()
+    return pl.read_parquet(run / "rounds.parquet", glob=False).sort("round")["seconds"].to_list()
 
 
 def run_here(config: Config, on_reply: Callable[[Message], None] = lambda _: None) -> None:

@@ -67,7 +67,7 @@ def measure_simulation(
         rounds = round_seconds(path)
         if len(rounds) < 3:
             raise RunError("run.rounds must be at least 2: the first round is not measured")
-        later = pl.read_parquet(path / "clients.parquet").filter(pl.col("round") > 1)
+        later = pl.read_parquet(path / "clients.parquet", glob=False).filter(pl.col("round") > 1)
         return SimulationTimings(
             engine="flower" if flower else "in-process",
             workers=workers,

@@ -75,7 +75,7 @@ def effects(runs: Sequence[tuple[dict[str, object], Path]]) -> pl.DataFrame:
     """Return a row a setting and effect: means, interval of the difference, p of a paired test."""
     rows = []
     for config, path in runs:
-        rounds = pl.read_parquet(path / "rounds.parquet")
+        rounds = pl.read_parquet(path / "rounds.parquet", glob=False)
         setting = {key: config[key] for key in _SETTING}
         for effect, (private, floor) in EFFECTS.items():
             values = {"private": rounds[private].mean(), "floor": rounds[floor].mean()}
@@ -119,7 +119,9 @@ def markdown(table: pl.DataFrame) -> str:
 def predictions(runs: Sequence[tuple[dict[str, object], Path]]) -> str:
     """Return how first order agrees with the measured shift, over the rounds of clients."""
     columns = ["rate_shift", "predicted_rate_shift", "predicted_rate_shift_sd"]
-    tables = [pl.read_parquet(path / "clients.parquet", columns=columns) for _, path in runs]
+    tables = [
+        pl.read_parquet(path / "clients.parquet", columns=columns, glob=False) for _, path in runs
+    ]
     clients = pl.concat(tables).drop_nulls()
     if clients.height < 3:
         return "no run has predictions (evaluation.sensitivity)"

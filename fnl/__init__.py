@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from fnl.own_packages import put_first
+
 if TYPE_CHECKING:
     from fnl import metrics as metrics
     from fnl.api.grid import Grid as Grid
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from fnl.wire.report import ClientReport as ClientReport
     from server.context import RoundContext as RoundContext
     from server.declaration import reads as reads
+
+put_first()
 
 try:
     __version__ = version("fnl")

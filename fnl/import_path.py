@@ -12,7 +12,7 @@ from typing import Any
 from fnl.errors import ConfigError
 
 WORKING_DIRECTORY = "FNL_WORKING_DIRECTORY"
-"""Variable of the environment that names the user's folder to processes that work elsewhere."""
+"""Environment variable: where the user's own modules are, beside the working directory."""
 
 
 def builder_of(key: str, name: str, built_in: Mapping[str, str]) -> Callable[..., Any]:
@@ -42,9 +42,10 @@ def imported(key: str, name: str) -> Callable[..., Any]:
         ConfigError: if there is no such module, or nothing callable of that name in it.
     """
     module_name, _, attribute = name.partition(":")
-    here = os.environ.get(WORKING_DIRECTORY) or str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    # engines compute elsewhere, and say where the user is
+    for here in (os.environ.get(WORKING_DIRECTORY), str(Path.cwd())):
+        if here and here not in sys.path:
+            sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -19,6 +19,7 @@ from fnl.runtime.events import RunFinished, RunStarted, RunWarning
 from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
+from fnl.runtime.run_record import INTERRUPTED
 from fnl.training.start import start_network, start_of, whole_weights
 from fnl.weights import get_weights
 from fnl.wire import exchange
@@ -72,6 +73,9 @@ def main(grid: Grid, context: Context) -> None:
     try:
         with one_thread():
             _run(config, federation, nodes, carrier, directory, layers=len(layers))
+    except KeyboardInterrupt:
+        directory.fail("interrupted", status=INTERRUPTED)
+        raise
     except BaseException as error:
         directory.fail(f"{type(error).__name__}: {error}")
         raise

@@ -112,7 +112,9 @@ def read_grid(directory: Path) -> GridTables:
             )
         with readable(path):
             columns = pl.read_parquet_schema(path)
-            tables[name] = pl.DataFrame() if name == "results" else pl.read_parquet(path)
+            tables[name] = (
+                pl.DataFrame() if name == "results" else pl.read_parquet(path, glob=False)
+            )
         if missing := [column for column in needed if column not in columns]:
             raise RunError(f"the grid's table {path} has no column {missing[0]!r}")
     cells = with_levels(tables["cells"])
@@ -121,7 +123,7 @@ def read_grid(directory: Path) -> GridTables:
     return GridTables(
         directory=directory.absolute(),
         cells=cells,
-        results=pl.scan_parquet(directory / "results.parquet"),
+        results=pl.scan_parquet(directory / "results.parquet", glob=False),
         summary=with_levels(tables["summary"]),
         file=_grid_file(directory),
     )

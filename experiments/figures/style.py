@@ -64,6 +64,9 @@ LOOKS = (MAIN, SHADOW, THIRD, FOURTH)
 def style() -> Iterator[None]:
     """Apply the shared style to what is drawn or saved inside, and to nothing else."""
     settings: dict[Any, Any] = {
+        # whatever a matplotlibrc or a notebook has set: the same figure is the same file
+        **{key: value for key, value in mpl.rcParamsDefault.items() if "backend" not in key},
+        "text.parse_math": False,  # a `$` in a label or a name is a `$`
         **sns.axes_style("ticks"),
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere

@@ -57,8 +57,8 @@ def measure_run(path: Path, config: Config, peak_bytes: int, source: str = "") -
     Raises:
         OSError, polars.exceptions.PolarsError, ValueError: if its tables do not tell.
     """
-    clients = pl.read_parquet(path / "clients.parquet", columns=["round", "seconds"])
-    rounds = pl.read_parquet(path / "rounds.parquet", columns=["round", "seconds"])
+    clients = pl.read_parquet(path / "clients.parquet", columns=["round", "seconds"], glob=False)
+    rounds = pl.read_parquet(path / "rounds.parquet", columns=["round", "seconds"], glob=False)
     trained = rounds.filter(pl.col("round") > 0)
     if clients.is_empty() or trained.is_empty():
         raise ValueError("no round was trained")

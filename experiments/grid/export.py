@@ -25,7 +25,7 @@ def write_csv(directory: GridDirectory) -> list[Path]:
     written = []
     for name in ("cells", "results", "summary"):
         path = directory.path / f"{name}.csv"
-        table = pl.scan_parquet(directory.path / f"{name}.parquet")
+        table = pl.scan_parquet(directory.path / f"{name}.parquet", glob=False)
         write_atomically(path, table.sink_csv)
         written.append(path)
     return written
@@ -37,7 +37,7 @@ def write_latex(directory: GridDirectory, metrics: Sequence[str]) -> list[Path]:
     Raises:
         ConfigError: if the summary has no such metric.
     """
-    summary = pl.read_parquet(directory.path / "summary.parquet")
+    summary = pl.read_parquet(directory.path / "summary.parquet", glob=False)
     known = summary["metric"].unique().sort().to_list()
     keys = [key for key in directory.manifest().keys if key != SEED]
     written = []

@@ -42,7 +42,7 @@ class GridProgress:
         self._next_line = self._started + PLAIN_SECONDS
         self._done_cost = self._done_seconds = 0.0
         self._done = self._failed = 0
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
         self._bars = Progress(
             *columns, console=console, transient=True, disable=not console.is_terminal
         )
@@ -107,6 +107,6 @@ def _round(config: Config) -> int:
     """Return the last round that a running cell has written."""
     path = Path(config.run.results_dir) / config.run.name / "rounds.parquet"
     try:
-        return max(0, int(pl.scan_parquet(path).select(pl.len()).collect().item()) - 1)
+        return max(0, int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()) - 1)
     except (OSError, pl.exceptions.PolarsError):
         return 0

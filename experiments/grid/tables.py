@@ -38,7 +38,7 @@ def write_tables(directory: GridDirectory) -> list[Path]:
     try:
         write_atomically(paths[0], cells.write_parquet)
         write_atomically(paths[1], result_table(directory, cells).sink_parquet)
-        summary = summarise(cells, last_values(pl.scan_parquet(paths[1])), manifest)
+        summary = summarise(cells, last_values(pl.scan_parquet(paths[1], glob=False)), manifest)
         write_atomically(paths[2], summary.write_parquet)
         write_digests(directory.path, [path.name for path in paths])
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -35,10 +35,9 @@ def run_grid(
     Raises:
         fnl.FnlError: if the file is wrong, or cells failed; the others are finished all the same.
     """
-    from rich.console import Console
-
     from experiments.grid.driver import run_grid
     from experiments.grid.tables import write_tables
+    from fnl.console import plain_console
 
     directory, _, failed = run_grid(
         Path(file),
@@ -46,7 +45,7 @@ def run_grid(
         results=Path(results_dir),
         workers=workers,
         ray_address=ray_address,
-        console=Console(stderr=True, quiet=not progress),
+        console=plain_console(stderr=True, quiet=not progress),
     )
     write_tables(directory)
     if failed:

@@ -79,11 +79,10 @@ def in_notebook() -> bool:
 
 def progress_of(config: Config, *, shown: bool) -> RunProgress | NotebookProgress:
     """Return what shows the run, where it can be seen; nothing but its directory if not `shown`."""
-    from rich.console import Console
-
     from fnl.cli.run import RunProgress
+    from fnl.console import plain_console
 
     if shown and in_notebook():
         return NotebookProgress(config)
-    console = Console(stderr=True, quiet=not shown, force_jupyter=False)
+    console = plain_console(stderr=True, quiet=not shown)
     return RunProgress(config, console, console)

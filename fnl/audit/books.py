@@ -141,7 +141,11 @@ def count_releases(config: Config) -> list[Count]:
 
 
 def _clients(watch: _Watch, path: Path) -> list[Count]:
-    last = pl.read_parquet(path / "clients.parquet").drop_nulls("epsilon").group_by("partition")
+    last = (
+        pl.read_parquet(path / "clients.parquet", glob=False)
+        .drop_nulls("epsilon")
+        .group_by("partition")
+    )
     reported = last.agg(pl.col("epsilon", "delta").last()).sort("partition")
     return [
         Count(
@@ -174,7 +178,7 @@ def _server(watch: _Watch, path: Path) -> Count:
     most: dict[int, float] = defaultdict(float)
     for said in Releases(path).of(What.MODEL):
         most[said.server_round] = max(most[said.server_round], said.noise_multiplier or 0.0)
-    last = pl.read_parquet(path / "rounds.parquet")["epsilon_client"].drop_nulls()[-1]
+    last = pl.read_parquet(path / "rounds.parquet", glob=False)["epsilon_client"].drop_nulls()[-1]
     accountants = [RDPAccountant() for _ in range(config.data.clients)]
     models = [*watch.models.values(), config.run.rounds]  # the last one is the run's
     for server_round in models:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fnl.cli.terminal import Assignments, Json, configuration, err, out
+from fnl.console import plain_console
 from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _attacked(config: Config, federation: Federation, plan: AuditPlan) -> list[A
     from fnl.audit.plan import attack
     from fnl.runtime.determinism import one_thread
 
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
     results: list[AuditResult] = []
     with Progress(*columns, console=err, transient=True) as progress, one_thread():
         task = progress.add_task("audit", total=plan.amount(config))
@@ -228,7 +228,6 @@ def _print_steering(found: Steering | None) -> None:
     out.print(
         f"steering: of {len(found.tried)} fields in no ledger the global model follows "
         f"{follows}{said}",
-        markup=False,
     )
 
 
@@ -249,4 +248,4 @@ def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         column.no_wrap = True
     for row in rows:
         table.add_row(*row)
-    Console(width=max(out.width, _TABLE_WIDTH), highlight=False).print(table)
+    plain_console(width=max(out.width, _TABLE_WIDTH)).print(table)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fnl.cli.terminal import Assignments, Workers, configuration, out
+from fnl.cli.terminal import Assignments, ConfigFile, Workers, configuration, out
 
 data_app = typer.Typer(help="Prepare and describe a corpus.", no_args_is_help=True)
 
@@ -15,6 +15,7 @@ data_app = typer.Typer(help="Prepare and describe a corpus.", no_args_is_help=Tr
 @data_app.command()
 def prepare(
     assignments: Assignments = None,
+    config_file: ConfigFile = None,
     workers: Workers = 0,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch Speech Commands v0.02 into data.root.")
@@ -25,7 +26,7 @@ def prepare(
     from fnl.data.speech_commands_archive import download as fetch
     from fnl.errors import ConfigError
 
-    config = configuration(assignments)
+    config = configuration(assignments, file=config_file)
     if download:
         if config.data.corpus != "speech-commands":
             raise ConfigError(
@@ -45,6 +46,7 @@ def prepare(
 @data_app.command()
 def describe(
     assignments: Assignments = None,
+    config_file: ConfigFile = None,
     workers: Workers = 0,
     figure: Annotated[
         Path | None, typer.Option(help="Also draw who has what into this file (png, svg, pdf).")
@@ -54,11 +56,12 @@ def describe(
     from fnl.data import describe as tables
     from fnl.data.federated import prepare
 
-    config = configuration(assignments)
+    config = configuration(assignments, file=config_file)
     federation = prepare(config, workers=workers, progress=True)
     store = federation.store
     description = tables.describe(store.clips, store.labels, federation.partitioning)
     tables.print_description(description, store.labels)
+    tables.print_splits(store.clips)
     out.print(f"training clips split by {federation.partitioning.method}")
     if figure is not None:
         from experiments.figures.partition import draw_partition

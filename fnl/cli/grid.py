@@ -102,7 +102,7 @@ def status(directory: Directory) -> None:
     out.print(table)
     for cell in cells:
         if error := (grid.record(cell["cell"]) or {}).get("error"):
-            out.print(f"{cell['status']}: {cell['cell']}: {error}", markup=False)
+            out.print(f"{cell['status']}: {cell['cell']}: {error}")
     statuses = Counter(cell["status"] for cell in cells)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
     work = "a driver is at work" if grid.is_driven else "no driver is at work"

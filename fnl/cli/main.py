@@ -19,7 +19,8 @@ from fnl.cli.pretrain import pretrain
 from fnl.cli.report import export, figures, report
 from fnl.cli.run import resume, run
 from fnl.cli.runs import runs
-from fnl.cli.terminal import one_line_errors
+from fnl.cli.stopping import stop_in_order
+from fnl.cli.terminal import one_line_errors, own_environment
 
 app = typer.Typer(
     help="Federated spiking neural networks under differential privacy.",
@@ -53,6 +54,8 @@ def _options(
 
 def main() -> None:
     """Entry point of the `fnl` console script."""
+    own_environment()
+    stop_in_order()
     with one_line_errors():
         app()
 

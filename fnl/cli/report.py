@@ -28,9 +28,9 @@ def figures(
 
     paths, gaps = draw_directory(directory, output or directory / "figures")
     for path in paths:
-        out.print(f"figure {path}", markup=False)
+        out.print(f"figure {path}")
     for gap in gaps:
-        out.print(f"left out {gap.name}: {gap.reason}", markup=False)
+        out.print(f"left out {gap.name}: {gap.reason}")
 
 
 def report(
@@ -41,7 +41,7 @@ def report(
     from experiments.report.build import write_report
 
     path = write_report(directory, (output or directory / "report.html").absolute())
-    out.print(f"report {path}", markup=False)
+    out.print(f"report {path}")
 
 
 def export(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fnl.cli.report import figures as draw_figures
 from fnl.cli.terminal import (
     Assignments,
+    ConfigFile,
     RecipeName,
     Trust,
     Workers,
@@ -24,12 +28,12 @@ from fnl.cli.terminal import (
 )
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
-from fnl.runtime.events import Event, RoundStarted, RunFinished, RunStarted, text_of
+from fnl.runtime.events import Event, RoundDone, RoundStarted, RunFinished, RunStarted, text_of
 
 if TYPE_CHECKING:
     from flwr.app import Message
 
-    from fnl.config import Config
+    from fnl.config import Config, Scalar
 
 
 class Engine(StrEnum):
@@ -57,6 +61,7 @@ AppDir = Annotated[
 def run(
     assignments: Assignments = None,
     recipe: RecipeName = "",
+    config_file: ConfigFile = None,
     workers: Workers = 0,
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
@@ -64,7 +69,9 @@ def run(
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
     """Run a federation and write its run directory."""
-    path = _carry(configuration(assignments, recipe), workers, engine, federation_config, app_dir)
+    base = _values_of_app(app_dir) if engine is Engine.FLOWER else None
+    config = configuration(assignments, recipe, config_file, base)
+    path = _carry(config, workers, engine, federation_config, app_dir)
     if figures:
         draw_figures(path)
 
@@ -85,6 +92,18 @@ def resume(
     _carry(config, workers, engine, federation_config, app_dir)
 
 
+def _values_of_app(app: Path) -> dict[str, Scalar]:
+    """Return what an app's pyproject.toml sets, as `flwr run` hears it, and say so."""
+    from fnl.config import app_values
+    from fnl.runtime.flower import check_app
+
+    check_app(app.absolute())
+    if values := app_values(app):
+        listed = ", ".join(f"{key}={value}" for key, value in values.items())
+        _err.print(f"from {app.absolute() / 'pyproject.toml'}: {listed}")
+    return values
+
+
 def _carry(
     config: Config, workers: int, engine: Engine, federation_config: str, app_dir: Path
 ) -> Path:
@@ -99,7 +118,7 @@ def _carry(
     from fnl.data.federated import prepare
     from fnl.errors import ConfigError
     from fnl.runtime.callbacks import check_callbacks
-    from fnl.runtime.flower import check_app, run_with_flower
+    from fnl.runtime.flower import check_app, check_resources, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
     from fnl.training.start import check_initial
@@ -109,11 +128,12 @@ def _carry(
         raise ConfigError("--federation-config needs --engine flower")
     if flower_app is not None:
         check_app(flower_app)
+        check_resources(federation_config)
     check_name(config)
     check_callbacks(config)
     check_initial(config)
     prepare(config, progress=True)
-    with RunProgress(config, _out, _err) as progress:
+    with RunProgress(config, _out, _err) as progress, _telling_how_to_go_on(progress):
         if flower_app is None:
             logging.getLogger("flwr").setLevel(logging.WARNING)
             run_in_process(
@@ -137,6 +157,17 @@ def _carry(
     path = progress.directory
     _print_outcome(path)
     return path
+
+
+@contextmanager
+def _telling_how_to_go_on(progress: RunProgress) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if progress.directory != Path():
+            command = f"fnl resume {shlex.quote(str(progress.directory))}"
+            _err.print(f"interrupted: `{command}` goes on from its last checkpoint")
+        raise
 
 
 def _print_outcome(path: Path) -> None:
@@ -175,7 +206,7 @@ class RunProgress:
     def __post_init__(self) -> None:
         self._said: set[Event] = set()
         self._bar = Progress(
-            TextColumn("[progress.description]{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -195,6 +226,11 @@ class RunProgress:
         """Show what the run tells, once."""
         if isinstance(event, RoundStarted):
             self._bar.update(self._task, completed=event.server_round - 1)
+        elif isinstance(event, RoundDone) and event not in self._said:
+            self._said.add(event)
+            self._bar.update(self._task, description=event.text)
+            if not self.err.is_terminal:  # a log of a batch job has no bar
+                self.err.print(event.text)
         elif event not in self._said and not isinstance(event, RunFinished):
             self._said.add(event)
             if isinstance(event, RunStarted):

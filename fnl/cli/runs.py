@@ -19,8 +19,6 @@ from fnl.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from fnl.config import Scalar
 
-INTERRUPTED = "interrupted"
-"""Status of a run whose process is gone: `fnl resume` goes on with it."""
 DAMAGED = "damaged"
 """Status of a run whose record or table of rounds is not what was written."""
 
@@ -74,7 +72,7 @@ def runs(
         return
     out.print(_table(found))
     if csv is not None:
-        out.print(f"table {csv.absolute()}", markup=False)
+        out.print(f"table {csv.absolute()}")
 
 
 def _table(found: Sequence[Run]) -> Table:
@@ -100,13 +98,13 @@ def _table(found: Sequence[Run]) -> Table:
     for name in columns:
         number = name in ("rounds", *_NUMBERS, *_HEADS.values())
         table.add_column(
-            _plain(name),
+            name,
             overflow="fold",
             no_wrap=name != "run",
             justify="right" if number else "left",
         )
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(_plain, row))
+        table.add_row(*row)
     return table
 
 
@@ -229,17 +227,10 @@ def _number(value: Any, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _plain(text: str) -> str:
-    """Return text that rich takes as it is."""
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def summary(path: Path) -> Run:
     """Return what is known of a run; None where there is no such number (yet)."""
     from fnl.runtime.run_lock import is_locked
-    from fnl.runtime.run_record import RUNNING, read_run
+    from fnl.runtime.run_record import INTERRUPTED, RUNNING, read_run
 
     one: Run = dict.fromkeys(("name", "status", "rounds", "of", *_NUMBERS))
     one |= {"engine": None, "started": None, "name": path.name, "rounds": 0, "config": {}}

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import site
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
-from fnl.errors import FnlError
+from fnl.console import plain_console
+from fnl.errors import FnlError, one_line
+from fnl.own_packages import ROOT
 
 if TYPE_CHECKING:
-    from fnl.config import Config
+    from fnl.config import Config, Scalar
 
 Assignments = Annotated[
     list[str] | None,
@@ -25,6 +29,14 @@ Assignments = Annotated[
 RecipeName = Annotated[
     str,
     typer.Option("--recipe", help="Keys of experiments/recipes/NAME.toml, or of a file.toml."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="A TOML file of keys, a table a group; --set goes before it.",
+        metavar="FILE",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Workers = Annotated[
@@ -37,25 +49,31 @@ Trust = Annotated[
     ),
 ]
 
-# no markup: paths, clients' words and what files say may have [brackets]
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+out = plain_console()
+err = plain_console(stderr=True)
 
 
-def configuration(assignments: Assignments, recipe: str = "") -> Config:
-    """Return the configuration that a recipe and, laid over it, `--set` ask for.
+def configuration(
+    assignments: Assignments,
+    recipe: str = "",
+    file: Path | None = None,
+    base: Mapping[str, Scalar] | None = None,
+) -> Config:
+    """Return what `--set` asks for, else the file, else a recipe, else `base`, else the defaults.
 
     Raises:
         ConfigError: naming what cannot be.
     """
-    from fnl.config import Config, absolute_paths, parse_config, parse_overrides
+    from fnl.config import Config, absolute_paths, config_file, parse_config, parse_overrides
 
+    given = config_file(file) if file is not None else {}
+    given |= parse_overrides(assignments or [])
     if recipe:
         from experiments.recipe import load_recipe
 
-        return load_recipe(recipe, parse_overrides(assignments or [])).config
-    default = {"run.results-dir": Config().run.results_dir}
-    return parse_config(absolute_paths(default | parse_overrides(assignments or [])))
+        return load_recipe(recipe, absolute_paths(given)).config
+    default = {"run.results-dir": Config().run.results_dir, **(base or {})}
+    return parse_config(absolute_paths(default | given))
 
 
 def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
@@ -76,17 +94,43 @@ def cores(workers: int) -> int:
     return workers or os.cpu_count() or 1
 
 
+def own_environment() -> None:
+    """Free this process of what a shell or a notebook has set for other programs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that it has not is spelled, no error
+            stream.reconfigure(errors="backslashreplace")
+    os.environ["MPLBACKEND"] = "agg"  # figures are files here; a notebook's backend is not there
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process as a command ends: an error that a user can act on is one line on stderr."""
     try:
         yield
     except FnlError as error:
-        if os.environ.get("FNL_DEBUG"):
-            logging.exception("fnl failed")
-        else:
-            err.print(f"fnl: {error}", style="red", markup=False)
-        sys.exit(1)
+        _fail(str(error))
+    except Exception as error:
+        _fail(f"{_place_of(error)}{type(error).__name__}: {one_line(error)} (--debug: the trace)")
     except KeyboardInterrupt:
         sys.stderr.write("fnl: interrupted\n")
         sys.exit(130)
+
+
+def _fail(said: str) -> NoReturn:
+    """Say what went wrong, in red or with its trace, and end with status 1."""
+    if os.environ.get("FNL_DEBUG"):
+        logging.exception("fnl failed")
+    else:
+        err.print(f"fnl: {said}", style="red")
+    sys.exit(1)
+
+
+def _place_of(error: Exception) -> str:
+    """Return `file:line: ` of the user's own code that raised, else of ours, the innermost."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
+    installed = (*site.getsitepackages(), os.path.dirname(os.__file__), "<")
+    theirs = [frame for frame in frames if not frame.filename.startswith((*installed, ROOT))]
+    ours = [frame for frame in frames if frame.filename.startswith(ROOT)]
+    for frame in [*reversed(theirs), *reversed(ours)]:
+        return f"{frame.filename}:{frame.lineno}: "
+    return ""

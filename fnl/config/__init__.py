@@ -14,7 +14,14 @@ from fnl.config.evaluation import EvaluationGroup
 from fnl.config.groups import Config
 from fnl.config.kinds import Scalar
 from fnl.config.model import ENCODINGS, NETWORKS, NEURONS, ModelGroup
-from fnl.config.parsing import absolute_paths, known_keys, parse_config, parse_overrides
+from fnl.config.parsing import (
+    absolute_paths,
+    app_values,
+    config_file,
+    known_keys,
+    parse_config,
+    parse_overrides,
+)
 from fnl.config.privacy import PrivacyGroup
 from fnl.config.run import RunGroup
 from fnl.config.training import TrainingGroup
@@ -33,6 +40,8 @@ __all__ = [
     "Scalar",
     "TrainingGroup",
     "absolute_paths",
+    "app_values",
+    "config_file",
     "known_keys",
     "parse_config",
     "parse_overrides",

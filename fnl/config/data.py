@@ -27,6 +27,10 @@ class DataGroup(Group, frozen=True):
     root: str = ""
     """Folder of the corpus (for `speech-commands` the folder that holds `SpeechCommands/`; under
     `device` the server's own clips for evaluation, empty: none)."""
+    speaker_pattern: str = ""
+    """Who speaks in a clip of `folder`, where that is not what precedes the first `_` of the file's
+    name: a regular expression whose first group is found in `<label>/<file>`
+    (`_(\\w+)_\\d+\\.wav$`), or a file of lines `<label>/<file>`, tab, speaker."""
     words: Text = "core"
     """`core` (ten words), `all`, `twelve` (core, unknown, silence, whose cuts share no sample;
     Speech Commands only) or a list `yes,no,up`. With `folder`, `core` and `all` mean every

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,9 +33,7 @@ def parse_config(flat: Mapping[str, object]) -> Config:
     nested: dict[str, dict[str, object]] = {group: {} for group in Config.model_fields}
     for key, value in flat.items():
         if key not in keys:
-            close = difflib.get_close_matches(key, keys, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"the groups are {', '.join(nested)}"
-            raise ConfigError(f"unknown configuration key {key!r}: {hint}")
+            raise ConfigError(f"unknown configuration key {key!r}: {_hint(key, keys)}")
         group, name = key.split(".", 1)
         nested[group][name] = value
     _follow_clients(nested)
@@ -86,6 +84,36 @@ def absolute_paths(flat: Mapping[str, Value]) -> dict[str, Value | str]:
     return absolute
 
 
+_SHORT = {"lr": "learning-rate", "epochs": "local-epochs", "bs": "batch-size", "eps": "epsilon"}
+_SHORT |= {
+    "sigma": "noise-multiplier",
+    "c": "clip-norm",
+    "num-clients": "clients",
+    "dataset": "corpus",
+}
+_SHORT |= {"num-rounds": "rounds", "strategy": "aggregation", "layers": "hidden", "dir": "root"}
+"""What others call a key."""
+
+
+def _hint(key: str, keys: Sequence[str]) -> str:
+    """Return what was probably meant: the same name elsewhere, a name in use, or a near one."""
+    group, _, name = key.rpartition(".")
+    name = name.replace("_", "-").lower()
+    named = [known for known in keys if known.partition(".")[2] == _SHORT.get(name, name)]
+    same_group = [known for known in named if known.startswith(f"{group}.")]
+    near = difflib.get_close_matches(key, keys, n=1)
+    within = difflib.get_close_matches(
+        name, [known.partition(".")[2] for known in keys if known.startswith(f"{group}.")], n=1
+    )
+    if found := same_group or named or near or [f"{group}.{one}" for one in within]:
+        return f"did you mean {found[0]}?"
+    groups = dict.fromkeys(known.partition(".")[0] for known in keys)
+    if group in groups:
+        there = ", ".join(k.partition(".")[2] for k in keys if k.startswith(f"{group}."))
+        return f"the keys of {group} are {there}"
+    return f"the groups are {', '.join(groups)}"
+
+
 def _scalar(text: str, *, wants_string: bool) -> Scalar:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -98,10 +126,60 @@ def _scalar(text: str, *, wants_string: bool) -> Scalar:
     return value
 
 
+_WANTED = {
+    "run.name": "use letters, digits, dots, dashes and underscores, a letter or digit first, at "
+    "most 100",
+    "model.beta-range": "write two numbers between 0 and 1: 0.7,0.95",
+}
+"""What is right, for keys whose pattern says it to nobody."""
+
+
+def config_file(path: Path) -> dict[str, Scalar]:
+    """Return `{"group.key": value}` of a TOML file: a table a group, or keys with their group.
+
+    Raises:
+        ConfigError: if it cannot be read or is no such file.
+    """
+    try:
+        content = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--config {path} is no TOML: {' '.join(str(error).split())}") from None
+    flat: dict[str, Scalar] = {}
+    for group, held in content.items():
+        for key, value in (held if isinstance(held, dict) else {"": held}).items():
+            name = f"{group}.{key}" if key else group
+            if not isinstance(value, Scalar):
+                raise ConfigError(f"--config {path}: {name} is a {type(value).__name__}, no value")
+            flat[name] = value
+    return flat
+
+
+def app_values(app: Path) -> dict[str, Scalar]:
+    """Return what an app's pyproject.toml sets otherwise than the defaults, as `flwr run` hears it.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        content = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
+        groups = content["tool"]["flwr"]["app"]["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"cannot read {app / 'pyproject.toml'}: {error}") from None
+    defaults = Config().flat()
+    there = {
+        f"{group}.{key}": value for group, keys in groups.items() for key, value in keys.items()
+    }
+    return {key: value for key, value in there.items() if defaults.get(key) != value}
+
+
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"][:2])
     rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _WANTED.get(key) or problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_pattern_mismatch" and key not in _WANTED:
+        message = "write whole numbers, comma-separated: 128,128"
     message = message[:1].lower() + message[1:]
     return f"{key} = {problem['input']!r}: {message}{rest}"

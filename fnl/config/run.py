@@ -23,8 +23,8 @@ class RunGroup(Group, frozen=True):
     results_dir: Text = "results"
     """Where run directories are made; relative to the working directory."""
     checkpoint_every: CountOrNone = 0
-    """Rounds between checkpoints in `checkpoints/`, of which the last three are kept; 0: only one
-    where a run fails."""
+    """Rounds between checkpoints in `checkpoints/`, of which the last three are kept; 0: from ten
+    seconds on as often as takes at most 1 % of the time, and removed at the run's end."""
     reply_timeout: Positive = 86400.0
     """Seconds that a round waits for its candidates; who has not answered then has failed. In
     process this needs worker processes, which any other value than the default starts."""

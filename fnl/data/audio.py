@@ -16,10 +16,16 @@ from numpy.typing import NDArray
 from fnl.data.corpus import CLIP_SAMPLES, SAMPLE_RATE, ClipError
 from fnl.data.torchaudio_cpu import torchaudio
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
-"""Suffixes, in lower case, of the files that are taken for audio."""
+SUFFIXES = frozenset(
+    {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au"}
+    | {".snd", ".caf", ".w64", ".rf64", ".sph", ".voc"}
+)
+"""Suffixes, in lower case, of the files that are taken for audio: of formats that libsndfile reads
+by their headers."""
 
 _BLOCK_FRAMES = 65_536
+_UNREADABLE = (soundfile.SoundFileError, OSError, ValueError, RuntimeError)
+"""What soundfile raises of a file: its own, and Python's where libsndfile's answers do not fit."""
 _LARGEST_KERNEL = 16_000_000  # elements: 64 MB of resampling filter
 _LARGEST_PEAK = 2.0  # float files may exceed full scale, but by little
 _UNKNOWN_LENGTH = 0x7FFF_F000  # what programs that write to a pipe promise: "until the end"
@@ -42,7 +48,7 @@ def read_clip(path: Path) -> NDArray[np.float32]:
         with soundfile.SoundFile(path) as file:
             _check_header(file, path)
             mono, rate = _read_middle(file), file.samplerate
-    except soundfile.LibsndfileError as error:
+    except _UNREADABLE as error:
         raise ClipError(_reason(error, path)) from error
     return fit_to_clip(resample(mono, rate))
 
@@ -59,7 +65,7 @@ def read_cut(path: Path, start: int) -> NDArray[np.float32]:
                 raise ClipError(f"rate is {file.samplerate} Hz, not {SAMPLE_RATE} Hz")
             file.seek(start)
             cut = _to_mono(file.read(CLIP_SAMPLES, dtype="float32", always_2d=True))
-    except soundfile.LibsndfileError as error:
+    except _UNREADABLE as error:
         raise ClipError(_reason(error, path)) from error
     if len(cut) < CLIP_SAMPLES:
         raise ClipError(f"ends {CLIP_SAMPLES - len(cut)} samples before the second does")
@@ -107,7 +113,8 @@ def _read_middle(file: soundfile.SoundFile) -> NDArray[np.float32]:
     start = max((file.frames - file.samplerate) // 2 - margin, 0)
     stop = min(start + file.samplerate + 2 * margin, file.frames)
     position, kept = 0, []
-    for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True):
+    # by `read`, as `blocks` refuses what cannot be sought in (GSM 6.10)
+    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         if not np.isfinite(block).all():
             raise ClipError("NaN or infinite samples")
         if (peak := float(np.abs(block).max(initial=0.0))) > _LARGEST_PEAK:
@@ -137,8 +144,9 @@ def _ends_with_last_ogg_page(path: Path) -> bool:
     return end_of_stream and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-def _reason(error: soundfile.LibsndfileError, path: Path) -> str:
-    """Return why libsndfile failed, in one line without the path."""
+def _reason(error: Exception, path: Path) -> str:
+    """Return why a file cannot be read, in one line without the path."""
     if not path.is_file():
         return "unreadable: no such file"
-    return f"unreadable: {' '.join(error.error_string.split()).rstrip('.')}"
+    said = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return f"unreadable: {' '.join(said.split()).rstrip('.')}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -38,16 +39,46 @@ class CorpusOfFiles:
     clips: pl.DataFrame
     fingerprint: str
     synthetic: bool = False
+    left_out: tuple[str, ...] = ()
+    """What of the folder is not in the corpus, and why: a line a folder."""
 
     def waveform(self, row: int) -> NDArray[np.float32]:
         """See `Corpus.waveform`."""
         return read_clip(self.folder / self.clips["clip"][row])
 
 
-def scan_audio(root: Path) -> dict[str, FileStamp]:
-    """Return every `<folder>/<file>` below `root` with an audio suffix, sorted by that path.
+@dataclass(frozen=True)
+class Scan:
+    """What there is in a folder of folders.
 
-    Hidden files and folders are left out. The paths are relative to `root`, with `/`.
+    Attributes:
+        files: every `<folder>/<file>` with an audio suffix, sorted by that path.
+        left_out: of each folder with other things in it, how many of each kind.
+    """
+
+    files: dict[str, FileStamp]
+    left_out: dict[str, dict[str, int]]
+
+    def reasons(self, folders: Collection[str]) -> tuple[str, ...]:
+        """Return what was left out of `folders`, and which others were, a line each."""
+        lines = [
+            f"{folder}: " + ", ".join(f"{count} {what}" for what, count in sorted(held.items()))
+            for folder, held in sorted(self.left_out.items())
+            if folder in folders
+        ]
+        others = Counter(path.partition("/")[0] for path in self.files)
+        lines += [
+            f"{folder}: {count} clips, as it is none of the labels"
+            for folder, count in sorted(others.items())
+            if folder not in folders
+        ]
+        return tuple(lines)
+
+
+def scan_audio(root: Path) -> Scan:
+    """Return every `<folder>/<file>` below `root` with an audio suffix, and what is left out.
+
+    Hidden files and folders are left out unsaid. The paths are relative to `root`, with `/`.
 
     Raises:
         CorpusError: if `root` is not a readable folder, or a link in it leads out of it, or a name
@@ -57,17 +88,32 @@ def scan_audio(root: Path) -> dict[str, FileStamp]:
     if not real_root.is_dir():
         raise CorpusError(f"no folder {root}: correct data.root")
     files: dict[str, FileStamp] = {}
+    left_out: dict[str, dict[str, int]] = {}
     try:
         for folder in _entries(real_root, real_root):
             if folder.is_dir():
+                others: Counter[str] = Counter()
                 for entry in _entries(Path(folder.path), real_root):
-                    if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+                    suffix = os.path.splitext(entry.name)[1].lower()
+                    if suffix in SUFFIXES and entry.is_file():
                         status = entry.stat()
                         stamp = FileStamp(status.st_size, status.st_mtime_ns)
                         files[f"{folder.name}/{entry.name}"] = stamp
+                    else:
+                        others[_kind(entry, suffix)] += 1
+                if others:
+                    left_out[folder.name] = dict(others)
     except OSError as error:
         raise CorpusError(f"cannot read {error.filename or root}: {error.strerror}") from error
-    return dict(sorted(files.items()))
+    return Scan(dict(sorted(files.items())), left_out)
+
+
+def _kind(entry: os.DirEntry[str], suffix: str) -> str:
+    if entry.is_dir():
+        return "folders (clips lie in <label>/, not deeper)"
+    if suffix in SUFFIXES:
+        return f"{suffix} that are no files"
+    return f"{suffix} files (not read as audio)" if suffix else "files without a suffix"
 
 
 def fingerprint(files: Iterable[tuple[str, FileStamp]], **parameters: object) -> str:

@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from fnl.console import plain_console
+from fnl.data.corpus import SPLITS
 from fnl.data.partitioning.result import Partitioning
 
 QUANTITIES = ("clips", "speakers", "labels", "entropy_bits", "distance")
@@ -107,9 +109,40 @@ def print_description(
         title: heading, for instance the partitioning's method.
         console: where to print; standard output by default.
     """
-    console = console or Console()
+    console = console or plain_console()
     console.print(_client_table(description, labels, title))
     console.print(_summary_table(summary(description)))
+
+
+def splits(clips: pl.DataFrame) -> pl.DataFrame:
+    """Return `split`, and how many `clips`, `speakers` and `labels` it has, a row a split."""
+    counts = (
+        pl.len().alias("clips"),
+        *(pl.col(f"{one}").n_unique() for one in ("speaker", "label")),
+    )
+    order = {split: place for place, split in enumerate(SPLITS)}
+    return (
+        clips.group_by("split")
+        .agg(counts)
+        .rename({"speaker": "speakers", "label": "labels"})
+        .sort(pl.col("split").replace_strict(order, default=len(order)))
+    )
+
+
+def print_splits(clips: pl.DataFrame, *, console: Console | None = None) -> None:
+    """Print what each split of a corpus has.
+
+    Args:
+        clips: the corpus' index, with the columns `split`, `label` and `speaker`.
+        console: where to print; standard output by default.
+    """
+    table = Table(title="Splits", box=SIMPLE_HEAD)
+    table.add_column("split")
+    for heading in ("clips", "speakers", "labels"):
+        table.add_column(heading, justify="right")
+    for row in splits(clips).iter_rows():
+        table.add_row(*map(str, row))
+    (console or plain_console()).print(table)
 
 
 def _client_table(description: pl.DataFrame, labels: Sequence[str], title: str) -> Table:

@@ -26,7 +26,7 @@ import torch
 
 from fnl.data.corpus import CLIP_SAMPLES, ClipError, Corpus
 from fnl.data.features import FeatureSpec, extract
-from fnl.errors import ConfigError, CorpusError, RunError
+from fnl.errors import ConfigError, CorpusError, RunError, one_line
 
 STORED = np.dtype("<f2")
 """Type of the stored features: half precision, little-endian."""
@@ -63,8 +63,12 @@ class _Job:
         for row in range(start, stop):
             try:
                 waveforms[row - start] = self._waveform(row)
-            except (ClipError, OSError) as error:
-                bad.append(BadClip(row, " ".join(str(error).split())))
+            except (CorpusError, MemoryError):
+                raise
+            except ClipError as error:
+                bad.append(BadClip(row, one_line(error)))
+            except Exception as error:  # a decoder's or an own corpus': named, or skipped if asked
+                bad.append(BadClip(row, f"{type(error).__name__}: {one_line(error)}"))
         features = extract(torch.from_numpy(waveforms), self.spec).numpy().astype(STORED)
         with self.path.open("r+b") as file:
             file.seek(self.data_offset + start * features[0].nbytes)

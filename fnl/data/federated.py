@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -29,6 +32,8 @@ from fnl.data.synthetic import LEXICON, SyntheticCorpus
 from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
 from fnl.import_path import imported
+
+_logger = logging.getLogger(__name__)
 
 PARTITION_VERSION = 1
 """Part of every cached partitioning's key: raise it when the same spec gives another result."""
@@ -77,7 +82,10 @@ def cache_dir(data: DataGroup) -> Path:
         return Path(data.cache_dir).expanduser().resolve()
     if configured := os.environ.get("FNL_CACHE_DIR"):
         return Path(configured).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fnl"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fnl"
+    except RuntimeError:  # a user without a home, as in containers
+        return Path(tempfile.gettempdir()) / f"fnl-cache-{getattr(os, 'getuid', str)()}"
 
 
 def open_corpus(data: DataGroup) -> Corpus:
@@ -99,7 +107,9 @@ def open_corpus(data: DataGroup) -> Corpus:
         return _own_corpus(data)
     if data.corpus == "folder":
         words = "" if data.words in ("core", "all") else data.words
-        return FolderCorpus.create(Path(data.root).expanduser(), words, data.corpus_seed)
+        return FolderCorpus.create(
+            Path(data.root).expanduser(), words, data.corpus_seed, data.speaker_pattern
+        )
     return SyntheticCorpus.create(
         _synthetic_words(data.words),
         speakers=data.speakers,
@@ -173,6 +183,14 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     for split in (TRAIN, config.evaluation.split):
         if not (store.clips["split"] == split).any():
             raise CorpusError(f"the corpus has no {split} clips: {corpus.name}, {data.root}")
+    trained = set(store.clips.filter(split=TRAIN)["label"])
+    if lacking := [name for code, name in enumerate(store.labels) if code not in trained]:
+        raise CorpusError(
+            f"labels of corpus {corpus.name!r} without training clips: {', '.join(lacking)}"
+        )
+    if progress:  # once a run: workers open the same data in silence
+        for reason in getattr(corpus, "left_out", ()):
+            _logger.warning("left out of %s: %s", data.root, reason)
     return Federation(
         store=store,
         partitioning=_cached_partitioning(store, partition_spec(config), cache_dir(data)),
@@ -189,8 +207,9 @@ def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) 
     if path.exists():
         return Partitioning.load(path)
     partitioning = partition(store.clips, rows, spec)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partitioning.save(path)
+    with suppress(OSError):  # features may lie in a cache that can only be read
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partitioning.save(path)
     return partitioning
 
 

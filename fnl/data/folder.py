@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from fnl.data.audio import SUFFIXES
-from fnl.data.audio_files import CorpusOfFiles, fingerprint, scan_audio
+from fnl.data.audio_files import CorpusOfFiles, Scan, fingerprint, scan_audio
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, TEST, TRAIN, VALIDATION
+from fnl.data.speaker_names import KEY, speaker_reader
 from fnl.data.words import check_labels, chosen_words
 from fnl.errors import CorpusError
 from fnl.randomness import Purpose, stream
@@ -25,13 +26,16 @@ HELD_OUT_SHARE = 0.1
 class FolderCorpus(CorpusOfFiles):
     """Recordings of any rate, channels and length, one folder a label.
 
-    What precedes the first `_` of a file's name is its speaker; without `_`, all of its stem is.
+    What precedes the first `_` of a file's name is its speaker, unless a pattern or a list says
+    otherwise; without `_`, all of its stem is.
     """
 
     name = "folder"
 
     @classmethod
-    def create(cls, root: Path, words: str = "", seed: int = 0) -> FolderCorpus:
+    def create(
+        cls, root: Path, words: str = "", seed: int = 0, speaker_pattern: str = ""
+    ) -> FolderCorpus:
         """Index a folder.
 
         Args:
@@ -39,33 +43,40 @@ class FolderCorpus(CorpusOfFiles):
                 start with `_`, are left out.
             words: comma-separated labels; empty or `all`: every folder with audio in it.
             seed: decides which speakers are held out where there are no list files.
+            speaker_pattern: see `speaker_reader`.
 
         Raises:
-            CorpusError: if there is no such folder, no audio in it, fewer than two labels, fewer
-                than three speakers to split, or a list file that contradicts the folder.
+            CorpusError: if there is no such folder, no audio in it or in one of its folders that
+                is to be a label, fewer than two labels, fewer than three speakers to split, a label
+                without training clips, or a list file that contradicts the folder.
         """
-        files = {
-            path: stamp for path, stamp in scan_audio(root).items() if not path.startswith("_")
-        }
+        scan = scan_audio(root)
+        files = {path: stamp for path, stamp in scan.files.items() if not path.startswith("_")}
         if not files:
             raise CorpusError(
                 f"no <label>/<speaker>_<anything> with {', '.join(sorted(SUFFIXES))} in {root}"
             )
         found = sorted({label_of(path) for path in files})
+        if words in {"", "all"}:
+            _check_every_folder(root, scan)
         labels = tuple(found) if words in {"", "all"} else chosen_words(words, found, root)
         check_labels(labels, root)
         held_out = _listed_splits(root, files)
         files = {path: stamp for path, stamp in files.items() if label_of(path) in labels}
+        read_speaker = speaker_reader(speaker_pattern, root)
+        speakers = {path: read_speaker(path) for path in files}
         if held_out is None:
-            held_out = _drawn_splits(files, seed, root)
+            held_out = _drawn_splits(speakers, seed, root)
         rows = [
-            (path, labels.index(label_of(path)), speaker_of(path), held_out.get(path, TRAIN))
-            for path in files
+            (path, labels.index(label_of(path)), speaker, held_out.get(path, TRAIN))
+            for path, speaker in speakers.items()
         ]
         clips = pl.DataFrame(rows, schema=CLIP_SCHEMA, orient="row").sort("clip")
         for split in SPLITS:
             if clips.filter(split=split).is_empty():
                 raise CorpusError(f"no {split} clips in {root}: check its list files")
+        _check_training(clips, labels, root)
+        named = {"speakers": "\n".join(clips["speaker"])} if speaker_pattern else {}
         digest = fingerprint(
             files.items(),
             corpus="folder",
@@ -73,8 +84,9 @@ class FolderCorpus(CorpusOfFiles):
             labels=labels,
             seed=seed,
             splits=blake2b("\n".join(clips["split"]).encode()).hexdigest(),
+            **named,
         )
-        return cls(root, labels, clips, digest)
+        return cls(root, labels, clips, digest, left_out=scan.reasons(labels))
 
 
 def label_of(path: str) -> str:
@@ -82,10 +94,29 @@ def label_of(path: str) -> str:
     return path.partition("/")[0]
 
 
-def speaker_of(path: str) -> str:
-    """Return the speaker of a clip: its file's name up to the first `_`."""
-    stem = PurePosixPath(path).stem
-    return stem.partition("_")[0] or stem
+def _check_every_folder(root: Path, scan: Scan) -> None:
+    """Refuse a folder that would be a label but for what it holds: it must not vanish unsaid."""
+    labels = {label_of(path) for path in scan.files}
+    for folder, held in scan.left_out.items():
+        if folder not in labels and not folder.startswith("_"):
+            raise CorpusError(
+                f"{root / folder} has no audio that can be read, but {_counted(held)}: convert "
+                f"them to {', '.join(sorted(SUFFIXES))}, call it _{folder} to leave it out, or "
+                "list the labels in data.words"
+            )
+
+
+def _check_training(clips: pl.DataFrame, labels: tuple[str, ...], root: Path) -> None:
+    """Refuse a split that has nothing of a label to train on."""
+    trained = set(clips.filter(split=TRAIN)["label"])
+    for number, label in enumerate(labels):
+        if number not in trained:
+            speakers = sorted(set(clips.filter(label=number)["speaker"]))
+            raise CorpusError(
+                f"label {label!r} in {root} has no training clips: all of its speakers "
+                f"({_first(speakers)}) are held out; if these are no speakers, say with {KEY} "
+                "what is, else give list files or another data.corpus-seed"
+            )
 
 
 def _listed_splits(root: Path, files: Collection[str]) -> dict[str, str] | None:
@@ -115,20 +146,24 @@ def _listed_splits(root: Path, files: Collection[str]) -> dict[str, str] | None:
     return splits
 
 
-def _drawn_splits(files: Mapping[str, object], seed: int, root: Path) -> dict[str, str]:
+def _drawn_splits(speaker_of: Mapping[str, str], seed: int, root: Path) -> dict[str, str]:
     """Return the split of every held-out clip, so that no speaker is in two splits."""
-    speakers = sorted({speaker_of(path) for path in files})
+    speakers = sorted(set(speaker_of.values()))
     if len(speakers) < 3:
         raise CorpusError(
             f"{len(speakers)} speakers in {root} ({', '.join(speakers)}): three splits without a "
-            "common speaker need at least three; name files <speaker>_<anything>, or add "
-            f"{' and '.join(SPLIT_LISTS.values())}"
+            f"common speaker need at least three; name files <speaker>_<anything>, set {KEY}, or "
+            f"add {' and '.join(SPLIT_LISTS.values())}"
         )
     order = stream(seed, Purpose.SPLIT).permutation(len(speakers))
     count = max(1, round(HELD_OUT_SHARE * len(speakers)))
     splits = {speakers[number]: VALIDATION for number in order[:count]}
     splits |= {speakers[number]: TEST for number in order[count : 2 * count]}
-    return {path: splits[speaker] for path in files if (speaker := speaker_of(path)) in splits}
+    return {path: splits[who] for path, who in speaker_of.items() if who in splits}
+
+
+def _counted(held: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(held.items()))
 
 
 def _first(names: list[str], most: int = 3) -> str:

@@ -18,8 +18,9 @@ from fnl.data.audio_files import fingerprint, scan_audio
 from fnl.data.corpus import CLIP_SCHEMA, TRAIN
 from fnl.data.features import FeatureSpec
 from fnl.data.federated import Federation
-from fnl.data.folder import FolderCorpus, label_of, speaker_of
+from fnl.data.folder import FolderCorpus, label_of
 from fnl.data.partitioning import Partitioning
+from fnl.data.speaker_names import speaker_of
 from fnl.data.store import FeatureStore, build_features
 from fnl.data.words import CORE_WORDS, check_labels
 from fnl.errors import CorpusError
@@ -44,7 +45,9 @@ def own_corpus(root: Path, labels: tuple[str, ...], split: str) -> FolderCorpus:
     Raises:
         CorpusError: if there is no such folder, it cannot be read, or has no clip of these labels.
     """
-    files = {path: stamp for path, stamp in scan_audio(root).items() if label_of(path) in labels}
+    files = {
+        path: stamp for path, stamp in scan_audio(root).files.items() if label_of(path) in labels
+    }
     if not files:
         raise CorpusError(f"no clips of {', '.join(labels)} in {root}: one folder a label")
     rows = [(path, labels.index(label_of(path)), speaker_of(path), split) for path in files]

@@ -109,7 +109,7 @@ def _index(root: Path, folder: Path) -> tuple[dict[str, FileStamp], pl.DataFrame
             f"no Speech Commands at {folder}: correct data.root, or fetch it by `fnl data prepare "
             f"--set data.corpus=speech-commands --set data.root={root} --download`"
         )
-    files = scan_audio(folder)
+    files = scan_audio(folder).files
     try:
         held_out = {
             split: {name for name, *_ in _metadata(root, subset)}

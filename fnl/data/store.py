@@ -17,9 +17,9 @@ import filelock
 import numpy as np
 import polars as pl
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fnl.console import plain_console
 from fnl.data.corpus import CLIP_SCHEMA, Corpus
 from fnl.data.extraction import STORED, BadClip, Report, copy_rows, write_features
 from fnl.data.features import FeatureSpec
@@ -72,7 +72,7 @@ class FeatureStore:
         """
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-            clips = pl.read_parquet(path / "clips.parquet")
+            clips = pl.read_parquet(path / "clips.parquet", glob=False)
             features = np.load(path / "features.npy", mmap_mode="r")
             sound = (
                 clips.schema == pl.Schema(CLIP_SCHEMA)
@@ -277,6 +277,6 @@ def _reporter(progress: bool | Report) -> Iterator[Report | None]:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
             task = bar.add_task("features", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

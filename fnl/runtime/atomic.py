@@ -7,6 +7,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
+from safetensors import SafetensorError
+
+UNWRITABLE = (OSError, pl.exceptions.ComputeError, SafetensorError)
+"""What writers raise where a disk is full or a folder is gone, each library its own kind."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place of `path`.

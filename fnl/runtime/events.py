@@ -32,6 +32,13 @@ class RoundStarted:
 
 
 @dataclass(frozen=True)
+class RoundDone:
+    """A round is evaluated and written: what came of it, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class RunWarning:
     """Something may be taken for more than it is, or went wrong without ending the run."""
 
@@ -52,12 +59,13 @@ class RunFinished:
     directory: Path
 
 
-Event = RunStarted | RunResumed | RoundStarted | RunWarning | RunNote | RunFinished
+Event = RunStarted | RunResumed | RoundStarted | RoundDone | RunWarning | RunNote | RunFinished
 
 _BEGINNINGS: dict[str, type[Event]] = {
     "run directory ": RunStarted,
     "resumed after round ": RunResumed,
     "round ": RoundStarted,
+    "done: ": RoundDone,
     "warning: ": RunWarning,
     "note: ": RunNote,
     "finished: ": RunFinished,

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from fnl.errors import RunError
 from fnl.import_path import WORKING_DIRECTORY
+from fnl.runtime import guard
 from fnl.runtime.events import Event, from_line
 
 SUPERLINK_START_SECONDS = 60.0
@@ -36,6 +36,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_OF_OTHERS = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RUNTIME_ENV_HOOK"})
+"""What a cluster of Ray sets that has nothing to do with a simulation here."""
 
 
 def check_app(app: Path) -> None:
@@ -70,12 +72,10 @@ def run_with_flower(
         RunError: if the run did not complete, with Flower's reason.
     """
     check_app(app)
-    home = Path(tempfile.mkdtemp(prefix="fnl-flower-"))
-    environment = os.environ | _QUIET | {"FLWR_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "400"}
-    # Flower starts its own programs by name: they must be this environment's
-    environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    # modules of the user's own are found where the command was given
-    environment[WORKING_DIRECTORY] = str(Path.cwd())
+    check_resources(federation_config)
+    # sockets lie in it, whose paths may have some hundred characters: not below a long TMPDIR
+    home = Path(tempfile.mkdtemp(prefix="fnl-flower-", dir=_short_folder()))
+    environment = _environment(home)
     try:
         config_file = home / "run-config.toml"
         config_file.write_text(
@@ -103,7 +103,15 @@ def _superlink(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
         f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{http_port}"\ninsecure = true\n'
     )
-    command = [_tool("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+    owner, held = os.pipe()  # the guard ends everything once `held` is closed, however we end
+    command = [sys.executable, "-P", str(Path(guard.__file__)), str(owner), str(home)]
+    command += [
+        _tool("flower-superlink"),
+        "--insecure",
+        "--simulation",
+        "--isolation",
+        "subprocess",
+    ]
     command += ["--control-api-address", f"127.0.0.1:{control_port}"]
     command += ["--host", "127.0.0.1", "--port", str(http_port)]
     log = home / "superlink.log"
@@ -117,12 +125,65 @@ def _superlink(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=(owner,),
         )
+    os.close(owner)
     try:
         _wait_for_port(http_port, process, log)
         yield
     finally:
-        _stop(process)
+        os.close(held)
+        try:
+            process.wait(timeout=3 * guard.PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Return what the engine's processes inherit: nothing that speaks of other networks or Rays."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy") and name not in _OF_OTHERS
+    }
+    own = {
+        "FLWR_HOME": str(home),
+        "TMPDIR": str(home),
+        "RAY_TMPDIR": str(home),
+        "NO_COLOR": "1",
+        "COLUMNS": "400",
+        "PYTHONIOENCODING": "utf-8",
+        WORKING_DIRECTORY: str(Path.cwd()),
+        # Flower starts its own programs by name: they must be this environment's
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+    }
+    if "HOME" not in os.environ:
+        own["HOME"] = str(home)
+    return inherited | _QUIET | own
+
+
+def _short_folder() -> str | None:
+    """Return where the engine's files lie; None: where this machine's temporary files do."""
+    return "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 short
+
+
+def check_resources(federation_config: str) -> None:
+    """Refuse clients that ask for more cores than there are: none would ever start.
+
+    Raises:
+        RunError: saying how many there are.
+    """
+    given = dict(part.split("=", 1) for part in federation_config.split() if "=" in part)
+    try:
+        asked = float(given.get("client-resources-num-cpus", 0))
+        there = float(given.get("init-args-num-cpus", os.cpu_count() or 1))
+    except ValueError:
+        return  # Flower's own message names it
+    if asked > there:
+        raise RunError(
+            f"client-resources-num-cpus={asked:g}, but this machine has {there:g} cores: no client "
+            f"would ever start; ask for {there:g} at most"
+        )
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -139,26 +200,6 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> No
     raise RunError(f"Flower's SuperLink did not start: {last[0]}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the SuperLink and everything it started (simulation, Ray)."""
-    for name, patience in (("SIGTERM", 10.0), ("SIGKILL", 10.0)):
-        try:
-            os.killpg(process.pid, getattr(signal, name))
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            continue
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            try:
-                os.killpg(process.pid, 0)
-            except ProcessLookupError:
-                return
-            time.sleep(0.1)
-
-
 def _follow(run_id: str, environment: Mapping[str, str], notify: Callable[[Event], None]) -> None:
     command = [_tool("flwr"), "log", run_id, CONNECTION, "--stream"]
     with subprocess.Popen(  # noqa: S603 our own command
@@ -166,7 +207,7 @@ def _follow(run_id: str, environment: Mapping[str, str], notify: Callable[[Event
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
     ) as process:
         try:
@@ -192,7 +233,12 @@ def _check_status(run_id: str, environment: Mapping[str, str]) -> None:
 
 def _flwr(arguments: list[str], environment: Mapping[str, str]) -> str:
     completed = subprocess.run(  # noqa: S603 our own command
-        [_tool("flwr"), *arguments], env=environment, capture_output=True, text=True, check=False
+        [_tool("flwr"), *arguments],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     output = completed.stdout[completed.stdout.find("{") :]
     if completed.returncode != 0 or not output:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from fnl.config import Config
-from fnl.errors import RunError
-from fnl.runtime.atomic import remove_temporary_files, write_atomically
+from fnl.errors import RunError, one_line
+from fnl.runtime.atomic import UNWRITABLE, remove_temporary_files, write_atomically
 from fnl.runtime.callbacks import Callbacks
 from fnl.runtime.checkpoint import (
     Checkpoint,
@@ -56,6 +57,13 @@ __all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_ru
 
 _CHECKPOINTS = "checkpoints"
 _JOURNAL = "rows.jsonl"
+_RESERVE = ".run.json.reserve"
+"""Room on the disk that is given back when the disk is full, so that the record can say so."""
+_RESERVED_BYTES = 65_536
+
+FIRST_CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_SHARE = 0.01
+"""At most this share of a run's time goes into checkpoints that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,8 @@ class RunDirectory:
         self._journal: Journal | None = None
         self._latest: RunState | None = None
         self._saved: int | None = None
+        self._next_save = time.perf_counter() + FIRST_CHECKPOINT_SECONDS
+        self._saves_by_time = False
 
     @classmethod
     def open(cls, config: Config, *, engine: str, metadata: Mapping[str, object]) -> RunDirectory:
@@ -132,6 +142,7 @@ class RunDirectory:
             directory = cls(path, first_record(path.name, config, engine, metadata), lock)
             write_record(path, directory._record)
             remember(own_code_of(config))  # whoever starts a run has named its code
+            directory._reserve()
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
             directory._watch(config, done=0)
@@ -156,6 +167,7 @@ class RunDirectory:
                 )
             directory = cls(path, record, lock)
             directory._remove_temporary_files()
+            directory._reserve()
             directory._go_on_from(directory._last_good_checkpoint(), engine)
             state = directory.resumed_from
             directory._watch(config, done=state.server_round if state is not None else 0)
@@ -175,7 +187,7 @@ class RunDirectory:
 
         Raises:
             ValueError: if a row has a column that its table has not.
-            RunError: if the disk does not take them.
+            RunError: if it cannot be written: the disk is full, say.
         """
         faults = list(fault_rows)
         rows = {
@@ -185,30 +197,38 @@ class RunDirectory:
             "faults": faults,
         }
         self._tables.add(rows)
-        with self._writing():
+        with self._written():
             if self._journal is None:
                 self._journal = Journal(self._checkpoints / _JOURNAL)
             self._journal.add(rows)
             self._log.write_round(round_row, faults)
-            if self._callbacks is not None:
-                self._callbacks.on_round(round_row)
+        if self._callbacks is not None:
+            self._callbacks.on_round(round_row)
+        with self._written():
             self._tables.flush_in_time()
 
     def table(self, name: str) -> pl.DataFrame:
         """Return the rows so far of the table `name`: of a resumed run, those it goes on from."""
         return self._tables.table(name)
 
-    def round_done(self, state: RunState, *, save: bool) -> None:
+    def round_done(self, state: RunState, *, save: bool | None) -> None:
         """Take note of how the run stands after a round whose rows were added.
 
         Args:
             state: all that is needed to go on; the caller does not change it any more.
-            save: whether to write a checkpoint now. A run that fails writes its latest anyway.
+            save: whether to write a checkpoint now; None: if that takes no more than
+                `CHECKPOINT_SHARE` of the time. A run that fails writes its latest anyway.
+
+        Raises:
+            RunError: if it cannot be written.
         """
-        self._latest = state
-        if save:
-            with self._writing():
+        self._latest, started = state, time.perf_counter()
+        self._saves_by_time |= save is None
+        if save or (save is None and started >= self._next_save and state.server_round > 0):
+            with self._written():
                 self._save_latest()
+            ended = time.perf_counter()
+            self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
 
     def note(self, **entries: object) -> None:
         """Keep entries of `run.json`, to be written with the next change of its status."""
@@ -220,9 +240,9 @@ class RunDirectory:
         `metadata` goes into the model's file.
 
         Raises:
-            RunError: if the disk does not take them.
+            RunError: if they cannot be written.
         """
-        with self._writing():
+        with self._written():
             self._tables.flush()
             write_atomically(
                 self.path / "model.safetensors",
@@ -233,38 +253,49 @@ class RunDirectory:
             self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
             if self._journal is not None:
                 self._journal.remove()
+            if self._saves_by_time:  # nobody asked for them, and there is nothing to go on with
+                for path in checkpoints(self._checkpoints):
+                    path.unlink()
             self._log.write(FINISHED, seconds=self._seconds)
+        self._give_back()
         self._release()
 
-    def fail(self, reason: str) -> None:
-        """Keep what there is, so that the run can be resumed, and mark it as failed.
+    def fail(self, reason: str, status: str = FAILED) -> None:
+        """Keep what there is, so that the run can be resumed, and mark how it ended.
 
-        Each part is written where it still can be: a full disk may take the status and no tables,
-        and of a directory that is gone nothing is left to write. What failed first is the error.
+        What cannot be written, on a full disk, keeps nothing else from being written.
         """
-        steps: list[Callable[[], object]] = [
-            self._tables.flush,
-            self._save_latest,
-            lambda: self._end(FAILED, error=reason),
-            lambda: self._log.write(FAILED, error=reason),
-        ]
+        self._give_back()
         try:
-            for step in steps:
-                with suppress(OSError):
-                    step()
+            for write in (
+                partial(self._end, status, error=reason),
+                self._save_latest,
+                self._tables.flush,
+                partial(self._log.write, status, error=reason),
+            ):
+                with suppress(*UNWRITABLE):
+                    write()
         finally:
             self._release()
 
+    def _reserve(self) -> None:
+        (self.path / _RESERVE).write_bytes(bytes(_RESERVED_BYTES))
+
+    def _give_back(self) -> None:
+        with suppress(OSError):
+            (self.path / _RESERVE).unlink(missing_ok=True)
+
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Tell in one line that the disk does not take what is written."""
+    def _written(self) -> Iterator[None]:
+        """Say in one line what keeps the run from being written."""
         try:
             yield
-        except OSError as error:
+        except UNWRITABLE as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
             raise RunError(
-                f"cannot write to the run directory {self.path}: {error.strerror or error}: "
-                "`fnl resume` goes on once it is there and can be written"
-            ) from None
+                f"cannot write to the run directory {self.path}: {reason}; make room there, then "
+                "`fnl resume` goes on"
+            ) from error
 
     def _watch(self, config: Config, *, done: int) -> None:
         self._callbacks = Callbacks(config)

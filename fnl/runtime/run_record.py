@@ -17,6 +17,8 @@ from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.own_code import own_code_of
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+INTERRUPTED = "interrupted"
+"""Status of a run that its user stopped, or whose process is gone: `fnl resume` goes on with it."""
 
 _CHECKSUM = "checksum"
 """Entry of `run.json`: SHA-256 of all the others. It finds accidents, not forgers."""

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import multiprocessing.util
 import os
+import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
+from fnl.own_packages import ROOT
 from fnl.runtime.memory import keep_freed_memory
+
+CLOSING_SECONDS = 3.0
+"""That workers have to end by themselves."""
+LONGEST_TEMPORARY = 60
+"""Characters of a temporary folder that leave room for the names of sockets in it."""
 
 SERVER_NODE = 1
 RUN_ID = 1
@@ -73,8 +84,8 @@ class WorkerPool:
             self._restart()
 
     def close(self) -> None:
-        """Stop the workers; what is not yet computed is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stop the workers, those that still compute by force; what they compute is dropped."""
+        _end(self._pool, CLOSING_SECONDS)
 
     def _submit(self, task: tuple[Message, Context]) -> Future[Computed]:
         try:
@@ -93,19 +104,74 @@ class WorkerPool:
             return Message(failure, reply_to=message), context.state
 
     def _restart(self) -> None:
-        for process in list((getattr(self._pool, "_processes", None) or {}).values()):
-            process.kill()  # the pool itself has no way to end a task that runs
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        _end(self._pool, 0.0)
         self._pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
         # forkserver: workers never inherit this process' threads, and import the ClientApp once
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([self._client_app.partition(":")[0]])
-        pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
-        # now, beside the server's own imports
-        self._loading = [pool.submit(load, self._client_app) for _ in range(self._workers)]
+        context.set_forkserver_preload(["fnl", self._client_app.partition(":")[0]])
+        with _birth():
+            pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
+            # now, beside the server's own imports
+            self._loading = [pool.submit(load, self._client_app) for _ in range(self._workers)]
         return pool
+
+
+@contextmanager
+def _birth() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, that import ours, whose sockets have short names.
+
+    A worker that is interrupted while it sends its reply leaves the pool waiting for the rest for
+    good: the run's own process ends its workers. A file `clients.py` in the working directory is
+    not this project's `clients`, and a socket's path may have some hundred characters.
+    """
+    _short_sockets()
+    known = os.environ.get("PYTHONPATH", "")
+    ours = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, known)))}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _short_sockets() -> None:
+    """Choose where this process' sockets lie, before anything else does, if TMPDIR is too long."""
+    if len(tempfile.gettempdir()) > LONGEST_TEMPORARY and Path("/tmp").is_dir():  # noqa: S108 short
+        chosen, tempfile.tempdir = tempfile.tempdir, "/tmp"  # noqa: S108
+        try:
+            multiprocessing.util.get_temp_dir()  # it is kept from now on
+        finally:
+            tempfile.tempdir = chosen
+
+
+def _end(pool: ProcessPoolExecutor, patience: float) -> None:
+    """Shut a pool down, in `patience` seconds or by force, and never wait for what cannot come."""
+    # the pool itself has no way to end a task that runs, and forgets what follows when it is told
+    manager = getattr(pool, "_executor_manager_thread", None)
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    results = getattr(pool, "_result_queue", None)
+    pool.shutdown(wait=False, cancel_futures=True)
+    if manager is None:
+        return
+    if patience:
+        manager.join(patience)
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    manager.join(CLOSING_SECONDS)
+    if manager.is_alive() and results is not None:
+        # a worker died in the middle of a reply: let its reader see that there is no more
+        results._writer.close()
+        manager.join(CLOSING_SECONDS)
 
 
 def compute(client_app: str, message: Message, context: Context) -> Computed:

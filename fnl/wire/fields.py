@@ -193,6 +193,11 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
             if nan and math.isnan(number):
                 continue
             hint = "; if training diverged, lower training.learning-rate"
+            if name.startswith("epsilon"):
+                hint = (
+                    "; the accountant cannot state epsilon at this privacy.noise-multiplier: raise "
+                    "it, or set privacy.accountant=rdp"
+                )
             _refuse(name, number, f"not a finite count or size{hint}")
         if entry.kind is int and number > LARGEST_COUNT:
             _refuse(name, number, "more than there can be of anything")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from logging import INFO
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from flwr.common.logger import log
 from torch import nn
 
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
 from fnl.runtime.columns import GlobalModel
-from fnl.runtime.events import Event, RunWarning
+from fnl.runtime.events import Event, RoundDone, RunWarning
 from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -75,6 +73,7 @@ class Recorder:
             self._last_scores[partition] = score
         self._background = Background() if beside else None
         self._round_started = time.perf_counter()
+        self._seconds: list[float] = []
 
     def __enter__(self) -> Self:
         """Return this recorder."""
@@ -143,8 +142,6 @@ class Recorder:
         layer_rows: list[measurement.Row] = []
         evaluation = self._evaluate(state, played)
         if evaluation is not None:
-            metrics = {"accuracy": evaluation.accuracy, "loss": evaluation.loss}
-            log(INFO, "Global evaluation of round %s: %s", number, metrics)
             cost = sparsity(self._network, evaluation)
             round_row |= ROUNDS.of_model(GlobalModel(evaluation, cost))
             round_row |= measurement.memory_values(self._network, evaluation)
@@ -171,8 +168,25 @@ class Recorder:
             map(measurement.without_nan, layer_rows),
             faults,
         )
-        save = every > 0 and number > 0 and number % every == 0
+        save = number > 0 and number % every == 0 if every else None
         self._directory.round_done(state, save=save)
+        self._notify(RoundDone(self._in_words(round_row)))
+
+    def _in_words(self, row: measurement.Row) -> str:
+        """Return a round on one line, for whoever watches."""
+        last, number = self._config.run.rounds, int(row["round"])  # pyright: ignore[reportArgumentType]
+        named = {
+            "accuracy": "accuracy {:.3f}",
+            "epsilon_max": "epsilon {:.2f}",
+        }
+        named |= {"epsilon_client": "client epsilon {:.2f}", "seconds": "{:.1f} s"}
+        said = [form.format(row[key]) for key, form in named.items() if row.get(key) is not None]
+        if number:
+            self._seconds.append(float(row["seconds"]))  # pyright: ignore[reportArgumentType]
+        if self._seconds and number < last:
+            left = (last - number) * sum(self._seconds) / len(self._seconds)
+            said.append(f"{left:.0f} s left")
+        return f"round {number}/{last}: {', '.join(said)}"
 
     def _lap(self) -> float:
         """Return the seconds since the last round ended, and end this one."""

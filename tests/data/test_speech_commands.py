@@ -157,7 +157,7 @@ def test_no_sample_of_noise_is_in_two_clips_and_so_in_none_of_two_clients(
 ) -> None:
     folder = dataset_folder(root)
     wanted = {"train": 7, "validation": 2, "test": 5}
-    cuts = silence_clips(folder, scan_audio(folder), wanted, seed)
+    cuts = silence_clips(folder, scan_audio(folder).files, wanted, seed)
     counts = dict(cuts.group_by("split").len().iter_rows())
     assert counts == {"train": 7, "validation": 2, "test": 2}  # a tenth of 12 s has one second
     assert "2 test cuts of silence without a common sample, not 5" in caplog.text

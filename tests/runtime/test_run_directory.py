@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -12,8 +13,10 @@ import safetensors.numpy
 
 from fnl.config import parse_config
 from fnl.errors import RunError
+from fnl.runtime import atomic
 from fnl.runtime.atomic import write_atomically
-from fnl.runtime.run_directory import RunDirectory, read_run
+from fnl.runtime.run_directory import RunDirectory, RunState, read_run
+from fnl.runtime.run_lock import is_locked
 from fnl.runtime.table_reading import read_parquet
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
 
@@ -145,3 +148,66 @@ def test_a_record_that_cannot_be_a_runs_is_refused(tmp_path, text, message):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunError, match=message):
         read_run(tmp_path)
+
+
+def _state(number):
+    return RunState(number, WEIGHTS, {}, {})
+
+
+class FullDisk:
+    """Writing fails from the moment on that it is full, but for what space is given back."""
+
+    def __init__(self, monkeypatch, directory):
+        self._directory = directory
+        real = atomic.write_atomically
+
+        def write(path, content):
+            if path.name != "run.json" or (path.parent / ".run.json.reserve").exists():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(path, content)
+
+        monkeypatch.setattr("fnl.runtime.table_files.write_atomically", write)
+        monkeypatch.setattr("fnl.runtime.checkpoint.write_atomically", write)
+        monkeypatch.setattr("fnl.runtime.atomic.write_atomically", write)
+
+
+def test_a_full_disk_is_one_line_and_the_record_says_failed(tmp_path, monkeypatch):
+    directory = _create(tmp_path)
+    directory.add({"round": 0, "accuracy": 0.5}, [], [])
+    directory.round_done(_state(1), save=False)
+    FullDisk(monkeypatch, directory)
+    with pytest.raises(RunError, match=r"No space left on device; make room there.*fnl resume"):
+        directory.round_done(_state(1), save=True)
+    directory.fail("RunError: no space")
+    assert read_run(directory.path)["status"] == "failed"
+    assert not is_locked(directory.path)
+
+
+def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
+    directory = _create(tmp_path, **{"run.name": "mine"})
+    directory.add({"round": 0, "accuracy": 0.5}, [], [])
+    directory.add({"round": 1, "accuracy": 0.5}, [], [])
+    directory.round_done(_state(1), save=None)
+    directory.fail("interrupted", status="interrupted")
+    assert read_run(directory.path)["status"] == "interrupted"
+    config = parse_config({"run.results-dir": str(tmp_path / "results"), "run.name": "mine"})
+    again = RunDirectory.open(config, engine="test", metadata={})
+    assert again.resumed_from is not None
+    assert again.resumed_from.server_round == 1
+    again.finish(WEIGHTS)
+    assert not list(again.path.glob(".*"))
+
+
+def test_checkpoints_that_nobody_asked_for_take_a_share_of_the_time_and_go_at_the_end(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fnl.runtime.run_directory.FIRST_CHECKPOINT_SECONDS", 0.0)
+    directory = _create(tmp_path)
+    written = 0
+    for number in range(1, 40):
+        directory.add({"round": number, "accuracy": 0.5}, [], [])
+        directory.round_done(_state(number), save=None)
+        written = max(written, len(list((directory.path / "checkpoints").glob("round-*"))))
+    assert written == 1  # forty rounds of no time are not a hundred times a checkpoint's
+    directory.finish(WEIGHTS)
+    assert not list((directory.path / "checkpoints").glob("round-*"))
