@@ -271,6 +271,7 @@ class RunDirectory:
                 partial(self._end, status, error=reason),
                 self._save_latest,
                 self._tables.flush,
+                partial(self._end, status, error=reason),  # with the digests of what is there now
                 partial(self._log.write, status, error=reason),
             ):
                 with suppress(*UNWRITABLE):
