@@ -22,7 +22,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
         RunError: if it cannot be read or is not what was written.
     """
     with readable(path):
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
 
 
 @contextmanager
