@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import combinations, islice, product
 from typing import Annotated, Any
 from unittest.mock import patch
@@ -25,6 +25,7 @@ from fnl.config import Config, Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.local import LocalTraining
+from fnl.training.start import _start
 
 SMALL: dict[str, Scalar] = {
     "data.clients": 4,
@@ -155,10 +156,11 @@ def some_frozen() -> Iterator[None]:
             module.requires_grad_(False)
         return network
 
-    with ExitStack() as stack:
-        for user in ("fnl.training.local", "fnl.audit.step_sensitivity"):
-            stack.enter_context(patch(f"{user}.build_network", frozen))
+    # all networks are built where a run starts, and kept there for a configuration
+    _start.cache_clear()
+    with patch("fnl.training.start.build_network", frozen):
         yield
+    _start.cache_clear()
 
 
 def main(

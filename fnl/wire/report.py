@@ -305,19 +305,23 @@ def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
 
 
 def _without_unusable(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` without what nothing covers and is of another kind or out of range.
+    """Return `values` without what nothing covers and clips may have made infinite or nan.
 
-    What belongs together, all of a shadow, goes together; a time that has to be there becomes nan.
+    What belongs together, all of a shadow, goes together. Other values that are out of range no
+    clips can make: they are refused like those of any field.
     """
     gone: set[str] = set()
     for name, entry in ENTRIES.items():
-        if name in values and entry.cover in (Cover.OUTSIDE, Cover.SIMULATION):
-            try:
-                check(name, entry, values[name], nan=name.startswith("class_rates"), noisy=False)
-            except RunError:
-                gone |= {name} | (entry.group or frozenset())
-    kept = {name: value for name, value in values.items() if name not in gone}
-    return kept | {name: math.nan for name in gone if ENTRIES[name].needed_with is None}
+        uncovered = entry.cover in (Cover.OUTSIDE, Cover.SIMULATION) and name != "seconds"
+        if uncovered and name in values and not _finite(values[name], nan=name.startswith("class")):
+            gone |= {name} | (entry.group or frozenset())
+    return {name: value for name, value in values.items() if name not in gone}
+
+
+def _finite(value: object, *, nan: bool) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    floats = [number for number in numbers if isinstance(number, float)]
+    return all(math.isfinite(number) or (nan and math.isnan(number)) for number in floats)
 
 
 def _check_lengths(values: Mapping[str, object]) -> None:

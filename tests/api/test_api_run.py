@@ -144,7 +144,7 @@ def test_with_workers_a_function_needs_a_name_that_others_can_import(small):
 
 
 def test_names_are_where_things_are():
-    assert name_of(build_network) == "fnl.snn.network:build_network"
+    assert name_of(build_network) == f"{build_network.__module__}:build_network"
     first, second = (lambda: 1), (lambda: 2)
     assert name_of(first) == name_of(first) != name_of(second)
 

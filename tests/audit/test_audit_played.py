@@ -76,7 +76,7 @@ def test_raw_rates_steer_and_the_run_says_so(private):
     assert found.holds
 
 
-RULES = "tests.audit.own_rules"
+RULES = "tests.audit.concealing_rules"
 
 
 def test_a_rule_that_reads_what_it_does_not_declare_is_caught(private, monkeypatch):

@@ -90,16 +90,16 @@ def test_workers_start_beside_files_of_our_names_and_in_a_long_tmpdir(tmp_path: 
 def test_a_configuration_file_lies_below_what_is_set(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[run]\nseed = 5\nrounds = 7\n[privacy]\nepsilon = 2.0\n")
-    config = configuration(["run.rounds=9"], file)
+    config = configuration(["run.rounds=9"], file=file)
     assert (config.run.seed, config.run.rounds, config.privacy.epsilon) == (5, 9, 2.0)
     file.write_text("run.seed = [1]")
     with pytest.raises(ConfigError, match=r"run\.seed is a list"):
-        configuration([], file)
+        configuration([], file=file)
     file.write_text("what is this")
     with pytest.raises(ConfigError, match=r"run\.toml is no TOML"):
-        configuration([], file)
+        configuration([], file=file)
     with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
-        configuration([], tmp_path / "nowhere.toml")
+        configuration([], file=tmp_path / "nowhere.toml")
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ STOPPED = """
 import time
 from fnl.cli.stopping import stop_in_order
 stop_in_order()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(30)
 except KeyboardInterrupt:
     print("closing", flush=True)

@@ -342,7 +342,7 @@ def test_all_formats_of_both_widths_are_written(
     ("damage", "message"),
     [
         (lambda path: (path / "summary.parquet").unlink(), "has no summary.parquet yet: `fnl grid"),
-        (lambda path: (path / "cells.parquet").write_text("x"), "cannot read the grid's table"),
+        (lambda path: (path / "cells.parquet").write_text("x"), "cannot read the table"),
         (
             lambda path: pl.DataFrame({"cell": ["a"]}).write_parquet(path / "results.parquet"),
             "has no column 'seed'",

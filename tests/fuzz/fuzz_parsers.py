@@ -27,7 +27,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.runtime.run_directory import FINISHED, read_run
 from fnl.runtime.saved_model import load_model
 from fnl.snn.network import build_network
-from fnl.weights import get_weights
+from fnl.weights import get_weights, weights_hash
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport
 from server.devices import load_devices
@@ -76,7 +76,8 @@ def run_record(data: bytes, folder: Path) -> object:
 
 def run_model(data: bytes, folder: Path) -> object:
     """Read a run's model, with these bytes."""
-    (folder / "run.json").write_text(json.dumps(RUN_RECORD))
+    digest = weights_hash(safetensors.numpy.load(model_file()))
+    (folder / "run.json").write_text(json.dumps(RUN_RECORD | {"model_sha256": digest}))
     (folder / "model.safetensors").write_bytes(data)
     return load_model(folder)
 

@@ -206,5 +206,5 @@ def test_an_interrupted_run_says_so_and_has_the_last_round_that_ended(flat, fail
 
     with pytest.raises(KeyboardInterrupt):
         _run(flat, on_reply=_each_training(interrupt))
-    assert str(read_run(_path(flat))["error"]).startswith("KeyboardInterrupt")
+    assert read_run(_path(flat))["status"] == "interrupted"
     assert _rounds(flat) == ([0, 1] if fails else [0, 1, 2])

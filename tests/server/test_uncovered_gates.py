@@ -49,8 +49,10 @@ def test_an_unusable_number_that_no_ledger_covers_changes_no_model(small_config,
     def spoil(record):
         for name, entry in ENTRIES.items():
             wire = name.replace("_", "-")
-            if entry.cover is cover and wire in record:
+            if entry.cover is cover and wire in record and name != "seconds":  # a clock's
                 value = record[wire]
+                if isinstance(value, int):
+                    continue
                 record[wire] = [math.inf] * len(value) if isinstance(value, list) else math.nan
 
     rounds, faults, spoilt = run({**flat, "run.name": "spoilt"}, spoil)

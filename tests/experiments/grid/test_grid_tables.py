@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
 from fnl.cli.grid import status
 from fnl.errors import ConfigError, RunError
-from fnl.runtime.run_directory import RunDirectory
+from fnl.runtime.run_directory import RunDirectory, read_run
+from fnl.runtime.run_record import write_record
 
 NAME = "privacy.epsilon"
 
@@ -137,8 +137,8 @@ def test_the_last_round_counts_and_nulls_stay_away(directory):
 def test_unfinished_cells_are_listed_and_not_summarised(directory):
     manifest = directory.manifest()
     first, second = manifest.cells[0].id, manifest.cells[1].id
-    path = directory.cells / first / "run.json"
-    path.write_text(path.read_text().replace('"finished"', '"running"', 1))
+    path = directory.cells / first
+    write_record(path, read_run(path) | {"status": "running"})
     (directory.cells / second / "run.json").unlink()
     write_tables(directory)
     cells = pl.read_parquet(directory.path / "cells.parquet")
@@ -159,9 +159,8 @@ def test_a_grid_with_nothing_finished_has_empty_tables(directory):
 
 
 def test_the_status_counts_cells_and_names_errors(directory, capsys):
-    broken = directory.cells / directory.manifest().cells[0].id / "run.json"
-    record = json.loads(broken.read_text()) | {"status": "failed", "error": "no clips today"}
-    broken.write_text(json.dumps(record))
+    broken = directory.cells / directory.manifest().cells[0].id
+    write_record(broken, read_run(broken) | {"status": "failed", "error": "no clips today"})
     status(directory.path)
     output = capsys.readouterr().out
     assert "grid g: 1 failed, 17 finished; no driver is at work" in output
