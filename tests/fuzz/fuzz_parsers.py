@@ -76,8 +76,7 @@ def run_record(data: bytes, folder: Path) -> object:
 
 def run_model(data: bytes, folder: Path) -> object:
     """Read a run's model, with these bytes."""
-    digest = weights_hash(safetensors.numpy.load(model_file()))
-    (folder / "run.json").write_text(json.dumps(RUN_RECORD | {"model_sha256": digest}))
+    (folder / "run.json").write_text(json.dumps(RUN_RECORD))
     (folder / "model.safetensors").write_bytes(data)
     return load_model(folder)
 
@@ -164,6 +163,9 @@ def model_file() -> bytes:
     """Return a model that fits `RUN_RECORD`."""
     network = build_network(parse_config(_SMALL).model, 4, 2)
     return safetensors.numpy.save(get_weights(network))
+
+
+RUN_RECORD["model_sha256"] = weights_hash(safetensors.numpy.load(model_file()))
 
 
 def table_file() -> bytes:
