@@ -230,7 +230,9 @@ class ClientReport:
                     raise RunError(f"a client's report lacks {name!r}")
                 continue
             released = entry.cover is Cover.RELEASED
-            if withheld and (released or name == "seconds") and all_nan(values[name]):
+            of_its_kind = isinstance(values[name], list) == (entry.kind is list)
+            may_be_nan = withheld and (released or name == "seconds") and of_its_kind
+            if may_be_nan and all_nan(values[name]):
                 continue
             noisy = released and "rate_noise" in values
             nan = name.startswith("class_rates") or (name.startswith("firing_rate") and not spikes)
