@@ -190,7 +190,7 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
         if entry.kind is int and not isinstance(number, int):
             _refuse(name, number, "expected a whole number")
         if not abs(number) <= LARGEST:  # as it is for nan
-            if nan and math.isnan(number):
+            if nan and isinstance(number, float) and math.isnan(number):
                 continue
             hint = "; if training diverged, lower training.learning-rate"
             if name.startswith("epsilon"):
