@@ -48,6 +48,8 @@ def layers_of(config: Config, federation: Federation, *, here: bool = True) -> l
         steps = 1000 // config.data.frame_hop_ms
         return spiking_layers(network, torch.zeros(2, steps, federation.inputs))
     trial = _Trial(config, federation)
+    if config.is_private:  # it may fail for what it is refused for
+        refuse_mixing(trial.network)
     with global_generators(config.run.seed):
         trial.run()
         return trial.spiking_layers()
@@ -62,7 +64,6 @@ def check_own_modules(config: Config, federation: Federation) -> None:
     if not own_keys(config.model) or not config.is_private:
         return
     trial = _Trial(config, federation)
-    refuse_mixing(trial.network)
     with global_generators(config.run.seed):
         trial.compare_passes()
         with _one_line(f"{trial.named} fails in training"):
