@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.grid.driver import run_grid
-from experiments.grid.tables import write_tables
-from fnl.cli.terminal import err
 from tests.faults.damage import OF_GRID, OF_RUN, OF_STOPPED, try_all
 from tests.faults.faulty_grid import run_with_faults
 from tests.faults.injection import Schedule
-from tests.runs import path_of
+from tests.runs import fnl, path_of, settings
 
 GRID = """
 name = "g"
@@ -49,13 +46,11 @@ def stopped(tiny) -> Path:
 def grid(tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("grid")
     (folder / "g.toml").write_text(GRID)
-    base = {k: v for k, v in tiny().items() if k not in _OF_THE_GRID}
-    directory, finished, _ = run_grid(
-        folder / "g.toml", overrides=base, results=folder, workers=1, ray_address="", console=err
-    )
-    assert finished == 4
-    write_tables(directory)
-    return directory.path
+    base = {key: value for key, value in tiny().items() if key not in _OF_THE_GRID}
+    arguments = (str(folder / "g.toml"), f"--results-dir={folder}", "--workers=1")
+    done = fnl("grid", "run", *arguments, *settings(base))  # Ray leaves files open in a process
+    assert done.returncode == 0, done.stderr
+    return folder / "g"
 
 
 def _bad(counts: Counter) -> dict:
