@@ -16,7 +16,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -24,8 +27,8 @@ from experiments.figures.draw import read_grid
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.run_tables import read_tables
 from experiments.grid.directory import GridDirectory
-from experiments.report.build import report_of_grid, report_of_run
-from experiments.report.page import render
+from experiments.figures.catalogue import draw_all
+from experiments.report import build, page
 from fnl.cli import grid as cli_grid
 from fnl.cli import runs as cli_runs
 from fnl.cli import terminal
@@ -75,10 +78,31 @@ def _grid_figures(path: Path) -> str:
     return repr([grid.cells.rows(), grid.results.collect().rows(), grid.summary.rows(), cells])
 
 
+_drawn: dict[str, Any] = {}
+_image = cache(page.image)
+
+
+def _report(path: Path, report_of: Callable[[Path], page.Report], shown: Reader) -> str:
+    """Return the page of `fnl report`; what shows the same tables is drawn once.
+
+    Drawing takes seconds, and depends on nothing but the tables and the records.
+    """
+    records = [file.read_text(errors="replace") for file in sorted(path.rglob("run.json"))]
+    key = repr((shown(path), records))
+
+    def draw_once(*figures: Any) -> Any:
+        if key not in _drawn:
+            _drawn[key] = draw_all(*figures)
+        return _drawn[key]
+
+    with mock.patch.object(build, "draw_all", draw_once), mock.patch.object(page, "image", _image):
+        return page.render(report_of(path))
+
+
 OF_RUN: dict[str, Reader] = {
     "runs": lambda path: _printed(lambda: cli_runs.runs(path.parent)),
     "figures": _tables,
-    "report": lambda path: render(report_of_run(path)),
+    "report": lambda path: _report(path, build.report_of_run, _tables),
     "export": lambda path: weights_hash(get_weights(load_model(path)[1])),
 }
 OF_STOPPED: dict[str, Reader] = {
@@ -89,7 +113,7 @@ OF_GRID: dict[str, Reader] = {
     "grid status": lambda path: _printed(lambda: cli_grid.status(path)),
     "grid manifest": lambda path: repr(GridDirectory.open(path).manifest()),
     "figures": _grid_figures,
-    "report": lambda path: render(report_of_grid(path)),
+    "report": lambda path: _report(path, build.report_of_grid, _grid_figures),
 }
 
 

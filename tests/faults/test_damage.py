@@ -77,7 +77,5 @@ def test_a_stopped_run(stopped):
 )
 def test_more_of_each(request, which, readers):
     """All of it, 20 cuts and 200 flips a file, is `python -m tests.faults.damage`: an hour."""
-    # a report reads what figures read, and takes seconds to draw
-    readers = {name: read for name, read in readers.items() if name != "report"}
     counts = try_all(request.getfixturevalue(which), readers, cuts=3, flips=10)
     assert not _bad(counts)
