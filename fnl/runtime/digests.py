@@ -1,15 +1,16 @@
 """SHA-256 digests of what was written, so that damage is found when it is read.
 
-Digests of a run's tables are in its `run.json`, under `files`; those of any other file are beside
-it in a file `digests.json`. Parquet finds much damage by itself, but not a bit that flips in a
-number.
+Digests of a finished run's tables are in its `run.json`, under `files`; those of any other file are
+beside it in a file `digests.json`. Parquet finds much damage by itself, but not a bit that flips in
+a number.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,9 +31,21 @@ def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def write_digests(folder: Path, names: Iterable[str]) -> None:
     """Record the digests of these files in `digests.json`; what it has of others stays."""
-    digests = _recorded(folder / _OF_FOLDER) | digests_of(folder, names)
-    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
-    write_text_atomically(folder / _OF_FOLDER, text)
+    _write(folder, _recorded(folder / _OF_FOLDER) | digests_of(folder, names))
+
+
+def announce(folder: Path, written: Mapping[str, bytes]) -> None:
+    """Record the digests of files about to be replaced by `written`, next to those they have.
+
+    Whoever is killed before, between or after their replacement leaves files that pass. A record
+    that is damaged begins anew: a run does not end for it.
+    """
+    recorded: dict[str, object] = {}
+    with suppress(RunError):
+        recorded = _recorded(folder / _OF_FOLDER)
+    for name, data in written.items():
+        recorded[name] = [*_accepted(recorded, name)[-1:], hashlib.sha256(data).hexdigest()]
+    _write(folder, recorded)
 
 
 def check_digest(path: Path) -> None:
@@ -53,11 +66,22 @@ def check_digest(path: Path) -> None:
         found = _digest_of_version(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
-    if found != recorded[path.name]:
+    if found not in _accepted(recorded, path.name):
         raise RunError(
             f"{path} is damaged: its SHA-256 is not the one recorded when it was written; "
             "restore it from a copy, or run again"
         )
+
+
+def _accepted(recorded: Mapping[str, object], name: str) -> list[object]:
+    """Return what a file may have: one digest, or two while it is being replaced."""
+    digests = recorded.get(name, [])
+    return digests if isinstance(digests, list) else [digests]
+
+
+def _write(folder: Path, digests: Mapping[str, object]) -> None:
+    text = json.dumps(digests, indent=1, sort_keys=True) + "\n"
+    write_text_atomically(folder / _OF_FOLDER, text)
 
 
 def _recorded(path: Path) -> dict[str, object]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import time
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from fnl.runtime.atomic import write_atomically
+from fnl.runtime.digests import announce
 from fnl.runtime.journal import Row, Rows
 from fnl.runtime.tables import TABLES
 
@@ -53,7 +56,18 @@ class TableFiles:
     def flush(self) -> None:
         """Write all tables."""
         started = time.perf_counter()
-        for name in TABLES:
-            write_atomically(self._path / f"{name}.parquet", self.table(name).write_parquet)
+        files = {f"{name}.parquet": self._parquet(name) for name in TABLES}
+        announce(self._path, files)
+        for name, data in files.items():
+            write_atomically(self._path / name, partial(_write, data))
         ended = time.perf_counter()
         self._next_flush = ended + (ended - started) / FLUSH_SHARE
+
+    def _parquet(self, name: str) -> bytes:
+        buffer = io.BytesIO()
+        self.table(name).write_parquet(buffer)
+        return buffer.getvalue()
+
+
+def _write(data: bytes, path: Path) -> None:
+    path.write_bytes(data)

@@ -23,11 +23,11 @@ from unittest import mock
 
 import numpy as np
 
+from experiments.figures.catalogue import draw_all
 from experiments.figures.draw import read_grid
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.run_tables import read_tables
 from experiments.grid.directory import GridDirectory
-from experiments.figures.catalogue import draw_all
 from experiments.report import build, page
 from fnl.cli import grid as cli_grid
 from fnl.cli import runs as cli_runs

@@ -1,0 +1,91 @@
+"""Start-up leaves out what no client uses, and whoever uses it finds it as ever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch.distributed.tensor", "torch.distributed.fsdp", "torch._dynamo.utils", "sympy")
+
+
+def _in_new_process(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_private_step_loads_neither_the_compiler_nor_distributed_tensors():
+    out = _in_new_process(
+        f"""
+import sys
+import torch
+from torch import nn
+from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
+network = nn.Linear(3, 2)
+adam = torch.optim.Adam(network.parameters())
+optimizer = WholeClipOptimizer(
+    adam, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=1
+)
+network.weight.grad_sample = torch.ones(1, 2, 3)
+network.bias.grad_sample = torch.ones(1, 2)
+before = network.weight.detach().clone()
+optimizer.step()
+assert not torch.equal(before, network.weight)
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    )
+    assert out.strip() == "[]"
+
+
+def test_opacus_hooks_and_ghost_clipping_work_afterwards():
+    out = _in_new_process(
+        """
+import fnl.quick_imports
+import torch
+from opacus import PrivacyEngine
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+clips = TensorDataset(torch.randn(16, 2, 8), torch.randint(0, 2, (16,)))
+for mode in ("hooks", "ghost"):
+    network = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten(), nn.Linear(18, 2))
+    made = PrivacyEngine().make_private(
+        module=network, optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        data_loader=DataLoader(clips, batch_size=8), noise_multiplier=1.0, max_grad_norm=1.0,
+        grad_sample_mode=mode, criterion=nn.CrossEntropyLoss(),
+    )
+    private, optimizer, loader = made[0], made[1], made[-1]
+    loss = made[2] if mode == "ghost" else nn.CrossEntropyLoss()
+    for inputs, labels in loader:
+        if len(inputs):
+            optimizer.zero_grad()
+            loss(private(inputs), labels).backward()
+            optimizer.step()
+    print(mode)
+"""
+    )
+    assert out.split() == ["hooks", "ghost"]
+
+
+def test_the_compiler_and_distributed_tensors_are_the_real_ones_when_asked_for():
+    out = _in_new_process(
+        """
+import fnl.quick_imports
+import torch
+optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=1.0)
+print(torch.compile(lambda x: x * 2 + 1, backend="eager")(torch.ones(1)).item())
+import torch._dynamo.config
+print(hasattr(torch._dynamo, "explain"), torch._dynamo.__file__ is not None)
+from torch.distributed.tensor import DTensor
+from opacus.optimizers import fsdpoptimizer_fast_gradient_clipping as sharded
+from opacus.privacy_engine import FSDPModule
+from torch.distributed.fsdp import FSDPModule as real
+class Model(torch.nn.Linear, real): ...
+print(torch.distributed.tensor.DTensor is DTensor, isinstance(object(), FSDPModule))
+print(isinstance(object.__new__(Model), FSDPModule))
+with sharded.implicit_replication():
+    print("sharded")
+"""
+    )
+    assert out.split() == ["3.0", "True", "True", "True", "False", "True", "sharded"]
