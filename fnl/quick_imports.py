@@ -51,7 +51,7 @@ def import_opacus() -> None:
         return
     with _stand_ins():
         import_module("opacus")
-    vars(torch.distributed).setdefault("__getattr__", _submodule)
+    torch.distributed.__dict__.setdefault("__getattr__", _submodule)
 
 
 class _Compiler(ModuleType):

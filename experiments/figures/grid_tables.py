@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from experiments.figures.settings import short, with_levels
+from experiments.grid.directory import GridDirectory
 from experiments.grid.summary import SEED
 from experiments.grid.tables import scan_runs
 from fnl.errors import RunError
@@ -40,6 +40,7 @@ class GridTables:
         results: a row a (cell, round, metric), read when asked.
         summary: a row a (configuration, metric), with `level` and `level_order`.
         file: text of the grid file, where the directory has it.
+        overrides: what `--set` laid over its base.
     """
 
     directory: Path
@@ -47,6 +48,7 @@ class GridTables:
     results: pl.LazyFrame
     summary: pl.DataFrame
     file: str | None
+    overrides: Mapping[str, object]
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -120,19 +122,25 @@ def read_grid(directory: Path) -> GridTables:
     cells = with_levels(tables["cells"])
     if not cells.filter(pl.col("status") == FINISHED).height:
         raise RunError(f"no cell of the grid {directory} has finished: there is nothing to show")
+    file, overrides = _manifest(directory)
     return GridTables(
         directory=directory.absolute(),
         cells=cells,
         results=pl.scan_parquet(directory / "results.parquet", glob=False),
         summary=with_levels(tables["summary"]),
-        file=_grid_file(directory),
+        file=file,
+        overrides=overrides,
     )
 
 
-def _grid_file(directory: Path) -> str | None:
-    try:
-        manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    source = manifest.get("source") if isinstance(manifest, dict) else None
-    return source if isinstance(source, str) else None
+def _manifest(directory: Path) -> tuple[str | None, dict[str, object]]:
+    """Return the text of the grid file, where it is, and what `--set` laid over its base.
+
+    Raises:
+        RunError: if the directory's record is not what was written.
+    """
+    path = directory / _MANIFEST
+    if not path.is_file():
+        return None, {}
+    manifest = GridDirectory(directory).manifest()
+    return manifest.source, dict(manifest.overrides)

@@ -17,6 +17,7 @@ from experiments.report.record import (
     duration,
     guarantee_of,
     run_command,
+    settings_of,
     versions_of,
 )
 from experiments.report.tables import tables_of_grid, tables_of_run
@@ -95,7 +96,10 @@ def report_of_grid(directory: Path) -> Report:
         gaps=gaps,
         tables=tables_of_grid(grid),
         guarantee=guarantee | guarantee_of(run.record),
-        commands=["fnl grid run GRID.toml", f"fnl report {grid.directory.name}"],
+        commands=[
+            " ".join(["fnl grid run GRID.toml", *settings_of(grid.overrides)]),
+            f"fnl report {grid.directory.name}",
+        ],
         notes=["The same command goes on where a grid stopped and runs no finished cell again."],
         files={} if grid.file is None else {"GRID.toml": grid.file},
     )

@@ -58,13 +58,18 @@ def configuration_of(config: Config) -> list[tuple[str, str, bool]]:
 
 def run_command(config: Config, engine: str) -> str:
     """Return the command that runs this configuration again."""
-    settings = [
-        f"--set {shlex.quote(f'{key}={value}')}"
+    changed = {
+        key: value
         for key, value, differs in configuration_of(config)
         if differs and key not in _NOT_REPEATED
-    ]
+    }
     flower = ["--engine flower"] if "flower" in engine else []
-    return " \\\n    ".join(["fnl run", *flower, *settings])
+    return " \\\n    ".join(["fnl run", *flower, *settings_of(changed)])
+
+
+def settings_of(values: Mapping[str, object]) -> list[str]:
+    """Return configuration keys as a command takes them."""
+    return [f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items()]
 
 
 def duration(seconds: object) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from fnl.cli.runs import summary, table_of
 from fnl.cli.terminal import Assignments, cores, err, out
 
 grid_app = typer.Typer(help="Run many runs from one grid file.", no_args_is_help=True)
@@ -86,20 +86,24 @@ def tables(
 
 @grid_app.command()
 def status(directory: Directory) -> None:
-    """Print how every cell of a grid stands."""
+    """Print how every cell of a grid stands, and what came out."""
     from experiments.grid.directory import GridDirectory
     from experiments.grid.tables import cell_table
 
     grid = GridDirectory.open(directory)
     manifest = grid.manifest()
-    table = Table("cell", *manifest.keys, "status", "seconds", box=None)
     cells = cell_table(grid, manifest).to_dicts()
-    for cell in cells:
-        seconds = "" if cell["seconds"] is None else f"{cell['seconds']:.1f}"
-        name = cell["cell"] + (" (twin)" if cell["is_twin"] else "")
-        values = ("" if cell[key] is None else str(cell[key]) for key in manifest.keys)
-        table.add_row(name, *values, cell["status"], seconds)
-    out.print(table)
+    found = [
+        summary(grid.cells / cell["cell"])
+        | {
+            "name": cell["cell"] + (" (twin)" if cell["is_twin"] else ""),
+            "status": cell["status"],
+            "seconds": cell["seconds"],
+            "config": {key: cell[key] for key in manifest.keys},
+        }
+        for cell in cells
+    ]
+    out.print(table_of(found))
     for cell in cells:
         if error := (grid.record(cell["cell"]) or {}).get("error"):
             out.print(f"{cell['status']}: {cell['cell']}: {error}")

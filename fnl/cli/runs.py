@@ -44,7 +44,9 @@ Run = dict[str, Any]
 
 
 def runs(
-    directory: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("results"),
+    directory: Annotated[Path, typer.Argument(help="A folder of runs, or a grid's.")] = Path(
+        "results"
+    ),
     where: Annotated[
         list[str] | None,
         typer.Option(help="Only runs of which this holds: privacy.epsilon=8, accuracy>0.5."),
@@ -59,7 +61,8 @@ def runs(
 
     An interrupted one can be resumed.
     """
-    found = [summary(path.parent) for path in sorted(directory.glob("*/run.json"))]
+    folder = directory / "cells" if (directory / "grid.json").is_file() else directory
+    found = [summary(path.parent) for path in sorted(folder.glob("*/run.json"))]
     if not found:
         raise RunError(f"{directory} has no runs: give the folder that run.results-dir named")
     for condition in where or ():
@@ -70,12 +73,12 @@ def runs(
     if as_json:
         out.print_json(json.dumps([_finite(one) for one in found]))
         return
-    out.print(_table(found))
+    out.print(table_of(found))
     if csv is not None:
         out.print(f"table {csv.absolute()}")
 
 
-def _table(found: Sequence[Run]) -> Table:
+def table_of(found: Sequence[Run]) -> Table:
     """Return the runs with the keys in which they differ; what is alike is said once, below."""
     keys = varying(one["config"] for one in found)
     columns: dict[str, list[str]] = {"run": [one["name"] for one in found]}
