@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fnl.cli.terminal import Trust, check_trust, out
+from fnl.cli.terminal import Assignments, RecipeName, Trust, check_trust, configuration, out
+
+if TYPE_CHECKING:
+    from fnl.config import Config
 
 Directory = Annotated[Path, typer.Argument(help="A run's or a grid's directory.")]
 
@@ -45,19 +48,51 @@ def report(
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    directory: Annotated[Path | None, typer.Argument(help="A finished run directory.")] = None,
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/model.nir.")] = None,
     file_format: Annotated[ExportFormat, typer.Option("--format")] = ExportFormat.NIR,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Say whether what --set and --recipe give can be exported."),
+    ] = False,
+    assignments: Assignments = None,
+    recipe: RecipeName = "",
     trust: Trust = False,
 ) -> None:
     """Write a run's global model for other simulators and neuromorphic hardware."""
+    from fnl.errors import ConfigError
     from fnl.interchange.nir_export import export_nir
     from fnl.runtime.run_place import config_of
     from fnl.runtime.saved_model import load_model
 
-    check_trust(directory, config_of(directory), trust=trust)
     del file_format  # there is one
+    if check:
+        if directory is not None:
+            raise ConfigError("--check is of a configuration: give no run directory with it")
+        _check_exportable(configuration(assignments, recipe))
+        return
+    if directory is None:
+        raise ConfigError("name a finished run's directory, or --check a configuration")
+    if assignments or recipe:
+        raise ConfigError("--set and --recipe go with --check: a run has its configuration")
+    check_trust(directory, config_of(directory), trust=trust)
     config, network = load_model(directory)
     path = (output or directory / "model.nir").absolute()
     export_nir(network, path, frame_hop_ms=config.data.frame_hop_ms)
     out.print(f"model {path}")
+
+
+def _check_exportable(config: Config) -> None:
+    """Say that a configuration's network can be a NIR graph.
+
+    Raises:
+        ConfigError: naming all that it cannot hold.
+    """
+    from fnl.errors import ConfigError
+    from fnl.interchange.nir_export import nir_obstacles
+    from fnl.snn.network import build_network
+
+    network = build_network(config.model, config.data.mel_bins, 2)
+    if obstacles := nir_obstacles(network):
+        raise ConfigError(f"NIR cannot hold this network: {'; '.join(obstacles)}")
+    out.print("fnl export can write this network as NIR")

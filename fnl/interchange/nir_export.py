@@ -18,6 +18,7 @@ no reset, and normalisation of the currents have no exact NIR form that these re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -56,17 +57,61 @@ def export_nir(
         frame_hop_ms: duration of a step of the features in ms, for the metadata; 0 if unknown.
 
     Raises:
-        ConfigError: if the package `nir` is missing, or naming what NIR cannot express.
+        ConfigError: if the package `nir` is missing, or naming all that NIR cannot express.
     """
     nir = _package()
-    if not isinstance(network, SpikingNetwork):
-        raise ConfigError(
-            f"NIR export is of a SpikingNetwork, not of a {type(network).__name__} of one's own: "
-            "its graph is not known"
-        )
+    if obstacles := nir_obstacles(network, integrator=integrator):
+        raise ConfigError(f"NIR cannot hold this network: {'; '.join(obstacles)}")
     graph = _graph(nir, network, integrator)
     graph.metadata.update(frame_hop_ms=frame_hop_ms)
     write_atomically(path, lambda temporary: nir.write(str(temporary), graph))
+
+
+def nir_obstacles(network: nn.Module, *, integrator: bool = False) -> list[str]:
+    """Return all that keeps a network from being a NIR graph, and what would be right.
+
+    A configuration's network need not be trained to be asked.
+    """
+    if not isinstance(network, SpikingNetwork):
+        return [f"{type(network).__name__} is a network of one's own, whose graph is not known"]
+    found: list[str] = []
+    if network.model.encoding != "direct":
+        found.append(
+            f"model.encoding = {network.model.encoding} is no part of a graph, whose input would "
+            "be taken for the features: model.encoding=direct"
+        )
+    of_layers: dict[str, list[int]] = {}
+    for index, layer in enumerate(zip(network.linear, network.norm, network.neuron, strict=True)):
+        for obstacle in _obstacles_of_layer(*layer):
+            of_layers.setdefault(obstacle, []).append(index)
+    for obstacle, layers in of_layers.items():
+        one = len(layers) == 1
+        found.append(
+            f"layer{'' if one else 's'} {', '.join(map(str, layers))} ha{'s' if one else 've'} "
+            f"{obstacle}"
+        )
+    if integrator and network.readout.beta >= 1:
+        found.append("the read-out has beta 1, an infinite NIR time constant: model.beta below 1")
+    return found
+
+
+def _obstacles_of_layer(linear: nn.Module, norm: nn.Module, neuron: nn.Module) -> Iterator[str]:
+    if type(linear) is not nn.Linear:
+        yield f"{type(linear).__name__} in place of a linear map: model.network=feedforward"
+    if not isinstance(norm, nn.Identity):
+        yield f"{type(norm).__name__}, which depends on its input: model.normalisation=none"
+    if type(neuron) is not LIF:
+        yield f"{type(neuron).__name__} neurons: model.neuron=lif"
+        return
+    if neuron.dynamics.reset is not Reset.ZERO:
+        yield (
+            f"reset {neuron.dynamics.reset.name.lower()}, where nir.LIF always sets the membrane "
+            "to v_reset: model.reset=zero"
+        )
+    if (neuron.decay() >= 1).any():
+        yield "beta 1, an infinite NIR time constant: model.beta below 1"
+    if (neuron.threshold <= 0).any():
+        yield "a threshold of at most 0, at which NIR fires at rest"
 
 
 def _package() -> ModuleType:
@@ -77,24 +122,13 @@ def _package() -> ModuleType:
     return nir
 
 
-def _graph(nir: ModuleType, network: SpikingNetwork, integrator: bool) -> Any:
-    """Return the `nir.NIRGraph` of a network."""
-    if network.model.encoding != "direct":
-        raise ConfigError(
-            f"model.encoding = {network.model.encoding!r} is not part of a NIR graph, whose input "
-            "would be taken for the features: train with model.encoding=direct"
-        )
-    first = network.linear[0]
-    nodes: dict[str, Any] = {"input": nir.Input(input_type=np.array([_linear(first).in_features]))}
-    layers = zip(network.linear, network.norm, network.neuron, strict=True)
-    for index, (linear, norm, neuron) in enumerate(layers):
-        if not isinstance(norm, nn.Identity):
-            raise ConfigError(
-                f"layer {index} has a {type(norm).__name__}, which NIR cannot express: "
-                "train with model.normalisation=none"
-            )
-        nodes[f"linear_{index}"] = _synapses(nir, _linear(linear))
-        nodes[f"neuron_{index}"] = _neurons(nir, neuron, index, _linear(linear).out_features)
+def _graph(nir: ModuleType, network: Any, integrator: bool) -> Any:
+    """Return the `nir.NIRGraph` of a network without obstacles."""
+    nodes: dict[str, Any] = {"input": nir.Input(np.array([network.linear[0].in_features]))}
+    layers = zip(network.linear, network.neuron, strict=True)
+    for index, (linear, neuron) in enumerate(layers):
+        nodes[f"linear_{index}"] = _synapses(nir, linear)
+        nodes[f"neuron_{index}"] = _neurons(nir, neuron, linear.out_features)
     readout = network.readout
     nodes["readout"] = _synapses(nir, readout.linear)
     if integrator:
@@ -113,39 +147,17 @@ def _graph(nir: ModuleType, network: SpikingNetwork, integrator: bool) -> Any:
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
 
 
-def _linear(layer: nn.Module) -> nn.Linear:
-    if not isinstance(layer, nn.Linear):
-        raise ConfigError(f"export to NIR takes linear layers, not {type(layer).__name__}")
-    return layer
-
-
-def _synapses(nir: ModuleType, layer: nn.Linear) -> Any:
+def _synapses(nir: ModuleType, layer: Any) -> Any:
     weight = layer.weight.detach().cpu().numpy()
     if layer.bias is None:
         return nir.Linear(weight=weight)
     return nir.Affine(weight=weight, bias=layer.bias.detach().cpu().numpy())
 
 
-def _neurons(nir: ModuleType, neuron: nn.Module, index: int, features: int) -> Any:
-    """Return the `nir.LIF` of one layer.
-
-    Raises:
-        ConfigError: if the neurons, their reset, β or θ have no exact `nir.LIF`.
-    """
-    if type(neuron) is not LIF:
-        raise ConfigError(f"layer {index}: export to NIR takes LIF, not {type(neuron).__name__}")
-    reset = neuron.dynamics.reset
-    if reset is not Reset.ZERO:
-        raise ConfigError(
-            f"layer {index} has reset {reset.name.lower()!r}, which nir.LIF cannot express "
-            "(it always sets the membrane to v_reset): train with reset zero"
-        )
+def _neurons(nir: ModuleType, neuron: Any, features: int) -> Any:
+    """Return the `nir.LIF` of one layer."""
     beta = np.broadcast_to(neuron.decay().detach().double().cpu().numpy(), features)
     threshold = np.broadcast_to(neuron.threshold.detach().double().cpu().numpy(), features)
-    if (beta >= 1).any():
-        raise ConfigError(f"layer {index} has beta 1, an infinite NIR time constant: use beta < 1")
-    if (threshold <= 0).any():
-        raise ConfigError(f"layer {index} has a threshold of at most 0, at which NIR fires at rest")
     tau = STEP_SECONDS / (1 - beta)
     return nir.LIF(
         tau=tau,
@@ -158,7 +170,5 @@ def _neurons(nir: ModuleType, neuron: nn.Module, index: int, features: int) -> A
 
 def _integrator(nir: ModuleType, beta: float, classes: int) -> Any:
     """Return the `nir.LI` of the read-out."""
-    if beta >= 1:
-        raise ConfigError("the readout has beta 1, an infinite NIR time constant: use beta < 1")
     tau = np.full(classes, STEP_SECONDS / (1 - beta))
     return nir.LI(tau=tau, r=tau / STEP_SECONDS, v_leak=np.zeros(classes))
