@@ -54,7 +54,12 @@ FederationConfig = Annotated[
     str, typer.Option(help="Flower's own, with --engine flower; default: one core a client.")
 ]
 AppDir = Annotated[
-    Path, typer.Option("--app", help="Folder of the Flower app, with --engine flower.")
+    Path | None,
+    typer.Option(
+        "--app",
+        help="Folder of the Flower app, with --engine flower; default: this folder if it is a "
+        "checkout, else what is installed.",
+    ),
 ]
 
 
@@ -65,13 +70,14 @@ def run(
     workers: Workers = 0,
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
-    app_dir: AppDir = Path(),
+    app_dir: AppDir = None,
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
     """Run a federation and write its run directory."""
-    base = _values_of_app(app_dir) if engine is Engine.FLOWER else None
+    app = _app_of(app_dir, engine)
+    base = _values_of_app(app) if app is not None else None
     config = configuration(assignments, recipe, config_file, base)
-    path = _carry(config, workers, engine, federation_config, app_dir)
+    path = _carry(config, workers, engine, federation_config, app)
     if figures:
         draw_figures(path)
 
@@ -81,7 +87,7 @@ def resume(
     workers: Workers = 0,
     engine: EngineOption = Engine.IN_PROCESS,
     federation_config: FederationConfig = "",
-    app_dir: AppDir = Path(),
+    app_dir: AppDir = None,
     trust: Trust = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
@@ -89,23 +95,37 @@ def resume(
 
     config = config_of(directory)
     check_trust(directory, config, trust=trust)
-    _carry(config, workers, engine, federation_config, app_dir)
+    _carry(config, workers, engine, federation_config, _app_of(app_dir, engine))
+
+
+def _app_of(given: Path | None, engine: Engine) -> Path | None:
+    """Return the folder of the Flower app; None: what is installed, or another engine.
+
+    Raises:
+        RunError: if the folder that was given holds none.
+    """
+    from fnl.runtime.flower_app import app_here, check_app
+
+    if engine is not Engine.FLOWER:
+        return None
+    if given is None:
+        return app_here(Path())
+    check_app(given.absolute())
+    return given.absolute()
 
 
 def _values_of_app(app: Path) -> dict[str, Scalar]:
     """Return what an app's pyproject.toml sets, as `flwr run` hears it, and say so."""
     from fnl.config import app_values
-    from fnl.runtime.flower import check_app
 
-    check_app(app.absolute())
     if values := app_values(app):
         listed = ", ".join(f"{key}={value}" for key, value in values.items())
-        _err.print(f"from {app.absolute() / 'pyproject.toml'}: {listed}")
+        _err.print(f"from {app / 'pyproject.toml'}: {listed}")
     return values
 
 
 def _carry(
-    config: Config, workers: int, engine: Engine, federation_config: str, app_dir: Path
+    config: Config, workers: int, engine: Engine, federation_config: str, app: Path | None
 ) -> Path:
     """Let an engine carry the run to its end, show how it goes, and return its directory.
 
@@ -118,23 +138,21 @@ def _carry(
     from fnl.data.federated import prepare
     from fnl.errors import ConfigError
     from fnl.runtime.callbacks import check_callbacks
-    from fnl.runtime.flower import check_app, check_resources, run_with_flower
+    from fnl.runtime.flower import check_resources, run_with_flower
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
     from fnl.training.start import check_initial
 
-    flower_app = app_dir.absolute() if engine is Engine.FLOWER else None
-    if flower_app is None and federation_config:
-        raise ConfigError("--federation-config needs --engine flower")
-    if flower_app is not None:
-        check_app(flower_app)
+    if engine is Engine.FLOWER:
         check_resources(federation_config)
+    elif federation_config:
+        raise ConfigError("--federation-config needs --engine flower")
     check_name(config)
     check_callbacks(config)
     check_initial(config)
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress, _telling_how_to_go_on(progress):
-        if flower_app is None:
+        if engine is Engine.IN_PROCESS:
             logging.getLogger("flwr").setLevel(logging.WARNING)
             run_in_process(
                 SERVER_APP,
@@ -149,7 +167,7 @@ def _carry(
         else:
             default = f"num-supernodes={config.data.clients} client-resources-num-cpus=1"
             run_with_flower(
-                flower_app,
+                app,
                 run_config=config.flat(),
                 federation_config=federation_config or default,
                 notify=progress.on_event,

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from fnl.errors import RunError
 from fnl.import_path import WORKING_DIRECTORY
 from fnl.runtime import guard
 from fnl.runtime.events import Event, from_line
+from fnl.runtime.flower_app import check_app, installed_app
 
 SUPERLINK_START_SECONDS = 60.0
 CONNECTION = "fnl"
@@ -40,21 +40,8 @@ _OF_OTHERS = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RUNTI
 """What a cluster of Ray sets that has nothing to do with a simulation here."""
 
 
-def check_app(app: Path) -> None:
-    """Raise `RunError` unless `app` is the folder of this Flower app's pyproject.toml."""
-    try:
-        content = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
-        components = content["tool"]["flwr"]["app"]["components"]
-    except (OSError, tomllib.TOMLDecodeError, KeyError):
-        raise RunError(
-            f"{app} holds no Flower app: run from the project's folder or give --app"
-        ) from None
-    if components.get("serverapp") != "server.app:app":
-        raise RunError(f"{app} holds another Flower app: {components.get('serverapp')}")
-
-
 def run_with_flower(
-    app: Path,
+    app: Path | None,
     *,
     run_config: Mapping[str, bool | int | float | str],
     federation_config: str,
@@ -63,7 +50,7 @@ def run_with_flower(
     """Run the app in `app` to its end on Flower's simulation engine.
 
     Args:
-        app: folder with the app's pyproject.toml.
+        app: folder with the app's pyproject.toml; None: what is installed.
         run_config: flat run configuration; paths in it must be absolute.
         federation_config: Flower's, e.g. "num-supernodes=20 client-resources-num-cpus=1".
         notify: called with every event in the run's log; Flower repeats the log's end.
@@ -71,7 +58,6 @@ def run_with_flower(
     Raises:
         RunError: if the run did not complete, with Flower's reason.
     """
-    check_app(app)
     check_resources(federation_config)
     # sockets lie in it, whose paths may have some hundred characters: not below a long TMPDIR
     home = Path(tempfile.mkdtemp(prefix="fnl-flower-", dir=_short_folder()))
@@ -83,8 +69,8 @@ def run_with_flower(
                 f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in run_config.items()
             )
         )
-        with _superlink(home, environment):
-            arguments = ["run", str(app), CONNECTION, "--run-config", str(config_file)]
+        with _superlink(home, environment), _folder_of(app) as folder:
+            arguments = ["run", str(folder), CONNECTION, "--run-config", str(config_file)]
             arguments += ["--federation-config", federation_config, "--format", "json"]
             started = json.loads(_flwr(arguments, environment))
             if not started.get("success"):
@@ -94,6 +80,16 @@ def run_with_flower(
             _check_status(run_id, environment)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _folder_of(app: Path | None) -> Iterator[Path]:
+    if app is None:
+        with installed_app() as folder:
+            yield folder
+    else:
+        check_app(app)
+        yield app
 
 
 @contextmanager

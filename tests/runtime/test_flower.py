@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
+from flwr.cli.build import build_fab_from_disk
 
+from fnl.config import app_values
 from fnl.errors import RunError
-from fnl.runtime.flower import check_app
+from fnl.runtime.flower_app import PACKAGES, app_here, check_app, installed_app
 from fnl.runtime.run_directory import read_run
 from tests.runs import assert_same_run, directory_of, fnl, settings
 
@@ -50,3 +54,18 @@ def test_another_app_is_refused(tmp_path):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(RunError, match="another Flower app"):
         check_app(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's
+def test_what_is_installed_makes_an_app_that_flower_takes():
+    with installed_app() as folder:
+        check_app(folder)
+        assert app_here(folder) == folder
+        fab, values = build_fab_from_disk(folder), app_values(folder)
+        assert {path.name for path in folder.iterdir()} == {"pyproject.toml", *PACKAGES}
+    with zipfile.ZipFile(io.BytesIO(fab)) as bundle:
+        names = set(bundle.namelist())
+    assert {"server/app.py", "clients/app.py", "experiments/recipes/private.toml"} <= names
+    assert not [name for name in names if "__pycache__" in name]
+    assert values == {}  # Flower hears the defaults
+    assert app_here(Path("/")) is None
