@@ -68,6 +68,9 @@ def tables(
     metric: Annotated[
         list[str] | None, typer.Option(help="Of the LaTeX tables; default: accuracy, firing_rate.")
     ] = None,
+    pivot: Annotated[
+        str, typer.Option(help="A key whose values are columns of the LaTeX tables.")
+    ] = "",
 ) -> None:
     """Write cells, results and summary of a grid, whose cells may still be running."""
     from experiments.grid.directory import GridDirectory
@@ -79,7 +82,7 @@ def tables(
     if csv:
         written += write_csv(grid)
     if latex:
-        written += write_latex(grid, metric or ["accuracy", "firing_rate"])
+        written += write_latex(grid, metric or ["accuracy", "firing_rate"], pivot)
     for file in written:
         out.print(f"table {file}")
 
