@@ -139,14 +139,33 @@ def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_pa
     for name in ("cells", "results"):
         (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
     summary = pl.read_parquet(made_up_grid / "summary.parquet")
+    against_twin = "Firing rate against no DP"
     for p_value, says in ((1.0, "None of the 4 differences"), (0.001, "4 of 4 configurations")):
         changed = summary.with_columns(p_adjusted=pl.lit(p_value))
         changed.write_parquet(tmp_path / "summary.parquet")
-        assert says in found(findings_of_grid(read_grid(tmp_path)), "Rate shift").text
+        assert (
+            says in found(findings_of_grid(read_grid(tmp_path)), "Firing rate against no DP").text
+        )
     summary.with_columns(p_adjusted=pl.lit(None, pl.Float64)).write_parquet(
         tmp_path / "summary.parquet"
     )
-    assert found(findings_of_grid(read_grid(tmp_path)), "Rate shift").number == "not tested"
+    assert (
+        found(findings_of_grid(read_grid(tmp_path)), "Firing rate against no DP").number
+        == "not tested"
+    )
+
+
+def test_the_baseline_has_a_card_of_its_own(made_up_grid: Path, tmp_path: Path) -> None:
+    for name in ("cells", "results"):
+        (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
+    summary = pl.read_parquet(made_up_grid / "summary.parquet")
+    columns = {name: f"baseline_{name}" for name in ("difference", "p_adjusted")}
+    columns |= {f"difference_{end}": f"baseline_difference_{end}" for end in ("low", "high")}
+    own = summary.with_columns(pl.col(name).alias(alias) for name, alias in columns.items())
+    own.with_columns(baseline_p_adjusted=pl.lit(0.001)).write_parquet(tmp_path / "summary.parquet")
+    finding = found(findings_of_grid(read_grid(tmp_path)), "Accuracy against the baseline")
+    assert finding.number == "4 of 4 differ"
+    assert "differ from the grid's baseline" in finding.text
 
 
 @pytest.mark.parametrize("kind", ["run", "grid"])
