@@ -139,7 +139,6 @@ def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_pa
     for name in ("cells", "results"):
         (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
     summary = pl.read_parquet(made_up_grid / "summary.parquet")
-    against_twin = "Firing rate against no DP"
     for p_value, says in ((1.0, "None of the 4 differences"), (0.001, "4 of 4 configurations")):
         changed = summary.with_columns(p_adjusted=pl.lit(p_value))
         changed.write_parquet(tmp_path / "summary.parquet")
