@@ -13,7 +13,7 @@ from fnl.config import Config, parse_config
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.run_directory import FAILED, FINISHED, read_run
 from fnl.runtime.table_reading import read_parquet
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.tables import CLIENTS, LABELS, LAYERS, ROUNDS
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ class RunTables:
     def has_shadow(self) -> bool:
         """Whether candidates' non-private updates were computed beside the run's own."""
         return self.clients["score_shadow"].count() > 0
+
+    @cached_property
+    def by_label(self) -> pl.DataFrame | None:
+        """The table of labels; None of a run that has none."""
+        path = self.directory / "labels.parquet"
+        return read_table(path, LABELS) if path.is_file() else None
 
     @cached_property
     def twin_rounds(self) -> pl.DataFrame | None:

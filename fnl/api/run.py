@@ -138,6 +138,11 @@ class Run:
         """One row a (round, layer[, partition])."""
         return self._table("layers")
 
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """One row a (round, label): the global model's accuracy and rate on its clips."""
+        return self._table("labels")
+
     @property
     def accuracy(self) -> float:
         """Accuracy of the last global model that was evaluated, in [0, 1]."""

@@ -182,6 +182,7 @@ class RunDirectory:
         client_rows: Iterable[Row],
         layer_rows: Iterable[Row],
         fault_rows: Iterable[Row] = (),
+        label_rows: Iterable[Row] = (),
     ) -> None:
         """Add one round's rows; the tables are rewritten unless that would take too much time.
 
@@ -194,6 +195,7 @@ class RunDirectory:
             "rounds": [round_row],
             "clients": list(client_rows),
             "layers": list(layer_rows),
+            "labels": list(label_rows),
             "faults": faults,
         }
         self._tables.add(rows)

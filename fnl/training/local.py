@@ -102,6 +102,7 @@ def train_round(
         update_norm=update_norm(weights, trained),
         train_loss=summary.loss,
         loss_before=before.loss,
+        accuracy_before=before.accuracy,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
         gradient_norm_q10=summary.gradient_norm_q10,
