@@ -89,12 +89,24 @@ def resume(
     federation_config: FederationConfig = "",
     app_dir: AppDir = None,
     trust: Trust = False,
+    changes_accepted: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Go on although its code or packages changed; run.json says what, and from which "
+            "round. Includes --trust.",
+        ),
+    ] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
-    from fnl.runtime.run_place import config_of
+    from fnl.runtime.run_place import accept_changes, check_name, config_of
 
     config = config_of(directory)
-    check_trust(directory, config, trust=trust)
+    if changes_accepted:
+        accept_changes(directory, config)
+    else:
+        check_name(config)
+        check_trust(directory, config, trust=trust)
     _carry(config, workers, engine, federation_config, _app_of(app_dir, engine))
 
 
