@@ -205,7 +205,8 @@ def _run(
             while todo and len(running) < 2 * cores:  # who is free finds its next cell there
                 cell = todo.popleft()
                 attempts[cell] += 1
-                running[task.remote(configs[cell].flat(), keep_stale)] = cell
+                one = task.remote(configs[cell].flat(), keep_stale)  # pyright: ignore[reportCallIssue] Ray's types know no defaults
+                running[one] = cell
             ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for one in ready:
                 cell = running.pop(one)

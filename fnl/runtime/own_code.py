@@ -28,7 +28,7 @@ from fnl.own_packages import NAMES, ROOT
 KEYS = (
     *("data.corpus", "data.partitioner", "run.callbacks"),
     *("model.network", "model.neuron", "model.encoding"),
-    *("coordination.selection", "coordination.aggregation"),
+    *("coordination.selection", "coordination.aggregation", "coordination.algorithm"),
 )
 """Keys of the configuration that may name own code."""
 

@@ -145,7 +145,8 @@ class RunDirectory:
             directory = cls(path, record, lock)
             keep_code(path, made_by.own_code)
             write_record(path, directory._record)
-            remember(own_code_of(config))  # whoever starts a run has named its code
+            for code in (own_code_of(config), made_by.own_code):
+                remember(code)  # whoever starts a run has named its code
             directory._reserve()
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,13 @@ def stopped(config) -> Path:
     return directory.path
 
 
+def _resumed(path: Path) -> dict[str, object]:
+    """Return the last entry of a run's record about how it went on."""
+    entries = read_run(path)["resumed"]
+    assert isinstance(entries, list)
+    return entries[-1]
+
+
 def _flip(own: Path) -> None:
     (own / "beside.py").write_text("sign = -1\n")
 
@@ -72,7 +80,7 @@ def test_what_was_accepted_is_recorded_with_the_round_from_which_it_counts(confi
     accept_changes(stopped, config)
     directory = RunDirectory.open(config, engine="test", metadata={"initial": None})
     directory.fail("stopped again")
-    (entry,) = read_run(stopped)["resumed"]
+    entry = _resumed(stopped)
     assert entry["changes"] == ["beside.py changed"]
     assert entry["after_round"] == 0
     assert "accepted_changes" not in read_run(stopped)
@@ -175,8 +183,9 @@ def _git(folder: Path, *arguments: str) -> None:
 
 
 def test_the_commit_is_recorded_and_whether_the_tree_is_it(own, config):
-    def recorded():
-        return provenance_of(config.flat()).entries()["git"]["working_directory"]
+    def recorded() -> Any:
+        git: Any = provenance_of(config.flat()).entries()["git"]
+        return git["working_directory"]
 
     assert recorded() is None
     _git(own, "init")
@@ -199,7 +208,7 @@ def test_the_command_refuses_and_goes_on_when_told(own, stopped, command):
     assert "--trust" not in said
     code, _, said = command("resume", str(stopped), "--accept-changes", "--workers", "1")
     assert code == 0, said
-    assert read_run(stopped)["resumed"][-1]["changes"] == ["beside.py changed"]
+    assert _resumed(stopped)["changes"] == ["beside.py changed"]
 
 
 def test_python_refuses_as_well(own, stopped):
