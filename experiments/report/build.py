@@ -120,6 +120,8 @@ def _facts(run: RunTables) -> dict[str, str]:
     kind = " (synthetic clips)" if run.synthetic else ""
     coordination = config.coordination
     private = config.is_private
+    named, options = coordination.algorithm, coordination.options
+    algorithm = "" if named == "none" else f", where {named}({options}) defines no other"
     return {
         "Corpus": f"{config.data.corpus}{kind}, {run.labels} labels, "
         f"{run.evaluation_clips} {config.evaluation.split} clips",
@@ -131,7 +133,7 @@ def _facts(run: RunTables) -> dict[str, str]:
         if private
         else "none",
         "Coordination": f"{coordination.selected} of {coordination.candidates} candidates by "
-        f"{coordination.selection}, {coordination.aggregation} aggregation",
+        f"{coordination.selection}, {coordination.aggregation} aggregation{algorithm}",
         "Seed": str(config.run.seed),
         "Engine": str(record.get("engine", "not recorded")),
         "Started": str(record.get("started", "not recorded")),

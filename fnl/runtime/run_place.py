@@ -58,11 +58,13 @@ def check_resumable(path: Path, config: Config) -> dict[str, object]:
 def accept_changes(path: Path, config: Config) -> None:
     """Let the run in `path` go on with the code and the packages that are here now.
 
+    A finished run is left as it is: nothing goes on there.
+
     Raises:
         RunError: if it is no run, or is still running.
     """
     record, made_by = read_run(path), provenance_of(config.flat())
-    if made_by.differences(record):
+    if record["status"] != FINISHED and made_by.differences(record):
         lock = lock_run(path)
         try:
             write_record(path, record | {ACCEPTED: made_by.digest})

@@ -101,6 +101,17 @@ def test_acceptance_is_of_the_code_that_was_there_then(config, stopped, own):
         check_name(config)
 
 
+def test_nothing_is_accepted_for_a_run_that_is_finished(config, own):
+    directory = RunDirectory.create(config, engine="test", metadata={"initial": None})
+    directory.finish({})
+    before = (directory.path / "run.json").read_bytes()
+    _flip(own)
+    accept_changes(directory.path, config)
+    assert (directory.path / "run.json").read_bytes() == before
+    with pytest.raises(RunError, match="is finished"):
+        check_name(config)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
