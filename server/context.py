@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from fnl.config import CoordinationGroup
 from fnl.errors import RunError
 from fnl.wire.report import ClientReport
+
+State = Mapping[str, NDArray[Any]]
+"""What an algorithm keeps from round to round: arrays by name, which nobody changes in place."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class RoundContext:
         stream: the round's random stream for selection; the same for a run and its shadow.
         history: who was selected before.
         settings: the group `coordination` of the configuration.
+        state: what `coordination.algorithm` keeps; empty without.
     """
 
     server_round: int
@@ -80,6 +85,7 @@ class RoundContext:
     stream: np.random.Generator
     history: History
     settings: CoordinationGroup
+    state: State = field(default_factory=dict)
 
     def rounds_since_selected(self, partition: int) -> int:
         """Return 1 for a client selected in the round before; the round's number if never."""

@@ -136,6 +136,11 @@ def _check_measurements(config: Config) -> None:
 
 def _check_aggregation(config: Config) -> None:
     coordination = config.coordination
+    if coordination.options and coordination.algorithm == "none":
+        raise ConfigError(
+            f"coordination.options = {coordination.options!r} are of an algorithm: name it in "
+            "coordination.algorithm"
+        )
     rule, count, byzantine = (
         coordination.aggregation,
         coordination.selected,

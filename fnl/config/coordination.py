@@ -37,6 +37,11 @@ class CoordinationGroup(Group, frozen=True):
     """`fedavg` (w ∝ n_k), `rate-weighted` (w ∝ n_k r_k), `inverse-rate` (w ∝ n_k / (r_k + ε)),
     `afedsnn` (un-normalised mixing with information age), Flower's `median`, `trimmed-mean`,
     `krum`, `multi-krum`, `bulyan`, or `module:function` of your own."""
+    algorithm: Annotated[str, known_or_own(("none",))] = "none"
+    """`module:Class` of your own in place of rules: it may select, weigh, step and correct what
+    clients do, has options and keeps a state (`fnl.Algorithm`)."""
+    options: str = ""
+    """Options of `algorithm`: `tau=0.1,rounds=3`."""
     target_rate: Share = 0.1
     """The rate that `target-rate` prefers."""
     rate_band: Share = 0.0

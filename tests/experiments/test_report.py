@@ -28,6 +28,8 @@ from experiments.report.record import run_command
 from experiments.report.tables import MOST_ROWS, cell, table_of
 from fnl.config import parse_config, parse_overrides
 from fnl.errors import RunError
+from fnl.runtime.kept_code import keep_code
+from fnl.runtime.own_code import OwnCode
 
 VOID = {"meta", "link", "img", "source", "br", "wbr"}
 
@@ -210,6 +212,31 @@ def test_whatever_a_run_contains_is_escaped(tmp_path: Path, no_figures: None) ->
     assert "<script>alert" not in html
     assert html.count("<script>") == 1
     assert Page(html).text.count(evil) == 5
+
+
+def test_reports_show_the_own_code_that_was_run_and_from_where_it_is(
+    tmp_path: Path, no_figures: None
+) -> None:
+    path = write_run(tmp_path / "run")
+    code = OwnCode(
+        {"coordination.selection": "mine:best"},
+        {"mine": tmp_path / "mine.py", "mine.parts": tmp_path / "parts.py"},
+        {"mine": b"def best(): return '<b>'\n", "mine.parts": b"share_kept = 0.5\n"},
+        "digest",
+    )
+    keep_code(path, code)
+    (path / "own_code" / "mine" / "parts.py").write_text("share_kept = 0.7\n")  # edited there since
+    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    commit = {"commit": "c" * 40, "clean": False}
+    resumed = [{"at": "", "after_round": 2, "changes": ["torch 2 is now 3"]}]
+    record |= {"own_code": code.record(), "fnl_sources": "f" * 64, "resumed": resumed}
+    record["git"] = {"working_directory": commit, "fnl": None}
+    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    page = Page(render(report_of_run(path)))
+    assert "def best(): return '<b>'" in page.text
+    assert "share_kept" not in page.text
+    assert f"working directory at commit {'c' * 12}, with changes that are in no" in page.text
+    assert "After round 2 it went on with other code: torch 2 is now 3." in page.text
 
 
 def test_the_command_gives_the_same_configuration_again() -> None:
