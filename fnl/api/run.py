@@ -57,20 +57,28 @@ def run(
     return _carry(configuration(base, **groups), workers, progress)
 
 
-def resume(path: str | Path, *, workers: int = 1, progress: bool = True) -> Run:
+def resume(
+    path: str | Path, *, workers: int = 1, progress: bool = True, trust: bool = False
+) -> Run:
     """Go on with a run that was stopped, from its last checkpoint, to its end.
 
     Args:
         path: a run directory that is not finished.
         workers: as in `fnl.run`.
         progress: as in `fnl.run`.
+        trust: run the code (`module:function`) that the directory names, whatever it is. Without,
+            it must be what you have run before.
 
     Raises:
-        fnl.FnlError: if there is nothing to go on with, or what stopped it.
+        fnl.FnlError: if there is nothing to go on with, it names code of others, or what stopped
+            it.
     """
     from fnl.runtime.run_place import config_of
+    from fnl.runtime.trust import check_trust
 
-    return _carry(config_of(Path(path)), workers, progress)
+    config = config_of(Path(path))
+    check_trust(Path(path), config, trust=trust)
+    return _carry(config, workers, progress)
 
 
 def open_run(path: str | Path) -> Run:
@@ -149,15 +157,18 @@ class Run:
         spent = self.rounds["epsilon_max"].drop_nulls()
         return float(spent[-1]) if len(spent) else None
 
-    def model(self) -> nn.Module:
+    def model(self, *, trust: bool = False) -> nn.Module:
         """Return the final global model, a `torch.nn.Module` from [B, T, F] to logits [B, C].
 
+        Args:
+            trust: as in `fnl.resume`.
+
         Raises:
-            fnl.FnlError: if the run is not finished.
+            fnl.FnlError: if the run is not finished, or names code of others.
         """
         from fnl.runtime.saved_model import load_model
 
-        return load_model(self.path)[1]
+        return load_model(self.path, trust=trust)[1]
 
     def figures(self, output: str | Path | None = None) -> list[Path]:
         """Draw the run's figures as PNG, SVG and PDF, and return their paths.

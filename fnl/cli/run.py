@@ -22,7 +22,6 @@ from fnl.cli.terminal import (
     RecipeName,
     Trust,
     Workers,
-    check_trust,
     configuration,
     cores,
 )
@@ -86,6 +85,7 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     from fnl.runtime.run_place import config_of
+    from fnl.runtime.trust import check_trust
 
     config = config_of(directory)
     check_trust(directory, config, trust=trust)

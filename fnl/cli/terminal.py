@@ -76,19 +76,6 @@ def configuration(
     return parse_config(absolute_paths(default | given))
 
 
-def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
-    """Refuse a directory that names code which this user has not run before, unless told to trust.
-
-    Raises:
-        RunError: with what would run.
-    """
-    from fnl.runtime.own_code import own_code_of
-    from fnl.runtime.trust import require_trust
-
-    if not trust:
-        require_trust(directory, own_code_of(config))
-
-
 def cores(workers: int) -> int:
     """Return how many processes `--workers` asks for."""
     return workers or os.cpu_count() or 1

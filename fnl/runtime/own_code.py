@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from fnl.config import Config
 from fnl.config.kinds import OWN
+from fnl.own_packages import is_installed
 
 KEYS = (
     *("data.corpus", "data.partitioner", "run.callbacks"),
@@ -82,10 +82,10 @@ def _collect(module: str, files: dict[str, Path | None], *, named: bool) -> None
         spec = _find(name)
         file = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
         is_last = named and depth == len(parts)
-        if not is_last and (file is None or _is_installed(file)):
+        if not is_last and (file is None or is_installed(file)):
             continue
         files[name] = file
-        if file is not None and not _is_installed(file):
+        if file is not None and not is_installed(file):
             is_package = file.name == "__init__.py"
             for imported in _imports(name, _bytes(file), is_package=is_package):
                 _collect(imported, files, named=False)
@@ -123,14 +123,6 @@ def _imports(module: str, source: bytes, *, is_package: bool) -> Iterator[str]:
                 yield from (f"{base}.{alias.name}" for alias in node.names)
             else:
                 yield from (alias.name for alias in node.names)
-
-
-def _is_installed(file: Path) -> bool:
-    paths = sysconfig.get_paths()
-    installed = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed.append(str(Path(__file__).resolve().parents[1]))  # fnl itself
-    resolved = file.resolve()
-    return any(resolved.is_relative_to(Path(folder).resolve()) for folder in installed)
 
 
 def _bytes(file: Path | None) -> bytes:

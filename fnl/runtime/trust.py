@@ -11,8 +11,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from fnl.config import Config
 from fnl.errors import RunError
-from fnl.runtime.own_code import OwnCode
+from fnl.runtime.own_code import OwnCode, own_code_of
 
 _FILE = "own-code"
 
@@ -46,8 +47,20 @@ def require_trust(directory: Path, code: OwnCode) -> None:
     files = ", ".join(str(file or f"{module} (not found)") for module, file in code.files.items())
     raise RunError(
         f"{directory} names code that would run with your rights: {named}, from {files}; it is not "
-        "what you have run before: look at it, then give --trust"
+        "what you have run before: look at it, then give --trust (in Python: trust=True)"
     )
+
+
+def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
+    """Refuse a directory that names code which this user has not run before, unless told to trust.
+
+    Whatever takes a configuration out of a directory to run it calls this first.
+
+    Raises:
+        RunError: with what would run.
+    """
+    if not trust:
+        require_trust(directory, own_code_of(config))
 
 
 def _is_known(code: OwnCode) -> bool:
