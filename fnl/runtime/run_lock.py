@@ -19,9 +19,12 @@ def lock_run(path: Path) -> FileLock:
     """Return the lock of the run directory `path`, taken.
 
     Raises:
-        RunError: if another process has it.
+        RunError: if another process has it, or the directory cannot be written.
     """
-    return take(path / _NAME, f"the run {path} is still running: stop it before it is resumed")
+    try:
+        return take(path / _NAME, f"the run {path} is still running: stop it before it is resumed")
+    except OSError as error:
+        raise RunError(f"cannot write to the run directory {path}: {error.strerror}") from None
 
 
 def is_locked(path: Path) -> bool:

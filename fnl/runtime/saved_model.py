@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
 import safetensors.numpy
 from torch import nn
 
 from fnl.config import Config, parse_config
 from fnl.errors import RunError, one_line
+from fnl.runtime.regular_files import regular
 from fnl.runtime.run_record import FAILED, FINISHED, RUNNING, read_run
 from fnl.runtime.trust import check_trust
 from fnl.snn.network import build_network
-from fnl.weights import set_weights, weights_hash
-
-_UNFIT = (OSError, KeyError, TypeError, AttributeError, ValueError, safetensors.SafetensorError)
-"""What a record or a model raises that is not what a run writes."""
+from fnl.weights import UNREADABLE, set_weights, weights_hash
 
 
 def load_model(directory: Path, *, trust: bool = False) -> tuple[Config, nn.Module]:
@@ -42,9 +39,9 @@ def load_model(directory: Path, *, trust: bool = False) -> tuple[Config, nn.Modu
         network = build_network(
             config.model, config.data.mel_bins, len(labels), seed=config.run.seed
         )
-        weights = safetensors.numpy.load_file(directory / "model.safetensors")
+        weights = safetensors.numpy.load_file(regular(directory / "model.safetensors"))
         set_weights(network, weights)
-    except _UNFIT as error:
+    except UNREADABLE as error:
         raise RunError(
             f"{directory} has no model that fits its configuration: {one_line(error)}"
         ) from None
