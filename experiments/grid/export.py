@@ -11,6 +11,7 @@ from experiments.grid.directory import GridDirectory
 from experiments.grid.summary import SEED
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.atomic import write_atomically, write_text_atomically
+from fnl.runtime.table_reading import read_parquet
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -37,7 +38,7 @@ def write_latex(directory: GridDirectory, metrics: Sequence[str]) -> list[Path]:
     Raises:
         ConfigError: if the summary has no such metric.
     """
-    summary = pl.read_parquet(directory.path / "summary.parquet", glob=False)
+    summary = read_parquet(directory.path / "summary.parquet")
     known = summary["metric"].unique().sort().to_list()
     keys = [key for key in directory.manifest().keys if key != SEED]
     written = []

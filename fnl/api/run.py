@@ -194,11 +194,12 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status})"
 
     def _table(self, name: str) -> pl.DataFrame:
+        from fnl.runtime.table_reading import read_parquet
+
         path = self.path / f"{name}.parquet"
         if not path.exists():
             raise RunError(f"{self.path} has no {path.name}: no round of it is done")
-        with path.open("rb") as file:
-            return pl.read_parquet(file)
+        return read_parquet(path)
 
 
 def _carry(config: Config, workers: int, progress: bool) -> Run:

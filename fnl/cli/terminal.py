@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from fnl.console import plain_console
+from fnl.console import on_one_line, plain_console
 from fnl.errors import FnlError, one_line
 from fnl.own_packages import ROOT
 
@@ -108,7 +108,7 @@ def _fail(said: str) -> NoReturn:
     if os.environ.get("FNL_DEBUG"):
         logging.exception("fnl failed")
     else:
-        err.print(f"fnl: {said}", style="red")
+        err.print(on_one_line(f"fnl: {said}"), style="red")
     sys.exit(1)
 
 

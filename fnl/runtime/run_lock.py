@@ -48,7 +48,7 @@ def take(path: Path, otherwise: str) -> FileLock:
 
 def is_taken(path: Path) -> bool:
     """Return whether a living process holds the lock of this file."""
-    if not path.exists():
+    if path.is_symlink() or not path.is_file():  # such is no lock of ours
         return False
     try:
         take(path, "").release()
