@@ -21,6 +21,7 @@ from scipy import stats
 from experiments.grid.statistics import paired_p_value, t_interval
 from fnl.errors import FnlError, RunError
 from fnl.runtime.run_record import read_run
+from fnl.runtime.table_reading import read_parquet
 
 EFFECTS = {
     "rate shift": ("rate_shift", "rate_shift_floor"),
@@ -75,7 +76,7 @@ def effects(runs: Sequence[tuple[dict[str, object], Path]]) -> pl.DataFrame:
     """Return a row a setting and effect: means, interval of the difference, p of a paired test."""
     rows = []
     for config, path in runs:
-        rounds = pl.read_parquet(path / "rounds.parquet", glob=False)
+        rounds = read_parquet(path / "rounds.parquet")
         setting = {key: config[key] for key in _SETTING}
         for effect, (private, floor) in EFFECTS.items():
             values = {"private": rounds[private].mean(), "floor": rounds[floor].mean()}
@@ -119,9 +120,7 @@ def markdown(table: pl.DataFrame) -> str:
 def predictions(runs: Sequence[tuple[dict[str, object], Path]]) -> str:
     """Return how first order agrees with the measured shift, over the rounds of clients."""
     columns = ["rate_shift", "predicted_rate_shift", "predicted_rate_shift_sd"]
-    tables = [
-        pl.read_parquet(path / "clients.parquet", columns=columns, glob=False) for _, path in runs
-    ]
+    tables = [read_parquet(path / "clients.parquet").select(columns) for _, path in runs]
     clients = pl.concat(tables).drop_nulls()
     if clients.height < 3:
         return "no run has predictions (evaluation.sensitivity)"

@@ -6,13 +6,23 @@ the command line prints that line and exits non-zero, `--debug` adds the trace.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FnlError(Exception):
     """Base of all errors a user can act on."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return what another error says, on one line, to be part of a message."""
+    """Return what another error says, on one line, to be part of a message.
+
+    Of pydantic's, which speak of all that is wrong and of where to read about it, the first thing.
+    """
+    problems: Any = getattr(error, "errors", None)
+    if callable(problems):
+        first: Any = next(iter(problems()))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        place = ".".join(map(str, first["loc"]))
+        return " ".join(f"{place}: {first['msg']}".removeprefix(": ").split())
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fnl.errors import ConfigError
+from fnl.from_source import load_from_source
 
 WORKING_DIRECTORY = "FNL_WORKING_DIRECTORY"
 """Environment variable: where the user's own modules are, beside the working directory."""
@@ -42,6 +43,7 @@ def imported(key: str, name: str) -> Callable[..., Any]:
         ConfigError: if there is no such module, or nothing callable of that name in it.
     """
     module_name, _, attribute = name.partition(":")
+    load_from_source()
     # engines compute elsewhere, and say where the user is
     for here in (os.environ.get(WORKING_DIRECTORY), str(Path.cwd())):
         if here and here not in sys.path:

@@ -7,12 +7,19 @@ from hashlib import sha256
 from typing import TypeVar
 
 import numpy as np
+import safetensors
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 Weights = dict[str, NDArray[np.float32]]
 Value = TypeVar("Value")
+
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
+    safetensors.SafetensorError,
+)
+"""What damaged bytes raise on their way through safetensors, NumPy, JSON and a network."""
 
 _BLOCK = 32_768
 """Numbers averaged at a time."""

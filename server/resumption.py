@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from torch import nn
 
 from fnl.errors import RunError, one_line
@@ -23,6 +24,8 @@ def take_over(state: RunState, network: nn.Module, rounds: Rounds, spending: Spe
         raise RunError("the checkpoint's weights are not those of the configured network")
     if any(value.dtype != own[name].dtype for name, value in state.weights.items()):
         raise RunError("the checkpoint's weights are no 32-bit numbers")
+    if not all(np.isfinite(value).all() for value in state.weights.values()):
+        raise RunError("the checkpoint's weights are not finite")
     rounds.restore(state.strategy)
     average = rounds.average
     if average is not None and {name: a.shape for name, a in average.items()} != shapes:

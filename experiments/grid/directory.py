@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fnl.config import Config, Scalar, parse_config
 from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.digests import check_digest, write_digests
+from fnl.runtime.regular_files import regular
 from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
 from fnl.runtime.run_lock import is_taken, take
 
@@ -122,9 +124,12 @@ class GridDirectory:
         path = self.path / "grid.json"
         check_digest(path)
         try:
-            return _MANIFEST.validate_json(path.read_bytes())
+            manifest = _MANIFEST.validate_json(regular(path).read_bytes())
+            for cell in manifest.cells:
+                _check_cell(cell, manifest.keys)
         except (OSError, ValueError) as error:
             raise RunError(f"{path} is not a grid's record: {one_line(error)}") from None
+        return manifest
 
     def record(self, cell: str) -> dict[str, object] | None:
         """Return a cell's `run.json`; None if it has not begun."""
@@ -161,6 +166,15 @@ class GridDirectory:
 
     def _unwritable(self, error: OSError | NotImplementedError) -> RunError:
         return RunError(f"cannot write to {self.path}: {getattr(error, 'strerror', None) or error}")
+
+
+def _check_cell(cell: KnownCell, keys: Sequence[str]) -> None:
+    """Raise `ValueError` unless a cell lies in the grid's directory and has its keys."""
+    for name in (cell.id, cell.twin or cell.id):
+        if not re.fullmatch(r"[\w.+-]+", name, re.ASCII) or set(name) == {"."}:
+            raise ValueError(f"{name!r:.60} is no name of a cell")
+    if missing := [key for key in keys if "." not in key or key not in cell.values]:
+        raise ValueError(f"the cell {cell.id} has no value of {missing[0]!r:.60}")
 
 
 def record_of(path: Path) -> dict[str, object] | None:

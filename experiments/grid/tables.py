@@ -16,7 +16,7 @@ import polars as pl
 
 from experiments.grid.directory import GridDirectory, Manifest, taken
 from experiments.grid.summary import summarise
-from fnl.errors import RunError
+from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.digests import check_digest, write_digests
 from fnl.runtime.run_directory import FINISHED
@@ -61,11 +61,21 @@ def cell_table(directory: GridDirectory, manifest: Manifest) -> pl.DataFrame:
                 "twin": cell.twin,
                 "status": directory.standing(record, driven=driven),
                 "run": f"cells/{cell.id}",
-                "seconds": taken(record, "seconds") or (record or {}).get("seconds"),
+                "seconds": taken(record, "seconds") or _number(record, "seconds"),
             }
         )
     fixed = {"twin": pl.String, "seconds": pl.Float64}
-    return pl.DataFrame(rows, schema_overrides=fixed, infer_schema_length=None)
+    try:
+        return pl.DataFrame(rows, schema_overrides=fixed, infer_schema_length=None)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise RunError(
+            f"{directory.path / 'grid.json'} is not a grid's record: {one_line(error)}"
+        ) from None
+
+
+def _number(record: Mapping[str, object] | None, name: str) -> float | None:
+    value = (record or {}).get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def result_table(directory: GridDirectory, cells: pl.DataFrame) -> pl.LazyFrame:

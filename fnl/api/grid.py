@@ -98,7 +98,13 @@ class Grid:
         return self._table("summary")
 
     def run(self, cell: str) -> Run:
-        """Return the run of one cell, by its id in `cells`."""
+        """Return the run of one cell, by its id in `cells`.
+
+        Raises:
+            fnl.FnlError: if the grid has no such cell, or it has not begun.
+        """
+        if cell not in {known.id for known in self._directory.manifest().cells}:
+            raise RunError(f"the grid {self.path} has no cell {cell!r}: its `cells` has their ids")
         return open_run(self._directory.cells / cell)
 
     def figures(self, output: str | Path | None = None) -> list[Path]:
@@ -118,7 +124,7 @@ class Grid:
 
     def _table(self, name: str) -> pl.DataFrame:
         from experiments.grid.tables import write_tables
+        from fnl.runtime.table_reading import read_parquet
 
         write_tables(self._directory)
-        with (self.path / f"{name}.parquet").open("rb") as file:
-            return pl.read_parquet(file)
+        return read_parquet(self.path / f"{name}.parquet")

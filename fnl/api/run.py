@@ -58,7 +58,12 @@ def run(
 
 
 def resume(
-    path: str | Path, *, workers: int = 1, progress: bool = True, accept_changes: bool = False
+    path: str | Path,
+    *,
+    workers: int = 1,
+    progress: bool = True,
+    trust: bool = False,
+    accept_changes: bool = False,
 ) -> Run:
     """Go on with a run that was stopped, from its last checkpoint, to its end.
 
@@ -66,17 +71,24 @@ def resume(
         path: a run directory that is not finished.
         workers: as in `fnl.run`.
         progress: as in `fnl.run`.
+        trust: run the code (`module:function`) that the directory names, whatever it is. Without,
+            it must be what you have run before.
         accept_changes: go on although the run's code or packages are others now; its record then
             says which, and from which round.
 
     Raises:
-        fnl.FnlError: if there is nothing to go on with, its code is another, or what stopped it.
+        fnl.FnlError: if there is nothing to go on with, it names code of others, its code is
+            another, or what stopped it.
     """
     from fnl.runtime import run_place
+    from fnl.runtime.trust import check_trust, has_run
 
     config = run_place.config_of(Path(path))
     if accept_changes:
+        trust = trust or has_run(Path(path))
         run_place.accept_changes(Path(path), config)
+    run_place.check_name(config)
+    check_trust(Path(path), config, trust=trust)
     return _carry(config, workers, progress)
 
 
@@ -161,15 +173,18 @@ class Run:
         spent = self.rounds["epsilon_max"].drop_nulls()
         return float(spent[-1]) if len(spent) else None
 
-    def model(self) -> nn.Module:
+    def model(self, *, trust: bool = False) -> nn.Module:
         """Return the final global model, a `torch.nn.Module` from [B, T, F] to logits [B, C].
 
+        Args:
+            trust: as in `fnl.resume`.
+
         Raises:
-            fnl.FnlError: if the run is not finished.
+            fnl.FnlError: if the run is not finished, or names code of others.
         """
         from fnl.runtime.saved_model import load_model
 
-        return load_model(self.path)[1]
+        return load_model(self.path, trust=trust)[1]
 
     def figures(self, output: str | Path | None = None) -> list[Path]:
         """Draw the run's figures as PNG, SVG and PDF, and return their paths.
@@ -195,11 +210,12 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status})"
 
     def _table(self, name: str) -> pl.DataFrame:
+        from fnl.runtime.table_reading import read_parquet
+
         path = self.path / f"{name}.parquet"
         if not path.exists():
             raise RunError(f"{self.path} has no {path.name}: no round of it is done")
-        with path.open("rb") as file:
-            return pl.read_parquet(file)
+        return read_parquet(path)
 
 
 def _carry(config: Config, workers: int, progress: bool) -> Run:

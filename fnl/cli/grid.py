@@ -10,6 +10,7 @@ import typer
 
 from fnl.cli.runs import summary, table_of
 from fnl.cli.terminal import Assignments, cores, err, out
+from fnl.console import on_one_line
 
 grid_app = typer.Typer(help="Run many runs from one grid file.", no_args_is_help=True)
 Directory = Annotated[Path, typer.Argument(help="A grid's directory.")]
@@ -119,10 +120,10 @@ def status(directory: Directory) -> None:
     out.print(table_of(found))
     for cell in cells:
         if error := (grid.record(cell["cell"]) or {}).get("error"):
-            out.print(f"{cell['status']}: {cell['cell']}: {error}")
+            out.print(on_one_line(f"{cell['status']}: {cell['cell']}: {error}"))
     if stale:
         out.print(said_of(stale, "stale, `fnl grid run` runs them again"))
     statuses = Counter(cell["status"] for cell in cells)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
     work = "a driver is at work" if grid.is_driven else "no driver is at work"
-    out.print(f"grid {manifest.name}: {counted}; {work}")
+    out.print(on_one_line(f"grid {manifest.name}: {counted}; {work}"))

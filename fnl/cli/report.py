@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fnl.cli.terminal import Assignments, RecipeName, Trust, check_trust, configuration, out
+from fnl.cli.terminal import Assignments, RecipeName, Trust, configuration, out
 
 if TYPE_CHECKING:
     from fnl.config import Config
@@ -62,7 +62,6 @@ def export(
     """Write a run's global model for other simulators and neuromorphic hardware."""
     from fnl.errors import ConfigError
     from fnl.interchange.nir_export import export_nir
-    from fnl.runtime.run_place import config_of
     from fnl.runtime.saved_model import load_model
 
     del file_format  # there is one
@@ -75,8 +74,7 @@ def export(
         raise ConfigError("name a finished run's directory, or --check a configuration")
     if assignments or recipe:
         raise ConfigError("--set and --recipe go with --check: a run has its configuration")
-    check_trust(directory, config_of(directory), trust=trust)
-    config, network = load_model(directory)
+    config, network = load_model(directory, trust=trust)
     path = (output or directory / "model.nir").absolute()
     export_nir(network, path, frame_hop_ms=config.data.frame_hop_ms)
     out.print(f"model {path}")

@@ -22,7 +22,6 @@ from fnl.cli.terminal import (
     RecipeName,
     Trust,
     Workers,
-    check_trust,
     configuration,
     cores,
 )
@@ -100,14 +99,11 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     from fnl.runtime.run_place import accept_changes, check_name, config_of
-    from fnl.runtime.run_record import read_run
-    from fnl.runtime.trust import is_known
+    from fnl.runtime.trust import check_trust, has_run
 
     config = config_of(directory)
     if changes_accepted:
-        # who has run it before has seen which of its files changed
-        own = read_run(directory).get("own_code")
-        trust = trust or (isinstance(own, dict) and is_known(own.get("digest")))
+        trust = trust or has_run(directory)
         accept_changes(directory, config)
     check_name(config)
     check_trust(directory, config, trust=trust)

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from fnl.cli.terminal import Json, out
+from fnl.console import on_one_line
 from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -82,9 +83,10 @@ def table_of(found: Sequence[Run]) -> Table:
     """Return the runs with the keys in which they differ; what is alike is said once, below."""
     keys = varying(one["config"] for one in found)
     columns: dict[str, list[str]] = {"run": [one["name"] for one in found]}
-    columns["status"] = [one["status"] for one in found]
+    columns["status"] = [on_one_line(one["status"]) for one in found]
     columns |= {
-        _short(key, keys): [_setting(one["config"].get(key)) for one in found] for key in keys
+        on_one_line(_short(key, keys)): [_setting(one["config"].get(key)) for one in found]
+        for key in keys
     }
     columns["rounds"] = [_done(one) for one in found]
     for name, form in _NUMBERS.items():
@@ -133,7 +135,7 @@ def _setting(value: Scalar | None) -> str:
     """Return a key's value as short as it is right."""
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else on_one_line(str(value))
 
 
 def varying(configs: Iterable[dict[str, Scalar]]) -> list[str]:
@@ -150,8 +152,8 @@ def varying(configs: Iterable[dict[str, Scalar]]) -> list[str]:
 
 def _short(key: str, keys: Sequence[str]) -> str:
     """Return a key without its group, unless two of them are then the same."""
-    name = key.split(".", 1)[1]
-    return key if sum(other.split(".", 1)[1] == name for other in keys) > 1 else name
+    name = key.partition(".")[2]
+    return key if sum(other.partition(".")[2] == name for other in keys) > 1 else name
 
 
 def _only(found: Sequence[Run], condition: str) -> list[Run]:
@@ -239,24 +241,34 @@ def summary(path: Path) -> Run:
     one |= {"engine": None, "started": None, "name": path.name, "rounds": 0, "config": {}}
     try:
         record = read_run(path)
+        config = _config(record.get("config"))
+        table = path / "rounds.parquet"
+        last = _last_values(table) if table.exists() else {}
     except RunError:
         return one | {"status": DAMAGED}
     interrupted = record["status"] == RUNNING and not is_locked(path)
-    config, seconds = record.get("config"), record.get("seconds")
-    config = config if isinstance(config, dict) else {}
-    of = config.get("run.rounds")
+    of, seconds = config.get("run.rounds"), record.get("seconds")
     one |= {
         "status": INTERRUPTED if interrupted else str(record["status"]),
-        "of": of if isinstance(of, int) else None,
+        "of": of if isinstance(of, int) and not isinstance(of, bool) else None,
         "seconds": float(seconds) if isinstance(seconds, int | float) else None,
         "config": config,
     }
-    one |= {key: str(record.get(key)) for key in ("engine", "started")}
-    table = path / "rounds.parquet"
-    try:
-        return one | (_last_values(table) if table.exists() else {})
-    except RunError:
-        return one | {"status": DAMAGED}
+    return one | {key: str(record.get(key)) for key in ("engine", "started")} | last
+
+
+def _config(recorded: object) -> dict[str, Any]:
+    """Return a run's configuration, which one of another version may lack.
+
+    Raises:
+        RunError: if something in it is no key of a group, or no plain value.
+    """
+    if not isinstance(recorded, dict):
+        return {}
+    for key, value in recorded.items():
+        if "." not in key or not isinstance(value, str | int | float):
+            raise RunError(f"run.json has no configuration: {key!r:.40}")
+    return recorded
 
 
 def _last_values(path: Path) -> dict[str, Any]:
@@ -265,18 +277,24 @@ def _last_values(path: Path) -> dict[str, Any]:
     Raises:
         RunError: if it is no table of rounds.
     """
+    import polars as pl
+
     from fnl.runtime.table_reading import read_parquet
 
+    numbers = (pl.Int32, pl.Int64, pl.UInt32, pl.Float32, pl.Float64, pl.Null)
     rounds = read_parquet(path)
     shown = [name for name in ("round", *_NUMBERS) if name in rounds.columns]
-    if any(not rounds[name].dtype.is_numeric() for name in shown):
+    if not all(rounds[name].dtype in numbers for name in shown):
         raise RunError(f"{path} is not a table of rounds")
     names = [name for name in ("accuracy", "firing_rate", "epsilon_max") if name in shown]
     last = {name: rounds[name].drop_nulls().last() for name in names if rounds[name].count()}
-    if "round" in shown:
-        last["rounds"] = int(rounds["round"].drop_nulls().last() or 0)  # type: ignore[arg-type]
-    if "rejected" in shown:
-        last["rejected"] = int(rounds["rejected"].sum())
+    try:
+        if "round" in shown:
+            last["rounds"] = int(rounds["round"].drop_nulls().last() or 0)  # type: ignore[arg-type]
+        if "rejected" in shown:
+            last["rejected"] = int(rounds["rejected"].sum())
+    except (ValueError, OverflowError):  # neither NaN nor infinity is a count
+        raise RunError(f"{path} is not a table of rounds") from None
     return last
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from fnl.console import plain_console
+from fnl.console import on_one_line, plain_console
 from fnl.errors import FnlError, one_line
 from fnl.own_packages import ROOT
 
@@ -76,19 +76,6 @@ def configuration(
     return parse_config(absolute_paths(default | given))
 
 
-def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
-    """Refuse a directory that names code which this user has not run before, unless told to trust.
-
-    Raises:
-        RunError: with what would run.
-    """
-    from fnl.runtime.own_code import own_code_of
-    from fnl.runtime.trust import require_trust
-
-    if not trust:
-        require_trust(directory, own_code_of(config))
-
-
 def cores(workers: int) -> int:
     """Return how many processes `--workers` asks for."""
     return workers or os.cpu_count() or 1
@@ -121,7 +108,7 @@ def _fail(said: str) -> NoReturn:
     if os.environ.get("FNL_DEBUG"):
         logging.exception("fnl failed")
     else:
-        err.print(f"fnl: {said}", style="red")
+        err.print(on_one_line(f"fnl: {said}"), style="red")
     sys.exit(1)
 
 

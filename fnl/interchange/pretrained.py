@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fnl.config import Config, Scalar
 from fnl.errors import ConfigError, one_line
-from fnl.weights import Weights, weights_hash
+from fnl.weights import UNREADABLE, Weights, weights_hash
 
 MODEL_FILE = "model.safetensors"
 """The file's name in a run directory."""
@@ -161,7 +161,7 @@ def load_pretrained(name: str) -> tuple[Weights, Origin]:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
         weights = safetensors.numpy.load_file(path)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"model.initial = {name!r} is damaged: {one_line(error)}") from None
     if KEY not in metadata:
         raise ConfigError(
@@ -171,10 +171,8 @@ def load_pretrained(name: str) -> tuple[Weights, Origin]:
     try:
         origin = Origin.model_validate_json(metadata[KEY])
     except ValidationError as error:
-        found = error.errors()[0]
         raise ConfigError(
-            f"model.initial = {name!r} says wrongly where its weights come from: "
-            f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+            f"model.initial = {name!r} says wrongly where its weights come from: {one_line(error)}"
         ) from None
     if weights_hash(weights) != origin.sha256 or not all(map(_sound, weights.values())):
         raise ConfigError(

@@ -8,6 +8,7 @@ stream is named by its round; the tables lie in the journal. No pickle.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,12 +18,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.journal import Mark
-from fnl.weights import Weights, under, weights_hash
+from fnl.runtime.regular_files import regular
+from fnl.weights import UNREADABLE, Weights, under, weights_hash
 
 VERSION = 1
 KEPT = 3
@@ -31,11 +33,7 @@ KEPT = 3
 _HEADER = "fnl-checkpoint"
 _WEIGHTS, _STRATEGY = "weights/", "strategy/"
 
-_UNREADABLE = (
-    *(OSError, ValueError, TypeError, RecursionError),
-    *(ValidationError, safetensors.SafetensorError),
-)
-"""What damaged bytes raise on their way through safetensors, NumPy and JSON."""
+_NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,10 @@ class _Header(BaseModel, frozen=True):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=True)
 
     version: int
-    server_round: int
+    server_round: int = Field(ge=0)
     identity: str
     server: dict[str, JsonValue]
-    length: int
+    length: int = Field(ge=0)
     digest: str
     seconds: float
     checksum: str
@@ -81,7 +79,10 @@ def checkpoint_path(folder: Path, server_round: int) -> Path:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in `folder`, the newest first."""
-    return sorted(folder.glob("round-??????*.safetensors"), reverse=True)
+    found = [
+        (int(name[1]), path) for path in folder.iterdir() if (name := _NAME.fullmatch(path.name))
+    ]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -116,14 +117,14 @@ def load_checkpoint(path: Path, *, identity: str) -> Checkpoint:
         RunError: saying why it is refused: damaged, of another configuration or of another format.
     """
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {})[_HEADER]
+        with safetensors.safe_open(regular(path), framework="numpy") as file:
+            text = (file.metadata() or {}).get(_HEADER)
+            if text is None:
+                raise RunError(f"{path.name} holds a model but no checkpoint")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
         fields = json.loads(text)
         header = _Header.model_validate(fields)
-    except KeyError:
-        raise RunError(f"{path.name} holds a model but no checkpoint") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise RunError(f"{path.name} is damaged: {one_line(error)}") from None
     if header.version != VERSION:
         raise RunError(f"{path.name} has format {header.version}, not {VERSION}")
@@ -132,6 +133,8 @@ def load_checkpoint(path: Path, *, identity: str) -> Checkpoint:
         raise RunError(f"{path.name} is damaged: its checksum is another")
     if header.identity != identity:
         raise RunError(f"{path.name} belongs to another configuration")
+    if path.name != checkpoint_path(path.parent, header.server_round).name:
+        raise RunError(f"{path.name} is the checkpoint of round {header.server_round}")
     return Checkpoint(
         server_round=header.server_round,
         identity=header.identity,

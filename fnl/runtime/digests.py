@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
+from fnl.runtime.regular_files import regular
 from fnl.runtime.run_record import read_run
 
 FILES = "files"
@@ -59,9 +60,11 @@ def check_digest(path: Path) -> None:
     if (folder / "run.json").is_file():
         files = read_run(folder).get(FILES)
         recorded |= files if isinstance(files, dict) else {}
-    if path.name not in recorded:
-        return
     try:
+        if path.exists():
+            regular(path)
+        if path.name not in recorded:
+            return
         status = path.stat()
         found = _digest_of_version(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
@@ -86,7 +89,7 @@ def _write(folder: Path, digests: Mapping[str, object]) -> None:
 
 def _recorded(path: Path) -> dict[str, object]:
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded = json.loads(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):

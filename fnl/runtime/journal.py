@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from fnl.errors import RunError
+from fnl.errors import RunError, one_line
+from fnl.runtime.regular_files import regular
 
 Row = Mapping[str, object]
 Rows = Mapping[str, Sequence[Row]]
@@ -80,18 +81,29 @@ def check(path: Path, mark: Mark) -> None:
 
 
 def read(path: Path, mark: Mark) -> list[Rows]:
-    """Return the rounds up to `mark`, which `check` has found to be there."""
+    """Return the rounds up to `mark`, which `check` has found to be there.
+
+    Raises:
+        RunError: if a line is no round's.
+    """
     if not mark.length:
         return []
+    rounds = []
     with path.open("rb") as file:
-        return [json.loads(line) for line in file.read(mark.length).splitlines()]
+        for number, line in enumerate(file.read(mark.length).splitlines(), 1):
+            try:
+                rounds.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                reason = one_line(error)
+                raise RunError(f"{path.name} is damaged in line {number}: {reason}") from None
+    return rounds
 
 
 def _digest(path: Path, length: int) -> sha256:  # type: ignore[valid-type]  # hashlib has no public type
     digest = sha256()
     left = length
     if left:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             while left and (block := file.read(min(left, _BLOCK))):
                 digest.update(block)
                 left -= len(block)

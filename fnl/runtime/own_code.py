@@ -13,9 +13,9 @@ import hashlib
 import inspect
 import os
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from fnl.config import Config
 from fnl.config.kinds import OWN
 from fnl.import_path import WORKING_DIRECTORY
-from fnl.own_packages import NAMES, ROOT
+from fnl.own_packages import is_installed
 
 KEYS = (
     *("data.corpus", "data.partitioner", "run.callbacks"),
@@ -86,6 +86,7 @@ def own_code_of(config: Config) -> OwnCode:
 
 def find_own_code(names: Mapping[str, str]) -> OwnCode:
     """Return the code of these names (key -> `module:function`), as `fnl.import_path` finds it."""
+    invalidate_caches()  # a file may have been written a moment ago
     files: dict[str, Path | None] = {}
     defined: dict[str, bytes] = {}
     for name in ",".join(names.values()).split(","):  # a key may take several
@@ -152,10 +153,10 @@ def _collect(module: str, files: dict[str, Path | None], *, named: bool) -> None
         spec = _find(name)
         file = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
         is_last = named and depth == len(parts)
-        if not is_last and (file is None or _is_installed(file)):
+        if not is_last and (file is None or is_installed(file)):
             continue
         files[name] = file
-        if file is not None and not _is_installed(file):
+        if file is not None and not is_installed(file):
             is_package = file.name == "__init__.py"
             for imported in _imports(name, _bytes(file), is_package=is_package):
                 _collect(imported, files, named=False)
@@ -193,14 +194,6 @@ def _imports(module: str, source: bytes, *, is_package: bool) -> Iterator[str]:
                 yield from (f"{base}.{alias.name}" for alias in node.names)
             else:
                 yield from (alias.name for alias in node.names)
-
-
-def _is_installed(file: Path) -> bool:
-    paths = sysconfig.get_paths()
-    installed = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed += [str(Path(ROOT) / name) for name in NAMES]  # fnl itself
-    resolved = file.resolve()
-    return any(resolved.is_relative_to(Path(folder).resolve()) for folder in installed)
 
 
 def _bytes(file: Path | None) -> bytes:

@@ -17,9 +17,10 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fnl.errors import RunError, one_line
+from fnl.runtime.regular_files import regular
 
 FILE = "releases.jsonl"
 
@@ -99,12 +100,15 @@ class Releases:
         return [release for release in self._all if release.what is what]
 
     def _read(self) -> None:
-        content = self._path.read_bytes()
+        try:
+            content = regular(self._path).read_bytes()
+        except OSError as error:
+            raise RunError(f"cannot read {self._path}: {error.strerror}") from None
         whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 self._all.append(Release.model_validate(json.loads(line)))
-            except (ValueError, ValidationError) as error:
+            except (ValueError, RecursionError) as error:
                 raise RunError(
                     f"{self._path} is damaged in line {number} ({one_line(error)}): what this run "
                     "has released is not known; start a run of another run.name"

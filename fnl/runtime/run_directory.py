@@ -6,6 +6,7 @@ killed at any instant goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ from fnl.runtime.journal import Journal, Mark, Row, check, read
 from fnl.runtime.kept_code import keep_code
 from fnl.runtime.own_code import own_code_of
 from fnl.runtime.provenance import Provenance, in_words, provenance_of
+from fnl.runtime.regular_files import check_files
 from fnl.runtime.run_lock import lock_run
 from fnl.runtime.run_log import RunLog
 from fnl.runtime.run_place import ACCEPTED, check_resumable, new_directory, run_path
@@ -162,6 +164,7 @@ class RunDirectory:
     def _resume(
         cls, path: Path, config: Config, engine: str, metadata: Mapping[str, object]
     ) -> RunDirectory:
+        check_files(path)  # before even the lock is touched
         lock = lock_run(path)
         try:
             record = check_resumable(path, config)
@@ -171,10 +174,12 @@ class RunDirectory:
                     f"run {path} began: put them back, or choose another run.name"
                 )
             directory = cls(path, record, lock)
-            directory._remove_temporary_files()
-            directory._reserve()
             made_by = provenance_of(config.flat())
-            directory._go_on_from(directory._last_good_checkpoint(), engine, made_by)
+            with directory._written():
+                directory._remove_temporary_files()
+                directory._reserve()
+                checkpoint = directory._last_good_checkpoint(config.run.rounds)
+                directory._go_on_from(checkpoint, engine, made_by)
             state = directory.resumed_from
             directory._watch(config, done=state.server_round if state is not None else 0)
         except BaseException:
@@ -301,8 +306,13 @@ class RunDirectory:
             yield
         except UNWRITABLE as error:
             reason = getattr(error, "strerror", None) or one_line(error)
+            remedy = "make room there"
+            if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+                remedy = "make it writable"
+            if not self.path.is_dir():
+                remedy = "it was moved or deleted: put it back"
             raise RunError(
-                f"cannot write to the run directory {self.path}: {reason}; make room there, then "
+                f"cannot write to the run directory {self.path}: {reason}; {remedy}, then "
                 "`fnl resume` goes on"
             ) from error
 
@@ -343,24 +353,31 @@ class RunDirectory:
         self._saved = state.server_round
         self._log.write("checkpoint", round=state.server_round)
 
-    def _last_good_checkpoint(self) -> Checkpoint | None:
-        """Return the newest checkpoint that holds; those that do not are set aside."""
+    def _last_good_checkpoint(self, rounds: int) -> Checkpoint | None:
+        """Return the newest checkpoint that holds, its rows in the tables.
+
+        Those that do not hold are set aside.
+        """
+        journal = self._checkpoints / _JOURNAL
         for path in checkpoints(self._checkpoints):
+            tables = TableFiles(self.path)
             try:
                 checkpoint = load_checkpoint(path, identity=self._identity)
-                check(self._checkpoints / _JOURNAL, checkpoint.mark)
+                if checkpoint.server_round > rounds:
+                    raise RunError(f"{path.name} is behind the last of {rounds} rounds")
+                check(journal, checkpoint.mark)
+                tables.restore(read(journal, checkpoint.mark), checkpoint.server_round)
             except RunError as error:
                 self._refused.append(f"checkpoint refused: {error}")
                 path.replace(path.with_suffix(".refused"))
             else:
+                self._tables = tables
                 return checkpoint
         return None
 
     def _go_on_from(self, checkpoint: Checkpoint | None, engine: str, made_by: Provenance) -> None:
         journal = self._checkpoints / _JOURNAL
         mark = checkpoint.mark if checkpoint is not None else Mark()
-        for rows in read(journal, mark):
-            self._tables.add({name: rows.get(name, []) for name in TABLES})
         self._journal = Journal(journal, mark)
         done = 0
         if checkpoint is not None:

@@ -19,9 +19,12 @@ def lock_run(path: Path) -> FileLock:
     """Return the lock of the run directory `path`, taken.
 
     Raises:
-        RunError: if another process has it.
+        RunError: if another process has it, or the directory cannot be written.
     """
-    return take(path / _NAME, f"the run {path} is still running: stop it before it is resumed")
+    try:
+        return take(path / _NAME, f"the run {path} is still running: stop it before it is resumed")
+    except OSError as error:
+        raise RunError(f"cannot write to the run directory {path}: {error.strerror}") from None
 
 
 def is_locked(path: Path) -> bool:
@@ -45,7 +48,7 @@ def take(path: Path, otherwise: str) -> FileLock:
 
 def is_taken(path: Path) -> bool:
     """Return whether a living process holds the lock of this file."""
-    if not path.exists():
+    if path.is_symlink() or not path.is_file():  # such is no lock of ours
         return False
     try:
         take(path, "").release()

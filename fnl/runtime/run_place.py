@@ -10,6 +10,7 @@ from pathlib import Path
 from fnl.config import Config, parse_config
 from fnl.errors import RunError
 from fnl.runtime.provenance import Provenance, in_words, provenance_of
+from fnl.runtime.regular_files import check_files
 from fnl.runtime.run_lock import is_locked, lock_run
 from fnl.runtime.run_record import FINISHED, read_run, write_record
 
@@ -40,9 +41,10 @@ def check_resumable(path: Path, config: Config) -> dict[str, object]:
     """Return the record of the run in `path`, if `config` can go on with it.
 
     Raises:
-        RunError: if it is no run, finished, or of another configuration; or if it was made by other
-            code, which nobody has accepted.
+        RunError: if it is no run, finished, or of another configuration, or holds what is no file;
+            or if it was made by other code, which nobody has accepted.
     """
+    check_files(path)
     record = read_run(path)
     if record.get("identity") != config.identity():
         raise RunError(

@@ -13,6 +13,7 @@ from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.provenance import Provenance
+from fnl.runtime.regular_files import regular
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 INTERRUPTED = "interrupted"
@@ -55,7 +56,7 @@ def read_run(path: Path) -> dict[str, object]:
         RunError: if it is missing or not a run record.
     """
     try:
-        text = (path / "run.json").read_text(encoding="utf-8")
+        text = regular(path / "run.json").read_text(encoding="utf-8")
         record = json.loads(text, parse_int=_integer)
         found = _checksum(record) if isinstance(record, dict) else None
     except (OSError, ValueError, RecursionError) as error:

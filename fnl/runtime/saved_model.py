@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
 import safetensors.numpy
 from torch import nn
 
 from fnl.config import Config, parse_config
 from fnl.errors import RunError, one_line
+from fnl.runtime.regular_files import regular
 from fnl.runtime.run_record import FAILED, FINISHED, RUNNING, read_run
+from fnl.runtime.trust import check_trust
 from fnl.snn.network import build_network
-from fnl.weights import set_weights, weights_hash
-
-_UNFIT = (OSError, KeyError, TypeError, AttributeError, ValueError, safetensors.SafetensorError)
-"""What a record or a model raises that is not what a run writes."""
+from fnl.weights import UNREADABLE, set_weights, weights_hash
 
 
-def load_model(directory: Path) -> tuple[Config, nn.Module]:
+def load_model(directory: Path, *, trust: bool = False) -> tuple[Config, nn.Module]:
     """Return a run's configuration and its network with the final global weights.
 
+    Args:
+        directory: of the run.
+        trust: run the code (`module:function`) that it names, whatever it is.
+
     Raises:
-        RunError: if the run is not finished, or its model is missing or does not fit.
+        RunError: if the run is not finished, its model is missing or does not fit, or it names code
+            that this user has not run before.
     """
     record = read_run(directory)
     if record["status"] != FINISHED:
@@ -31,13 +34,14 @@ def load_model(directory: Path) -> tuple[Config, nn.Module]:
         raise RunError(f"{directory} is {known}: only a finished run has a model")
     try:
         config = parse_config(record["config"])  # type: ignore[arg-type]  # parsing is the check
+        check_trust(directory, config, trust=trust)
         labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
         network = build_network(
             config.model, config.data.mel_bins, len(labels), seed=config.run.seed
         )
-        weights = safetensors.numpy.load_file(directory / "model.safetensors")
+        weights = safetensors.numpy.load_file(regular(directory / "model.safetensors"))
         set_weights(network, weights)
-    except _UNFIT as error:
+    except UNREADABLE as error:
         raise RunError(
             f"{directory} has no model that fits its configuration: {one_line(error)}"
         ) from None

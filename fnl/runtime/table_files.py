@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.digests import announce
 from fnl.runtime.journal import Row, Rows
@@ -16,6 +18,13 @@ from fnl.runtime.tables import TABLES
 
 FLUSH_SHARE = 0.05
 """At most this share of a run's time goes into rewriting its tables."""
+
+
+_UNFIT = (
+    *(ValueError, TypeError, AttributeError, OverflowError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
+"""What rows raise that are not those of a table."""
 
 
 class TableFiles:
@@ -39,6 +48,23 @@ class TableFiles:
                     raise ValueError(f"{name} has no column {sorted(unknown)}")
         for name, added in rows.items():
             self._rows[name].extend(added)
+
+    def restore(self, rounds: Sequence[Rows], server_round: int) -> None:
+        """Add the rows of a run up to `server_round`, as its journal has them.
+
+        Raises:
+            RunError: if they are not the rows of these rounds.
+        """
+        try:
+            for rows in rounds:
+                self.add({name: rows.get(name, []) for name in TABLES})
+            there = self.table("rounds")["round"].to_list()
+            rounds_of = [self.table(name)["round"] for name in TABLES]
+            fits = all(column.is_between(0, server_round).all() for column in rounds_of)
+        except _UNFIT as error:
+            raise RunError(f"its rows do not fit the tables: {one_line(error)}") from None
+        if not fits or there != list(range(server_round + 1)):
+            raise RunError(f"its rows are not those of the rounds 0 to {server_round}")
 
     def table(self, name: str) -> pl.DataFrame:
         """Return all rows of the table `name`."""

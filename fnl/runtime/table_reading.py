@@ -10,6 +10,7 @@ import polars as pl
 
 from fnl.errors import RunError
 from fnl.runtime.digests import check_digest
+from fnl.runtime.regular_files import regular
 
 _DAMAGED = (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Polars raises at damaged files; a panic of its is no `Exception`."""
@@ -22,7 +23,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
         RunError: if it cannot be read or is not what was written.
     """
     with readable(path):
-        return pl.read_parquet(path, glob=False)
+        return pl.read_parquet(regular(path), glob=False)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from fnl.config import Config
 from fnl.errors import RunError
-from fnl.runtime.own_code import OwnCode
+from fnl.runtime.own_code import OwnCode, own_code_of
+from fnl.runtime.run_record import read_run
 
 _FILE = "own-code"
 
@@ -25,7 +27,7 @@ def trusted_file() -> Path:
 
 def remember(code: OwnCode) -> None:
     """Note that this user runs `code`; where nothing can be written, it will be asked for."""
-    if not code or is_known(code.digest):
+    if not code or _is_known(code.digest):
         return
     file = trusted_file()
     with suppress(OSError):
@@ -40,18 +42,38 @@ def require_trust(directory: Path, code: OwnCode) -> None:
     Raises:
         RunError: with the modules and files that would run.
     """
-    if not code or is_known(code.digest):
+    if not code or _is_known(code.digest):
         return
     named = ", ".join(f"{key} = {name}" for key, name in code.names.items())
     files = ", ".join(str(file or f"{module} (not found)") for module, file in code.files.items())
     raise RunError(
         f"{directory} names code that would run with your rights: {named}, from {files}; it is not "
-        "what you have run before: look at it, then give --trust"
+        "what you have run before: look at it, then give --trust (in Python: trust=True)"
     )
 
 
-def is_known(digest: object) -> bool:
-    """Return whether this user has run own code of this digest."""
+def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
+    """Refuse a directory that names code which this user has not run before, unless told to trust.
+
+    Whatever takes a configuration out of a directory to run it calls this first.
+
+    Raises:
+        RunError: with what would run.
+    """
+    if not trust:
+        require_trust(directory, own_code_of(config))
+
+
+def has_run(directory: Path) -> bool:
+    """Return whether this user has run the own code that a run says it began with.
+
+    Who has may accept that it changed since: they have seen which of its files did.
+    """
+    own = read_run(directory).get("own_code")
+    return isinstance(own, dict) and _is_known(own.get("digest"))
+
+
+def _is_known(digest: object) -> bool:
     try:
         return digest in trusted_file().read_text(encoding="utf-8").split()
     except (OSError, ValueError):

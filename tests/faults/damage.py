@@ -29,6 +29,8 @@ from experiments.figures.grid_tables import GridTables
 from experiments.figures.run_tables import read_tables
 from experiments.grid.directory import GridDirectory
 from experiments.report import build, page
+from fnl.api.grid import open_grid
+from fnl.api.run import open_run
 from fnl.cli import grid as cli_grid
 from fnl.cli import runs as cli_runs
 from fnl.cli import terminal
@@ -99,11 +101,25 @@ def _report(path: Path, report_of: Callable[[Path], page.Report], shown: Reader)
         return page.render(report_of(path))
 
 
+def _python_run(path: Path) -> str:
+    run = open_run(path)
+    tables = [table.rows() for table in (run.rounds, run.clients, run.layers)]
+    return repr([run.status, run.accuracy, run.epsilon, run.privacy, run.config, tables])
+
+
+def _python_grid(path: Path) -> str:
+    """Return what Python shows of a grid, whose tables are made anew of its cells."""
+    grid = open_grid(path)
+    runs = [_python_run(grid.run(cell).path) for cell in grid.cells["cell"]]
+    return repr([grid.cells.rows(), grid.results.rows(), grid.summary.rows(), runs])
+
+
 OF_RUN: dict[str, Reader] = {
     "runs": lambda path: _printed(lambda: cli_runs.runs(path.parent)),
     "figures": _tables,
     "report": lambda path: _report(path, build.report_of_run, _tables),
     "export": lambda path: weights_hash(get_weights(load_model(path)[1])),
+    "python": _python_run,
 }
 OF_STOPPED: dict[str, Reader] = {
     "resume": _resume,
@@ -114,6 +130,7 @@ OF_GRID: dict[str, Reader] = {
     "grid manifest": lambda path: repr(GridDirectory.open(path).manifest()),
     "figures": _grid_figures,
     "report": lambda path: _report(path, build.report_of_grid, _grid_figures),
+    "python": _python_grid,
 }
 
 
