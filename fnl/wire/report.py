@@ -257,6 +257,7 @@ class ClientReport:
             after=found.rates,
             update_norm=self.update_norm if found.update_norm is None else found.update_norm,
             rate_noise=None,
+            noise_multiplier=None,
         )
 
     def accounted_only(self) -> ClientReport:
