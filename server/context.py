@@ -46,7 +46,7 @@ class History:
     @classmethod
     def empty(cls, clients: int) -> History:
         """Return the history before the first round of a federation of `clients`."""
-        return cls(*(_frozen(np.zeros(clients, np.int64)) for _ in _COUNTS))
+        return cls(**{name: _frozen(np.zeros(clients, np.int64)) for name in _COUNTS}, memory={})
 
     def after(
         self,

@@ -136,10 +136,19 @@ def _folded(report: ClientReport, noise: KnownNoise) -> float:
     square = training**2 + released**2
     if square == 0:
         return 0.0
-    true = np.sqrt(np.maximum(change**2 - square, 0.0))
-    variance = true**2 + square - folded_mean(true, np.full_like(true, np.sqrt(square))) ** 2
     together = 1 + (len(change) - 1) * training**2 / square
-    return float(variance.sum() * together)
+    return float(_absolute(change, square).sum() * together)
+
+
+def _scalar(report: ClientReport, noise: KnownNoise) -> float:
+    change = np.array([report.firing_rate_after - report.firing_rate_before])
+    return float(_absolute(change, _change(report, noise)).sum())
+
+
+def _absolute(change: Floats, square: float) -> Floats:
+    """Return the variance of |X| around what each change seems to be without its noise."""
+    true = np.sqrt(np.maximum(change**2 - square, 0.0))
+    return true**2 + square - folded_mean(true, np.full_like(true, np.sqrt(square))) ** 2
 
 
 def _changes(report: ClientReport) -> Floats:
@@ -154,7 +163,7 @@ NOISE_OF: dict[str, Callable[[ClientReport, KnownNoise], float]] = {
     "rate-difference": _folded,
     "rate-difference-debiased": _folded,
     "rate-difference-signed": _signed,
-    "rate-difference-scalar": _change,
+    "rate-difference-scalar": _scalar,
     "rate-difference-scalar-signed": _change,
     "highest-rate": _after,
     "lowest-rate": _after,
