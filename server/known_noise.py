@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from fnl.config import Config
-from fnl.metrics.sensitivity import step_weights
+from fnl.metrics.sensitivity import weight_noise
 from fnl.wire.report import ClientReport
 
 _KNOWN_LAYERS = ("feedforward", "recurrent", "temporal-conv", "delays")
@@ -64,10 +64,14 @@ class KnownNoise:
             return 0.0
         if self.adaptive:
             return self.learning_rate * math.sqrt(report.steps)
-        batch = report.sample_rate * report.num_examples
-        bound = report.clip_norm or self.clip_norm
-        weights = step_weights(report.steps, self.momentum)
-        return self.learning_rate * sigma * bound / batch * math.sqrt(float((weights**2).sum()))
+        return weight_noise(
+            noise_multiplier=sigma,
+            clip_norm=report.clip_norm or self.clip_norm,
+            expected_batch=report.sample_rate * report.num_examples,
+            learning_rate=self.learning_rate,
+            steps=report.steps,
+            momentum=self.momentum,
+        )
 
     def in_rate(self, report: ClientReport) -> float:
         """Return what training adds to a rate."""

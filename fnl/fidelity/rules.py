@@ -2,8 +2,10 @@
 
 Noise comes from two places. DP-SGD's, N(0, τ²) in every trained weight, reaches a rate to first
 order as ∇r·N(0, τ²I); one draw moves the rates of all classes together, so their covariance is τ²
-times the Gram matrix of their gradients. The release of rates adds its own to every number. The
-mean shift, which is of second order in τ, is not derived here but given: a pilot measures it.
+times the Gram matrix of their gradients. The release of rates adds its own to every number.
+
+Clipping, which is no noise, moves every client's rates by an amount of its own; noise also moves
+their mean, to second order in τ. Both are not derived here but given: a pilot measures them.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ class NoisyRates:
         classes_before: the same by class, 0 for a class without clips, [R, d, C].
         classes_after: the same after training, [R, d, C].
         update_norm: of the update, [R, d].
+        clipped_after: network rate after training with clipping, without noise, [R, d].
+        clipped_classes: the same by class, [R, d, C].
+        clipped_norm: of that update, [R, d].
         weight_noise: τ, deviation of DP's noise in each trained weight after a round, [R, d].
         class_gram: ∇r_c·∇r_c' of the class rates, [R, d, C, C].
         rate_gradient: ‖∇r‖ of the network rate, [R, d].
         release: deviation of the release's noise on a class rate, 0 where there is none, [R, d].
         release_network: the same on the network rate, [R, d].
         parameters: P, trained weights.
-        shift: mean shift of the network rate that noise and clipping cause.
+        shift: mean shift of the network rate that noise causes beyond clipping.
         class_shift: the same by class, [C].
     """
 
@@ -52,6 +57,9 @@ class NoisyRates:
     classes_before: Floats
     classes_after: Floats
     update_norm: Floats
+    clipped_after: Floats
+    clipped_classes: Floats
+    clipped_norm: Floats
     weight_noise: Floats
     class_gram: Floats
     rate_gradient: Floats
@@ -71,19 +79,39 @@ class NoisyRates:
             release: factor of the release's noise.
             progress: factor of what training changes.
         """
-        change = self.after - self.before
-        by_class = self.classes_after - self.classes_before
+
+        def moved(before: Floats, after: Floats) -> Floats:
+            return before + progress * (after - before)
+
         return replace(
             self,
-            after=self.before + progress * change,
-            classes_after=self.classes_before + progress * by_class,
+            after=moved(self.before, self.after),
+            classes_after=moved(self.classes_before, self.classes_after),
             update_norm=progress * self.update_norm,
+            clipped_after=moved(self.before, self.clipped_after),
+            clipped_classes=moved(self.classes_before, self.clipped_classes),
+            clipped_norm=progress * self.clipped_norm,
             weight_noise=noise * self.weight_noise,
             release=release * self.release,
             release_network=release * self.release_network,
             shift=noise**2 * self.shift,
             class_shift=noise**2 * self.class_shift,
         )
+
+    @property
+    def expected_after(self) -> Floats:
+        """Expected network rate in noise, [R, d]."""
+        return self.clipped_after + self.shift
+
+    @property
+    def expected_change(self) -> Floats:
+        """Expected change of the network rate in noise, [R, d]."""
+        return self.expected_after - self.before
+
+    @property
+    def expected_changes(self) -> Floats:
+        """The same by class, [R, d, C]."""
+        return self.clipped_classes + self.class_shift - self.classes_before
 
     @property
     def rate_deviation(self) -> Floats:
@@ -147,7 +175,11 @@ class Fidelity:
 
 
 def _rate(rates: NoisyRates, _target: Target) -> ScoreMoments:
-    return ScoreMoments(rates.after, rates.after + rates.shift, rates.rate_deviation**2)
+    return ScoreMoments(rates.after, rates.expected_after, rates.rate_deviation**2)
+
+
+def _lowest_rate(rates: NoisyRates, _target: Target) -> ScoreMoments:
+    return ScoreMoments(-rates.after, -rates.expected_after, rates.rate_deviation**2)
 
 
 def _rate_before(rates: NoisyRates, _target: Target) -> ScoreMoments:
@@ -155,7 +187,7 @@ def _rate_before(rates: NoisyRates, _target: Target) -> ScoreMoments:
 
 
 def _target_rate(rates: NoisyRates, target: Target) -> ScoreMoments:
-    noisy = through(target.score, rates.after + rates.shift, rates.rate_deviation)
+    noisy = through(target.score, rates.expected_after, rates.rate_deviation)
     return ScoreMoments(target.score(rates.after), *noisy)
 
 
@@ -165,13 +197,13 @@ def _proportional(rates: NoisyRates, _target: Target) -> ScoreMoments:
     def score(rate: Floats) -> Floats:
         return np.log(np.maximum(rate, _LEAST_RATE))
 
-    noisy = through(score, rates.after + rates.shift, rates.rate_deviation)
+    noisy = through(score, rates.expected_after, rates.rate_deviation)
     return ScoreMoments(score(rates.after), *noisy, shared=_GUMBEL)
 
 
 def _difference(rates: NoisyRates, _target: Target) -> ScoreMoments:
     change = rates.classes_after - rates.classes_before
-    mean, covariance = change + rates.class_shift, rates.class_covariance
+    mean, covariance = rates.expected_changes, rates.class_covariance
     deviation = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
     return ScoreMoments(
         np.abs(change).sum(-1),
@@ -183,23 +215,23 @@ def _difference(rates: NoisyRates, _target: Target) -> ScoreMoments:
 def _signed_difference(rates: NoisyRates, _target: Target) -> ScoreMoments:
     change = (rates.classes_after - rates.classes_before).sum(-1)
     variance = rates.class_covariance.sum((-2, -1))
-    return ScoreMoments(change, change + rates.class_shift.sum(), variance)
+    return ScoreMoments(change, rates.expected_changes.sum(-1), variance)
 
 
 def _scalar(rates: NoisyRates, _target: Target) -> ScoreMoments:
     change = rates.after - rates.before
-    noisy = through(np.abs, change + rates.shift, rates.difference_deviation)
+    noisy = through(np.abs, rates.expected_change, rates.difference_deviation)
     return ScoreMoments(np.abs(change), *noisy)
 
 
 def _signed_scalar(rates: NoisyRates, _target: Target) -> ScoreMoments:
     change = rates.after - rates.before
-    return ScoreMoments(change, change + rates.shift, rates.difference_deviation**2)
+    return ScoreMoments(change, rates.expected_change, rates.difference_deviation**2)
 
 
 def _update_norm(rates: NoisyRates, _target: Target) -> ScoreMoments:
-    norm = rates.update_norm
-    return ScoreMoments(norm, *distance_moments(norm, rates.weight_noise, rates.parameters))
+    noisy = distance_moments(rates.clipped_norm, rates.weight_noise, rates.parameters)
+    return ScoreMoments(rates.update_norm, *noisy)
 
 
 LAWS: dict[str, Callable[[NoisyRates, Target], ScoreMoments]] = {
@@ -209,13 +241,13 @@ LAWS: dict[str, Callable[[NoisyRates, Target], ScoreMoments]] = {
     "rate-difference-scalar": _scalar,
     "rate-difference-scalar-signed": _signed_scalar,
     "highest-rate": _rate,
-    "lowest-rate": _rate,
+    "lowest-rate": _lowest_rate,
     "target-rate": _target_rate,
     "rate-proportional": _proportional,
     "highest-rate-global": _rate_before,
     "update-norm": _update_norm,
 }
-"""Rules whose scores the law knows. `lowest-rate` ranks as `highest-rate` does, from the end."""
+"""Rules whose scores the law knows."""
 
-NOISELESS = ("random", "round-robin", "loss")
-"""Rules whose scores no noise of the round reaches: chance, turns, and the global model's loss."""
+UNRANKED = ("random", "round-robin")
+"""Rules that rank by no score of a client's: chance and turns."""

@@ -9,7 +9,7 @@ from scipy import stats
 from fnl.config import CoordinationGroup
 from fnl.config.rules import SELECTIONS
 from fnl.fidelity.law import tau_of
-from fnl.fidelity.rules import LAWS, NOISELESS, Fidelity, NoisyRates, Target
+from fnl.fidelity.rules import LAWS, UNRANKED, Fidelity, NoisyRates, Target
 from fnl.metrics import ranking
 from fnl.randomness import Purpose, stream
 from fnl.wire.report import ClientReport, Rates
@@ -17,8 +17,8 @@ from server.context import History, RoundContext
 from server.selection import SELECTION_RULES, select
 
 ROUNDS, CANDIDATES, CLASSES, PARAMETERS = 150, 20, 4, 400
-PILOT = {"rate-diversity", "rate-change-global"}
-"""Whose score is no function of a candidate's own rates in the round: only a pilot knows."""
+PILOT = {"rate-diversity", "rate-change-global", "loss"}
+"""Whose score is no function of a candidate's rates in the round: only a pilot knows."""
 
 
 def made_up(release: float) -> tuple[NoisyRates, np.ndarray]:
@@ -30,12 +30,17 @@ def made_up(release: float) -> tuple[NoisyRates, np.ndarray]:
     gradients = draw.normal(size=(*shape, CLASSES, PARAMETERS)) / np.sqrt(PARAMETERS)
     gradients += 0.7 * draw.normal(size=(*shape, 1, PARAMETERS)) / np.sqrt(PARAMETERS)
     noise = 0.02 * (0.5 + draw.random(shape))
+    norm = 0.5 + 0.1 * draw.random(shape)
+    clipped = before + 0.8 * (after - before) + 0.003 * draw.normal(size=after.shape)
     rates = NoisyRates(
+        clipped_after=clipped.mean(-1),
+        clipped_classes=clipped,
+        clipped_norm=0.9 * norm + 0.01 * draw.random(shape),
         before=before.mean(-1),
         after=after.mean(-1),
         classes_before=before,
         classes_after=after,
-        update_norm=0.5 + 0.1 * draw.random(shape),
+        update_norm=norm,
         weight_noise=noise,
         class_gram=np.einsum("rdcp,rdep->rdce", gradients, gradients),
         rate_gradient=np.linalg.norm(gradients.mean(2), axis=-1),
@@ -60,14 +65,16 @@ def reported(rates: NoisyRates, gradients: np.ndarray, *, noisy: bool) -> list[l
             b, a = draw.normal(0, sd, (2, CLASSES)) if sd else np.zeros((2, CLASSES))
             bn, an = draw.normal(0, sd, 2) if sd else (0.0, 0.0)
             start = np.zeros(PARAMETERS)
-            start[0] = rates.update_norm[r, k]
+            start[0] = (rates.clipped_norm if noisy else rates.update_norm)[r, k]
+            after = (rates.clipped_after if noisy else rates.after)[r, k]
+            by_class = (rates.clipped_classes if noisy else rates.classes_after)[r, k]
             reports.append(
                 ClientReport(
                     partition=k, num_examples=50, steps=1, sample_rate=1.0, seconds=0.0,
                     before=Rates(float(rates.before[r, k] + bn), [0.1],
                                  (rates.classes_before[r, k] + b).tolist()),
-                    after=Rates(float(rates.after[r, k] + an + moved.mean()), [0.1],
-                                (rates.classes_after[r, k] + a + moved).tolist()),
+                    after=Rates(float(after + an + moved.mean()), [0.1],
+                                (by_class + a + moved).tolist()),
                     update_norm=float(np.linalg.norm(start + weights)),
                 )
             )  # fmt: skip
@@ -112,7 +119,7 @@ def test_the_law_gives_tau_and_flips_of_the_rule_on_drawn_rates(rule, rounds):
 
 
 def test_every_built_in_rule_has_a_law_or_is_known_to_have_none():
-    assert set(SELECTIONS) == set(LAWS) | set(NOISELESS) | PILOT
+    assert set(SELECTIONS) == set(LAWS) | set(UNRANKED) | PILOT
 
 
 def test_scaling_the_noise_scales_the_variance_and_steps_scale_the_signal():
