@@ -47,16 +47,25 @@ def plan(
         _check_figure(figure)
     config = configuration(assignments, recipe, config_file)
     columns = TextColumn("pilot"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("pilot", total=None)
+    bar = Progress(*columns, console=err, transient=True)
+    task = bar.add_task("pilot", total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()  # not before there is something to show: an error before is one line
+        bar.update(task, completed=done, total=total)
+
+    try:
         found = make_plan(
             config,
             clips=counts,
             rounds=rounds,
             want_tau=tau,
             curve=figure is not None,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=show,
         )
+    finally:
+        if bar.live.is_started:
+            bar.stop()
     if as_json:
         out.print_json(json.dumps(found.as_dict()))
     else:
@@ -87,6 +96,9 @@ def _show(found: Plan, tau: float | None) -> None:
     if found.rate_gradient is not None:
         out.print(f"coordination.rate-gradient = {found.rate_gradient:.3g}")
     out.print(_table(found, tau))
+    out.print("tau, flips, gain: expected; pilot: tau measured there; floor: by chance alone")
+    if tau is not None:
+        out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
 
 
 def _released(found: Plan) -> str:
@@ -94,11 +106,7 @@ def _released(found: Plan) -> str:
 
 
 def _table(found: Plan, tau: float | None) -> Table:
-    notes = "tau, flips, gain: expected; pilot: measured there; floor: chance alone"
-    if tau is not None:
-        notes += f"; the last three: what tau = {tau:g} takes, a dash: nothing that was tried"
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=notes,
-                  caption_justify="left")  # fmt: skip
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("rule", no_wrap=True)
     heads = ["signal", "noise", "tau", "flips", "gain", "pilot", "floor"]
     if tau is not None:  # 80 columns hold no more
