@@ -173,9 +173,10 @@ class Coordinator:
     def _context(
         self, server_round: int, reports: Sequence[ClientReport], history: History
     ) -> RoundContext:
+        bound = self._config.privacy.rate_clip_norm
         return RoundContext(
             server_round=server_round,
-            candidates=tuple(report.in_range() for report in reports),
+            candidates=tuple(report.in_range(bound) for report in reports),
             count=min(self._settings.selected, len(reports)),
             stream=stream(self._seed, Purpose.SELECTION, server_round),
             history=history,

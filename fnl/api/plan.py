@@ -192,7 +192,6 @@ def _told(
 def _inverse(
     pilot: Pilot, models: Mapping[str, Model], want_tau: float | None
 ) -> tuple[dict[str, Wanted], dict[str, list[tuple[float, float]]]]:
-    from fnl.fidelity.law import tau_of
     from fnl.planning.predictions import by_clips, by_epsilon, by_steps, least
 
     config = pilot.config
@@ -203,7 +202,7 @@ def _inverse(
     typical = int(np.median(pilot.clips)), max(1, int(np.median(asked)))
     budgets = by_epsilon(config, *typical)
     points = {
-        rule: [(epsilon, tau_of(model(change))) for epsilon, change in budgets]
+        rule: [(epsilon, model(change)) for epsilon, change in budgets]
         for rule, model in models.items()
     }
     if want_tau is None:

@@ -49,6 +49,23 @@ class ScoreMoments:
         both = float((clean * mean).sum()) + shared
         return both / float(np.sqrt(first * second)) if first * second > 0 else 0.0
 
+    def tau(self) -> float:
+        """Return the expected Kendall's τ of noisy and clean scores, the mean over rounds.
+
+        Exact for these candidates and Gaussian noise: of two of them, whose noisy scores differ by
+        N(μ_a − μ_b, v_a + v_b), the expected sign is 2Φ((μ_a − μ_b)/√(v_a + v_b)) − 1. Unlike the
+        correlation it does not care how heavy the tails of clean scores are. Without `shared`.
+        """
+        one, other = np.triu_indices(self.clean.shape[1], 1)
+        clean = np.sign(self.clean[:, one] - self.clean[:, other])
+        mean = self.mean[:, one] - self.mean[:, other]
+        deviation = np.sqrt(self.variance[:, one] + self.variance[:, other])
+        ratio = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
+        noisy = np.where(deviation > 0, 2 * ndtr(ratio) - 1, np.sign(mean))
+        # τ-b: tied pairs of clean scores count in neither
+        apart = np.maximum((clean != 0).sum(1) * clean.shape[1], 1)
+        return float(((clean * noisy).sum(1) / np.sqrt(apart)).mean())
+
 
 def folded_mean(mean: Floats, deviation: Floats) -> Floats:
     """Return E|X| of normal X: σ√(2/π) e^(−μ²/2σ²) + μ(1 − 2Φ(−μ/σ)) (Leone et al. 1961)."""

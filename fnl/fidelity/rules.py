@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fnl.fidelity.law import flip_rate, jaccard, selection_gain, tau_of
+from fnl.fidelity.law import correlation_of_tau, flip_rate, jaccard, selection_gain
 from fnl.fidelity.moments import (
     Floats,
     ScoreMoments,
@@ -167,11 +167,12 @@ class Fidelity:
     gain: float
 
     @classmethod
-    def of(cls, correlation: float, candidates: int, selected: int) -> Fidelity:
-        """Return what a correlation of scores means for m selected of d candidates."""
+    def of(cls, tau: float, candidates: int, selected: int) -> Fidelity:
+        """Return what a Kendall's τ of Gaussian scores means for m selected of d candidates."""
+        correlation = correlation_of_tau(tau)
         flips = flip_rate(correlation, candidates, selected)
         gain = correlation * selection_gain(candidates, selected)
-        return cls(correlation, tau_of(correlation), flips, jaccard(flips), gain)
+        return cls(correlation, tau, flips, jaccard(flips), gain)
 
 
 def _rate(rates: NoisyRates, _target: Target) -> ScoreMoments:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.errors import ConfigError
-from fnl.fidelity.law import correlation_of_tau
 from fnl.fidelity.moments import ScoreMoments
 from fnl.fidelity.rules import LAWS, Fidelity, NoisyRates, Target
 from fnl.metrics.ranking import flip_rate, kendall_tau
@@ -74,7 +73,7 @@ class Change:
 
 
 Model = Callable[[Change], float]
-"""Correlation of noisy and clean scores under a change."""
+"""Kendall's τ of noisy and clean scores under a change."""
 
 
 def predict(
@@ -82,9 +81,8 @@ def predict(
 ) -> tuple[Prediction, Model]:
     """Return what is expected of `rule`, and how that changes with noise and signal."""
     settings = config.coordination
-    measured = _measured(scored)
     moments = _law(rule, rates, config)
-    by, model = "pilot", _scaled_pilot(measured)
+    by, model = "pilot", _scaled_pilot(scored)
     if np.array_equal(scored.private, scored.shadow):
         by, model = "exact", _exact
     elif moments is not None and rates is not None and _trusted(moments, scored):
@@ -95,8 +93,8 @@ def predict(
         rule=rule,
         fidelity=fidelity,
         by=by,
-        signal=measured.signal,
-        noise=measured.noise,
+        signal=_spread(scored.shadow),
+        noise=_spread(scored.private - scored.clipped),
         tau_pilot=_mean([kendall_tau(a, b) for a, b in pairs]),
         tau_floor=_mean(
             [kendall_tau(a, b) for a, b in zip(scored.floor, scored.shadow, strict=True)]
@@ -113,14 +111,14 @@ def least(
 
     Between two values it is interpolated in their logarithms, unless `whole` asks for a value.
     """
-    wanted, before = correlation_of_tau(tau), None
+    before = None
     for value, change in changes:
         found = model(change)
-        if found >= wanted:
+        if found >= tau:
             if before is None or whole:
                 return value
             low, less = before
-            share = (wanted - less) / (found - less) if found > less else 1.0
+            share = (tau - less) / (found - less) if found > less else 1.0
             return float(np.exp(np.log(low) + share * (np.log(value) - np.log(low))))
         before = value, found
     return None
@@ -193,34 +191,6 @@ def _against(other: _At, base: _At) -> Change:
     return Change(other.weights / base.weights, release, other.steps / base.steps)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Of scores in the pilot, within rounds.
-
-    Attributes:
-        signal: standard deviation of the shadows' scores.
-        clipped: the same of scores with clipping and without noise.
-        together: correlation of the two.
-        noise: standard deviation of what noise adds to the latter.
-    """
-
-    signal: float
-    clipped: float
-    together: float
-    noise: float
-
-
-def _measured(scored: Scored) -> _Measured:
-    clean, clipped = _centred(scored.shadow), _centred(scored.clipped)
-    spread = float(np.sqrt((clean**2).sum() * (clipped**2).sum()))
-    return _Measured(
-        signal=_spread(scored.shadow),
-        clipped=_spread(scored.clipped),
-        together=float((clean * clipped).sum()) / spread if spread > 0 else 0.0,
-        noise=_spread(scored.private - scored.clipped),
-    )
-
-
 def _trusted(moments: ScoreMoments, scored: Scored) -> bool:
     """Whether noise spreads the pilot's scores as much as the law says."""
     law = float(moments.variance.mean())
@@ -236,23 +206,23 @@ def _law(rule: str, rates: NoisyRates | None, config: Config) -> ScoreMoments | 
 
 
 def _scaled_law(rule: str, rates: NoisyRates, config: Config) -> Model:
-    def correlation(change: Change) -> float:
+    def tau(change: Change) -> float:
         scaled = rates.scaled(noise=change.noise, release=change.release, progress=change.progress)
         moments = _law(rule, scaled, config)
-        return moments.correlation() if moments is not None else 0.0
+        return moments.tau() if moments is not None else 0.0
 
-    return correlation
+    return tau
 
 
-def _scaled_pilot(measured: _Measured) -> Model:
-    """Return the pilot's correlation with its noise scaled: no law says how else."""
+def _scaled_pilot(scored: Scored) -> Model:
+    """Return τ by the pilot's own noise, scaled: no law says how else."""
+    variance = _spread(scored.private - scored.clipped) ** 2
 
-    def correlation(change: Change) -> float:
-        spread, noise = measured.clipped, measured.noise * change.noise / change.progress
-        whole = float(np.hypot(spread, noise))
-        return measured.together * spread / whole if whole > 0 else 0.0
+    def tau(change: Change) -> float:
+        scaled = np.full_like(scored.shadow, variance * (change.noise / change.progress) ** 2)
+        return ScoreMoments(scored.shadow, scored.clipped, scaled).tau()
 
-    return correlation
+    return tau
 
 
 def _exact(_change: Change) -> float:

@@ -110,11 +110,13 @@ def test_the_law_gives_tau_and_flips_of_the_rule_on_drawn_rates(rule, rounds):
         taus.append(stats.kendalltau(one, other).statistic)
         flips.append(ranking.flip_rate(one, other, 5))
     moments = LAWS[rule](rates, Target(0.21, 0.005))
-    law = Fidelity.of(moments.correlation(), CANDIDATES, 5)
+    law = Fidelity.of(tau_of(moments.correlation()), CANDIDATES, 5)
     # a draw of the rule's own, or a score bounded above with ties, is far from normal
     loose = {"rate-proportional": (0.06, 0.06), "target-rate": (0.05, 0.12)}
     tau, flipped = loose.get(rule, (0.05, 0.06))
     assert law.tau == pytest.approx(np.nanmean(taus), abs=tau)
+    if rule != "rate-proportional":  # given its candidates no score needs to be normal
+        assert moments.tau() == pytest.approx(np.nanmean(taus), abs=0.06)
     assert law.flips == pytest.approx(np.mean(flips), abs=flipped)
 
 
@@ -131,4 +133,4 @@ def test_scaling_the_noise_scales_the_variance_and_steps_scale_the_signal():
     np.testing.assert_allclose(more.variance, 9 * one.variance)
     np.testing.assert_allclose(more.clean, 2 * one.clean)
     assert more.correlation() < one.correlation()
-    assert tau_of(one.correlation()) == Fidelity.of(one.correlation(), 20, 5).tau
+    assert more.tau() < one.tau()

@@ -72,3 +72,18 @@ def test_the_correlation_within_rounds_is_that_of_drawn_scores():
     assert moments.correlation() == pytest.approx(np.corrcoef(a, b)[0, 1], abs=0.02)
     flat = ScoreMoments(np.ones((3, 4)), np.ones((3, 4)), np.ones((3, 4)))
     assert flat.correlation() == 0
+
+
+def test_tau_of_given_candidates_is_that_of_draws_however_heavy_their_tails():
+    generator = np.random.default_rng(5)
+    clean = generator.standard_t(1.5, size=(30, 12))
+    mean, variance = 0.7 * clean + 0.1, generator.random((30, 12))
+    taus = [
+        stats.kendalltau(a, m + np.sqrt(v) * generator.normal(size=12)).statistic
+        for a, m, v in zip(clean, mean, variance, strict=True)
+        for _ in range(60)
+    ]
+    moments = ScoreMoments(clean, mean, variance)
+    assert moments.tau() == pytest.approx(np.mean(taus), abs=0.015)
+    assert ScoreMoments(clean, mean, np.zeros_like(clean)).tau() == pytest.approx(1)
+    assert ScoreMoments(np.ones((2, 3)), mean[:2, :3], variance[:2, :3]).tau() == 0

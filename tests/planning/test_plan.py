@@ -11,13 +11,13 @@ import torch
 import fnl
 from fnl.config import ModelGroup, parse_config
 from fnl.errors import ConfigError
-from fnl.fidelity.law import tau_of
 from fnl.planning.matching import pilot_federation
 from fnl.planning.pilot import client_noises
 from fnl.planning.predictions import Change, by_clips, by_epsilon, by_steps, least
 from fnl.snn.network import build_network, initialise
 from fnl.training.sensitivity import class_rate_gradients, rate_gradient
 from fnl.training.spending import noise_of, workload_of
+from fnl.weights import get_weights
 
 TINY = {
     "data.speakers": 20,
@@ -115,11 +115,11 @@ def test_the_least_that_reaches_a_tau_is_found_between_what_was_tried():
     def model(change: Change) -> float:
         return 1 / np.hypot(1, change.noise)
 
-    found = least(model, 0.4, tried)
+    found = least(model, 0.6, tried)
     assert found is not None
     assert 2 < found < 4
-    assert least(model, 0.4, tried, whole=True) == 4
-    assert least(model, tau_of(model(tried[1][1])), tried) == pytest.approx(2)
+    assert least(model, 0.6, tried, whole=True) == 4
+    assert least(model, model(tried[1][1]), tried) == pytest.approx(2)
     assert least(model, 0.01, tried) == 1
     assert least(model, 0.9, tried) is None
 
@@ -131,18 +131,15 @@ def test_a_plan_is_what_its_rules_are_and_what_it_takes(flat):
     assert by_rule["loss"].fidelity.flips == 0
     assert {"random", "round-robin"}.isdisjoint(by_rule)
     assert {one.by for one in plan.predictions} == {"exact", "law", "pilot"}
-    # more noise on two released rates than on one
-    assert by_rule["highest-rate"].noise > by_rule["highest-rate-global"].noise > 0
+    assert by_rule["highest-rate-global"].noise > 0  # of the release
     assert plan.rate_gradient is not None
     assert len(plan.accuracy) == 4
-    assert (
-        plan.bytes == 2 * 3 * 5 * 4 * (8 * 12 + 12 * 8 + 12 + 8 + 12 + 8 + 8 * 10 + 10)
-        or plan.bytes
-    )
-    for rule, points in plan.curve.items():
-        taus = [tau for _, tau in points]
-        if by_rule[rule].by == "pilot" and taus[-1] > 0:
-            assert taus == sorted(taus), rule
+    network = build_network(parse_config(flat).model, 8, 10)
+    weights = sum(array.size for array in get_weights(network).values())
+    assert plan.bytes == 2 * 3 * 5 * 4 * weights  # to and from five clients in three rounds
+    assert plan.curve.keys() == by_rule.keys()
+    nothing, much = (plan.curve["highest-rate"][end][1] for end in (0, -1))
+    assert abs(nothing) < 0.1 < much
     found = plan.wanted["highest-rate"].epsilon
     if found is not None:
         again = dict(plan.curve["highest-rate"])
