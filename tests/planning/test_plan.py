@@ -29,7 +29,7 @@ TINY = {
     "training.optimizer": "sgd",
     "training.batch-size": 0,
     "training.steps": 1,
-    "training.learning-rate": 0.3,
+    "training.learning-rate": 0.05,
     "coordination.candidates": 5,
     "coordination.selected": 2,
     "run.rounds": 3,
