@@ -74,6 +74,8 @@ def _train_round(
     """Return what this client answers: of its partition in a simulation, of its own on a device."""
     device, state = Device.of(context.node_config), context.state
     server_round, instructions = asked
+    given = message.content.get(exchange.CORRECTION)
+    correction = exchange.from_arrays(given) if isinstance(given, ArrayRecord) else None
     if device is None:
         federation = open_federation(config)
         check_start(config, federation, instructions)
@@ -89,6 +91,7 @@ def _train_round(
                 spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
                 server_round=server_round,
                 weights=weights,
+                correction=correction,
             )
         save_ledger(state, outcome.ledger)
         save_clip_norm(state, outcome.clip_norm)
@@ -105,6 +108,7 @@ def _train_round(
                 clip_norm=session.clip_norm,
                 server_round=server_round,
                 weights=weights,
+                correction=correction,
             )
             content = _content(outcome)
             content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)

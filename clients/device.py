@@ -18,7 +18,13 @@ import filelock
 from flwr.app import ConfigRecord, Message
 
 import fnl
-from clients.device_budget import check_accounted, check_weights, check_words, terms_of
+from clients.device_budget import (
+    check_accounted,
+    check_uncorrected,
+    check_weights,
+    check_words,
+    terms_of,
+)
 from clients.ledger_file import LedgerFile, Release
 from clients.public_start import device_start
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
@@ -149,6 +155,7 @@ class Device:
             self.check_run(config)
             if self.has_budget:
                 check_weights(weights)
+                check_uncorrected(message)
             known = _known(message)
             self.state_dir.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.state_dir / "lock", timeout=LOCK_SECONDS):

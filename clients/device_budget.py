@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from flwr.app import Message
 
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_privacy
@@ -22,6 +23,7 @@ from fnl.privacy.filter import order_of
 from fnl.privacy.ledger import FixedOrder
 from fnl.privacy.limits import Limit
 from fnl.weights import Weights
+from fnl.wire import exchange
 
 NAME = "the device's epsilon-budget"
 LARGEST_DELTA = 1e-3
@@ -100,6 +102,20 @@ def check_weights(weights: Weights) -> None:
                 f"epsilon-budget takes none above {LARGEST_WEIGHT:g}, under which rounding could "
                 "carry a clip into the gradients of others"
             )
+
+
+def check_uncorrected(message: Message) -> None:
+    """Refuse to add what the server sends to gradients: where steps lead to is not checked.
+
+    Raises:
+        BudgetError: if it sends something.
+    """
+    if exchange.CORRECTION in message.content:
+        raise BudgetError(
+            "the server corrects gradients (coordination.algorithm), which a device with an "
+            "epsilon-budget does not take: it could drive the weights within a round to where "
+            "rounding carries a clip into the gradients of others"
+        )
 
 
 def check_words(config: Config, kept: Terms | None) -> None:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from fnl.errors import FnlError as FnlError
     from fnl.runtime.callbacks import Callback as Callback
     from fnl.wire.report import ClientReport as ClientReport
+    from server.algorithm import Algorithm as Algorithm
+    from server.algorithm import Stepped as Stepped
+    from server.algorithm import Taken as Taken
     from server.context import RoundContext as RoundContext
     from server.declaration import reads as reads
 
@@ -56,12 +59,14 @@ _HOMES = {
     "fnl.errors": ("FnlError",),
     "fnl.runtime.callbacks": ("Callback",),
     "fnl.wire.report": ("ClientReport",),
+    "server.algorithm": ("Algorithm", "Stepped", "Taken"),
     "server.context": ("RoundContext",),
     "server.declaration": ("reads",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Algorithm",
     "Callback",
     "ClientReport",
     "Config",
@@ -70,6 +75,8 @@ __all__ = [
     "Plan",
     "RoundContext",
     "Run",
+    "Stepped",
+    "Taken",
     "__version__",
     "build_network",
     "configuration",

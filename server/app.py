@@ -99,8 +99,8 @@ def _run(
     if private is not None:  # repeated releases may have raised it
         directory.note(client_noise_multiplier=private.noise_multiplier)
     clips = _clips(config, federation) if simulated else None
-    rounds = Rounds(config, nodes, grid, client_privacy=private, clips=clips)
     spending, weights = Spending(config, devices=not simulated), get_weights(network)
+    rounds = Rounds(config, nodes, grid, client_privacy=private, clips=clips, weights=weights)
     if before is not None:
         weights = take_over(before, network, rounds, spending)
     spending.repeat(r.server_round for r in releases.of(What.ASKED) if r.server_round > done)

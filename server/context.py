@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ _COUNTS = {
 }
 """Of a history's numbers for each client, the names in its state."""
 _MEMORY = "memory/"
+
+State = Mapping[str, NDArray[Any]]
+"""What an algorithm keeps from round to round: arrays by name, which nobody changes in place."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class RoundContext:
         history: who was selected before.
         settings: the group `coordination` of the configuration.
         noise: how noisy a candidate's rates are, as far as that is public.
+        state: what `coordination.algorithm` keeps; empty without.
     """
 
     server_round: int
@@ -121,6 +125,7 @@ class RoundContext:
     history: History
     settings: CoordinationGroup
     noise: KnownNoise = field(default_factory=KnownNoise)
+    state: State = field(default_factory=dict)
 
     def rounds_since_selected(self, partition: int) -> int:
         """Return 1 for a client selected in the round before; the round's number if never."""

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_reads
-from fnl.config.rules import NOISE_KNOWN, ROBUST
+from fnl.config.rules import MODELS, NOISE_KNOWN, ROBUST
 from fnl.errors import ConfigError
 from fnl.metrics.ranking import order
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport
 from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, shares_of
-from server.context import History, RoundContext
-from server.declaration import reads_of
+from server.algorithm import Algorithm, Taken, algorithm_of, checked_like, checked_state
+from server.context import History, RoundContext, State
+from server.declaration import numbers_of, reads_of
 from server.known_noise import KnownNoise
 from server.selection import (
     Scores,
@@ -58,15 +59,22 @@ class Coordination:
 def rules_read(config: Config) -> dict[str, frozenset[str] | None]:
     """Return what the rules read, by their keys of `coordination`; None where one does not say.
 
+    An algorithm takes the place of those rules that it defines itself.
+
     Raises:
         ConfigError: if a rule of the user's own cannot be imported.
     """
     selection, aggregation = config.coordination.selection, config.coordination.aggregation
-    plain = config.coordination.estimate == "plain"
-    return {
-        "selection": reads_of(selection_rule(selection)) if plain else NOISE_KNOWN[selection],
-        "aggregation": ROBUST.get(aggregation) or reads_of(aggregation_rule(aggregation)),
-    }
+    algorithm = algorithm_of(config)
+    read: dict[str, frozenset[str] | None] = {}
+    if algorithm is not None:
+        read["algorithm"] = None if algorithm.reads is None else frozenset(algorithm.reads)
+    if algorithm is None or not algorithm.defines("select"):
+        plain = config.coordination.estimate == "plain"
+        read["selection"] = reads_of(selection_rule(selection)) if plain else NOISE_KNOWN[selection]
+    if algorithm is None or not algorithm.defines("weigh"):
+        read["aggregation"] = ROBUST.get(aggregation) or reads_of(aggregation_rule(aggregation))
+    return read
 
 
 def check_rates(config: Config, layers: Sequence[str]) -> None:
@@ -78,7 +86,7 @@ def check_rates(config: Config, layers: Sequence[str]) -> None:
     if layers:
         return
     rates = ("firing_rate", "layer_rates", "class_rates")
-    remedies = {"selection": "random", "aggregation": "fedavg"}
+    remedies = {"selection": "random", "aggregation": "fedavg", "algorithm": "none"}
     keys = {
         f"coordination.{key} = {getattr(config.coordination, key)!r}": f"{remedies[key]!r}"
         for key, names in rules_read(config).items()
@@ -97,7 +105,10 @@ def check_rates(config: Config, layers: Sequence[str]) -> None:
 
 
 class Coordinator:
-    """The configured selection and aggregation rules. It keeps nothing between rounds.
+    """The configured rules, or the algorithm in their place. It keeps nothing between rounds.
+
+    Attributes:
+        algorithm: None without.
 
     Raises:
         ConfigError: if a rule of the user's own cannot be imported, or reads what privacy forbids.
@@ -107,22 +118,30 @@ class Coordinator:
         self._config = config
         self._seed = config.run.seed
         self._settings = config.coordination
+        self.algorithm: Algorithm | None = algorithm_of(config)
         self._selection = selection_rule(self._settings.selection)
         name = self._settings.aggregation
         self._weighting = None if name in ROBUST_RULES else aggregation_rule(name)
+        self._named = {"select": self._settings.selection, "weigh": name}
+        if self.algorithm is not None and self.algorithm.defines("select"):
+            self._selection = self.algorithm.as_rule("select")
+            self._named["select"] = f"{self._settings.algorithm}.select"
+        if self.algorithm is not None and self.algorithm.defines("weigh"):
+            self._weighting = self.algorithm.as_rule("weigh")
+            self._named["weigh"] = f"{self._settings.algorithm}.weigh"
         for key, reads in rules_read(config).items():
             check_reads(config, key, reads)
 
     def decide(
-        self, server_round: int, reports: Sequence[ClientReport], history: History
+        self, server_round: int, reports: Sequence[ClientReport], history: History, state: State
     ) -> Coordination:
         """Return whom the rules select and with what weight; `reports` in partition order.
 
         Raises:
             RunError: if a rule returns what it must not.
         """
-        context = self._context(server_round, reports, history)
-        name = self._settings.selection
+        context = self._context(server_round, reports, history, state)
+        name = self._named["select"]
         choice = select(context.candidates, self._selection, context, name=name)
         if self._settings.estimate != "plain":
             choice = self._estimated(choice, context)
@@ -139,6 +158,8 @@ class Coordinator:
         server_round: int,
         reports: Sequence[ClientReport],
         history: History,
+        state: State,
+        *,
         decision: Coordination,
         missing: Container[int],
     ) -> Coordination:
@@ -154,7 +175,7 @@ class Coordinator:
         there = [reports[position].partition not in missing for position in decision.selected]
         if all(there):
             return decision
-        context = self._context(server_round, reports, history)
+        context = self._context(server_round, reports, history, state)
         left = self._weighted(decision.scores, decision.selected[there], context)
         return replace(decision, selected=left.selected, weights=left.weights, kept=left.kept)
 
@@ -171,7 +192,7 @@ class Coordinator:
         )
 
     def _context(
-        self, server_round: int, reports: Sequence[ClientReport], history: History
+        self, server_round: int, reports: Sequence[ClientReport], history: History, state: State
     ) -> RoundContext:
         bound = self._config.privacy.rate_clip_norm
         return RoundContext(
@@ -182,6 +203,7 @@ class Coordinator:
             history=history,
             settings=self._settings,
             noise=KnownNoise.of(self._config, server_round),
+            state=state,
         )
 
     def _weighted(
@@ -192,7 +214,7 @@ class Coordinator:
         if not selected.size:  # a rule need not know what to do without anybody
             return Coordination(scores, selected, np.zeros(0), kept=1.0)
         chosen = [context.candidates[position] for position in selected]
-        shares = shares_of(chosen, self._weighting, context, name=self._settings.aggregation)
+        shares = shares_of(chosen, self._weighting, context, name=self._named["weigh"])
         return Coordination(scores, selected, shares.clients, shares.kept)
 
     def combine(
@@ -216,3 +238,73 @@ class Coordinator:
             rule = Shares(decision.weights, decision.kept)
         chosen = [reports[position] for position in decision.selected]
         return combine(server_round, chosen, models, rule, before=before)
+
+    def start(self, weights: Weights) -> State:
+        """Return the state of the algorithm before the first round.
+
+        Raises:
+            RunError: if it is no state.
+        """
+        if self.algorithm is None:
+            return {}
+        state = self.algorithm.start(weights, self._config)
+        return checked_state(state, self._settings.algorithm)
+
+    def correction(self, state: State, partition: int, *, like: Weights) -> Weights | None:
+        """Return what a client adds to each of its gradients; None for nothing.
+
+        Raises:
+            RunError: if it is not of the model's weights.
+        """
+        given = self.algorithm and self.algorithm.correction(state, partition)
+        return None if given is None else checked_like(given, like, self._what("correction"))
+
+    def step(
+        self,
+        server_round: int,
+        reports: Sequence[ClientReport],
+        models: Sequence[Weights],
+        decided: tuple[Coordination, History, State],
+        *,
+        before: Weights,
+        aggregate: Weights,
+    ) -> tuple[Weights, State, Coordination]:
+        """Return towards what the server steps, the next state, and the decision with its shares.
+
+        Args:
+            server_round: the round.
+            reports: of all candidates.
+            models: of the selected, best first.
+            decided: of the candidates, with history and state before the round.
+            before: the global weights.
+            aggregate: of the models.
+
+        Raises:
+            RunError: if the algorithm returns what it must not.
+        """
+        decision, history, state = decided
+        algorithm = self.algorithm
+        if algorithm is None or not algorithm.defines("step") or not decision.selected.size:
+            return aggregate, state, decision
+        declared = algorithm.reads is None or MODELS in algorithm.reads
+        chosen = [reports[position] for position in decision.selected]
+        context = self._context(server_round, reports, history, state)
+        taken = Taken(
+            replace(context, candidates=tuple(algorithm.shown(context.candidates))),
+            before,
+            algorithm.shown(chosen),
+            decision.weights,
+            aggregate,
+            self._config,
+            models if declared else None,
+        )
+        stepped = algorithm.step(taken)
+        if stepped.shares is not None:
+            name, whose = f"the algorithm {self._settings.algorithm!r}", "selected client"
+            shares = numbers_of(stepped.shares, len(chosen), name, "share", whose)
+            decision = replace(decision, weights=shares)
+        weights = checked_like(stepped.weights, before, self._what("step"))
+        return weights, checked_state(stepped.state, self._settings.algorithm), decision
+
+    def _what(self, method: str) -> str:
+        return f"what {self._settings.algorithm}.{method} returns"

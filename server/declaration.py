@@ -8,7 +8,7 @@ sandbox.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar, cast
@@ -39,11 +39,12 @@ class Declared(Generic[Returned]):
 
     def __call__(self, reports: Sequence[ClientReport], context: RoundContext) -> Returned:
         """Return what the rule does."""
-        candidates = tuple(self._shown(report) for report in context.candidates)
-        shown = [self._shown(report) for report in reports]
+        candidates = tuple(self.shown(report) for report in context.candidates)
+        shown = [self.shown(report) for report in reports]
         return self.rule(shown, replace(context, candidates=candidates))
 
-    def _shown(self, report: ClientReport) -> ClientReport:
+    def shown(self, report: ClientReport) -> ClientReport:
+        """Return a report that gives what is declared, and raises a `RunError` for all else."""
         return cast("ClientReport", _Shown(report, self))
 
 
@@ -81,11 +82,26 @@ def reads(*names: str) -> Callable[[Rule[Returned]], Declared[Returned]]:
     Raises:
         ConfigError: if no report has an entry of such a name.
     """
-    for name in names:
-        if name not in ENTRIES:
-            close = get_close_matches(name, ENTRIES, n=1) or [", ".join(ENTRIES)]
-            raise ConfigError(f"@reads({name!r}): no report has that; did you mean {close[0]}?")
+    check_names(names, "@reads")
     return lambda rule: Declared(rule, frozenset(names))
+
+
+def check_names(names: Iterable[str], where: str, *, also: Sequence[str] = ()) -> None:
+    """Refuse a declaration of what no report has.
+
+    Args:
+        names: that are declared.
+        where: that is, for messages.
+        also: names that count beside those of a report's entries.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    known = [*ENTRIES, *also]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(str(name), known, n=1) or [", ".join(known)]
+            raise ConfigError(f"{where}({name!r}): no report has that; did you mean {close[0]}?")
 
 
 def reads_of(rule: object) -> frozenset[str] | None:

@@ -35,4 +35,4 @@ def take_over(state: RunState, network: nn.Module, rounds: Rounds, spending: Spe
         raise RunError(
             f"the checkpoint's record of what clients have spent is damaged: {one_line(error)}"
         ) from None
-    return dict(state.weights)
+    return {name: state.weights[name] for name in own}  # in their order, not the file's

@@ -17,15 +17,16 @@ from fnl.weights import Weights, under
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport, Rates
 from server.aggregation import OptimizerState, server_step
+from server.algorithm import checked_state
 from server.average import moved
 from server.client_privacy import ClientPrivacy
-from server.context import History
+from server.context import History, State
 from server.coordination import Coordination, Coordinator
 from server.replies.rejections import Rejection, require_enough
 from server.replies.uploads import Uploads, request_uploads
 from server.replies.vetting import Answer
 
-_HISTORY, _OPTIMIZER, _AVERAGE = "history/", "optimizer/", "average/"
+_HISTORY, _OPTIMIZER, _AVERAGE, _ALGORITHM = "history/", "optimizer/", "average/", "algorithm/"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,16 @@ class GlobalRound:
     epsilon_client: float | None = None
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What a round comes to: its weights, what the next round goes on with, and its decision."""
+
+    after: Weights
+    optimizer: OptimizerState
+    state: State
+    decision: Coordination
+
+
 class Rounds:
     """Rounds that select and weigh clients by their firing rates.
 
@@ -98,6 +109,7 @@ class Rounds:
         client_privacy: bounds and hides each client's part; None without client-level privacy.
         clips: n_k of each partition where the server knows them without the clients, for shares
             under client-level privacy; None: all clients have the same share.
+        weights: that the run starts from, for an algorithm's first state; None: `restore` has one.
 
     Raises:
         ConfigError: if a rule cannot be imported, or reads what privacy forbids.
@@ -111,6 +123,7 @@ class Rounds:
         *,
         client_privacy: ClientPrivacy | None = None,
         clips: Sequence[int] | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self._config = config
         self._client_privacy = client_privacy
@@ -121,13 +134,15 @@ class Rounds:
         self._history = History.empty(config.data.clients)
         self._optimizer_state: OptimizerState = {}
         self._average: Weights = {}
+        self._state: State = {} if weights is None else self._coordinator.start(weights)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of all that passes from round to round but for the model itself."""
         history = {f"{_HISTORY}{name}": a for name, a in self._history.state().items()}
         optimizer = {f"{_OPTIMIZER}{name}": a.copy() for name, a in self._optimizer_state.items()}
         average = {f"{_AVERAGE}{name}": a for name, a in self._average.items()}
-        return {**history, **optimizer, **average}
+        algorithm = {f"{_ALGORITHM}{name}": np.array(a) for name, a in self._state.items()}
+        return {**history, **optimizer, **average, **algorithm}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from what `state()` gave.
@@ -138,6 +153,18 @@ class Rounds:
         self._history = History.from_state(under(_HISTORY, state), self._config.data.clients)
         self._optimizer_state = under(_OPTIMIZER, state)
         self._average = {k: np.asarray(a, np.float32) for k, a in under(_AVERAGE, state).items()}
+        kept = under(_ALGORITHM, state)
+        if missing := sorted(self._state.keys() - kept.keys()):
+            raise RunError(f"the saved state lacks {missing[0]!r} of coordination.algorithm")
+        self._state = checked_state(kept, self._config.coordination.algorithm)
+
+    def correction(self, partition: int, *, like: Weights) -> Weights | None:
+        """Return what a client adds to the gradient of each of its steps; None for nothing.
+
+        Raises:
+            RunError: if an algorithm gives something else than numbers for each of `like`.
+        """
+        return self._coordinator.correction(self._state, partition, like=like)
 
     @property
     def averages(self) -> bool:
@@ -160,7 +187,7 @@ class Rounds:
         readings = self._readings(server_round, reports)
         candidates = readings[exchange.ARRAYS]
         decisions = {
-            key: self._coordinator.decide(server_round, read, self._history)
+            key: self._coordinator.decide(server_round, read, self._history, self._state)
             for key, read in readings.items()
         }
         models_of = {answer.report.partition: answer.models for answer in answers}
@@ -171,17 +198,27 @@ class Rounds:
             if self._client_privacy is None:
                 decisions = {
                     key: self._coordinator.without(
-                        server_round, readings[key], self._history, decision, uploads.missing
+                        server_round,
+                        readings[key],
+                        self._history,
+                        self._state,
+                        decision=decision,
+                        missing=uploads.missing,
                     )
                     for key, decision in decisions.items()
                 }
         models = [models_of.get(candidate.partition, {}) for candidate in candidates]
         steps = {
-            key: self._step(server_round, key, candidates, models, decision, before=before)
+            key: self._step(server_round, key, readings[key], models, decision, before=before)
             for key, decision in decisions.items()
             if decision.selected.size or key == exchange.ARRAYS
         }
-        after, self._optimizer_state = steps[exchange.ARRAYS]
+        after, self._optimizer_state = (
+            steps[exchange.ARRAYS].after,
+            steps[exchange.ARRAYS].optimizer,
+        )
+        self._state = steps[exchange.ARRAYS].state
+        decisions |= {key: stepped.decision for key, stepped in steps.items()}
         if self.averages:
             decay = self._config.evaluation.average
             self._average = moved(self._average, after, decay=decay, server_round=server_round)
@@ -197,7 +234,7 @@ class Rounds:
             key: _among(decision, candidates, reports, there) for key, decision in decisions.items()
         }
         shadow, floor = (
-            Decided(told[key], steps[key][0] if key in steps else None) if key in told else None
+            Decided(told[key], steps[key].after if key in steps else None) if key in told else None
             for key in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
         )
         return GlobalRound(
@@ -250,8 +287,8 @@ class Rounds:
         decision: Coordination,
         *,
         before: Weights,
-    ) -> tuple[Weights, OptimizerState]:
-        """Return the next global weights and the optimizer's next state, and change nothing.
+    ) -> _Step:
+        """Return the next global weights and what goes on with them, and change nothing.
 
         Under client-level privacy every client's part of what counts is bounded and in noise.
         """
@@ -263,7 +300,15 @@ class Rounds:
             aggregate = self._coordinator.combine(
                 server_round, reports, selected, decision, before=before
             )
-        return server_step(
+        aggregate, state, decision = self._coordinator.step(
+            server_round,
+            reports,
+            selected,
+            (decision, self._history, self._state),
+            before=before,
+            aggregate=aggregate,
+        )
+        after, optimizer = server_step(
             self._config.coordination,
             self._grid,
             server_round,
@@ -271,6 +316,7 @@ class Rounds:
             aggregate=aggregate,
             state=self._optimizer_state,
         )
+        return _Step(after, optimizer, state, decision)
 
     def _upload(
         self,

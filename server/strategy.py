@@ -114,8 +114,10 @@ class RateStrategy(Strategy):
                 what=What.ASKED, server_round=server_round, digest=weights_hash(self._global)
             )
             self._releases.note(asking, same_bits_again=False)
-        self._bytes_down = len(asked) * content_bytes(content)
         self._asked = [self._message(content, int(partition)) for partition in asked]
+        corrected = [m.content for m in self._asked if exchange.CORRECTION in m.content]
+        sizes = [content_bytes(RecordDict({"": told[exchange.CORRECTION]})) for told in corrected]
+        self._bytes_down = len(asked) * content_bytes(content) + sum(sizes)
         return self._asked
 
     def aggregate_train(
@@ -195,6 +197,10 @@ class RateStrategy(Strategy):
             if bound is not None:
                 told[exchange.CLIP_NORM] = bound
             content = RecordDict({**content, exchange.CONFIG: told})
+        correction = self._rounds.correction(partition, like=self._global)
+        if correction is not None:
+            arrays = exchange.to_arrays(correction)
+            content = RecordDict({**content, exchange.CORRECTION: arrays})
         return Message(content, self._nodes[partition], MessageType.TRAIN)
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from experiments.figures.catalogue import need
 from experiments.figures.looks import MOST_SERIES, graded_looks, mean_with_interval
-from experiments.figures.settings import CLIP_NORM, EPSILON, described, main_product, short, show
+from experiments.figures.settings import (
+    CLIP_NORM,
+    EPSILON,
+    described,
+    independent,
+    main_product,
+    short,
+    show,
+)
 from experiments.figures.style import PERCENT, Panel, Sheet, finish
+from experiments.grid.statistics import FEWEST
 
 MOST_PANELS = 8
 _TITLE_LETTERS = 44
@@ -41,13 +51,12 @@ def accuracy_against_epsilon(summary: pl.DataFrame, *, metric: str = "accuracy")
     values = rows.select(panel_keys).unique(maintain_order=True).rows() if panel_keys else [()]
     usual = main_product(rows, panel_keys)
     panels: list[Panel] = []
+    limits = shared_limits(of_metric)
     for value in values[:MOST_PANELS]:
         chosen = dict(zip(panel_keys, value, strict=True))
-        title = _title(chosen, usual)
-        panels.append(_panel(_where(rows, chosen), _where(twins, chosen), lines, title, metric))
-    low, high = rows["n"].min(), rows["n"].max()
-    seeds = "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"
-    notes = [f"{seeds} a point. Lines: mean; bars and bands: 95 % interval over seeds."]
+        drawn = _where(rows, chosen), _where(twins, chosen)
+        panels.append(_panel(drawn, lines, _title(chosen, usual), metric, limits))
+    notes = [said_of_seeds(rows)]
     if usual:
         notes.append(f"Where a panel says nothing else: {described(usual)}.")
     if len(values) > MOST_PANELS:
@@ -69,7 +78,9 @@ def _title(chosen: Mapping[str, object], usual: Mapping[str, object] | None) -> 
 
 def _split_axes(rows: pl.DataFrame) -> tuple[str | None, list[str]]:
     """Return the axis whose values are lines of a panel, and those that make panels."""
-    counts = {key: rows[key].n_unique() for key in rows.columns if "." in key and key != EPSILON}
+    keys = [key for key in rows.columns if "." in key and key != EPSILON]
+    axes = independent(rows, [EPSILON, *sorted(keys, key=lambda key: key != CLIP_NORM)])
+    counts = {key: rows[key].n_unique() for key in keys if key in axes}
     bound = CLIP_NORM if counts.get(CLIP_NORM, MOST_SERIES + 1) <= MOST_SERIES else None
     varied = sorted(
         (key for key, count in counts.items() if count > 1),
@@ -88,12 +99,35 @@ def _where(table: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
     return table
 
 
+def said_of_seeds(rows: pl.DataFrame) -> str:
+    """Return what lines and bars over seeds are, from the numbers of seeds `n`."""
+    low, high = rows["n"].min(), rows["n"].max()
+    seeds = "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"
+    if rows["low"].count():
+        return f"{seeds} a point. Lines: mean; bars and bands: 95 % interval over seeds."
+    return f"{seeds} a point. Lines: mean; no interval, which needs {FEWEST} seeds."
+
+
+def shared_limits(rows: pl.DataFrame) -> tuple[float, float]:
+    """Return the ends of a scale that panels share, of means and their intervals."""
+    ends = [rows[name].drop_nulls().to_numpy() for name in ("mean", "low", "high")]
+    values = np.concatenate(ends)
+    margin = 0.05 * float(np.ptp(values)) or 0.05 * abs(float(values[0])) or 1.0
+    return float(values.min()) - margin, float(values.max()) + margin
+
+
 def _panel(
-    rows: pl.DataFrame, twins: pl.DataFrame, line: str | None, title: str, metric: str
+    drawn: tuple[pl.DataFrame, pl.DataFrame],
+    line: str | None,
+    title: str,
+    metric: str,
+    limits: tuple[float, float],
 ) -> Panel:
+    rows, twins = drawn
+
     def draw(axes: Axes) -> None:
-        drawn = twins.drop_nulls("mean").unique(["mean", "low", "high"], maintain_order=True)
-        for place, (mean, low, high) in enumerate(drawn.select("mean", "low", "high").iter_rows()):
+        bands = twins.drop_nulls("mean").unique(["mean", "low", "high"], maintain_order=True)
+        for place, (mean, low, high) in enumerate(bands.select("mean", "low", "high").iter_rows()):
             name = "_no DP" if place else "no DP"
             axes.axhline(mean, color="0.35", linestyle=(0, (6, 2)), label=name)
             if low is not None and high is not None:
@@ -110,6 +144,7 @@ def _panel(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(epsilons[0] / 1.25, epsilons[-1] * 1.25)
+        axes.set_ylim(limits)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if metric == "accuracy":
             axes.yaxis.set_major_formatter(PERCENT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,25 +13,68 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from experiments.figures.catalogue import LeftOut, need
-from experiments.figures.looks import SEQUENTIAL
-from experiments.figures.settings import CLIP_NORM, EPSILON, described, main_product, short, show
+from experiments.figures.chance import expected_jaccard, tau_band
+from experiments.figures.looks import CENTRED, SEQUENTIAL
+from experiments.figures.settings import (
+    CLIP_NORM,
+    EPSILON,
+    described,
+    independent,
+    main_product,
+    short,
+    show,
+)
 from experiments.figures.style import Panel, Sheet
 
+
+@dataclass(frozen=True)
+class Map:
+    """One quantity of the figure.
+
+    Attributes:
+        name: its title.
+        sources: (metric, column of the summary); the first that has values.
+        numbers: format of what is written into the cells.
+        ends: of its colours, the same in every figure; what lies beyond has the end's.
+        colours: a map of them.
+        floor: metric of the summary: the same without privacy, other draws of mini-batches.
+    """
+
+    name: str
+    sources: tuple[tuple[str, str], ...]
+    numbers: str
+    ends: tuple[float, float]
+    colours: str
+    floor: str = ""
+
+
 _MAPS = (
-    ("rate shift", (("firing_rate", "difference"), ("rate_shift", "mean")), "+.3f"),
-    ("attenuation", (("attenuation", "mean"),), ".2f"),
-    ("Kendall τ", (("kendall_tau_shadow", "mean"),), ".2f"),
-    ("Jaccard", (("jaccard_shadow", "mean"),), ".2f"),
+    Map(
+        "rate shift",
+        (("firing_rate", "difference"), ("rate_shift", "mean")),
+        "+.3f",
+        (-0.05, 0.05),
+        CENTRED,
+    ),
+    Map("attenuation", (("attenuation", "mean"),), ".2f", (0, 2), CENTRED),
+    Map(
+        "Kendall τ", (("kendall_tau_shadow", "mean"),), ".2f", (-1, 1), CENTRED, "kendall_tau_floor"
+    ),
+    Map("Jaccard", (("jaccard_shadow", "mean"),), ".2f", (0, 1), SEQUENTIAL, "jaccard_floor"),
 )
-"""Name; (metric, column of the summary), the first that has values; format of the numbers."""
 
 
-def heat_maps(summary: pl.DataFrame) -> Sheet:
+def heat_maps(summary: pl.DataFrame, asked: tuple[int, int] | None = None) -> Sheet:
     """Draw rate shift, attenuation, Kendall τ and Jaccard over ε (across) and C (up).
 
     The rate shift is the global model's rate minus its non-private twin's where the grid has twins,
     else the candidates' against their shadows. Where further axes vary, a cell is their mean, or
-    that of the combination in which most cells of the grid lie.
+    that of the combination in which most cells of the grid lie. Scales are fixed, so that noise
+    around 0 looks like noise; marks beside them are what random rankings and the floor have.
+
+    Args:
+        summary: a grid's `summary.parquet`.
+        asked: candidates and selected of all cells; None where they vary.
 
     Raises:
         LeftOut: if ε and C do not both vary, or none of the four was measured.
@@ -39,19 +84,21 @@ def heat_maps(summary: pl.DataFrame) -> Sheet:
         if rows[key].n_unique() < 2:
             raise LeftOut(f"{key} has a single value: nothing to lay out over ε and C")
     further = [key for key in rows.columns if "." in key and key not in (EPSILON, CLIP_NORM)]
-    further = [key for key in further if rows[key].n_unique() > 1]
+    further = independent(rows, [key for key in further if rows[key].n_unique() > 1])
     usual = main_product(rows, further)
     for key, value in (usual or {}).items():
         rows = rows.filter(pl.col(key).eq_missing(pl.lit(value)))
-    tables = {name: _first_with_values(rows, sources) for name, sources, _ in _MAPS}
-    panels: list[Panel] = [
-        partial(_panel, table, name, numbers)
-        for name, _, numbers in _MAPS
-        if (table := tables[name]) is not None
-    ]
+    tables = {one.name: _first_with_values(rows, one.sources) for one in _MAPS}
+    panels: list[Panel] = []
+    notes = []
+    for one in _MAPS:
+        table = tables[one.name]
+        if table is not None:
+            marks = _marks(one, rows, asked)
+            panels.append(partial(_panel, table, one, [value for value, _ in marks]))
+            notes += [f"{one.name}: {said}." for _, said in marks if said]
     if not panels:
         raise LeftOut("the summary has neither rate shift, attenuation, Kendall τ nor Jaccard")
-    notes = []
     if usual:
         notes.append(f"Only cells of {described(usual)}.")
     elif further:
@@ -74,27 +121,59 @@ def _first_with_values(
     return None
 
 
-def _panel(table: pl.DataFrame, name: str, numbers: str, axes: Axes) -> None:
+def _marks(one: Map, rows: pl.DataFrame, asked: tuple[int, int] | None) -> list[tuple[float, str]]:
+    """Return values to mark beside a scale, and what they are."""
+    marks: list[tuple[float, str]] = []
+    if asked is not None and one.name == "Kendall τ":
+        of_tau = rows.filter(metric=one.sources[0][0])
+        runs = int(of_tau.group_by(EPSILON, CLIP_NORM).agg(pl.col("n").sum())["n"].to_numpy().min())
+        band = tau_band(asked[0], runs)
+        over = f", means of {runs} runs," if runs > 1 else ""
+        marks = [(-band, ""), (band, f"random rankings{over} lie within ±{band:.2f} (95 %)")]
+    if asked is not None and one.name == "Jaccard":
+        chance = expected_jaccard(*asked)
+        marks = [(chance, f"two random selections have {chance:.2f} on average")]
+    floor = rows.filter(metric=one.floor)["mean"].drop_nulls() if one.floor else pl.Series()
+    if floor.len():
+        value = float(str(floor.mean()))
+        marks.append((value, f"the floor, without privacy, has {value:.2f}"))
+    return marks
+
+
+def _panel(table: pl.DataFrame, one: Map, marks: Sequence[float], axes: Axes) -> None:
     grid = table.sort(EPSILON).pivot(EPSILON, index=CLIP_NORM, values="value")
     grid = grid.sort(CLIP_NORM, descending=True)
     values = grid.drop(CLIP_NORM).cast(pl.Float64).to_numpy()
     sns.heatmap(
         values,
         mask=np.isnan(values),
-        cmap=SEQUENTIAL,
-        annot=_written(values, numbers) if values.shape[1] <= 8 else False,
+        cmap=one.colours,
+        vmin=one.ends[0],
+        vmax=one.ends[1],
+        annot=_written(values, one.numbers) if values.shape[1] <= 8 else False,
         fmt="",
         annot_kws={"size": 6.5},
         linewidths=0.6,
         xticklabels=[show(value) for value in table[EPSILON].unique().sort()],
         yticklabels=[show(value) for value in grid[CLIP_NORM]],
-        cbar_kws={"aspect": 14, "pad": 0.03},
+        cbar_kws={"aspect": 14, "pad": 0.03, "extend": _extend(values, one.ends)},
         ax=axes,
     )
+    scale: Any = axes.collections[0].colorbar
+    for mark in marks:
+        scale.ax.axhline(mark, color="black", linewidth=1.2)
     axes.tick_params(rotation=0, length=0)
     axes.grid(visible=False)
-    axes.set_title(name)
+    axes.set_title(one.name)
     axes.set(xlabel="ε", ylabel="C")
+
+
+def _extend(values: np.ndarray, ends: tuple[float, float]) -> str:
+    """Return which ends of a colour scale have values beyond them."""
+    below, above = np.nanmin(values) < ends[0], np.nanmax(values) > ends[1]
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "neither"
+    )
 
 
 def _written(values: np.ndarray, numbers: str) -> np.ndarray:

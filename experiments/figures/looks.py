@@ -18,6 +18,8 @@ MOST_SERIES = 6
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 SEQUENTIAL = "viridis"
 """Of heat maps: lightness rises evenly, so it reads in grey."""
+CENTRED = "vlag"
+"""Of heat maps of what has a middle: lightest there, blue below and red above."""
 
 _LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-",

@@ -9,6 +9,7 @@ from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry, LeftOut
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.heat_maps import heat_maps
+from experiments.figures.learning_curves import learning_curves
 from experiments.figures.of_run import SHIFT, read_audit, with_shadows
 from experiments.figures.pareto import pareto_front
 from experiments.figures.predicted_shift import predicted_against_measured
@@ -30,17 +31,28 @@ def of_grid(grid: GridTables) -> list[Entry]:
     return [
         Entry(
             "accuracy-epsilon",
-            "Accuracy against ε with 95 % intervals; dashed: without DP.",
+            "Accuracy against the privacy budget ε, mean and 95 % interval over seeds; dashed: the "
+            "same run without differential privacy (DP). Panels share their scale.",
             lambda: accuracy_against_epsilon(grid.summary),
         ),
         Entry(
+            "learning-curves",
+            "Accuracy of the global model over the rounds, a line a privacy budget, mean and 95 % "
+            "interval over seeds.",
+            lambda: learning_curves(_values(grid, "accuracy")),
+        ),
+        Entry(
             "heat-maps",
-            "Rate shift, attenuation, Kendall τ and Jaccard over ε and the clipping bound C.",
-            lambda: heat_maps(grid.summary),
+            "Over ε and the clipping bound C: rate shift (firing rate less that without DP), "
+            "attenuation (length of the private update over that of the shadow, the update of the "
+            "same clients without DP), Kendall τ and Jaccard (agreement of the clients' ranking, "
+            "and of who is selected, with the shadow's).",
+            lambda: heat_maps(grid.summary, _asked(grid)),
         ),
         Entry(
             "pareto",
-            "Accuracy against energy by ε; filled: on the Pareto front of all three.",
+            "Accuracy against energy by ε; filled: on the Pareto front, which no other "
+            "configuration beats in accuracy, energy or ε without losing in another.",
             lambda: pareto_front(grid.summary),
         ),
         Entry(
@@ -50,7 +62,8 @@ def of_grid(grid: GridTables) -> list[Entry]:
         ),
         Entry(
             "ranks",
-            "The clients' ranks from round to round, at the smallest budget and in its twin.",
+            "The clients' ranks from round to round, at the smallest budget and in its twin, the "
+            "same run without DP.",
             lambda: _ranks(grid),
         ),
         Entry(
@@ -60,12 +73,15 @@ def of_grid(grid: GridTables) -> list[Entry]:
         ),
         Entry(
             "predicted-shift",
-            "The rate shift predicted to first order against the measured one, by budget.",
+            "The rate shift (firing rate after private training less the shadow's) predicted to "
+            "first order against the measured one, by budget.",
             lambda: predicted_against_measured(_predictions(grid)),
         ),
         Entry(
             "sparsity-memory",
-            "The rate shift against indicators of sparsity and memory.",
+            "The rate shift (firing rate less that without DP) against indicators of sparsity and "
+            "memory: shares of silent and saturated neurons, the membranes' variance and their "
+            "autocorrelation from step to step, bytes.",
             lambda: shift_against_indicators(
                 indicators(grid), point="a cell's last evaluated round"
             ),
@@ -113,6 +129,22 @@ def indicators(grid: GridTables) -> pl.DataFrame:
 def strictest(grid: GridTables) -> dict[str, object]:
     """Return the finished cell of the smallest budget; the first of several."""
     return grid.finished.sort("level_order", maintain_order=True).row(0, named=True)
+
+
+def _values(grid: GridTables, metric: str) -> pl.DataFrame:
+    """Return a metric in every round of the finished cells, with their settings."""
+    return grid.scan("rounds", ["round", metric]).rename({metric: "value"}).drop_nulls("value")
+
+
+def _asked(grid: GridTables) -> tuple[int, int] | None:
+    """Return candidates and selected of the grid's runs; None where they vary."""
+    if {"coordination.candidates", "coordination.selected", "data.clients"} & set(grid.axes):
+        return None
+    try:
+        coordination = read_tables(grid.directory / str(strictest(grid)["run"])).config.coordination
+    except RunError:
+        return None
+    return coordination.candidates, coordination.selected
 
 
 def _last_round(table: pl.DataFrame) -> pl.DataFrame:

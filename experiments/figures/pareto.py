@@ -14,6 +14,9 @@ from experiments.figures.catalogue import LeftOut, need
 from experiments.figures.looks import by_level, mean_with_interval
 from experiments.figures.style import PERCENT, Sheet, finish
 
+LEAST_SPREAD = 0.02
+"""Of the energies, as a share of the largest: below, a front would be drawn through noise."""
+
 
 def non_dominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which rows no other row beats in one column without losing in another.
@@ -54,6 +57,12 @@ def objectives(summary: pl.DataFrame) -> pl.DataFrame:
     ).drop_nulls("epsilon")
     if wide["epsilon"].n_unique() < 2:
         raise LeftOut("all configurations have the same ε: there is no trade-off to draw")
+    energies = wide["energy_nj"].to_numpy()
+    if np.ptp(energies) < LEAST_SPREAD * energies.max():
+        raise LeftOut(
+            f"all configurations take the same energy within {100 * LEAST_SPREAD:g} %: it trades "
+            "against nothing"
+        )
     costs = np.column_stack([-wide["accuracy"].to_numpy(), wide["epsilon"], wide["energy_nj"]])
     return wide.with_columns(on_front=pl.Series(non_dominated(costs)))
 

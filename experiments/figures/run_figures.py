@@ -35,7 +35,13 @@ _NO_SHADOW = (
 def over_rounds(run: RunTables) -> list[Entry]:
     """Return the figures over the rounds that this run has."""
     entries = [
-        Entry("summary", "The run at a glance.", partial(summary_figure, run)),
+        Entry(
+            "summary",
+            "The run at a glance: accuracy, beside its twin without differential privacy (DP) "
+            "where it is a grid's cell; firing rates; agreement with the ranking without DP; and "
+            "the privacy spent, ε.",
+            partial(summary_figure, run),
+        ),
         Entry(
             "accuracy",
             "Accuracy and loss of the global model over the rounds, against guessing.",
@@ -43,20 +49,32 @@ def over_rounds(run: RunTables) -> list[Entry]:
         ),
         Entry(
             "firing-rates",
-            "Firing rates by layer, and of the candidates before and after training.",
+            "Firing rates (spikes per neuron and step) by layer, and of the candidates before and "
+            "after training; shadow: the same training without DP.",
             partial(firing_rates_figure, run),
         ),
     ]
     if run.has_shadow:
-        caption = "How far the ranking of the candidates agrees with the non-private one."
+        caption = (
+            "How far the ranking of the candidates agrees with the shadow's, which the same "
+            "training without DP gives: rank correlations (Kendall τ, Spearman ρ), and overlap of "
+            "who is selected (Jaccard; RBO, rank-biased overlap). Grey: 95 % of random rankings. "
+            "Floor: another draw of mini-batches without DP."
+        )
         entries.append(Entry("ranking", caption, partial(ranking_figure, run)))
     else:
         caption = "Who was asked and who selected."
         entries.append(Entry("selection", caption, partial(selection_figure, run)))
     if run.config.is_private:
-        caption = "Privacy spent over the rounds and by each client, and what clipping did."
+        caption = (
+            "Privacy spent (ε) over the rounds and by each client; lengths of the clips' gradients "
+            "and the share that was clipped to the bound C."
+        )
         entries.append(Entry("privacy", caption, partial(privacy_figure, run)))
-    caption = "The global update and its weights; with shadows, what is left of the shadow's."
+    caption = (
+        "Length of the global update, and 1/Σw² of the clients' weights w. With shadows: "
+        "attenuation, its length over the shadow's (without DP), and the cosine between both."
+    )
     return [*entries, Entry("aggregation", caption, partial(aggregation_figure, run))]
 
 

@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from experiments.figures.chance import overlap_band, tau_band
 from experiments.figures.panel_kinds import by_client, over_rounds, spread_over_rounds
 from experiments.figures.run_tables import RunTables
 from experiments.figures.style import (
@@ -29,15 +30,18 @@ _RATE = "spikes / neuron / step"
 
 
 def accuracy(run: RunTables, axes: Axes) -> None:
-    """Draw accuracy on the evaluation split, its standard error over clips, and guessing."""
-    over_rounds(axes, run.rounds, "accuracy", bridge=True)
+    """Draw accuracy on the evaluation split, its standard error over clips, twin and guessing."""
+    twin = run.twin_rounds
+    over_rounds(axes, run.rounds, "accuracy", label="" if twin is None else "DP", bridge=True)
+    if twin is not None:
+        over_rounds(axes, twin, "accuracy", SHADOW, label="the twin, without DP", bridge=True)
     known = run.rounds.select("round", "accuracy").drop_nulls().sort("round")
     values = known["accuracy"].to_numpy()
     error = np.sqrt(values * (1 - values) / run.evaluation_clips)
     band = {"color": MAIN.colour, "alpha": 0.2, "linewidth": 0}
     axes.fill_between(known["round"].to_numpy(), values - error, values + error, **band)
     reference(axes, 1 / run.labels, "chance")
-    top = float((values + error).max(initial=1 / run.labels))
+    top = float((values + error).max(initial=max(1 / run.labels, axes.dataLim.y1)))
     axes.set_ylim(0, min(1.02, top * 1.1))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PERCENT)
@@ -91,10 +95,13 @@ def rate_shift(run: RunTables, axes: Axes) -> None:
 
 
 def correlation(run: RunTables, axes: Axes) -> None:
-    """Draw rank correlations with the shadow's ranking; 0 is what a random ranking has."""
+    """Draw rank correlations with the shadow's ranking, the floor's, and what random ones have."""
     over_rounds(axes, run.rounds, "kendall_tau_shadow", MAIN, label="Kendall τ")
     over_rounds(axes, run.rounds, "spearman_rho_shadow", SHADOW, label="Spearman ρ")
-    reference(axes, 0, "random")
+    over_rounds(axes, run.rounds, "kendall_tau_floor", THIRD, label="τ of the floor")
+    band = tau_band(run.config.coordination.candidates)
+    axes.axhspan(-band, band, color="0.5", alpha=0.15, linewidth=0, label="_random")
+    reference(axes, 0, "random\nτ, 95 %")
     axes.set_ylim(-1.08, 1.08)
     finish(axes, "Rank correlation with shadow", x=_ROUND, y="correlation")
 
@@ -106,7 +113,9 @@ def overlap(run: RunTables, axes: Axes) -> None:
     over_rounds(axes, run.rounds, "jaccard_shadow", SHADOW, label="Jaccard")
     over_rounds(axes, run.rounds, "rbo_shadow", FOURTH, label="RBO")
     coordination = run.config.coordination
-    reference(axes, coordination.selected / coordination.candidates, "random\n1 − flip")
+    low, high = overlap_band(coordination.candidates, coordination.selected)
+    axes.axhspan(low, high, color="0.5", alpha=0.15, linewidth=0, label="_random")
+    reference(axes, coordination.selected / coordination.candidates, "random\n1 − flip,\n95 %")
     axes.set_ylim(-0.04, 1.04)
     finish(axes, "Overlap with shadow", x=_ROUND, y="overlap")
 

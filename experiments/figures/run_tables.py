@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,7 @@ from fnl.config import Config, parse_config
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.run_directory import FAILED, FINISHED, read_run
 from fnl.runtime.table_reading import read_parquet
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.tables import CLIENTS, LABELS, LAYERS, ROUNDS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ class RunTables:
     def has_shadow(self) -> bool:
         """Whether candidates' non-private updates were computed beside the run's own."""
         return self.clients["score_shadow"].count() > 0
+
+    @cached_property
+    def by_label(self) -> pl.DataFrame | None:
+        """The table of labels; None of a run that has none."""
+        path = self.directory / "labels.parquet"
+        return read_table(path, LABELS) if path.is_file() else None
+
+    @cached_property
+    def twin_rounds(self) -> pl.DataFrame | None:
+        """The rounds of the same run without DP, where this one is a cell of a grid with twins."""
+        grid = self.directory.absolute().parent.parent
+        try:
+            cells = read_parquet(grid / "cells.parquet")
+            (twin,) = cells.filter(cell=self.directory.name)["twin"].drop_nulls()
+            return read_table(grid / "cells" / str(twin) / "rounds.parquet", ROUNDS)
+        except (RunError, ValueError, pl.exceptions.PolarsError):
+            return None
 
     @property
     def rates_in_the_clear(self) -> bool:

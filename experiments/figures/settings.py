@@ -50,6 +50,21 @@ def main_product(rows: pl.DataFrame, keys: Sequence[str]) -> dict[str, object] |
     return {key: largest[key] for key in keys}
 
 
+def independent(rows: pl.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Return those `keys` that are axes: of keys whose values go together, the first.
+
+    A grid's `[[together]]` varies several keys as one axis: each value of one of them has one value
+    of the others.
+    """
+    axes: list[str] = []
+    for key in keys:
+        values = rows[key].n_unique()
+        pairs = [(rows[axis].n_unique(), rows.select(axis, key).unique().height) for axis in axes]
+        if (values, values) not in pairs:
+            axes.append(key)
+    return axes
+
+
 def described(values: Mapping[str, object]) -> str:
     """Return values of keys as a title shows them."""
     return ", ".join(f"{short(key)} = {show(value)}" for key, value in values.items())

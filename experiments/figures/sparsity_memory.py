@@ -13,7 +13,6 @@ from experiments.figures.looks import by_level
 from experiments.figures.style import Sheet, finish, reference
 
 INDICATORS = {
-    "activation_sparsity": "activation sparsity",
     "connection_sparsity": "connection sparsity",
     "silent_fraction": "silent neurons (share)",
     "saturated_fraction": "saturated neurons (share)",
@@ -22,7 +21,11 @@ INDICATORS = {
     "footprint_bytes": "footprint (bytes)",
     "state_bytes": "neuron state (bytes)",
 }
-"""Columns and what they are called: sparsity, then neuronal, then system memory."""
+"""Columns and what they are called: sparsity, then neuronal, then system memory.
+
+Activation sparsity is 1 − the firing rate where layers are of one width: a shift of one is a shift
+of the other by definition, and its correlation says nothing.
+"""
 MOST_PANELS = 6
 
 
@@ -42,8 +45,12 @@ def shift_against_indicators(table: pl.DataFrame, *, point: str) -> Sheet:
     if not varying:
         raise LeftOut("no indicator of sparsity or memory varies")
     panels = [partial(_panel, rows, column) for column in varying[:MOST_PANELS]]
-    note = f"A point: {point}. ρ: Spearman's rank correlation over {rows.height} points."
-    return Sheet("Rate shift against sparsity and memory", panels, [note])
+    notes = [
+        f"A point: {point}. ρ: Spearman's rank correlation over {rows.height} points.",
+        "Activation sparsity is left out: it is 1 − the firing rate, so the two shift together by "
+        "definition.",
+    ]
+    return Sheet("Rate shift against sparsity and memory", panels, notes)
 
 
 def rank_correlation(rows: pl.DataFrame, column: str) -> float | None:

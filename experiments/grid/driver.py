@@ -15,6 +15,7 @@ from experiments.grid.estimate import Cost, available_memory_bytes, cost_of_cell
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
 from experiments.grid.ray_session import ray_session
+from experiments.grid.stale import said_of, stale_cells
 from fnl.config import Config, Scalar
 from fnl.data.federated import prepare
 from fnl.errors import FnlError, RunError
@@ -44,23 +45,33 @@ class GridResult(NamedTuple):
 
 
 def check_grid(
-    path: Path, overrides: Mapping[str, Scalar], results: Path, console: Console
-) -> tuple[Grid, GridDirectory]:
-    """Read a grid file, check every cell, and say what it holds.
+    path: Path,
+    overrides: Mapping[str, Scalar],
+    results: Path,
+    console: Console,
+    *,
+    keep_stale: bool = False,
+) -> tuple[Grid, GridDirectory, set[str]]:
+    """Read a grid file, check every cell, say what it holds, and which cells need not be run.
 
     Raises:
         ConfigError: naming the file and what is wrong in it.
     """
     grid = expand(read_grid_file(path, overrides), path)
     directory = GridDirectory((results / grid.name).expanduser().absolute())
-    known = len(directory.finished(grid.cells))
+    stale = stale_cells((cell.id, directory.record(cell.id)) for cell in grid.cells)
+    known = directory.finished(grid.cells) - (set() if keep_stale else stale.keys())
     twins = sum(cell.is_twin for cell in grid.cells)
     repeated = f" ({grid.repeated} more are the same without privacy)" if grid.repeated else ""
     console.print(
         f"grid {grid.name}: {len(grid.cells)} cells{repeated}, {twins} of them twins, "
-        f"{known} finished already"
+        f"{len(known)} finished already"
     )
-    return grid, directory
+    if stale:
+        kept = "they are kept and gone on with as they are"
+        again = "they are run again; --keep-stale keeps them"
+        console.print(said_of(stale, kept if keep_stale else again))
+    return grid, directory, known
 
 
 def run_grid(
@@ -71,8 +82,9 @@ def run_grid(
     workers: int,
     ray_address: str,
     console: Console,
+    keep_stale: bool = False,
 ) -> GridResult:
-    """Run every cell of a grid file that is not finished.
+    """Run every cell of a grid file that is not finished, or was made by other code.
 
     Args:
         path: the grid file.
@@ -81,24 +93,24 @@ def run_grid(
         workers: cells that run side by side on this machine.
         ray_address: a running cluster's head; empty: this machine.
         console: where progress is shown.
+        keep_stale: keep what other code has made, and go on with it.
 
     Raises:
         ConfigError: if the file, or one of its cells, cannot be run.
         RunError: if another driver is at work, Ray cannot be had, or the disk is full.
     """
-    grid, directory = check_grid(path, overrides, results, console)
+    grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
     with directory.locked():
         asked = (path.read_text(encoding="utf-8"), dict(overrides))
         directory.write(Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked))
-        finished = directory.finished(grid.cells)
-        waiting = [cell for cell in grid.cells if cell.id not in finished]
+        waiting = [cell for cell in grid.cells if cell.id not in known]
         failed: Mapping[str, str] = {}
         if waiting:
             _prepare(waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
                 expected = _expected(grid, waiting, directory, cores)
                 _say_expected(expected, waiting, cores, console)
-                failed = _run(waiting, expected, directory, cores, console)
+                failed = _run(waiting, expected, directory, (cores, keep_stale), console)
     return GridResult(directory, len(grid.cells) - len(failed), failed)
 
 
@@ -163,7 +175,7 @@ def _run(
     waiting: Sequence[Cell],
     expected: Cost | None,
     directory: GridDirectory,
-    cores: int,
+    how: tuple[int, bool],
     console: Console,
 ) -> Mapping[str, str]:
     """Run the cells as tasks, again where a worker dies; returns those that failed, and why.
@@ -176,6 +188,7 @@ def _run(
 
     from experiments.grid.worker import run_cell  # noqa: PLC0415 heavy
 
+    cores, keep_stale = how
     configs = {cell.id: directory.config_to_run(cell) for cell in waiting}
     costs = {
         cell.id: expected.seconds(cell.config) if expected else float(cell.config.run.rounds)
@@ -192,7 +205,8 @@ def _run(
             while todo and len(running) < 2 * cores:  # who is free finds its next cell there
                 cell = todo.popleft()
                 attempts[cell] += 1
-                running[task.remote(configs[cell].flat())] = cell
+                one = task.remote(configs[cell].flat(), keep_stale)  # pyright: ignore[reportCallIssue] Ray's types know no defaults
+                running[one] = cell
             ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for one in ready:
                 cell = running.pop(one)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -11,6 +13,7 @@ from experiments.grid.directory import GridDirectory
 from experiments.grid.summary import SEED
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.atomic import write_atomically, write_text_atomically
+from fnl.runtime.table_reading import read_parquet
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -31,21 +34,29 @@ def write_csv(directory: GridDirectory) -> list[Path]:
     return written
 
 
-def write_latex(directory: GridDirectory, metrics: Sequence[str]) -> list[Path]:
+def write_latex(directory: GridDirectory, metrics: Sequence[str], pivot: str = "") -> list[Path]:
     """Write a booktabs table a metric from the summary and return the files.
 
+    Args:
+        directory: of the grid.
+        metrics: of the summary.
+        pivot: a varied key whose values become columns; empty: every key is a column.
+
     Raises:
-        ConfigError: if the summary has no such metric.
+        ConfigError: if the summary has no such metric, or the grid varies no such key.
     """
-    summary = pl.read_parquet(directory.path / "summary.parquet", glob=False)
+    summary = read_parquet(directory.path / "summary.parquet")
     known = summary["metric"].unique().sort().to_list()
     keys = [key for key in directory.manifest().keys if key != SEED]
+    if pivot and pivot not in keys:
+        raise ConfigError(f"--pivot {pivot!r} is not varied here: choose of {', '.join(keys)}")
     written = []
     for metric in metrics:
         if metric not in known:
             raise ConfigError(f"--metric {metric!r} is not measured: choose of {', '.join(known)}")
         path = directory.path / f"{metric}.tex"
-        text = latex(summary.filter(metric=metric), keys)
+        rows = summary.filter(metric=metric)
+        text = pivoted(rows, keys, pivot) if pivot else latex(rows, keys)
         try:
             write_text_atomically(path, text)
         except OSError as error:
@@ -63,29 +74,106 @@ def latex(summary: pl.DataFrame, keys: Sequence[str]) -> str:
     """
     columns = ["difference", "baseline_difference"]
     compared = [name for name in columns if summary[name].count()]
-    heads = [*map(_escape, keys), "$n$", "mean", r"95\,\% interval"]
+    heads = [*map(heading, keys), "Seeds", "Mean", r"95\,\% interval"]
     for name in compared:
-        partner = "twin" if name == "difference" else "baseline"
-        heads += [f"less {partner}", r"95\,\% interval", "$p$ (Holm)"]
-    lines = [
-        rf"\begin{{tabular}}{{{'l' * len(keys)}{'r' * (len(heads) - len(keys))}}}",
-        r"\toprule",
-        _row(heads),
-        r"\midrule",
-    ]
+        partner = "without DP" if name == "difference" else "baseline"
+        heads += [f"Less {partner}", r"95\,\% interval", "$p$ (Holm)"]
+    lines = []
     for row in summary.iter_rows(named=True):
         cells = [_value(row[key], row["is_twin"]) for key in keys]
-        cells += [str(row["n"]), _number(row["mean"]), _interval(row["low"], row["high"])]
+        digits = _digits(row["se"], row["mean"])
+        cells += [str(row["n"]), _number(row["mean"], digits)]
+        cells.append(_interval(row["low"], row["high"], digits))
         for name in compared:
             prefix = name.removesuffix("difference")
             cells += [
-                _number(row[name]),
-                _interval(row[f"{name}_low"], row[f"{name}_high"]),
+                _number(row[name], digits),
+                _interval(row[f"{name}_low"], row[f"{name}_high"], digits),
                 _p_value(row[f"{prefix}p_adjusted"]),
             ]
-        lines.append(_row(cells))
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return _tabular("l" * len(keys) + "r" * (len(heads) - len(keys)), heads, lines)
+
+
+def pivoted(summary: pl.DataFrame, keys: Sequence[str], pivot: str) -> str:
+    """Return one metric's means and half intervals, a column a value of `pivot`.
+
+    The non-private twin, which has no such value, is the last column.
+
+    Args:
+        summary: rows of `summary.parquet` of one metric.
+        keys: the varied keys.
+        pivot: of them.
+    """
+    others = [key for key in keys if key != pivot]
+    private = summary.filter(~pl.col("is_twin"))
+    values = private[pivot].drop_nulls().unique().sort().to_list()
+    twins = summary.filter("is_twin")
+    heads = [*map(heading, others)]
+    heads += [f"{heading(pivot)} = {_value(value, False)}" for value in values]
+    heads += ["without DP"] if twins.height else []
+    lines = []
+    for setting in private.select(others).unique(maintain_order=True).to_dicts() or [{}]:
+        cells = [_value(setting[key], False) for key in others]
+        for value in values:
+            cells.append(_estimate(_of(private, setting | {pivot: value})))
+        if twins.height:
+            cells.append(_estimate(_of(twins, setting, or_null=True)))
+        lines.append(cells)
+    return _tabular("l" * len(others) + "r" * (len(heads) - len(others)), heads, lines)
+
+
+def heading(key: str) -> str:
+    """Return how a table's head calls a configuration key."""
+    known = {
+        "privacy.epsilon": r"$\varepsilon$",
+        "privacy.clip-norm": "$C$",
+        "privacy.noise-multiplier": r"$\sigma$",
+        "privacy.delta": r"$\delta$",
+        "data.alpha": r"$\alpha$",
+    }
+    return known.get(key) or _escape(key.partition(".")[2].replace("-", " ").capitalize())
+
+
+def _tabular(columns: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _row(heads),
+        r"\midrule",
+        *map(_row, lines),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _of(
+    rows: pl.DataFrame, setting: Mapping[str, object], *, or_null: bool = False
+) -> dict[str, Any] | None:
+    for key, value in setting.items():
+        same = pl.col(key).eq_missing(pl.lit(value))
+        rows = rows.filter(same | pl.col(key).is_null() if or_null else same)
+    return rows.row(0, named=True) if rows.height else None
+
+
+def _estimate(row: Mapping[str, Any] | None) -> str:
+    """Return a mean and half its interval."""
+    if row is None or row["mean"] is None:
+        return "--"
+    digits = _digits(row["se"], row["mean"])
+    if row["low"] is None or row["high"] is None:
+        return _number(row["mean"], digits)
+    half = (row["high"] - row["low"]) / 2
+    return rf"${row['mean']:.{digits}f} \pm {half:.{digits}f}$"
+
+
+def _digits(error: float | None, value: float | None) -> int:
+    """Return the decimals that a number has whose standard error has two digits."""
+    size = error if error and math.isfinite(error) else abs(value or 0.0) / 100
+    if not size or not math.isfinite(size):
+        return 2
+    return max(0, 1 - math.floor(math.log10(size)))
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -98,12 +186,12 @@ def _value(value: object, is_twin: bool) -> str:
     return f"{value:g}" if isinstance(value, float) else _escape(str(value))
 
 
-def _number(value: float | None) -> str:
-    return "--" if value is None else f"${value:.4g}$"
+def _number(value: float | None, digits: int) -> str:
+    return "--" if value is None else f"${value:.{digits}f}$"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "--" if low is None or high is None else f"$[{low:.4g}, {high:.4g}]$"
+def _interval(low: float | None, high: float | None, digits: int) -> str:
+    return "--" if low is None or high is None else f"$[{low:.{digits}f}, {high:.{digits}f}]$"
 
 
 def _p_value(value: float | None) -> str:

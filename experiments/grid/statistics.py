@@ -13,6 +13,8 @@ from fnl.randomness import Purpose, stream
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+FEWEST = 3
+"""Seeds of which an interval is given: Student's of two is twelve standard errors wide."""
 FEWEST_FOR_BCA = 8
 """Below, BCa's acceleration comes from too few jackknife values to mean anything."""
 
@@ -22,26 +24,32 @@ _LARGEST_BATCH = 4_000_000
 Values = NDArray[np.float64]
 
 
-def bootstrap_interval(samples: Values) -> tuple[Values, Values]:
-    """Return the bootstrap 95 % interval of each sample's mean.
+def seed_interval(samples: Values) -> tuple[Values, Values]:
+    """Return the 95 % interval of each sample's mean over seeds.
 
-    From eight seeds bias-corrected and accelerated (BCa; Efron 1987, doi 10.1080/01621459.1987.
-    10478410), below that, and where BCa is undefined, the percentile interval. Percentile
-    intervals of a handful of seeds are too narrow: of three they never leave the three values.
-    The resamples come from a stream of their own, so that a table is the same at every call.
+    From eight seeds the bootstrap's, bias-corrected and accelerated (BCa; Efron 1987, doi
+    10.1080/01621459.1987.10478410), or its percentiles where that is undefined. Below, where the
+    bootstrap is too narrow (of three values it never leaves their range), Student's t, which holds
+    for normal values. The resamples come from a stream of their own, so that a table is the same
+    at every call.
 
     Args:
         samples: float64 [k, n].
 
     Returns:
-        Lower and upper ends, float64 [k]; NaN where n is 1.
+        Lower and upper ends, float64 [k]; NaN where n is less than `FEWEST`.
     """
     count, size = samples.shape
     low, high = np.full(count, np.nan), np.full(count, np.nan)
-    if size < 2:
+    if size < FEWEST:
         return low, high
     low[:], high[:] = samples[:, 0], samples[:, 0]
     varied = np.flatnonzero(np.ptp(samples, axis=1) > 0)  # the others' interval is their value
+    if size < FEWEST_FOR_BCA:
+        mean, error = samples[varied].mean(axis=1), stats.sem(samples[varied], axis=1)
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, size - 1) * error
+        low[varied], high[varied] = mean - half, mean + half
+        return low, high
     rows = max(1, _LARGEST_BATCH // (RESAMPLES * size))
     for first in range(0, len(varied), rows):
         chunk = varied[first : first + rows]
@@ -104,8 +112,7 @@ def holm(p_values: Values) -> Values:
 
 
 def _resampled(samples: Values) -> tuple[Values, Values]:
-    method = "BCa" if samples.shape[1] >= FEWEST_FOR_BCA else "percentile"
-    low, high = _interval(samples, method)
+    low, high = _interval(samples, "BCa")
     undefined = np.isnan(low) | np.isnan(high)
     if undefined.any():
         low[undefined], high[undefined] = _interval(samples[undefined], "percentile")

@@ -1,7 +1,7 @@
 """`summary.parquet`: every metric of every setting over seeds, against its twin and a baseline.
 
 A row is a setting (the varied keys but `run.seed`, and `is_twin`) and a metric, after the last
-round. Columns beside these: `n`, `mean`, `se` (standard error), `low`, `high` (95 % bootstrap);
+round. Columns beside these: `n`, `mean`, `se` (standard error), `low`, `high` (95 % interval);
 `difference` from the non-private twin, paired by seed, with `difference_low`, `difference_high`,
 `p_value` (paired t-test) and `p_adjusted` (Holm); and the five again with `baseline_` in front.
 
@@ -18,7 +18,7 @@ import polars as pl
 
 from experiments.grid.directory import KnownCell, Manifest
 from experiments.grid.grid_file import same
-from experiments.grid.statistics import bootstrap_interval, holm, paired_test
+from experiments.grid.statistics import holm, paired_test, seed_interval
 
 SEED = "run.seed"
 _MEASURES = ("n", "mean", "se", "low", "high", "p_value")
@@ -109,7 +109,7 @@ def _statistics(samples: pl.Series) -> pl.DataFrame:
         columns["mean"][rows] = stack.mean(axis=1)
         if size > 1:
             columns["se"][rows] = stack.std(axis=1, ddof=1) / np.sqrt(size)
-        columns["low"][rows], columns["high"][rows] = bootstrap_interval(stack)
+        columns["low"][rows], columns["high"][rows] = seed_interval(stack)
         columns["p_value"][rows] = paired_test(stack)
     return pl.DataFrame(columns, nan_to_null=True).cast({"n": pl.Int64})
 

@@ -15,9 +15,11 @@ import filelock
 
 from experiments.grid.directory import record_of
 from experiments.grid.estimate import Cost, measure_run
+from experiments.grid.stale import CodeNow, set_aside
 from fnl.config import Config, Scalar, parse_config
 from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
 from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
+from fnl.runtime.run_place import accept_changes
 from fnl.runtime.run_record import timestamp, write_record
 
 LOCK_SECONDS = 120.0
@@ -41,10 +43,11 @@ class Outcome:
     stops_the_grid: bool = False
 
 
-def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
+def run_cell(flat: Mapping[str, Scalar], keep_stale: bool = False) -> Outcome:
     """Run the cell with this configuration; its run directory tells how it ended.
 
-    A finished cell is left as it is; one that was begun goes on from its last checkpoint. What it
+    A finished cell is left as it is; one that was begun goes on from its last checkpoint. What
+    other code has made is set aside, unless `keep_stale`: it then counts as any other. What a cell
     took is kept beside what the run says of itself: seconds, those that its worker computed, and
     the most memory that its worker has ever held.
     """
@@ -52,7 +55,7 @@ def run_cell(flat: Mapping[str, Scalar]) -> Outcome:
     started, config, failed = time.perf_counter(), parse_config(flat), None
     try:
         with _held(config):
-            _run(config)
+            _run(config, keep_stale)
     except Exception as error:
         failed = error
     seconds = time.perf_counter() - started
@@ -103,11 +106,17 @@ def no_room(error: BaseException) -> bool:
     )
 
 
-def _run(config: Config) -> None:
+def _run(config: Config, keep_stale: bool) -> None:
     path = _place(config)
     record = record_of(path)
+    changes = CodeNow().changes(record)
+    if changes and not keep_stale:
+        set_aside(path)
+        record = None
     if record is not None and record["status"] == FINISHED:
         return
+    if changes and keep_stale:
+        accept_changes(path, config)
     at, started, computed = time.time(), time.perf_counter(), time.process_time()
     try:
         _start(config)

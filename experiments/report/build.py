@@ -13,6 +13,8 @@ from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
 from experiments.report.page import Report, render
 from experiments.report.record import (
+    changes_in,
+    code_of,
     configuration_of,
     duration,
     guarantee_of,
@@ -23,7 +25,8 @@ from experiments.report.record import (
 from experiments.report.tables import tables_of_grid, tables_of_run
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
-from fnl.runtime.run_directory import FINISHED
+from fnl.runtime.kept_code import kept_code
+from fnl.runtime.run_directory import FINISHED, read_run
 
 
 def write_report(directory: Path, path: Path) -> Path:
@@ -67,6 +70,7 @@ def report_of_run(directory: Path) -> Report:
             f"fnl report {directory.name}",
         ],
         notes=_notes(run),
+        files=kept_code(directory, record),
         configuration=configuration_of(run.config),
     )
 
@@ -101,7 +105,7 @@ def report_of_grid(directory: Path) -> Report:
             f"fnl report {grid.directory.name}",
         ],
         notes=["The same command goes on where a grid stopped and runs no finished cell again."],
-        files={} if grid.file is None else {"GRID.toml": grid.file},
+        files=({} if grid.file is None else {"GRID.toml": grid.file}) | _grid_code(grid),
     )
 
 
@@ -116,6 +120,8 @@ def _facts(run: RunTables) -> dict[str, str]:
     kind = " (synthetic clips)" if run.synthetic else ""
     coordination = config.coordination
     private = config.is_private
+    named, options = coordination.algorithm, coordination.options
+    algorithm = "" if named == "none" else f", where {named}({options}) defines no other"
     return {
         "Corpus": f"{config.data.corpus}{kind}, {run.labels} labels, "
         f"{run.evaluation_clips} {config.evaluation.split} clips",
@@ -127,12 +133,13 @@ def _facts(run: RunTables) -> dict[str, str]:
         if private
         else "none",
         "Coordination": f"{coordination.selected} of {coordination.candidates} candidates by "
-        f"{coordination.selection}, {coordination.aggregation} aggregation",
+        f"{coordination.selection}, {coordination.aggregation} aggregation{algorithm}",
         "Seed": str(config.run.seed),
         "Engine": str(record.get("engine", "not recorded")),
         "Started": str(record.get("started", "not recorded")),
         "Took": duration(record.get("seconds")),
         "Versions": versions_of(record),
+        "Code": code_of(record),
     }
 
 
@@ -142,13 +149,28 @@ def _grid_facts(grid: GridTables, run: RunTables) -> dict[str, str]:
     varied = {key: ", ".join(f"{value}" for value in values) for key, values in axes.items()}
     seeds = grid.cells["seed"].unique().sort().to_list()
     took = grid.cells["seconds"].sum()
-    kept = ("Corpus", "Clients", "Network", "Coordination", "Engine", "Versions")
+    kept = ("Corpus", "Clients", "Network", "Coordination", "Engine", "Versions", "Code")
     return {
         "Varied": "; ".join(f"{key}: {values}" for key, values in varied.items()) or "nothing",
         "Seeds": ", ".join(map(str, seeds)),
         "Time of all cells": duration(took),
         **{name: facts[name] for name in kept},
         "Note": "what is not varied, as in every cell; what is varied, as in the first",
+    }
+
+
+def _grid_code(grid: GridTables) -> dict[str, str]:
+    """Return the own code of all finished cells, each source once, by file."""
+    found: dict[str, list[str]] = {}
+    for run in grid.finished["run"]:
+        directory = grid.directory / run
+        for file, source in kept_code(directory, read_run(directory)).items():
+            if source not in found.setdefault(file, []):
+                found[file].append(source)
+    return {
+        file + (f", {number} of {len(sources)}" if len(sources) > 1 else ""): source
+        for file, sources in found.items()
+        for number, source in enumerate(sources, 1)
     }
 
 
@@ -160,6 +182,7 @@ def _notes(run: RunTables) -> list[str]:
             "With the same versions on the same kind of machine this gives the same model, bit for "
             "bit, in process and in Flower's simulation."
         ]
+    notes += changes_in(run.record)
     if sha := run.record.get("model_sha256"):
         notes.append(f"Its SHA-256: {sha}.")
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import polars as pl
 
@@ -13,10 +14,22 @@ from experiments.report.page import Finding
 
 SIGNIFICANT = 0.05
 _COMPARED = {
-    "accuracy": ("Accuracy against no DP", ".1f", 100.0, " points"),
-    "firing_rate": ("Rate shift", ".4f", 1.0, " spikes / neuron / step"),
-    "energy_nj": ("Energy against no DP", ".1f", 1.0, " nJ"),
+    "accuracy": ("Accuracy", ".1f", 100.0, " points"),
+    "firing_rate": ("Firing rate", ".4f", 1.0, " spikes / neuron / step"),
+    "energy_nj": ("Energy", ".1f", 1.0, " nJ"),
 }
+
+
+class _Partner(NamedTuple):
+    """What configurations are compared with: prefix of the summary's columns, and in words."""
+
+    prefix: str
+    short: str
+    name: str
+
+
+_TWIN = _Partner("", "no DP", "their twin without DP")
+_BASELINE = _Partner("baseline_", "the baseline", "the grid's baseline")
 _MEANS = {
     "kendall_tau_shadow": "Ranking, Kendall τ",
     "attenuation": "Attenuation",
@@ -29,7 +42,8 @@ def findings_of_grid(grid: GridTables) -> list[Finding]:
     """Return what the grid found, also where nothing is significant."""
     found = [_cells(grid), *_best(grid)]
     for metric in _COMPARED:
-        found += _compared(grid, metric)
+        found += _compared(grid, metric, _TWIN)
+        found += _compared(grid, metric, _BASELINE)
     for metric in _MEANS:
         found += _range(grid, metric)
     return found
@@ -59,9 +73,9 @@ def _cells(grid: GridTables) -> Finding:
 def _interval(row: dict[str, object], form: str, scale: float, prefix: str = "") -> str:
     low, high = row.get(f"{prefix}low"), row.get(f"{prefix}high")
     if low is None or high is None:
-        return "no interval: one seed or no spread"
+        return "no interval: fewer than three seeds, or no spread"
     shown = [number(float(str(edge)) * scale, form) for edge in (low, high)]
-    return f"95 % bootstrap interval {shown[0]} to {shown[1]}"
+    return f"95 % interval {shown[0]} to {shown[1]}"
 
 
 def _best(grid: GridTables) -> Iterator[Finding]:
@@ -83,36 +97,38 @@ def _best(grid: GridTables) -> Iterator[Finding]:
     yield Finding("Best accuracy", f"{100 * best['mean']:.1f} %", text)
 
 
-def _compared(grid: GridTables, metric: str) -> Iterator[Finding]:
-    """Say how many paired differences from the twins are significant, and the largest."""
+def _compared(grid: GridTables, metric: str, partner: _Partner) -> Iterator[Finding]:
+    """Say how many paired differences from a partner are significant, and the largest."""
     name, form, scale, unit = _COMPARED[metric]
-    rows = _private(grid, metric, "difference")
+    name = f"{name} against {partner.short}"
+    difference, p_adjusted = f"{partner.prefix}difference", f"{partner.prefix}p_adjusted"
+    rows = _private(grid, metric, difference)
     if not rows.height:
         return
-    tested = rows.drop_nulls("p_adjusted")
-    significant = tested.filter(pl.col("p_adjusted") < SIGNIFICANT)
+    tested = rows.drop_nulls(p_adjusted)
+    significant = tested.filter(pl.col(p_adjusted) < SIGNIFICANT)
     shown = significant if significant.height else rows
-    row = shown.sort(pl.col("difference").abs(), descending=True).row(0, named=True)
-    size = number(row["difference"] * scale, f"+{form}")
-    interval = _interval(row, f"+{form}", scale, "difference_")
+    row = shown.sort(pl.col(difference).abs(), descending=True).row(0, named=True)
+    size = number(row[difference] * scale, f"+{form}")
+    interval = _interval(row, f"+{form}", scale, f"{difference}_")
     level = f"p < {SIGNIFICANT} after correction for many comparisons"
     head = f"{significant.height} of {tested.height} differ"
     if not tested.height:
         head = "not tested"
-        verdict = f"None of the {rows.height} differences from the twin could be tested."
+        verdict = f"None of the {rows.height} differences from {partner.name} could be tested."
     elif significant.height:
         verdict = (
-            f"{significant.height} of {tested.height} configurations differ from their twin "
-            f"without DP ({level})."
+            f"{significant.height} of {tested.height} configurations differ from {partner.name} "
+            f"({level})."
         )
     else:
         verdict = (
-            f"None of the {tested.height} differences from the twin without DP is significant "
+            f"None of the {tested.height} differences from {partner.name} is significant "
             f"({level}); that is no proof of none."
         )
     text = (
         f"{verdict} The largest{' of them' if significant.height else ''}: {size}{unit} at "
-        f"{configuration(grid, row)} ({interval}; {probability(row['p_adjusted'])}; {row['n']} "
+        f"{configuration(grid, row)} ({interval}; {probability(row[p_adjusted])}; {row['n']} "
         "seeds)."
     )
     yield Finding(name, head, text)

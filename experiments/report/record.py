@@ -50,6 +50,29 @@ def versions_of(record: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
+def code_of(record: Mapping[str, object]) -> str:
+    """Return which fnl and which commits a run was made by, as one line."""
+    digest, git = record.get("fnl_sources"), record.get("git")
+    known = [f"fnl {digest[:12]} (SHA-256 of its sources)"] if isinstance(digest, str) else []
+    for place, checkout in (git if isinstance(git, Mapping) else {}).items():
+        if isinstance(checkout, Mapping):
+            state = "" if checkout.get("clean") is True else ", with changes that are in no commit"
+            name = str(place).replace("_", " ")
+            known.append(f"{name} at commit {str(checkout.get('commit'))[:12]}{state}")
+    return "; ".join(known) or "not recorded"
+
+
+def changes_in(record: Mapping[str, object]) -> list[str]:
+    """Return what a resumed run says of other code from some round on."""
+    resumed = record.get("resumed")
+    return [
+        f"After round {entry['after_round']} it went on with other code: "
+        f"{', '.join(map(str, entry['changes']))}."
+        for entry in (resumed if isinstance(resumed, list) else [])
+        if isinstance(entry, Mapping) and isinstance(entry.get("changes"), list)
+    ]
+
+
 def configuration_of(config: Config) -> list[tuple[str, str, bool]]:
     """Return each key, its value, and whether it differs from the default."""
     default = Config().flat()

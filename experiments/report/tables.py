@@ -13,7 +13,7 @@ from experiments.figures.run_tables import RunTables
 from experiments.grid.summary import SEED
 from experiments.report.intervals import number
 from experiments.report.page import Cell, Column, Table
-from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.tables import CLIENTS, LABELS, LAYERS, ROUNDS
 
 MOST_ROWS = 400
 SUMMARISED = (
@@ -56,7 +56,7 @@ _SUMMARY_NAMES = {
 ABSENT = "\N{EN DASH}"
 _MEANINGS = {
     name: column.doc.replace("`", "")
-    for table in (LAYERS, CLIENTS, ROUNDS)
+    for table in (LABELS, LAYERS, CLIENTS, ROUNDS)
     for name, column in table.columns.items()
 } | {
     "asked": "rounds as a candidate",
@@ -125,6 +125,7 @@ def table_of(
 def tables_of_run(run: RunTables) -> list[Table]:
     """Return the rounds, the clients over all rounds, and the layers after the last round."""
     means = ("score", "rank", "rank_shadow", "firing_rate_before", "firing_rate_after")
+    own = [name for name in ("loss_before", "accuracy_before") if name in run.clients.columns]
     clients = (
         run.clients.group_by("partition")
         .agg(
@@ -132,6 +133,7 @@ def tables_of_run(run: RunTables) -> list[Table]:
             pl.col("selected").sum(),
             pl.col("num_examples").max().alias("clips"),
             pl.col(*means, "firing_rate_shadow", "clip_fraction").mean(),
+            *(pl.col(name).sort_by("round").last() for name in own),
             pl.col("epsilon").max(),
         )
         .sort("partition")
@@ -144,12 +146,17 @@ def tables_of_run(run: RunTables) -> list[Table]:
             clients,
             "Clients",
             "A row a client that was ever a candidate; scores, ranks and rates are means over "
-            "those rounds.",
+            "those rounds, accuracy and loss are of the global model on its clips when it was "
+            "asked last.",
         )
     )
     if last.height:
         note = f"The global model on the {run.config.evaluation.split} split, last evaluation."
         tables.append(table_of(last, "Layers", note))
+    if run.by_label is not None and run.by_label.height:
+        labels = run.by_label.filter(pl.col("round") == pl.col("round").max()).drop("round")
+        note = f"The global model on the {run.config.evaluation.split} split, last evaluation."
+        tables.append(table_of(labels.sort("accuracy"), "Labels", note))
     return tables
 
 

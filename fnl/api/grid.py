@@ -21,6 +21,7 @@ def run_grid(
     ray_address: str = "",
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
+    keep_stale: bool = False,
 ) -> Grid:
     """Run the cells of a grid file that are not finished; the same call goes on.
 
@@ -31,6 +32,7 @@ def run_grid(
         ray_address: a running Ray cluster, host:port; default: this machine.
         overrides: flat keys laid over the file's base, such as `{"run.rounds": 2}`.
         progress: whether to show progress.
+        keep_stale: keep cells that other code has made, instead of running them anew.
 
     Raises:
         fnl.FnlError: if the file is wrong, or cells failed; the others are finished all the same.
@@ -46,6 +48,7 @@ def run_grid(
         workers=workers,
         ray_address=ray_address,
         console=plain_console(stderr=True, quiet=not progress),
+        keep_stale=keep_stale,
     )
     write_tables(directory)
     if failed:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fnl.snn.evaluation import Evaluation
 
 Keys = Mapping[str, Any]
-"""Of one group: key (with - or _) -> value; a list is what the configuration has commas for."""
+"""Of one group: key (with - or _) -> value; a list is what the configuration has commas for, and a
+mapping what it has `name=value` for."""
 
 
 def configuration(
@@ -59,6 +60,8 @@ def _plain(value: Any) -> Any:
     """Return `value` as a configuration has it: a number, a string, a bool."""
     if callable(value):
         return name_of(value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_plain(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ",".join(str(one) for one in value)
     if isinstance(value, np.generic):

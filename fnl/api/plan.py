@@ -270,13 +270,13 @@ def _scores(pilot: Pilot, rules: Sequence[str]) -> dict[str, Scored]:
     scored: dict[str, Scored] = {}
     for rule in rules:
         settings = pilot.config.coordination.model_copy(
-            update={"selection": rule, "aggregation": "fedavg"}
+            update={"selection": rule, "aggregation": "fedavg", "algorithm": "none"}
         )
         coordinator = Coordinator(pilot.config.model_copy(update={"coordination": settings}))
         found: list[list[Any]] = []
         history = History.empty(pilot.config.data.clients)
         for number, readings in enumerate(rounds, start=1):
-            decisions = [coordinator.decide(number, reports, history) for reports in readings]
+            decisions = [coordinator.decide(number, reports, history, {}) for reports in readings]
             found.append([decision.scores for decision in decisions])
             partitions, private = [report.partition for report in readings[0]], decisions[0]
             chosen = [partitions[k] for k in private.selected]

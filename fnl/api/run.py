@@ -57,20 +57,27 @@ def run(
     return _carry(configuration(base, **groups), workers, progress)
 
 
-def resume(path: str | Path, *, workers: int = 1, progress: bool = True) -> Run:
+def resume(
+    path: str | Path, *, workers: int = 1, progress: bool = True, accept_changes: bool = False
+) -> Run:
     """Go on with a run that was stopped, from its last checkpoint, to its end.
 
     Args:
         path: a run directory that is not finished.
         workers: as in `fnl.run`.
         progress: as in `fnl.run`.
+        accept_changes: go on although the run's code or packages are others now; its record then
+            says which, and from which round.
 
     Raises:
-        fnl.FnlError: if there is nothing to go on with, or what stopped it.
+        fnl.FnlError: if there is nothing to go on with, its code is another, or what stopped it.
     """
-    from fnl.runtime.run_place import config_of
+    from fnl.runtime import run_place
 
-    return _carry(config_of(Path(path)), workers, progress)
+    config = run_place.config_of(Path(path))
+    if accept_changes:
+        run_place.accept_changes(Path(path), config)
+    return _carry(config, workers, progress)
 
 
 def open_run(path: str | Path) -> Run:
@@ -137,6 +144,11 @@ class Run:
     def layers(self) -> pl.DataFrame:
         """One row a (round, layer[, partition])."""
         return self._table("layers")
+
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """One row a (round, label): the global model's accuracy and rate on its clips."""
+        return self._table("labels")
 
     @property
     def accuracy(self) -> float:

@@ -29,6 +29,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file and count its cells, run nothing.")
     ] = False,
+    keep_stale: Annotated[
+        bool,
+        typer.Option(
+            "--keep-stale",
+            help="Keep cells that other code has made, instead of running them anew.",
+        ),
+    ] = False,
 ) -> None:
     """Run the cells of a grid file that are not finished; the same command goes on."""
     from experiments.grid.driver import check_grid, run_grid
@@ -38,7 +45,7 @@ def run(
 
     overrides = parse_overrides(assignments or [])
     if dry_run:
-        check_grid(file, overrides, results_dir, out)
+        check_grid(file, overrides, results_dir, out, keep_stale=keep_stale)
         return
     try:
         directory, finished, failed = run_grid(
@@ -48,6 +55,7 @@ def run(
             workers=cores(workers),
             ray_address=ray_address,
             console=err,
+            keep_stale=keep_stale,
         )
     except KeyboardInterrupt:
         err.print("interrupted: the same command goes on where it stopped")
@@ -68,6 +76,9 @@ def tables(
     metric: Annotated[
         list[str] | None, typer.Option(help="Of the LaTeX tables; default: accuracy, firing_rate.")
     ] = None,
+    pivot: Annotated[
+        str, typer.Option(help="A key whose values are columns of the LaTeX tables.")
+    ] = "",
 ) -> None:
     """Write cells, results and summary of a grid, whose cells may still be running."""
     from experiments.grid.directory import GridDirectory
@@ -79,7 +90,7 @@ def tables(
     if csv:
         written += write_csv(grid)
     if latex:
-        written += write_latex(grid, metric or ["accuracy", "firing_rate"])
+        written += write_latex(grid, metric or ["accuracy", "firing_rate"], pivot)
     for file in written:
         out.print(f"table {file}")
 
@@ -88,16 +99,18 @@ def tables(
 def status(directory: Directory) -> None:
     """Print how every cell of a grid stands, and what came out."""
     from experiments.grid.directory import GridDirectory
+    from experiments.grid.stale import said_of, stale_cells
     from experiments.grid.tables import cell_table
 
     grid = GridDirectory.open(directory)
     manifest = grid.manifest()
+    stale = stale_cells((cell.id, grid.record(cell.id)) for cell in manifest.cells)
     cells = cell_table(grid, manifest).to_dicts()
     found = [
         summary(grid.cells / cell["cell"])
         | {
             "name": cell["cell"] + (" (twin)" if cell["is_twin"] else ""),
-            "status": cell["status"],
+            "status": cell["status"] + (", stale" if cell["cell"] in stale else ""),
             "seconds": cell["seconds"],
             "config": {key: cell[key] for key in manifest.keys},
         }
@@ -107,6 +120,8 @@ def status(directory: Directory) -> None:
     for cell in cells:
         if error := (grid.record(cell["cell"]) or {}).get("error"):
             out.print(f"{cell['status']}: {cell['cell']}: {error}")
+    if stale:
+        out.print(said_of(stale, "stale, `fnl grid run` runs them again"))
     statuses = Counter(cell["status"] for cell in cells)
     counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
     work = "a driver is at work" if grid.is_driven else "no driver is at work"

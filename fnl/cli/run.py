@@ -89,11 +89,27 @@ def resume(
     federation_config: FederationConfig = "",
     app_dir: AppDir = None,
     trust: Trust = False,
+    changes_accepted: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Go on although its code or packages changed; run.json says what, and from which "
+            "round.",
+        ),
+    ] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
-    from fnl.runtime.run_place import config_of
+    from fnl.runtime.run_place import accept_changes, check_name, config_of
+    from fnl.runtime.run_record import read_run
+    from fnl.runtime.trust import is_known
 
     config = config_of(directory)
+    if changes_accepted:
+        # who has run it before has seen which of its files changed
+        own = read_run(directory).get("own_code")
+        trust = trust or (isinstance(own, dict) and is_known(own.get("digest")))
+        accept_changes(directory, config)
+    check_name(config)
     check_trust(directory, config, trust=trust)
     _carry(config, workers, engine, federation_config, _app_of(app_dir, engine))
 

@@ -144,6 +144,11 @@ def _check_estimate(config: Config) -> None:
             f"of coordination.selection = {coordination.selection!r} are: use one of "
             f"{', '.join(NOISE_KNOWN)}"
         )
+    if coordination.estimate != "plain" and coordination.algorithm != "none":
+        raise ConfigError(
+            f"coordination.estimate = {coordination.estimate!r} works on a built-in rule's scores, "
+            f"not on coordination.algorithm = {coordination.algorithm!r}: set one of the two"
+        )
     if coordination.estimate == "plain" and coordination.min_reliability > 0:
         raise ConfigError(
             f"coordination.min-reliability = {coordination.min_reliability} needs an estimate of "
@@ -153,6 +158,11 @@ def _check_estimate(config: Config) -> None:
 
 def _check_aggregation(config: Config) -> None:
     coordination = config.coordination
+    if coordination.options and coordination.algorithm == "none":
+        raise ConfigError(
+            f"coordination.options = {coordination.options!r} are of an algorithm: name it in "
+            "coordination.algorithm"
+        )
     rule, count, byzantine = (
         coordination.aggregation,
         coordination.selected,

@@ -57,6 +57,11 @@ class CoordinationGroup(Group, frozen=True):
     max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Largest share of the rounds in which it answers that a client may be selected in, as long as
     others are left; bounds what a client gains that lies about its rates."""
+    algorithm: Annotated[str, known_or_own(("none",))] = "none"
+    """`module:Class` of your own in place of rules: it may select, weigh, step and correct what
+    clients do, has options and keeps a state (`fnl.Algorithm`)."""
+    options: str = ""
+    """Options of `algorithm`: `tau=0.1,rounds=3`."""
     target_rate: Share = 0.1
     """The rate that `target-rate` prefers."""
     rate_band: Share = 0.0

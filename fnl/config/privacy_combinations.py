@@ -71,10 +71,10 @@ def check_reads(config: Config, key: str, reads: frozenset[str] | None) -> None:
         )
         raise ConfigError(
             f"{named} does not declare what it reads, which {why} needs: decorate it with "
-            "@reads(...) of server.declaration"
+            "@reads(...) of server.declaration, or give an algorithm its `reads`"
         )
     released = config.rate_epsilon > 0
-    rules = SELECTIONS if key == "selection" else AGGREGATIONS
+    rules = {"selection": SELECTIONS, "aggregation": AGGREGATIONS}.get(key, {})
     if config.is_client_private and (
         found := uncovered(reads, released=released, client_level=True)
     ):
@@ -83,9 +83,10 @@ def check_reads(config: Config, key: str, reads: frozenset[str] | None) -> None:
             for name, others in rules.items()
             if not uncovered(others, released=released, client_level=True)
         ]
+        remedy = f"use one of {', '.join(public)}" if public else "leave it out"
         raise ConfigError(
             f"{named} reads what clients compute ({', '.join(found)}), which privacy.mode = "
-            f"{config.privacy.mode!r} does not cover: use one of {', '.join(public)}"
+            f"{config.privacy.mode!r} does not cover: {remedy}"
         )
     if config.run.strict_privacy and (found := uncovered(reads, released=released)):
         remedy = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -21,6 +20,9 @@ FeatureKind = Literal["log-mel", "mfcc"]
 FFT_SAMPLES = 512
 WINDOW_SAMPLES = 480
 """The analysis window: 30 ms."""
+
+LARGEST_MEL_BINS = 114
+"""Mel filters that the spectrum can fill: with more, one of them is all zeros."""
 
 LOG_OFFSET = 1e-6
 """Added to a mel power before its logarithm."""
@@ -59,11 +61,11 @@ class FeatureSpec:
                 f"data.frame-hop-ms = {self.frame_hop_ms} does not divide a second: "
                 f"choose one of {', '.join(map(str, _HOPS_MS))}"
             )
-        largest = largest_mel_bins()
-        if not 1 <= self.mel_bins <= largest:
+        if not 1 <= self.mel_bins <= LARGEST_MEL_BINS:
             raise ConfigError(
-                f"data.mel-bins = {self.mel_bins} does not lie in 1 to {largest}: with more, a "
-                f"filter falls between the {FFT_SAMPLES // 2 + 1} bins of the spectrum and is empty"
+                f"data.mel-bins = {self.mel_bins} does not lie in 1 to {LARGEST_MEL_BINS}: with "
+                f"more, a filter falls between the {FFT_SAMPLES // 2 + 1} bins of the spectrum and "
+                "is empty"
             )
 
     @classmethod
@@ -100,21 +102,6 @@ def extract(waveforms: Tensor, spec: FeatureSpec) -> Tensor:
             clip = transform(waveform)[:, :frames].T  # [T + 1 frames of F] -> [T, F]
             features[row] = (clip - clip.mean(dim=0)) / DEVIATION[spec.kind]
     return features
-
-
-@lru_cache(maxsize=1)
-def largest_mel_bins() -> int:
-    """Return how many mel filters the spectrum can fill: with more, one of them is all zeros."""
-    return next(bins for bins in range(FFT_SAMPLES // 2 + 1, 0, -1) if _fills_every_filter(bins))
-
-
-def _fills_every_filter(mel_bins: int) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torchaudio warns of what is asked here
-        filters = torchaudio.functional.melscale_fbanks(
-            FFT_SAMPLES // 2 + 1, 0.0, SAMPLE_RATE / 2, mel_bins, SAMPLE_RATE
-        )
-    return bool((filters.amax(dim=0) > 0).all())
 
 
 @lru_cache(maxsize=8)

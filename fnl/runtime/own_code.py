@@ -3,28 +3,43 @@
 `module:function` is imported and run. What it is follows from the source files of the module and of
 all that it imports and that is not installed: those beside it. They are found and read here, and
 nothing is imported. Code that is reached in other ways, by a computed name or a path, is not seen.
+Of what was defined in a session (a notebook, say) the source is what Python still knows of it.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
+import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 from fnl.config import Config
 from fnl.config.kinds import OWN
+from fnl.import_path import WORKING_DIRECTORY
+from fnl.own_packages import NAMES, ROOT
 
 KEYS = (
     *("data.corpus", "data.partitioner", "run.callbacks"),
     *("model.network", "model.neuron", "model.encoding"),
-    *("coordination.selection", "coordination.aggregation"),
+    *("coordination.selection", "coordination.aggregation", "coordination.algorithm"),
 )
 """Keys of the configuration that may name own code."""
+
+DECIDING = tuple(key for key in KEYS if key not in Config.without_effect())
+"""Those of them whose code decides what comes out of a run: callbacks only look."""
+
+_SESSION = ("__main__", "fnl.api.given")
+"""Modules of what was defined in a session, or was given there without being importable."""
+
+_NOTED = "_fnl_source_sha256"
+"""What a module's import is given to remember its source by."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +49,13 @@ class OwnCode:
     Attributes:
         names: configuration key -> `module:function`.
         files: module -> its source file; None where none was found.
+        sources: module -> its source; empty where none was found.
         digest: SHA-256 of the names and the sources; empty without own code.
     """
 
     names: Mapping[str, str]
     files: Mapping[str, Path | None]
+    sources: Mapping[str, bytes]
     digest: str
 
     def __bool__(self) -> bool:
@@ -49,24 +66,77 @@ class OwnCode:
         """Return the entry `own_code` of `run.json`; None without own code."""
         if not self:
             return None
-        return {"names": dict(self.names), "modules": sorted(self.files), "digest": self.digest}
+        return {"names": dict(self.names), "modules": self.digests, "digest": self.digest}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the source of each module."""
+        return {name: _sha256(source) for name, source in sorted(self.sources.items())}
+
+
+def names_in(flat: Mapping[str, object], keys: Iterable[str] = KEYS) -> dict[str, str]:
+    """Return key -> `module:function` of a flat configuration, where it names own code."""
+    return {key: str(flat[key]) for key in keys if ":" in str(flat.get(key, ""))}
 
 
 def own_code_of(config: Config) -> OwnCode:
-    """Return the own code that `config` names, found as `fnl.import_path` finds it."""
-    flat = config.flat()
-    names = {key: str(flat[key]) for key in KEYS if ":" in str(flat[key])}
+    """Return the own code that `config` names."""
+    return find_own_code(names_in(config.flat()))
+
+
+def find_own_code(names: Mapping[str, str]) -> OwnCode:
+    """Return the code of these names (key -> `module:function`), as `fnl.import_path` finds it."""
     files: dict[str, Path | None] = {}
+    defined: dict[str, bytes] = {}
     for name in ",".join(names.values()).split(","):  # a key may take several
         if OWN.match(name.strip()):
-            _collect(name.strip().partition(":")[0], files, named=True)
+            module, _, function = name.strip().partition(":")
+            if module in _SESSION:
+                _collect_session(module, function, files, defined)
+            else:
+                _collect(module, files, named=True)
+    sources = {module: _bytes(file) for module, file in files.items()} | defined
     digest = hashlib.sha256()
     for part in (f"{key}={name}" for key, name in sorted(names.items())):
         digest.update(part.encode() + b"\0")
-    for module, file in sorted(files.items()):
-        source = _bytes(file)
+    for module, source in sorted(sources.items()):
         digest.update(f"{module} {len(source)}".encode() + b"\0" + source)
-    return OwnCode(names, files, digest.hexdigest() if names else "")
+    return OwnCode(names, files, sources, digest.hexdigest() if names else "")
+
+
+def edited_since_import(code: OwnCode) -> list[str]:
+    """Return files whose module this process has imported and which are others since.
+
+    A module is noted when it is looked at here for the first time, and anew when it is reloaded.
+    """
+    edited = []
+    for module, digest in code.digests.items():
+        spec: Any = getattr(sys.modules.get(module), "__spec__", None)
+        if spec is not None and (file := code.files.get(module)) is not None:
+            noted = vars(spec).setdefault(_NOTED, digest)
+            edited += [str(file)] if noted != digest else []
+    return edited
+
+
+def _collect_session(
+    module: str, name: str, files: dict[str, Path | None], defined: dict[str, bytes]
+) -> None:
+    """Add the file that defined something in this session, else its own source alone."""
+    thing = getattr(sys.modules.get(module), name, None)
+    thing = getattr(thing, "rule", thing)  # of a rule that declares what it reads
+    home = getattr(thing, "__module__", None)
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if home == "__main__" and script:
+        files[home] = Path(script)
+        for imported in _imports(home, _bytes(files[home]), is_package=False):
+            _collect(imported, files, named=False)
+    elif isinstance(home, str) and home not in _SESSION and _find(home):
+        _collect(home, files, named=True)
+    else:
+        try:
+            defined[f"{module}.{name}"] = inspect.getsource(thing).encode()  # pyright: ignore[reportArgumentType] what has none raises
+        except (OSError, TypeError):
+            defined[f"{module}.{name}"] = b""
 
 
 def _collect(module: str, files: dict[str, Path | None], *, named: bool) -> None:
@@ -93,7 +163,7 @@ def _collect(module: str, files: dict[str, Path | None], *, named: bool) -> None
 
 def _find(name: str) -> ModuleSpec | None:
     """Return where a module lies; unlike `importlib.util.find_spec` it runs no package's code."""
-    path: list[str] | None = [*sys.path, str(Path.cwd())]
+    path: list[str] | None = [*sys.path, os.environ.get(WORKING_DIRECTORY, ""), str(Path.cwd())]
     spec = None
     walked = ""
     for part in name.split("."):
@@ -128,7 +198,7 @@ def _imports(module: str, source: bytes, *, is_package: bool) -> Iterator[str]:
 def _is_installed(file: Path) -> bool:
     paths = sysconfig.get_paths()
     installed = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed.append(str(Path(__file__).resolve().parents[1]))  # fnl itself
+    installed += [str(Path(ROOT) / name) for name in NAMES]  # fnl itself
     resolved = file.resolve()
     return any(resolved.is_relative_to(Path(folder).resolve()) for folder in installed)
 
@@ -138,3 +208,7 @@ def _bytes(file: Path | None) -> bytes:
         return file.read_bytes() if file is not None else b""
     except OSError:
         return b""
+
+
+def _sha256(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()

@@ -34,10 +34,12 @@ from fnl.runtime.checkpoint import (
 from fnl.runtime.digests import FILES, digests_of
 from fnl.runtime.events import Event, RunNote, RunResumed, text_of
 from fnl.runtime.journal import Journal, Mark, Row, check, read
+from fnl.runtime.kept_code import keep_code
 from fnl.runtime.own_code import own_code_of
+from fnl.runtime.provenance import Provenance, in_words, provenance_of
 from fnl.runtime.run_lock import lock_run
 from fnl.runtime.run_log import RunLog
-from fnl.runtime.run_place import check_resumable, new_directory, run_path
+from fnl.runtime.run_place import ACCEPTED, check_resumable, new_directory, run_path
 from fnl.runtime.run_record import (
     FAILED,
     FINISHED,
@@ -45,7 +47,6 @@ from fnl.runtime.run_record import (
     first_record,
     read_run,
     timestamp,
-    versions,
     write_record,
 )
 from fnl.runtime.table_files import TableFiles
@@ -139,9 +140,13 @@ class RunDirectory:
         try:
             lock = lock_run(path)
             remove_temporary_files(path, "run.json.")
-            directory = cls(path, first_record(path.name, config, engine, metadata), lock)
+            made_by = provenance_of(config.flat())
+            record = first_record(path.name, config, engine, metadata, made_by)
+            directory = cls(path, record, lock)
+            keep_code(path, made_by.own_code)
             write_record(path, directory._record)
-            remember(own_code_of(config))  # whoever starts a run has named its code
+            for code in (own_code_of(config), made_by.own_code):
+                remember(code)  # whoever starts a run has named its code
             directory._reserve()
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
@@ -168,7 +173,8 @@ class RunDirectory:
             directory = cls(path, record, lock)
             directory._remove_temporary_files()
             directory._reserve()
-            directory._go_on_from(directory._last_good_checkpoint(), engine)
+            made_by = provenance_of(config.flat())
+            directory._go_on_from(directory._last_good_checkpoint(), engine, made_by)
             state = directory.resumed_from
             directory._watch(config, done=state.server_round if state is not None else 0)
         except BaseException:
@@ -182,6 +188,7 @@ class RunDirectory:
         client_rows: Iterable[Row],
         layer_rows: Iterable[Row],
         fault_rows: Iterable[Row] = (),
+        label_rows: Iterable[Row] = (),
     ) -> None:
         """Add one round's rows; the tables are rewritten unless that would take too much time.
 
@@ -194,6 +201,7 @@ class RunDirectory:
             "rounds": [round_row],
             "clients": list(client_rows),
             "layers": list(layer_rows),
+            "labels": list(label_rows),
             "faults": faults,
         }
         self._tables.add(rows)
@@ -348,7 +356,7 @@ class RunDirectory:
                 return checkpoint
         return None
 
-    def _go_on_from(self, checkpoint: Checkpoint | None, engine: str) -> None:
+    def _go_on_from(self, checkpoint: Checkpoint | None, engine: str, made_by: Provenance) -> None:
         journal = self._checkpoints / _JOURNAL
         mark = checkpoint.mark if checkpoint is not None else Mark()
         for rows in read(journal, mark):
@@ -365,21 +373,21 @@ class RunDirectory:
                 checkpoint.server,
             )
         self.notes = [*map(RunNote, self._refused), RunResumed(done)]
-        self._record_resumption(done, engine)
+        self._record_resumption(done, engine, made_by)
         self._tables.flush()
 
-    def _record_resumption(self, done: int, engine: str) -> None:
+    def _record_resumption(self, done: int, engine: str, made_by: Provenance) -> None:
         earlier = self._record.get("resumed")
         entry: dict[str, object] = {"at": timestamp(), "after_round": done, "engine": engine}
         if self._refused:
             entry["refused"] = self._refused
-        if (present := versions()) != self._record.get("versions"):
-            entry["versions"] = present
-            others = (
-                "package versions are others than when the run began: its numbers may differ from "
-                "those of an uninterrupted run"
-            )
-            self.notes.append(RunNote(others))
+        if changes := made_by.differences(self._record):
+            entry |= {"changes": changes, **made_by.entries()}
+            keep_code(self.path, made_by.own_code, after_round=done)
+            remember(made_by.own_code)
+            said = f"its code is another than before ({in_words(changes)}): its numbers may differ"
+            self.notes.append(RunNote(f"{said} from those of an uninterrupted run"))
+        self._record.pop(ACCEPTED, None)
         notes = [text_of(note) for note in self.notes]
         self._log.write("resumed", after_round=done, engine=engine, notes=notes)
         self._record |= {

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from fnl.config import Config, parse_config
 from fnl.errors import RunError
-from fnl.runtime.run_lock import is_locked
-from fnl.runtime.run_record import FINISHED, read_run
+from fnl.runtime.provenance import Provenance, in_words, provenance_of
+from fnl.runtime.run_lock import is_locked, lock_run
+from fnl.runtime.run_record import FINISHED, read_run, write_record
+
+ACCEPTED = "accepted_changes"
+"""Entry of `run.json`: digest of other code with which its user wants a run to go on."""
 
 
 def run_path(config: Config) -> Path | None:
@@ -34,7 +40,8 @@ def check_resumable(path: Path, config: Config) -> dict[str, object]:
     """Return the record of the run in `path`, if `config` can go on with it.
 
     Raises:
-        RunError: if it is no run, finished, or of another configuration.
+        RunError: if it is no run, finished, or of another configuration; or if it was made by other
+            code, which nobody has accepted.
     """
     record = read_run(path)
     if record.get("identity") != config.identity():
@@ -44,7 +51,35 @@ def check_resumable(path: Path, config: Config) -> dict[str, object]:
         )
     if record["status"] == FINISHED:
         raise RunError(f"the run {path} is finished: choose another run.name or remove it")
+    _check_code(path, record, provenance_of(config.flat()))
     return record
+
+
+def accept_changes(path: Path, config: Config) -> None:
+    """Let the run in `path` go on with the code and the packages that are here now.
+
+    A finished run is left as it is: nothing goes on there.
+
+    Raises:
+        RunError: if it is no run, or is still running.
+    """
+    record, made_by = read_run(path), provenance_of(config.flat())
+    if record["status"] != FINISHED and made_by.differences(record):
+        lock = lock_run(path)
+        try:
+            write_record(path, record | {ACCEPTED: made_by.digest})
+        finally:
+            lock.release()
+
+
+def _check_code(path: Path, record: Mapping[str, object], made_by: Provenance) -> None:
+    changes = made_by.differences(record)
+    if changes and record.get(ACCEPTED) != made_by.digest:
+        raise RunError(
+            f"the run {path} was made by other code ({in_words(changes)}): put that back, or "
+            f"`fnl resume {shlex.quote(str(path))} --accept-changes` goes on with what is here "
+            "now, and run.json says from which round"
+        )
 
 
 def config_of(path: Path) -> Config:

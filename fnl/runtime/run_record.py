@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fnl
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
-from fnl.runtime.own_code import own_code_of
+from fnl.runtime.provenance import Provenance
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 INTERRUPTED = "interrupted"
@@ -24,11 +22,13 @@ _CHECKSUM = "checksum"
 """Entry of `run.json`: SHA-256 of all the others. It finds accidents, not forgers."""
 _LARGEST_INTEGER = 2**63 - 1
 
-_PACKAGES = ("torch", "snntorch", "flwr", "opacus", "torchaudio", "numpy", "polars", "numba")
-
 
 def first_record(
-    name: str, config: Config, engine: str, metadata: Mapping[str, object]
+    name: str,
+    config: Config,
+    engine: str,
+    metadata: Mapping[str, object],
+    made_by: Provenance,
 ) -> dict[str, object]:
     """Return the content of `run.json` of a run that starts now."""
     return {
@@ -41,9 +41,8 @@ def first_record(
         "seconds": None,
         "seed": config.run.seed,
         "identity": config.identity(),
-        "versions": versions(),
         "source": str(Path(fnl.__file__).parent),
-        "own_code": own_code_of(config).record(),
+        **made_by.entries(),
         **metadata,
         "config": config.flat(),
     }
@@ -99,14 +98,3 @@ def _integer(digits: str) -> int:
 def timestamp() -> str:
     """Return the time now, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a run's numbers."""
-    found = {"python": platform.python_version(), "fnl": fnl.__version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -119,6 +119,15 @@ LAYERS = Table({
 })
 """A row a (round, layer, candidate); `partition` null: the global model on the evaluation split."""
 
+LABELS = Table({
+    "round": whole("", "the round; 0 is the model before training"),
+    "label": text("", "what is said in the clips"),
+    "clips": whole("clips", "of `evaluation.split` with this label"),
+    "accuracy": real("[0, 1]", "share of them that the global model labels right"),
+    "firing_rate": real("spikes / neuron / step", "network rate on them"),
+})
+"""A row a (round, label): the global model on the evaluation split."""
+
 FAULTS = Table({
     "round": whole("", "the round"),
     "partition": whole("", "the client; null: a stranger"),
@@ -129,4 +138,10 @@ FAULTS = Table({
 """A row a reply that was not taken, or that never came."""
 # fmt: on
 
-TABLES = {"rounds": ROUNDS, "clients": CLIENTS, "layers": LAYERS, "faults": FAULTS}
+TABLES = {
+    "rounds": ROUNDS,
+    "clients": CLIENTS,
+    "layers": LAYERS,
+    "labels": LABELS,
+    "faults": FAULTS,
+}

@@ -25,7 +25,7 @@ def trusted_file() -> Path:
 
 def remember(code: OwnCode) -> None:
     """Note that this user runs `code`; where nothing can be written, it will be asked for."""
-    if not code or _is_known(code):
+    if not code or is_known(code.digest):
         return
     file = trusted_file()
     with suppress(OSError):
@@ -40,7 +40,7 @@ def require_trust(directory: Path, code: OwnCode) -> None:
     Raises:
         RunError: with the modules and files that would run.
     """
-    if not code or _is_known(code):
+    if not code or is_known(code.digest):
         return
     named = ", ".join(f"{key} = {name}" for key, name in code.names.items())
     files = ", ".join(str(file or f"{module} (not found)") for module, file in code.files.items())
@@ -50,8 +50,9 @@ def require_trust(directory: Path, code: OwnCode) -> None:
     )
 
 
-def _is_known(code: OwnCode) -> bool:
+def is_known(digest: object) -> bool:
+    """Return whether this user has run own code of this digest."""
     try:
-        return code.digest in trusted_file().read_text(encoding="utf-8").split()
+        return digest in trusted_file().read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return False

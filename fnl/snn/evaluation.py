@@ -36,6 +36,7 @@ class Evaluation:
             operations count. The first is of the encoded input, the others are of spikes. Empty
             where rates alone were asked for, and of a network that is no `SpikingNetwork`.
         clip_rates: firing rate of each spiking layer on each clip, float64 [n, L].
+        class_correct: clips of each label whose largest logit is their label, int64 [C].
         membranes: statistics of the membranes of each spiking layer; None where rates alone were
             asked for, and for a neuron of one's own that has no `observe`. Their spike counts are
             left out: `firing` has them.
@@ -46,6 +47,7 @@ class Evaluation:
     firing: FiringStatistics
     activity: tuple[NDArray[np.float64], ...]
     clip_rates: NDArray[np.float64]
+    class_correct: NDArray[np.int64]
     membranes: tuple[SpikeStatistics | None, ...] = ()
 
     @property
@@ -92,7 +94,7 @@ def _evaluate(
     two = [0, min(1, len(labels) - 1)]
     set_draws(layers, draws.batch(two, step=0))
     trace_of = tracer(network, features[two].float())
-    loss, correct = 0.0, 0
+    loss, correct = 0.0, torch.zeros(classes, dtype=torch.int64)
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
     counts: list[list[Tensor]] = []
@@ -104,7 +106,8 @@ def _evaluate(
             trace = trace_of(inputs, not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
-            correct += int((logits.argmax(dim=1) == target).sum())
+            right = target[logits.argmax(dim=1) == target]
+            correct += torch.bincount(right, minlength=classes)
             if not rates_alone:
                 active = active or [_no_activity(signal) for signal in trace.signals]
                 for signal, times in zip(trace.signals, active, strict=True):
@@ -122,7 +125,9 @@ def _evaluate(
     rates = torch.cat([torch.zeros(n, 0, dtype=torch.float64), *means], dim=1).numpy()
     firing = _per_class(spikes, labels, classes, steps)
     activity = tuple((layer.double() / n).numpy() for layer in active)
-    return Evaluation(loss / n, correct / n, firing, activity, rates, tuple(recorded))
+    accuracy = int(correct.sum()) / n
+    of_classes = correct.numpy()
+    return Evaluation(loss / n, accuracy, firing, activity, rates, of_classes, tuple(recorded))
 
 
 def _no_activity(signal: Tensor) -> Tensor:

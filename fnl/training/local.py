@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -62,12 +62,14 @@ def train_round(
     clip_norm: float | None = None,
     spent_rounds: Sequence[int] = (),
     noise: Noise | None = None,
+    correction: Weights | None = None,
 ) -> LocalRound:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
     In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
     that kept it may have been killed. On a device `noise` is what it adds in place of what the
-    run's budget alone would give: its clips may have cost something before.
+    run's budget alone would give: its clips may have cost something before. A `correction` is added
+    to the gradient of every step, behind clipping and noise.
 
     Raises:
         BudgetError: if the round would cost more than is left of the budget; nothing was
@@ -75,7 +77,13 @@ def train_round(
         ConfigError: if no noise keeps the client's budget.
     """
     started = time.perf_counter()
-    client = LocalTraining(config, federation, (server_round, partition), clip_norm=clip_norm)
+    client = LocalTraining(
+        config,
+        federation,
+        (server_round, partition),
+        clip_norm=clip_norm,
+        correction=correction,
+    )
     spent: dict[str, Any] = {}
     if config.is_private:
         work = workload_of(config, partition, len(client.labels))
@@ -102,6 +110,7 @@ def train_round(
         update_norm=update_norm(weights, trained),
         train_loss=summary.loss,
         loss_before=before.loss,
+        accuracy_before=before.accuracy,
         clip_fraction=summary.clip_fraction,
         gradient_norm_median=summary.gradient_norm_median,
         gradient_norm_q10=summary.gradient_norm_q10,
@@ -128,6 +137,7 @@ class LocalTraining:
         public_clips: the number of clips that steps and sampling rate are planned for, in place of
             how many there are.
         clip_norm: where an adaptive bound stands; None at its first round.
+        correction: what is added to the gradient of every step; None for nothing.
     """
 
     def __init__(
@@ -139,9 +149,11 @@ class LocalTraining:
         clips: tuple[Tensor, Tensor] | None = None,
         public_clips: int | None = None,
         clip_norm: float | None = None,
+        correction: Weights | None = None,
     ) -> None:
         self.features, self.labels = clips or federation.client_clips(path[1])
-        self.plan = plan_of(config, public_clips or len(self.labels), path[0])
+        plan = plan_of(config, public_clips or len(self.labels), path[0])
+        self.plan = replace(plan, correction=correction)
         adaptive = config.privacy.clipping == "adaptive"
         self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
         self.config = config

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from fnl.config import Config
+from fnl.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class TrainingPlan:
         weight_decay: decoupled, of parameters with more than one axis; it looks at no data.
         label_smoothing: share of every target that is spread over all classes.
         proximal_mu: μ of FedProx, 0 for none.
+        correction: what is added to the gradient of every step, by name of the parameter.
     """
 
     steps: int
@@ -33,6 +36,7 @@ class TrainingPlan:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     proximal_mu: float = 0.0
+    correction: Weights | None = None
 
     @classmethod
     def for_clips(
@@ -44,7 +48,7 @@ class TrainingPlan:
         optimizer: str,
         learning_rate: float,
         steps: int = 0,
-        **options: float,
+        **options: Any,
     ) -> TrainingPlan:
         """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
 
@@ -90,6 +94,8 @@ def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optim
         _decay_before_steps(optimizer, trainable, plan.learning_rate * plan.weight_decay)
     if plan.proximal_mu:
         _pull_to_start(optimizer, trainable, plan.proximal_mu)
+    if plan.correction is not None:
+        _correct(optimizer, network, plan.correction)
     return optimizer
 
 
@@ -124,3 +130,22 @@ def _pull_to_start(
                     parameter.grad.add_(parameter - start, alpha=proximal_mu)
 
     optimizer.register_step_pre_hook(pull)
+
+
+def _correct(optimizer: torch.optim.Optimizer, network: nn.Module, correction: Weights) -> None:
+    """Add `correction` to the gradients of every step.
+
+    As what pulls to the start it comes after clipping and noise, and does not depend on the clips.
+    """
+    own = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if (names := sorted(own.keys() ^ correction.keys())) != []:
+        raise ValueError(f"a correction must be of what is trained: see {names[0]}")
+    given = [(p, torch.from_numpy(correction[name].copy()).to(p)) for name, p in own.items()]
+
+    def correct(*_: object) -> None:
+        with torch.no_grad():
+            for parameter, value in given:
+                if parameter.grad is not None:
+                    parameter.grad.add_(value)
+
+    optimizer.register_step_pre_hook(correct)

@@ -129,7 +129,15 @@ class ClientReport:
     loss_before: Annotated[
         float | None,
         Cover.OUTSIDE,
-        Tells("loss of the global model on the client's clips"),
+        Tells("loss and accuracy of the global model on the client's clips"),
+        real("nats", "mean cross-entropy of θ on the client's clips"),
+    ] = None
+    accuracy_before: Annotated[
+        float | None,
+        Cover.OUTSIDE,
+        SHARE,
+        Tells("loss and accuracy of the global model on the client's clips"),
+        real("[0, 1]", "share of the client's clips that θ labels right"),
     ] = None
     clip_fraction: Annotated[
         float | None,

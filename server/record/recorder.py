@@ -67,6 +67,7 @@ class Recorder:
         self._directory = directory
         self._notify = notify
         self._classes = federation.classes
+        self._label_names = federation.store.labels
         self._features, self._labels = federation.split_clips(config.evaluation.split)
         self._last_scores = np.full(config.data.clients, np.nan)
         for partition, score in directory.table("clients").select("partition", "score").rows():
@@ -144,6 +145,7 @@ class Recorder:
         round_row: measurement.Row = {"round": number, **spent}
         client_rows: list[measurement.Row] = []
         layer_rows: list[measurement.Row] = []
+        label_rows: list[measurement.Row] = []
         evaluation = self._evaluate(state, played)
         if evaluation is not None:
             cost = sparsity(self._network, evaluation)
@@ -153,6 +155,7 @@ class Recorder:
             if plain is not None:
                 round_row |= comparison.global_shift_values(evaluation, plain)
             layer_rows += measurement.global_layer_rows(number, evaluation, plain)
+            label_rows += measurement.label_rows(number, evaluation, self._label_names)
         if played is not None:
             round_row |= ROUNDS.of_round(played)
             round_row |= measurement.coordination_values(played)
@@ -171,6 +174,7 @@ class Recorder:
             map(measurement.without_nan, client_rows),
             map(measurement.without_nan, layer_rows),
             faults,
+            map(measurement.without_nan, label_rows),
         )
         save = number > 0 and number % every == 0 if every else None
         self._directory.round_done(state, save=save)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -134,6 +134,28 @@ def global_layer_rows(
             "membrane_autocorrelation": membrane.autocorrelation,
         }
         rows.append(row | shifts[layer])
+    return rows
+
+
+def label_rows(server_round: int, evaluation: Evaluation, labels: Sequence[str]) -> list[Row]:
+    """Return a row a label of which the evaluation split has clips."""
+    firing = evaluation.firing
+    neurons = sum(firing.neurons)
+    rows: list[Row] = []
+    for label, name in enumerate(labels):
+        clips = int(firing.clips[label])
+        if not clips:
+            continue
+        spikes = sum(float(layer[label].sum()) for layer in firing.spikes)
+        rows.append(
+            {
+                "round": server_round,
+                "label": name,
+                "clips": clips,
+                "accuracy": int(evaluation.class_correct[label]) / clips,
+                "firing_rate": spikes / (clips * firing.steps * neurons) if neurons else None,
+            }
+        )
     return rows
 
 

@@ -9,7 +9,7 @@ import scipy.fft
 import torch
 
 from fnl.data.audio import read_clip
-from fnl.data.features import DEVIATION, FeatureSpec, extract, largest_mel_bins
+from fnl.data.features import DEVIATION, LARGEST_MEL_BINS, FeatureSpec, extract
 from fnl.data.torchaudio_cpu import torchaudio
 from fnl.errors import ConfigError
 
@@ -89,8 +89,8 @@ def test_frames_times_hop_is_a_second(hop_ms: int) -> None:
 
 
 def test_the_largest_number_of_mel_bins_is_the_last_that_torchaudio_does_not_warn_of() -> None:
-    assert extract(waveforms(1), FeatureSpec(mel_bins=largest_mel_bins())).isfinite().all()
-    for bins in (largest_mel_bins() + 1, 128, 200, 257):
+    assert extract(waveforms(1), FeatureSpec(mel_bins=LARGEST_MEL_BINS)).isfinite().all()
+    for bins in (LARGEST_MEL_BINS + 1, 128, 200, 257):
         with pytest.warns(UserWarning, match="all zero"):
             torchaudio.transforms.MelSpectrogram(16000, n_fft=512, n_mels=bins)
 

@@ -57,8 +57,10 @@ class Served:
         self._state = state
         self._known = {"device-id": "", "releases": 0, "ledger-tip": ""}
 
-    def ask(self, server_round: int, *, run: int = 1, **changes: object) -> RecordDict:
-        """Return what the device answers in a round of a run."""
+    def ask(
+        self, server_round: int, *, run: int = 1, correction: float = 0.0, **changes: object
+    ) -> RecordDict:
+        """Return what the device answers in a round of a run; it may have to correct gradients."""
         config = parse_config(RUN | _keys(changes))
         network = build_network(config.model, config.data.mel_bins, 3)
         initialise(network, 0)
@@ -69,6 +71,9 @@ class Served:
                 "device": ConfigRecord({"fnl-version": fnl.__version__, **self._known}),
             }
         )
+        if correction:
+            every = {name: v * 0 + correction for name, v in get_weights(network).items()}
+            content[exchange.CORRECTION] = exchange.to_arrays(every)
         message = Message(content, dst_node_id=2, message_type=MessageType.TRAIN)
         message.metadata.__dict__["_message_id"] = "1"
         message.metadata.__dict__["_run_id"] = run

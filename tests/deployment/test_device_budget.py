@@ -73,6 +73,17 @@ def test_what_a_budget_does_not_allow_is_refused_before_anything_is_computed_or_
     assert not budgeted.path.exists() or budgeted.ledger.entries == ()
 
 
+def test_a_device_corrects_gradients_only_without_a_budget(budgeted, device_clips, tmp_path):
+    reason = reason_of(budgeted.ask(1, correction=0.5, **ACCOUNTED))
+    assert "coordination.algorithm" in reason
+    assert not budgeted.path.exists()
+    free, other = (Served(device_clips, tmp_path / name) for name in ("free", "other"))
+    corrected = exchange.from_arrays(free.ask(1, correction=0.5)[exchange.ARRAYS])
+    plain = exchange.from_arrays(other.ask(1)[exchange.ARRAYS])
+    assert any((corrected[name] != plain[name]).any() for name in plain)
+    assert free.ledger == other.ledger  # it comes behind the noise
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -13,11 +13,13 @@ from figures_made_up import SELECTED, write_run
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from scipy import stats
 
 from experiments.figures import catalogue, draw, of_grid
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import LeftOut, draw_all
+from experiments.figures.chance import expected_jaccard, overlap_band, tau_band
 from experiments.figures.draw import draw_directory
 from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.figures.heat_maps import heat_maps
@@ -201,7 +203,8 @@ def test_the_shift_is_against_the_twin_of_the_same_seed(grid: GridTables) -> Non
         assert shift == pytest.approx(own - other)
     figure = named(of_grid.of_grid(grid), "sparsity-memory")
     labels = {axes.get_xlabel() for axes in figure.axes}
-    assert {"activation sparsity", "membrane autocorrelation (lag 1)"} <= labels
+    assert {"silent neurons (share)", "membrane autocorrelation (lag 1)"} <= labels
+    assert "activation sparsity" not in labels  # it is 1 − the rate
     assert "saturated neurons (share)" not in labels  # it does not vary
 
 
@@ -250,13 +253,66 @@ def test_what_is_absent_is_left_out_with_its_reason(tmp_path: Path) -> None:
 
     write_grid(root, bare, axes={"privacy.clip-norm": [1.0, 2.0]}, seeds=(0,), twins=False)
     drawn, gaps = draw_all(of_grid.of_grid(read_grid(root)))
-    assert {one.name for one in drawn} == {"ranks", "privacy-spent"}
+    assert {one.name for one in drawn} == {"ranks", "privacy-spent", "learning-curves"}
     reasons = {gap.name: gap.reason for gap in gaps}
     assert reasons["accuracy-epsilon"] == "the grid's summary has no privacy.epsilon"
     assert "no value of predicted_rate_shift" in reasons["predicted-shift"]
     assert reasons["audit"] == "no audit was run: there is no audit.parquet"
     assert "not cached" in reasons["selection-shares"]
     assert "all rates are of with DP" in reasons["rate-distributions"]
+
+
+def test_learning_curves_are_means_over_seeds_with_the_twin_in_every_panel(
+    grid: GridTables,
+) -> None:
+    figure = named(of_grid.of_grid(grid), "learning-curves")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["C = 0.5", "C = 4"]
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    rows = grid.scan("rounds", ["round", "accuracy"])
+    for axes, bound in zip(figure.axes, (0.5, 4.0), strict=True):
+        chosen = {"ε = 8": rows.filter(level="ε = 8").filter(pl.col("privacy.clip-norm") == bound)}
+        chosen["no DP"] = rows.filter("is_twin")
+        for label, of_level in chosen.items():
+            means = of_level.group_by("round").agg(pl.col("accuracy").mean()).sort("round")
+            np.testing.assert_allclose(line(axes, label)[:, 1], means["accuracy"])
+
+
+def test_keys_that_go_together_are_one_axis(grid: GridTables) -> None:
+    together = (pl.col("privacy.clip-norm") * 2).alias("coordination.candidates")
+    figure = accuracy_against_epsilon(grid.summary.with_columns(together)).draw()
+    assert len(figure.axes) == 1
+
+
+def test_panels_of_a_figure_share_their_scale(grid: GridTables) -> None:
+    rule = pl.when(pl.col("privacy.clip-norm") == 4).then(pl.lit("a")).otherwise(pl.lit("b"))
+    rows = grid.summary.with_columns(rule.alias("coordination.selection"))
+    doubled = pl.concat([rows, rows.with_columns(pl.col("privacy.clip-norm") + 1)])
+    limits = {axes.get_ylim() for axes in accuracy_against_epsilon(doubled).draw().axes}
+    assert len(limits) == 1
+
+
+def test_scales_of_heat_maps_are_fixed_and_chance_is_marked(grid: GridTables) -> None:
+    figure = heat_maps(grid.summary, (6, 3)).draw()
+    assert panel(figure, "Kendall τ").collections[0].get_clim() == (-1, 1)
+    assert panel(figure, "rate shift").collections[0].get_clim() == (-0.05, 0.05)
+    assert "random rankings, means of 2 runs, lie within ±0.49 (95 %)" in heading(figure)
+
+
+def test_energies_that_do_not_differ_make_no_front(grid: GridTables) -> None:
+    same = pl.when(metric="energy_nj").then(40.0 + pl.col("mean") / 1e3).otherwise(pl.col("mean"))
+    with pytest.raises(LeftOut, match="same energy within 2 %"):
+        pareto_front(grid.summary.with_columns(mean=same))
+
+
+def test_chance_is_that_of_random_permutations() -> None:
+    draw = np.random.default_rng(0)
+    taus = [stats.kendalltau(np.arange(12), draw.permutation(12)).statistic for _ in range(4000)]
+    assert np.mean(np.abs(taus) <= tau_band(12)) == pytest.approx(0.95, abs=0.01)
+    chosen = [set(draw.choice(12, 5, replace=False)) for _ in range(4000)]
+    common = np.array([len(one & chosen[0]) for one in chosen])
+    assert (common / (10 - common)).mean() == pytest.approx(expected_jaccard(12, 5), abs=0.01)
+    low, high = overlap_band(12, 5)
+    assert np.mean((common / 5 >= low) & (common / 5 <= high)) >= 0.95
 
 
 def test_a_single_bound_is_no_heat_map(grid: GridTables) -> None:

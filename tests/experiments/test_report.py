@@ -28,6 +28,8 @@ from experiments.report.record import run_command
 from experiments.report.tables import MOST_ROWS, cell, table_of
 from fnl.config import parse_config, parse_overrides
 from fnl.errors import RunError
+from fnl.runtime.kept_code import keep_code
+from fnl.runtime.own_code import OwnCode
 
 VOID = {"meta", "link", "img", "source", "br", "wbr"}
 
@@ -142,11 +144,29 @@ def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_pa
     for p_value, says in ((1.0, "None of the 4 differences"), (0.001, "4 of 4 configurations")):
         changed = summary.with_columns(p_adjusted=pl.lit(p_value))
         changed.write_parquet(tmp_path / "summary.parquet")
-        assert says in found(findings_of_grid(read_grid(tmp_path)), "Rate shift").text
+        assert (
+            says in found(findings_of_grid(read_grid(tmp_path)), "Firing rate against no DP").text
+        )
     summary.with_columns(p_adjusted=pl.lit(None, pl.Float64)).write_parquet(
         tmp_path / "summary.parquet"
     )
-    assert found(findings_of_grid(read_grid(tmp_path)), "Rate shift").number == "not tested"
+    assert (
+        found(findings_of_grid(read_grid(tmp_path)), "Firing rate against no DP").number
+        == "not tested"
+    )
+
+
+def test_the_baseline_has_a_card_of_its_own(made_up_grid: Path, tmp_path: Path) -> None:
+    for name in ("cells", "results"):
+        (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
+    summary = pl.read_parquet(made_up_grid / "summary.parquet")
+    columns = {name: f"baseline_{name}" for name in ("difference", "p_adjusted")}
+    columns |= {f"difference_{end}": f"baseline_difference_{end}" for end in ("low", "high")}
+    own = summary.with_columns(pl.col(name).alias(alias) for name, alias in columns.items())
+    own.with_columns(baseline_p_adjusted=pl.lit(0.001)).write_parquet(tmp_path / "summary.parquet")
+    finding = found(findings_of_grid(read_grid(tmp_path)), "Accuracy against the baseline")
+    assert finding.number == "4 of 4 differ"
+    assert "differ from the grid's baseline" in finding.text
 
 
 @pytest.mark.parametrize("kind", ["run", "grid"])
@@ -192,6 +212,31 @@ def test_whatever_a_run_contains_is_escaped(tmp_path: Path, no_figures: None) ->
     assert "<script>alert" not in html
     assert html.count("<script>") == 1
     assert Page(html).text.count(evil) == 5
+
+
+def test_reports_show_the_own_code_that_was_run_and_from_where_it_is(
+    tmp_path: Path, no_figures: None
+) -> None:
+    path = write_run(tmp_path / "run")
+    code = OwnCode(
+        {"coordination.selection": "mine:best"},
+        {"mine": tmp_path / "mine.py", "mine.parts": tmp_path / "parts.py"},
+        {"mine": b"def best(): return '<b>'\n", "mine.parts": b"share_kept = 0.5\n"},
+        "digest",
+    )
+    keep_code(path, code)
+    (path / "own_code" / "mine" / "parts.py").write_text("share_kept = 0.7\n")  # edited there since
+    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    commit = {"commit": "c" * 40, "clean": False}
+    resumed = [{"at": "", "after_round": 2, "changes": ["torch 2 is now 3"]}]
+    record |= {"own_code": code.record(), "fnl_sources": "f" * 64, "resumed": resumed}
+    record["git"] = {"working_directory": commit, "fnl": None}
+    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    page = Page(render(report_of_run(path)))
+    assert "def best(): return '<b>'" in page.text
+    assert "share_kept" not in page.text
+    assert f"working directory at commit {'c' * 12}, with changes that are in no" in page.text
+    assert "After round 2 it went on with other code: torch 2 is now 3." in page.text
 
 
 def test_the_command_gives_the_same_configuration_again() -> None:

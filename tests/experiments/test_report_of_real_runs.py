@@ -53,7 +53,13 @@ def test_a_real_grid_and_its_cells_have_figures_findings_and_a_written_report(
 ) -> None:
     page = build.report_of_grid(grid_directory)
     drawn = {one.name for one in page.figures}
-    wanted = {"accuracy-epsilon", "pareto", "rate-distributions", "ranks", "selection-shares"}
+    wanted = {
+        "accuracy-epsilon",
+        "learning-curves",
+        "rate-distributions",
+        "ranks",
+        "selection-shares",
+    }
     assert wanted | {"sparsity-memory", "privacy-spent"} <= drawn
     assert {"heat-maps", "audit"} <= {gap.name for gap in page.gaps}
     assert page.status == "3 of 3 cells finished"

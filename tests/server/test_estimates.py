@@ -119,7 +119,7 @@ def decide(report):
             for p, rate in enumerate(rates)
         ]
         coordinator = Coordinator(config)
-        return coordinator.decide(1, reports, history or History.empty(CLIENTS))
+        return coordinator.decide(1, reports, history or History.empty(CLIENTS), {})
 
     return make
 

@@ -13,6 +13,7 @@ import pytest
 from fnl.config import parse_config
 from fnl.errors import ConfigError, RunError
 from fnl.runtime.in_process import run_in_process
+from tests.runs import run_here, table
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -57,6 +58,26 @@ def test_the_documented_rules_run_as_printed(start):
         expected = [root / sum(roots) for root in roots]
         assert selected["weight"].to_list() == pytest.approx(expected)
         last |= dict.fromkeys(selected["partition"], number)
+
+
+def test_the_documented_algorithm_runs_as_printed(tmp_path, monkeypatch, small_config):
+    text = DOCUMENT.read_text(encoding="utf-8")
+    (source,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Agreeing(" in b]
+    assert "coordination.algorithm=own_algorithm:Agreeing" in text
+    (tmp_path / "own_algorithm.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    norms = {}
+    for tau in ("0.0", "2.0"):
+        flat = {
+            **small_config, "evaluation.shadow": False, "run.name": f"tau{tau}",
+            "coordination.algorithm": "own_algorithm:Agreeing",
+            "coordination.options": f"tau={tau}",
+        }  # fmt: skip
+        run_here(flat)
+        norms[tau] = table(flat, "rounds")["update_norm"][1]
+    sys.modules.pop("own_algorithm", None)
+    assert norms["2.0"] < norms["0.0"]  # two updates never agree wholly
 
 
 SELECTION = "import numpy as np\nfrom server.selection import Selection\n"

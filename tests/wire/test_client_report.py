@@ -28,8 +28,9 @@ FULL = ClientReport(
         distances=[0.05, 0.0], neurons=[0.0, 0.1], update_norm=1.1,
     ),
     predicted_rate_shift=-0.01, predicted_rate_shift_sd=0.02, peak_memory_bytes=1 << 29,
-    loss_before=2.5, before_in_clear=Rates(0.05, [0.05, 0.05], [0.1, 0.1, 0.9]),
-    gradient_norm_q10=0.2, gradient_norm_q90=1.9, clip_norm=4.0,
+    loss_before=2.5, accuracy_before=0.25, gradient_norm_q10=0.2, gradient_norm_q90=1.9,
+    clip_norm=4.0,
+    before_in_clear=Rates(0.05, [0.05, 0.05], [0.1, 0.1, 0.9]),
 )  # fmt: skip
 RELEASED = replace(
     FULL, rate_noise=0.4,
@@ -43,7 +44,7 @@ ALWAYS = set(MINIMAL.values())
 WHOLE = {"partition", "num_examples", "steps", "peak_memory_bytes"}
 SIGNED = {"predicted_rate_shift"}
 LISTS = {name for name, value in FULL.values().items() if isinstance(value, list)}
-SHARES = {"sample_rate", "clip_fraction"} | {
+SHARES = {"sample_rate", "clip_fraction", "accuracy_before"} | {
     name for name in NAMES if name.startswith(("firing_rate", "layer_rates", "class_rates"))
 }
 

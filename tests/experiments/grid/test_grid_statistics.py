@@ -8,40 +8,46 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.grid.statistics import FEWEST_FOR_BCA, bootstrap_interval, holm, paired_test
+from experiments.grid.statistics import holm, paired_test, seed_interval
 
 
-def test_the_bootstrap_of_two_is_what_enumeration_gives():
-    low, high = bootstrap_interval(np.array([[1.0, 3.0]]))
-    # means of resamples: 1, 2, 2, 3 with a quarter each
-    assert (low[0], high[0]) == (1.0, 3.0)
+def test_two_seeds_have_no_interval():
+    assert np.isnan(seed_interval(np.array([[1.0, 3.0]]))).all()
 
 
-@pytest.mark.parametrize("size", [5, 12])
-def test_the_bootstrap_agrees_with_scipy_on_one_sample(size):
+@pytest.mark.parametrize("size", [3, 7])
+def test_the_interval_of_few_seeds_is_students(size):
     samples = np.random.default_rng(0).gamma(2.0, size=(3, size))
-    method = "BCa" if size >= FEWEST_FOR_BCA else "percentile"
-    low, high = bootstrap_interval(samples)
+    low, high = seed_interval(samples)
+    for row, sample in enumerate(samples):
+        reference = stats.ttest_1samp(sample, 0.0).confidence_interval(0.95)
+        assert (low[row], high[row]) == pytest.approx((reference.low, reference.high), rel=1e-12)
+
+
+def test_the_bootstrap_agrees_with_scipy_on_one_sample():
+    samples = np.random.default_rng(0).gamma(2.0, size=(3, 12))
+    low, high = seed_interval(samples)
     for row, sample in enumerate(samples):
         reference = stats.bootstrap(
-            (sample,), np.mean, method=method, n_resamples=50_000, rng=np.random.default_rng(1)
+            (sample,), np.mean, method="BCa", n_resamples=50_000, rng=np.random.default_rng(1)
         ).confidence_interval
-        spread = sample.std() / np.sqrt(size)
+        spread = sample.std() / np.sqrt(12)
         assert low[row] == pytest.approx(reference.low, abs=0.2 * spread)
         assert high[row] == pytest.approx(reference.high, abs=0.2 * spread)
 
 
-def test_the_bootstrap_covers_the_mean_of_a_normal_about_as_often_as_it_says():
-    samples = np.random.default_rng(2).normal(size=(1000, 30))
-    low, high = bootstrap_interval(samples)
-    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(0.94, abs=0.02)
+@pytest.mark.parametrize(("size", "expected"), [(3, 0.95), (5, 0.95), (30, 0.94)])
+def test_intervals_cover_the_mean_of_a_normal_about_as_often_as_they_say(size, expected):
+    samples = np.random.default_rng(2).normal(size=(1000, size))
+    low, high = seed_interval(samples)
+    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(expected, abs=0.02)
 
 
-def test_the_bootstrap_of_what_does_not_vary_and_of_one():
-    low, high = bootstrap_interval(np.array([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0]]))
+def test_the_interval_of_what_does_not_vary_and_of_one():
+    low, high = seed_interval(np.array([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0]]))
     assert (low[0], high[0]) == (2.0, 2.0)
     assert low[1] < 2.0 < high[1]
-    assert np.isnan(bootstrap_interval(np.array([[2.0]]))).all()
+    assert np.isnan(seed_interval(np.array([[2.0]]))).all()
 
 
 def test_the_paired_test_is_scipys():

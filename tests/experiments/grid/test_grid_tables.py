@@ -12,7 +12,7 @@ from scipy import stats
 
 from experiments.grid.cells import expand
 from experiments.grid.directory import GridDirectory, Manifest
-from experiments.grid.export import latex, write_csv, write_latex
+from experiments.grid.export import latex, pivoted, write_csv, write_latex
 from experiments.grid.grid_file import GridFile
 from experiments.grid.tables import write_tables
 from fnl.cli.grid import status
@@ -106,7 +106,8 @@ def test_the_summary_by_hand(directory):
     assert row["n"] == 3
     assert row["mean"] == pytest.approx(values.mean())
     assert row["se"] == pytest.approx(stats.sem(values))
-    assert (row["low"], row["high"]) == (pytest.approx(0.5), pytest.approx(0.65))
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     assert row["difference"] == pytest.approx(-0.25)
     twin = np.array([0.8, 0.7, 0.9])
     assert row["p_value"] == pytest.approx(stats.ttest_rel(values, twin).pvalue)
@@ -190,11 +191,32 @@ def test_csv_and_latex(directory):
 def test_latex_escapes_what_it_would_read_as_its_own():
     summary = pl.DataFrame(
         {
-            "data.words": ["a_b%"], "is_twin": [False], "n": [1], "mean": [0.5], "low": [None],
-            "high": [None], "difference": [None], "baseline_difference": [None],
+            "data.words": ["a_b%"], "is_twin": [False], "n": [1], "mean": [0.5], "se": [None],
+            "low": [None], "high": [None], "difference": [None], "baseline_difference": [None],
         }
     )  # fmt: skip
-    assert r"a\_b\% & 1 & $0.5$ & -- \\" in latex(summary, ["data.words"])
+    text = latex(summary, ["data.words"])
+    assert r"a\_b\% & 1 & $0.5000$ & -- \\" in text
+    assert r"Words & Seeds & Mean & 95\,\% interval \\" in text
+
+
+def test_latex_has_the_digits_of_the_error_and_a_column_a_value_of_the_pivot():
+    rows = [
+        {"privacy.epsilon": epsilon, "coordination.selection": rule, "is_twin": twin, "n": 3,
+         "mean": mean, "se": 0.0123, "low": mean - 0.0529, "high": mean + 0.0529,
+         "difference": None, "baseline_difference": None}
+        for epsilon, rule, twin, mean in [
+            (2.0, "random", False, 0.51234), (8.0, "random", False, 0.6),
+            (2.0, "loss", False, 0.4), (None, "random", True, 0.8), (None, "loss", True, 0.7),
+        ]
+    ]  # fmt: skip
+    text = pivoted(
+        pl.DataFrame(rows), ["privacy.epsilon", "coordination.selection"], "privacy.epsilon"
+    )
+    heads = r"Selection & $\varepsilon$ = 2 & $\varepsilon$ = 8 & without DP \\"
+    assert heads in text
+    assert r"random & $0.512 \pm 0.053$ & $0.600 \pm 0.053$ & $0.800 \pm 0.053$ \\" in text
+    assert r"loss & $0.400 \pm 0.053$ & -- & $0.700 \pm 0.053$ \\" in text
 
 
 def test_what_is_no_grid(tmp_path):
