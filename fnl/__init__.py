@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fnl.api.pieces import evaluate as evaluate
     from fnl.api.pieces import federation as federation
     from fnl.api.pieces import partition as partition
+    from fnl.api.plan import Plan as Plan
+    from fnl.api.plan import plan as plan
     from fnl.api.run import Run as Run
     from fnl.api.run import open_run as open_run
     from fnl.api.run import resume as resume
@@ -52,6 +54,7 @@ _HOMES = {
     "fnl.api.run": ("run", "resume", "open_run", "Run"),
     "fnl.api.grid": ("run_grid", "open_grid", "Grid"),
     "fnl.api.pieces": ("configuration", "federation", "partition", "build_network", "evaluate"),
+    "fnl.api.plan": ("plan", "Plan"),
     "fnl.config": ("Config",),
     "fnl.errors": ("FnlError",),
     "fnl.runtime.callbacks": ("Callback",),
@@ -69,6 +72,7 @@ __all__ = [
     "Config",
     "FnlError",
     "Grid",
+    "Plan",
     "RoundContext",
     "Run",
     "Stepped",
@@ -82,6 +86,7 @@ __all__ = [
     "open_grid",
     "open_run",
     "partition",
+    "plan",
     "reads",
     "resume",
     "run",

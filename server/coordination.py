@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_reads
-from fnl.config.rules import MODELS, ROBUST
+from fnl.config.rules import MODELS, NOISE_KNOWN, ROBUST
 from fnl.errors import ConfigError
+from fnl.metrics.ranking import order
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport
@@ -20,7 +21,15 @@ from server.aggregation import ROBUST_RULES, Shares, aggregation_rule, combine, 
 from server.algorithm import Algorithm, Taken, algorithm_of, checked_like, checked_state
 from server.context import History, RoundContext, State
 from server.declaration import numbers_of, reads_of
-from server.selection import Scores, select, selection_rule
+from server.known_noise import KnownNoise
+from server.selection import (
+    Scores,
+    Selection,
+    estimated,
+    select,
+    selection_rule,
+    within_share,
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,18 @@ class Coordination:
         weights: share of each selected candidate, float64 [m]; None where the rule gives no
             shares but combines the models coordinate by coordinate.
         kept: share of the global model the round started from; not 0 only for a mixing.
+        memory: what the selection keeps for later rounds; None: nothing new.
+        reliability: share of the scores' variance that is not noise; None where nobody knows.
+        at_random: whether the selection is a random one, as noise hides the scores.
     """
 
     scores: Scores
     selected: NDArray[np.int64]
     weights: NDArray[np.float64] | None
     kept: float = 0.0
+    memory: Mapping[str, NDArray[np.float64]] | None = None
+    reliability: float | None = None
+    at_random: bool = False
 
 
 def rules_read(config: Config) -> dict[str, frozenset[str] | None]:
@@ -55,7 +70,8 @@ def rules_read(config: Config) -> dict[str, frozenset[str] | None]:
     if algorithm is not None:
         read["algorithm"] = None if algorithm.reads is None else frozenset(algorithm.reads)
     if algorithm is None or not algorithm.defines("select"):
-        read["selection"] = reads_of(selection_rule(selection))
+        plain = config.coordination.estimate == "plain"
+        read["selection"] = reads_of(selection_rule(selection)) if plain else NOISE_KNOWN[selection]
     if algorithm is None or not algorithm.defines("weigh"):
         read["aggregation"] = ROBUST.get(aggregation) or reads_of(aggregation_rule(aggregation))
     return read
@@ -127,7 +143,15 @@ class Coordinator:
         context = self._context(server_round, reports, history, state)
         name = self._named["select"]
         choice = select(context.candidates, self._selection, context, name=name)
-        return self._weighted(choice.scores, choice.selected, context)
+        if self._settings.estimate != "plain":
+            choice = self._estimated(choice, context)
+        choice = within_share(choice, context.candidates, context)
+        return replace(
+            self._weighted(choice.scores, choice.selected, context),
+            memory=choice.memory,
+            reliability=choice.reliability,
+            at_random=choice.at_random,
+        )
 
     def without(
         self,
@@ -152,18 +176,33 @@ class Coordinator:
         if all(there):
             return decision
         context = self._context(server_round, reports, history, state)
-        return self._weighted(decision.scores, decision.selected[there], context)
+        left = self._weighted(decision.scores, decision.selected[there], context)
+        return replace(decision, selected=left.selected, weights=left.weights, kept=left.kept)
+
+    def _estimated(self, choice: Selection, context: RoundContext) -> Selection:
+        """Return the selection by what the scores are estimated to be, else a random one."""
+        rule = self._settings.selection
+        found = estimated(choice.scores, context.candidates, context, rule=rule)
+        at_random = found.reliability <= self._settings.min_reliability
+        by_rank = (
+            context.stream.permutation(len(found.scores)) if at_random else order(found.scores)
+        )
+        return Selection(
+            found.scores, by_rank[: context.count], found.memory, found.reliability, at_random
+        )
 
     def _context(
         self, server_round: int, reports: Sequence[ClientReport], history: History, state: State
     ) -> RoundContext:
+        bound = self._config.privacy.rate_clip_norm
         return RoundContext(
             server_round=server_round,
-            candidates=tuple(report.in_range() for report in reports),
+            candidates=tuple(report.in_range(bound) for report in reports),
             count=min(self._settings.selected, len(reports)),
             stream=stream(self._seed, Purpose.SELECTION, server_round),
             history=history,
             settings=self._settings,
+            noise=KnownNoise.of(self._config, server_round),
             state=state,
         )
 

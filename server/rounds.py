@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -223,7 +223,12 @@ class Rounds:
             decay = self._config.evaluation.average
             self._average = moved(self._average, after, decay=decay, server_round=server_round)
         taken = [candidates[position].partition for position in decisions[exchange.ARRAYS].selected]
-        self._history = self._history.after(server_round, taken)
+        self._history = self._history.after(
+            server_round,
+            taken,
+            answered=[candidate.partition for candidate in candidates],
+            memory=decisions[exchange.ARRAYS].memory,
+        )
         there = {report.partition for report in reports} - uploads.missing
         told = {
             key: _among(decision, candidates, reports, there) for key, decision in decisions.items()
@@ -385,7 +390,8 @@ def _among(
         return decision
     place = {report.partition: position for position, report in enumerate(reports)}
     kept = [candidates[k].partition in there for k in decision.selected]
-    return Coordination(
+    return replace(
+        decision,
         scores=np.array(
             [decision.scores[k] for k, c in enumerate(candidates) if c.partition in place]
         ),
@@ -393,5 +399,4 @@ def _among(
             [place[candidates[k].partition] for k in decision.selected[kept]], dtype=np.int64
         ),
         weights=None if decision.weights is None else decision.weights[kept],
-        kept=decision.kept,
     )

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fnl.config import Config
+from fnl.config.rules import NOISE
 from fnl.runtime.engine import notify
 from fnl.runtime.events import RoundStarted
 from fnl.runtime.releases import Release, Releases, What
@@ -215,4 +216,5 @@ def _models(config: Config) -> tuple[str, ...]:
 def _entries(config: Config) -> frozenset[str]:
     """Return the entries that every report must have: what rules and ledgers need."""
     needed = {"epsilon"} if config.is_private else set[str]()
-    return frozenset(needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys())
+    read = needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys()
+    return frozenset(read - NOISE | needed)  # without noise a report says nothing of it

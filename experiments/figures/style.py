@@ -235,6 +235,19 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def save_file(figure: Figure, path: Path) -> None:
+    """Write a figure to one file, in the format of its suffix, atomically.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    try:
+        with style():
+            write_atomically(path, lambda t: _save_as(figure, t, path.suffix.removeprefix(".")))
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+
 def _save_as(figure: Figure, path: Path, format_: str) -> None:
     figure.savefig(path, format=format_, dpi=PNG_DPI, metadata=_NO_DATE[format_])
     figure.set_layout_engine("none")  # the first format's layout serves all, and is the slow part

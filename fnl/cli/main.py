@@ -15,6 +15,7 @@ import typer
 from fnl.cli.audit import audit
 from fnl.cli.data import data_app
 from fnl.cli.grid import grid_app
+from fnl.cli.plan import plan
 from fnl.cli.pretrain import pretrain
 from fnl.cli.report import export, figures, report
 from fnl.cli.run import resume, run
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, resume, pretrain, runs, figures, report, export, audit):
+for command in (run, resume, plan, pretrain, runs, figures, report, export, audit):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(grid_app, name="grid")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnl.config.groups import Config
 from fnl.config.privacy_combinations import check_privacy
+from fnl.config.rules import NOISE_KNOWN
 from fnl.errors import ConfigError
 
 
@@ -62,6 +63,7 @@ def check_combinations(config: Config) -> None:
     _check_model(config)
     _check_measurements(config)
     _check_aggregation(config)
+    _check_estimate(config)
     check_privacy(config)
 
 
@@ -131,6 +133,26 @@ def _check_measurements(config: Config) -> None:
         raise ConfigError(
             f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
             f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
+        )
+
+
+def _check_estimate(config: Config) -> None:
+    coordination = config.coordination
+    if coordination.estimate != "plain" and coordination.selection not in NOISE_KNOWN:
+        raise ConfigError(
+            f"coordination.estimate = {coordination.estimate!r} does not know how noisy the scores "
+            f"of coordination.selection = {coordination.selection!r} are: use one of "
+            f"{', '.join(NOISE_KNOWN)}"
+        )
+    if coordination.estimate != "plain" and coordination.algorithm != "none":
+        raise ConfigError(
+            f"coordination.estimate = {coordination.estimate!r} works on a built-in rule's scores, "
+            f"not on coordination.algorithm = {coordination.algorithm!r}: set one of the two"
+        )
+    if coordination.estimate == "plain" and coordination.min_reliability > 0:
+        raise ConfigError(
+            f"coordination.min-reliability = {coordination.min_reliability} needs an estimate of "
+            "it: set coordination.estimate to another value than 'plain'"
         )
 
 

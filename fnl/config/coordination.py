@@ -28,15 +28,35 @@ class CoordinationGroup(Group, frozen=True):
     """m, candidates whose update is averaged."""
     selection: Annotated[str, known_or_own(SELECTIONS)] = "rate-difference"
     """Whom of the candidates: `random`, `round-robin` (longest not selected), `rate-difference`
-    (SFedCA: Σ over classes of the change of the rate, without sign), `rate-difference-signed`,
+    (SFedCA: Σ over classes of the change of the rate, without sign), `rate-difference-debiased`
+    (less what noise alone adds to it), `rate-difference-signed`,
     `rate-difference-scalar` (of the network's rate), `rate-difference-scalar-signed`,
-    `highest-rate`, `lowest-rate`, `target-rate`, `rate-proportional` (drawn with probability ∝
+    `highest-rate`, `lowest-rate`, `highest-rate-global` (of the global model on the client's clips,
+    which its own training's noise does not reach), `rate-change-global` (how far that has moved
+    since the client was last asked), `target-rate`, `rate-proportional` (drawn with probability ∝
     rate), `rate-diversity` (greedy, far apart in rates per layer), `loss` (power-of-choice: highest
     loss before training), `update-norm` (largest), or `module:function` of your own."""
     aggregation: Annotated[str, known_or_own(AGGREGATIONS)] = "rate-weighted"
     """`fedavg` (w ∝ n_k), `rate-weighted` (w ∝ n_k r_k), `inverse-rate` (w ∝ n_k / (r_k + ε)),
-    `afedsnn` (un-normalised mixing with information age), Flower's `median`, `trimmed-mean`,
-    `krum`, `multi-krum`, `bulyan`, or `module:function` of your own."""
+    `rate-shrunk` (rates drawn towards their mean by how noisy they are: near `fedavg` where noise
+    hides them), `afedsnn` (un-normalised mixing with information age), Flower's `median`,
+    `trimmed-mean`, `krum`, `multi-krum`, `bulyan`, or `module:function` of your own."""
+    estimate: Literal["plain", "shrunk", "filtered", "upper", "lower"] = "plain"
+    """What is made of noisy scores before the best are selected: `plain` (nothing), `shrunk`
+    (empirical Bayes within the round), `filtered` (a Kalman filter for each client, over the rounds
+    in which it was asked), `upper` and `lower` (the filter's confidence bounds). All but `plain`
+    need a rule whose noise is known, and read of a report what it says of its noise."""
+    rate_gradient: NonNegative = 0.0
+    """‖∇r‖ of the network's rate, by which the noise in the weights reaches rates; `fnl plan` finds
+    it on public clips. 0: only the noise of `privacy.rate-release` counts as known."""
+    confidence_width: NonNegative = 1.0
+    """Standard deviations of the bounds of `upper` and `lower`."""
+    min_reliability: Share = 0.0
+    """Where the share of scores' variance that is not noise is at most this, the round selects at
+    random; with `coordination.estimate` other than `plain`."""
+    max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest share of the rounds in which it answers that a client may be selected in, as long as
+    others are left; bounds what a client gains that lies about its rates."""
     algorithm: Annotated[str, known_or_own(("none",))] = "none"
     """`module:Class` of your own in place of rules: it may select, weigh, step and correct what
     clients do, has options and keeps a state (`fnl.Algorithm`)."""

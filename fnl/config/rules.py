@@ -14,7 +14,13 @@ MODELS = "models"
 _CLASSES = frozenset({"class_rates_before", "class_rates_after"})
 _RATES = frozenset({"firing_rate_before", "firing_rate_after"})
 _RATE = frozenset({"firing_rate_after"})
+_BEFORE = frozenset({"firing_rate_before"})
 _CLIPS = frozenset({"num_examples"})
+
+NOISE = frozenset({"rate_noise", "noise_multiplier", "clip_norm"})
+"""What a report says of its own noise; there is none of it in a run without that noise."""
+KNOWN_NOISE = NOISE | {"steps", "sample_rate", "num_examples"}
+"""What rules read that know how noisy rates are: all of it public or in the ledger."""
 
 Reads = Mapping[str, frozenset[str]]
 
@@ -22,10 +28,13 @@ SELECTIONS: Reads = {
     "random": frozenset(),
     "round-robin": frozenset({"partition"}),
     "rate-difference": _CLASSES,
+    "rate-difference-debiased": _CLASSES | KNOWN_NOISE,
     "rate-difference-signed": _CLASSES,
     "rate-difference-scalar": _RATES,
     "rate-difference-scalar-signed": _RATES,
     "highest-rate": _RATE,
+    "highest-rate-global": _BEFORE,
+    "rate-change-global": _BEFORE | {"partition"},
     "lowest-rate": _RATE,
     "target-rate": _RATE,
     "rate-proportional": _RATE,
@@ -35,9 +44,26 @@ SELECTIONS: Reads = {
 }
 """Rules of `server.selection`."""
 
+NOISE_KNOWN: Reads = {
+    name: SELECTIONS[name] | KNOWN_NOISE | {"partition"}
+    for name in (
+        "rate-difference",
+        "rate-difference-debiased",
+        "rate-difference-signed",
+        "rate-difference-scalar",
+        "rate-difference-scalar-signed",
+        "highest-rate",
+        "lowest-rate",
+        "highest-rate-global",
+        "update-norm",
+    )
+}
+"""Rules whose scores' noise the server can tell: those that `coordination.estimate` works on."""
+
 WEIGHTINGS: Reads = {
     "fedavg": _CLIPS,
     "rate-weighted": _CLIPS | _RATE,
+    "rate-shrunk": _CLIPS | _RATE | KNOWN_NOISE,
     "inverse-rate": _CLIPS | _RATE,
     "afedsnn": _CLIPS | _RATE | {"partition"},
 }

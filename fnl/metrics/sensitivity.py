@@ -57,6 +57,20 @@ def step_weights(steps: int, momentum: float) -> NDArray[np.float64]:
     return np.cumsum(np.float64(momentum) ** np.arange(steps, dtype=np.float64))[::-1]
 
 
+def weight_noise(
+    *,
+    noise_multiplier: float,
+    clip_norm: float,
+    expected_batch: float,
+    learning_rate: float,
+    steps: int,
+    momentum: float = 0.0,
+) -> float:
+    """Return τ, the deviation of DP's noise in each weight after `steps` steps of SGD."""
+    acting = float(np.sqrt((step_weights(steps, momentum) ** 2).sum()))
+    return learning_rate * noise_multiplier * clip_norm / expected_batch * acting
+
+
 def first_order_shift(
     projections: ClipProjections,
     *,
@@ -71,9 +85,15 @@ def first_order_shift(
     """Return the rate shift that clipping and noise cause in `steps` steps of SGD."""
     lost = clip_factors(projections.norms, clip_norm, clipping) - 1.0
     along_bias = float((lost * projections.along_rate).sum(axis=1).mean())
-    acting = step_weights(steps, momentum)
-    noise = noise_multiplier * clip_norm / expected_batch * projections.rate_gradient_norm
+    noise = weight_noise(
+        noise_multiplier=noise_multiplier,
+        clip_norm=clip_norm,
+        expected_batch=expected_batch,
+        learning_rate=learning_rate,
+        steps=steps,
+        momentum=momentum,
+    )
     return RateShift(
-        mean=-learning_rate * float(acting.sum()) * along_bias,
-        standard_deviation=learning_rate * noise * float(np.sqrt((acting**2).sum())),
+        mean=-learning_rate * float(step_weights(steps, momentum).sum()) * along_bias,
+        standard_deviation=noise * projections.rate_gradient_norm,
     )

@@ -46,6 +46,8 @@ ROUNDS = Table({
     "rate_shift_distance": real("[0, 1]", "mean over candidates and layers of the layer's `rate_shift_distance`"),
     "rate_shift_classes": real("[0, 1]", "mean over candidates of their `rate_shift_classes`"),
     "score_margin": real("of the rule", "score of rank m − score of rank m + 1; 0 is a tie"),
+    "score_reliability": real("[0, 1]", "share of the estimated scores' variance that is not noise; null where `coordination.estimate` is `plain`"),
+    "selected_at_random": flag("", "whether the round selected at random, as noise hides the scores (`coordination.min-reliability`)"),
     "kendall_tau_previous": real("[−1, 1]", "τ-b of the candidates' scores and their scores in the last round each was a candidate, over the candidates that were one before"),
     "spearman_rho_previous": real("[−1, 1]", "Spearman's ρ of the same scores"),
     "jaccard_previous": real("[0, 1]", "Jaccard of the best by the scores now and before: of c candidates the best ⌊c·m/d⌋, at least one"),

@@ -66,13 +66,36 @@ def rate_gradient(network: nn.Module, features: Tensor) -> list[Tensor]:
 
     The rate is that of `fnl.snn.evaluation.evaluate`: without dropout, with its encoding.
     """
+    return _part_of_rate(network, features, slice(0, len(features)))
+
+
+def class_rate_gradients(
+    network: nn.Module, features: Tensor, labels: Tensor, classes: int
+) -> Tensor:
+    """Return ∇ of each class' part of the network rate, [C, P]: its clips' spikes over all clips.
+
+    They add up to ∇r over all P trained weights; n/n_c times a row is ∇r_c of the mean over the
+    clips of a class.
+    """
+    in_order = torch.argsort(labels, stable=True)
+    ends = torch.bincount(labels, minlength=classes).cumsum(0).tolist()
+    by_class = features[in_order]
+    rows = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        part = _part_of_rate(network, by_class, slice(start, end))
+        rows.append(torch.cat([gradient.flatten() for gradient in part]))
+    return torch.stack(rows).double()
+
+
+def _part_of_rate(network: nn.Module, features: Tensor, of: slice) -> list[Tensor]:
+    """Return the gradient of what some of the clips give to the rate on all of them."""
     network.eval()
     draws = DrawKeys.seeded(EVALUATION_SEED).of(features)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total = [torch.zeros_like(parameter) for parameter in trained]
     state, steps = HiddenState(network), features.shape[1]
-    for start in range(0, len(features), GRADIENT_BATCH):
-        rows = slice(start, start + GRADIENT_BATCH)
+    for start in range(of.start, of.stop, GRADIENT_BATCH):
+        rows = slice(start, min(start + GRADIENT_BATCH, of.stop))
         state.rest()
         set_draws(network, draws.batch(rows, step=0))
         trains = spike_trains(network, features[rows].float())

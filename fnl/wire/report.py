@@ -34,6 +34,8 @@ from fnl.wire.fields import (
 
 RATE_FLOOR = 1e-6
 """The least rate a rule is given of a client that releases its rates privately."""
+NOISE_ABOVE = 4.0
+"""Standard deviations by which noise may carry a released rate above its bound: 3 in 10^5 do."""
 _SIGMA = Within(1e-9, 1e7)
 """Below, the square of a noise multiplier leaves the numbers that accountants can reckon with;
 above is more than `calibrate` finds and `MOST_NOISE` times that."""
@@ -61,9 +63,9 @@ class Rates:
         """Return nan for every rate."""
         return self._each(lambda values: np.full_like(values, math.nan))
 
-    def in_range(self) -> Rates:
-        """Return the rates put into [RATE_FLOOR, 1]."""
-        return self._each(lambda values: np.clip(values, RATE_FLOOR, 1.0))
+    def in_range(self, most: float = 1.0) -> Rates:
+        """Return the rates put into [RATE_FLOOR, most]."""
+        return self._each(lambda values: np.clip(values, RATE_FLOOR, most))
 
     def _each(self, change: Callable[[Any], Any]) -> Rates:
         parts = (np.array(part, np.float64) for part in (self.layers, self.classes))
@@ -265,6 +267,7 @@ class ClientReport:
             after=found.rates,
             update_norm=self.update_norm if found.update_norm is None else found.update_norm,
             rate_noise=None,
+            noise_multiplier=None,
         )
 
     def accounted_only(self) -> ClientReport:
@@ -284,15 +287,17 @@ class ClientReport:
             changes[part.name] = None if part.optional else plain
         return replace(self, **changes)
 
-    def in_range(self) -> ClientReport:
+    def in_range(self, rate_clip_norm: float = 1.0) -> ClientReport:
         """Return the report with released rates put back into (0, 1], as rules expect them.
 
         This is post-processing and costs no privacy. The floor is above zero so that noise alone
-        does not take all weight from a client, or from all of them.
+        does not take all weight from a client, or from all of them. A mean of what was clipped to
+        C_r is at most C_r: a rate that is above by more than noise explains is a lie, and cut off.
         """
-        if not self.rate_released:
+        if self.rate_noise is None:
             return self
-        return replace(self, before=self.before.in_range(), after=self.after.in_range())
+        most = min(1.0, rate_clip_norm + NOISE_ABOVE * self.rate_noise)
+        return replace(self, before=self.before.in_range(most), after=self.after.in_range(most))
 
 
 ENTRIES = entries(ClientReport)

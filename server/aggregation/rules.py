@@ -26,6 +26,28 @@ def rate_weighted(reports: Sequence[ClientReport], _context: RoundContext) -> ND
     return np.array([report.num_examples * report.firing_rate_after for report in reports])
 
 
+def rate_shrunk(reports: Sequence[ClientReport], context: RoundContext) -> NDArray[np.float64]:
+    """Weigh by clips and by the rate as far as it is more than noise: w_k ∝ n_k r̂_k.
+
+    r̂_k is the rate drawn towards the candidates' mean by S²/(S² + s_k²), S² the variance of the
+    candidates' rates beyond noise and s_k² that of the noise on its own (empirical Bayes). Where
+    noise hides all of it these are the weights of `fedavg`.
+    """
+    noise = context.noise
+    candidates = np.array([report.firing_rate_after for report in context.candidates])
+    known = [
+        noise.in_rate(report) ** 2 + noise.in_release(report) ** 2 for report in context.candidates
+    ]
+    spread = float(candidates.var(ddof=1)) if len(candidates) > 1 else 0.0
+    signal, mean = max(0.0, spread - float(np.mean(known))), float(candidates.mean())
+    weights = []
+    for report in reports:
+        own = noise.in_rate(report) ** 2 + noise.in_release(report) ** 2
+        heard = signal / (signal + own) if signal > 0 else 0.0
+        weights.append(report.num_examples * (mean + heard * (report.firing_rate_after - mean)))
+    return np.array(weights)
+
+
 def inverse_rate(reports: Sequence[ClientReport], context: RoundContext) -> NDArray[np.float64]:
     """Weigh sparse clients up: w_k ∝ n_k / (r_k + ε), ε = `coordination.rate-offset`."""
     offset = context.settings.rate_offset
@@ -75,6 +97,7 @@ def afedsnn(reports: Sequence[ClientReport], context: RoundContext) -> Mixing:
 _RULES: dict[str, AggregationRule] = {
     "fedavg": fedavg,
     "rate-weighted": rate_weighted,
+    "rate-shrunk": rate_shrunk,
     "inverse-rate": inverse_rate,
     "afedsnn": afedsnn,
 }

@@ -72,6 +72,7 @@ class Recorder:
         self._last_scores = np.full(config.data.clients, np.nan)
         for partition, score in directory.table("clients").select("partition", "score").rows():
             self._last_scores[partition] = score
+        self._told_of_chance = False
         self._background = Background() if beside else None
         self._round_started = time.perf_counter()
         self._seconds: list[float] = []
@@ -103,6 +104,9 @@ class Recorder:
     def __call__(self, played: GlobalRound) -> None:
         """Measure and write down one round."""
         self._tell_of_rejections(played)
+        if played.decision.at_random and not self._told_of_chance:
+            self._told_of_chance = True
+            self._notify(RunWarning(f"round {played.number}: noise hides the scores: at random"))
         self._take(played.number, played.after, played)
 
     def _take(self, number: int, weights: Weights, played: GlobalRound | None) -> None:

@@ -34,6 +34,11 @@ def coordination_values(played: GlobalRound) -> Row:
         "rejected": len(played.rejections),
         "selected": len(played.decision.selected),
     }
+    if (reliability := played.decision.reliability) is not None:
+        values |= {
+            "score_reliability": reliability,
+            "selected_at_random": played.decision.at_random,
+        }
     if (shares := played.decision.weights) is not None and shares.size:
         values["effective_clients"] = aggregation.effective_clients(shares)
         values["weight_entropy"] = aggregation.weight_entropy(shares)

@@ -7,12 +7,14 @@ the network's rate r_k over all clips.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from fnl.config.rules import SELECTIONS
 from fnl.import_path import imported
+from fnl.metrics.ranking import order
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
 from server.declaration import Declared
@@ -51,6 +53,21 @@ def rate_difference(reports: Sequence[ClientReport], _context: RoundContext) -> 
     )
 
 
+def debiased_rate_difference(reports: Sequence[ClientReport], context: RoundContext) -> Scores:
+    """Score by Σ_c |r_{k,c}(θ_k) − r_{k,c}(θ)| less what noise alone makes of it on average.
+
+    E|N(0, s²)| = s√(2/π) for each class that the client has; s is the deviation of the change of
+    its rate, known from what is public. Else the noisier of two clients seems to have moved more.
+    """
+    return np.array([_beyond_noise(report, context) for report in reports], dtype=np.float64)
+
+
+def _beyond_noise(report: ClientReport, context: RoundContext) -> float:
+    changes = class_differences(report)
+    deviation = math.hypot(*context.noise.in_class(report, len(changes)))
+    return float(np.nansum(np.abs(changes) - deviation * math.sqrt(2 / math.pi)))
+
+
 def signed_rate_difference(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
     """Score by Σ_c (r_{k,c}(θ_k) − r_{k,c}(θ))."""
     return np.array([np.nansum(class_differences(report)) for report in reports])
@@ -76,6 +93,32 @@ def highest_rate(reports: Sequence[ClientReport], _context: RoundContext) -> Sco
 def lowest_rate(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
     """Score by minus the rate: the sparsest clients."""
     return -_rates(reports)
+
+
+def highest_global_rate(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
+    """Score by the global model's rate on the client's clips, before it trains.
+
+    No noise of the client's own training is in it: only that of the release, if there is one.
+    """
+    return np.array([report.firing_rate_before for report in reports], dtype=np.float64)
+
+
+def global_rate_change(reports: Sequence[ClientReport], context: RoundContext) -> Selection:
+    """Score by |r_k(θ) − r_k(θ')|, θ' the global model when the client was last a candidate.
+
+    Who is asked for the first time has the largest score of the others, so that it is heard.
+    """
+    before, clients = context.history.memory, len(context.history.times_selected)
+    last = before.get("rate", np.zeros(clients)).copy()
+    seen = before.get("rate-seen", np.zeros(clients)).copy()
+    partitions = np.array([report.partition for report in reports])
+    rates = np.array([report.firing_rate_before for report in reports], dtype=np.float64)
+    known = seen[partitions] > 0
+    scores = np.abs(rates - last[partitions])
+    scores[~known] = scores[known].max(initial=0.0)
+    last[partitions], seen[partitions] = rates, 1.0
+    best = order(scores)[: context.count]
+    return Selection(scores, best, memory={"rate": last, "rate-seen": seen})
 
 
 def target_rate(reports: Sequence[ClientReport], context: RoundContext) -> Scores:
@@ -151,11 +194,14 @@ _RULES: dict[str, SelectionRule] = {
     "random": random_scores,
     "round-robin": round_robin,
     "rate-difference": rate_difference,
+    "rate-difference-debiased": debiased_rate_difference,
     "rate-difference-signed": signed_rate_difference,
     "rate-difference-scalar": scalar_rate_difference,
     "rate-difference-scalar-signed": signed_scalar_rate_difference,
     "highest-rate": highest_rate,
     "lowest-rate": lowest_rate,
+    "highest-rate-global": highest_global_rate,
+    "rate-change-global": global_rate_change,
     "target-rate": target_rate,
     "rate-proportional": rate_proportional,
     "rate-diversity": rate_diversity,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from fnl.wire.report import ENTRIES, Cover
 from server.aggregation import AGGREGATION_RULES
 from server.coordination import Coordinator
 from server.declaration import Declared, reads
+from server.known_noise import KnownNoise
 from server.record.guarantee import _guarantee
 from server.replies.vetting import Expected, vet
 from server.selection import SELECTION_RULES
@@ -44,9 +46,11 @@ class Everything(frozenset):
 @pytest.mark.parametrize("name", [*SELECTIONS, *AGGREGATION_RULES])
 def test_a_built_in_rule_declares_exactly_what_it_reads(name, report, in_round):
     rule = SELECTION_RULES.get(name) or AGGREGATION_RULES[name]
-    reports = [report(p, loss_before=1.0, firing_rate_after=p / 20) for p in (3, 5, 9)]
+    noise = {"rate_noise": 0.01, "noise_multiplier": 1.0}  # or nobody asks how much there is
+    reports = [report(p, loss_before=1.0, firing_rate_after=p / 20, **noise) for p in (3, 5, 9)]
     noted = Everything()
-    Declared(rule.rule, noted)(reports, in_round(reports))
+    gradient = KnownNoise(learning_rate=0.1, rate_gradient=0.1)
+    Declared(rule.rule, noted)(reports, replace(in_round(reports), noise=gradient))
     assert noted.asked == rule.reads == (SELECTIONS | AGGREGATIONS)[name]
 
 

@@ -260,3 +260,16 @@ def test_rules_are_given_released_rates_in_range_and_others_as_they_are():
     assert (bounded.firing_rate_after, bounded.after.layers) == (1.0, [0.2, 1.0])
     assert bounded.before.classes == pytest.approx([1e-6, 1e-6, 1.0])
     assert (bounded.update_norm, bounded.rate_noise) == (FULL.update_norm, 0.4)
+
+
+def test_a_released_rate_that_no_honest_client_can_have_is_cut_off():
+    """A mean of vectors clipped to C_r = 0.2 is at most that, and noise of 0.01 adds a little."""
+    told = replace(
+        RELEASED,
+        rate_noise=0.01,
+        after=replace(RELEASED.after, firing_rate=0.9, layers=[0.1, 0.22]),
+    )
+    bounded = told.in_range(0.2)
+    assert bounded.firing_rate_after == pytest.approx(0.24)
+    assert bounded.after.layers == pytest.approx([0.1, 0.22])
+    assert told.in_range(2.0).firing_rate_after == 0.9

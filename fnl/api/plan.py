@@ -1,0 +1,291 @@
+"""What a run's rankings will be worth, before anything private is touched: `fnl.plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fnl.api.pieces import configuration
+from fnl.config import Config
+from fnl.errors import ConfigError
+from fnl.schedule import planned_participations
+
+if TYPE_CHECKING:
+    from fnl.planning.pilot import Pilot, Play
+    from fnl.planning.predictions import Change, Model, Prediction, Scored
+
+PILOT_ROUNDS = 10
+"""Of a pilot, unless it is told otherwise or the run has fewer."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a rule takes to reach a wanted τ, all else as configured; None: nothing tried does."""
+
+    epsilon: float | None
+    clips: float | None
+    steps: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is expected of a run. It rests on public numbers and synthetic clips alone.
+
+    Attributes:
+        config: of the run.
+        predictions: of every built-in selection rule that ranks clients.
+        clips: smallest, median and largest n_k.
+        sigma: smallest, median and largest σ of the clients that are asked; empty without privacy.
+        rate_noise: the same of the noise on each released rate; empty where none is released.
+        rate_gradient: ‖∇r‖, a value for `coordination.rate-gradient`; None where there is no law.
+        accuracy: of the pilot on synthetic clips, before its first round and after each.
+        seconds: of the run on one core, evaluation left out.
+        bytes: sent in the run, to clients and back.
+        wanted: by rule, what a wanted τ takes; empty if none is wanted.
+        curve: by rule, τ at several ε; empty unless asked for.
+    """
+
+    config: Config
+    predictions: tuple[Prediction, ...]
+    clips: tuple[int, int, int]
+    sigma: tuple[float, ...]
+    rate_noise: tuple[float, ...]
+    rate_gradient: float | None
+    accuracy: tuple[float, ...]
+    seconds: float
+    bytes: int
+    wanted: Mapping[str, Wanted] = field(default_factory=dict)
+    curve: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON knows."""
+        settings = self.config.coordination
+        return {
+            "rounds": self.config.run.rounds,
+            "candidates": settings.candidates,
+            "selected": settings.selected,
+            "clips": list(self.clips),
+            "sigma": list(self.sigma),
+            "rate_noise": list(self.rate_noise),
+            "rate_gradient": self.rate_gradient,
+            "accuracy_pilot": list(self.accuracy),
+            "seconds": self.seconds,
+            "bytes": self.bytes,
+            "rules": [asdict(one) for one in self.predictions],
+            "wanted": {rule: asdict(one) for rule, one in self.wanted.items()},
+            "tau_by_epsilon": {
+                rule: [list(p) for p in points] for rule, points in self.curve.items()
+            },
+        }
+
+
+def plan(
+    base: Config | Mapping[str, Any] | None = None,
+    /,
+    *,
+    clips: Sequence[int] | int = (),
+    rounds: int = 0,
+    want_tau: float | None = None,
+    curve: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **groups: Mapping[str, Any],
+) -> Plan:
+    """Return what to expect of a run, from public facts and a pilot on synthetic clips.
+
+    No clip of the run's own corpus is read, nor its index: how many clips a client has is told.
+
+    Args:
+        base: as in `fnl.configuration`.
+        clips: n_k, one for all clients or one each; empty: of the synthetic corpus' partitioning.
+        rounds: of the pilot; 0: ten, or those of the run if they are fewer.
+        want_tau: also find the least ε, clips and steps at which each rule reaches this τ.
+        curve: also give τ at several ε.
+        progress: is told how many clients have trained, of how many.
+        groups: keys by group, as in `fnl.configuration`.
+
+    Raises:
+        fnl.FnlError: one line on what cannot be planned.
+
+    Example:
+        >>> import fnl
+        >>> plan = fnl.plan(
+        ...     data={"speakers": 20, "clips_per_word": 2, "clients": 4}, model={"hidden": [16]},
+        ...     training={"optimizer": "sgd", "batch_size": 0, "steps": 1}, run={"rounds": 2},
+        ...     coordination={"candidates": 4, "selected": 2},
+        ... )
+        >>> {one.rule: one.by for one in plan.predictions}["loss"]
+        'exact'
+    """
+    from fnl.config.rules import SELECTIONS
+    from fnl.fidelity.rules import UNRANKED
+    from fnl.planning.matching import pilot_federation
+    from fnl.planning.pilot import run_pilot
+    from fnl.planning.predictions import predict
+
+    if want_tau is not None and not 0 < want_tau < 1:
+        raise ConfigError(f"--want tau={want_tau}: a Kendall's tau between 0 and 1")
+    config = configuration(base, **groups)
+    counts = (clips,) if isinstance(clips, int) else tuple(clips)
+    if want_tau is not None and config.privacy.noise_multiplier > 0:
+        raise ConfigError(
+            "--want needs noise that follows from the budget: set privacy.noise-multiplier = 0"
+        )
+    pilot_config, federation = pilot_federation(config, counts, progress=progress is not None)
+    length = min(config.run.rounds, rounds or PILOT_ROUNDS)
+    done, total = iter(range(1, 10**9)), length * config.coordination.candidates
+    tell = progress or (lambda _done, _total: None)
+    found = run_pilot(
+        pilot_config, federation, length, _play_of(pilot_config),
+        progress=lambda: tell(next(done), total),
+    )  # fmt: skip
+    ranked = tuple(rule for rule in SELECTIONS if rule not in UNRANKED)
+    predicted = {
+        rule: predict(rule, scored, found.rates, pilot_config)
+        for rule, scored in _scores(found, ranked).items()
+    }
+    models = {rule: model for rule, (_, model) in predicted.items()}
+    predictions = [one for one, _ in predicted.values()]
+    return _told(config, found, predictions, models, want_tau=want_tau, curve=curve)
+
+
+def _told(
+    config: Config,
+    pilot: Pilot,
+    predictions: list[Prediction],
+    models: Mapping[str, Model],
+    *,
+    want_tau: float | None,
+    curve: bool,
+) -> Plan:
+    noises = [one for _, one in sorted(pilot.noise.items())]
+    sizes = pilot.clips
+    released = [
+        one.rates * config.privacy.rate_clip_norm / sizes[partition]
+        for partition, one in sorted(pilot.noise.items())
+        if one.rates is not None
+    ]
+    asked = config.run.rounds * config.coordination.candidates
+    settings = config.coordination
+    back = settings.selected if settings.probe else settings.candidates
+    wanted: dict[str, Wanted] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    if (want_tau is not None or curve) and config.is_private:
+        wanted, points = _inverse(pilot, models, want_tau)
+    return Plan(
+        config=config,
+        predictions=tuple(predictions),
+        clips=(int(sizes.min()), int(np.median(sizes)), int(sizes.max())),
+        sigma=_spread([one.gradients for one in noises]),
+        rate_noise=_spread(released),
+        rate_gradient=None if np.isnan(pilot.rate_gradient) else pilot.rate_gradient,
+        accuracy=pilot.accuracy,
+        seconds=pilot.seconds * asked,
+        bytes=pilot.weights_bytes * (asked + config.run.rounds * back),
+        wanted=wanted,
+        curve=points,
+    )
+
+
+def _inverse(
+    pilot: Pilot, models: Mapping[str, Model], want_tau: float | None
+) -> tuple[dict[str, Wanted], dict[str, list[tuple[float, float]]]]:
+    from fnl.planning.predictions import by_clips, by_epsilon, by_steps, least
+
+    config = pilot.config
+    settings = config.coordination
+    asked = planned_participations(
+        config.run.seed, config.run.rounds, config.data.clients, settings.candidates
+    )
+    typical = int(np.median(pilot.clips)), max(1, int(np.median(asked)))
+    budgets = by_epsilon(config, *typical)
+    points = {
+        rule: [(epsilon, model(change)) for epsilon, change in budgets]
+        for rule, model in models.items()
+    }
+    if want_tau is None:
+        return {}, points
+    changes: dict[str, list[tuple[float, Change]]] = {
+        "clips": by_clips(config, *typical),
+        "steps": by_steps(config, *typical),
+    }
+    wanted = {
+        rule: Wanted(
+            epsilon=least(model, want_tau, budgets),
+            clips=least(model, want_tau, changes["clips"]),
+            steps=least(model, want_tau, changes["steps"], whole=True),
+        )
+        for rule, model in models.items()
+    }
+    return wanted, points
+
+
+def _play_of(config: Config) -> Play:
+    """Return the server's side of a pilot: the run's own rules, in this process."""
+    from typing import cast
+
+    from flwr.serverapp import Grid
+
+    from fnl.training.local import LocalRound
+    from fnl.weights import Weights
+    from fnl.wire import exchange
+    from server.replies.vetting import Answer
+    from server.rounds import Rounds
+
+    no_grid = cast("Grid", None)  # only probes and server optimizers look at it
+    rounds = Rounds(config, {}, no_grid)
+
+    def play(number: int, answers: Sequence[LocalRound], weights: Weights) -> Weights:
+        read = [
+            Answer(
+                answer.report,
+                {
+                    exchange.ARRAYS: answer.weights,
+                    exchange.SHADOW_ARRAYS: answer.shadow_weights or answer.weights,
+                    exchange.FLOOR_ARRAYS: answer.floor_weights or answer.weights,
+                },
+                0,
+            )
+            for answer in answers
+        ]
+        return rounds.play(number, read, before=weights).after
+
+    return play
+
+
+def _scores(pilot: Pilot, rules: Sequence[str]) -> dict[str, Scored]:
+    """Return what every rule says of the pilot's reports, of their shadows, and of their floors."""
+    from fnl.planning.predictions import Scored
+    from fnl.wire.report import ClientReport
+    from server.context import History
+    from server.coordination import Coordinator
+
+    def each(read: Callable[[ClientReport], ClientReport]) -> list[list[ClientReport]]:
+        return [[read(report) for report in row] for row in pilot.reports]
+
+    shadows, floors = each(ClientReport.as_shadow), each(ClientReport.as_floor)
+    rounds = list(zip(pilot.reports, shadows, pilot.clipped, floors, strict=True))
+    scored: dict[str, Scored] = {}
+    for rule in rules:
+        settings = pilot.config.coordination.model_copy(
+            update={"selection": rule, "aggregation": "fedavg", "algorithm": "none"}
+        )
+        coordinator = Coordinator(pilot.config.model_copy(update={"coordination": settings}))
+        found: list[list[Any]] = []
+        history = History.empty(pilot.config.data.clients)
+        for number, readings in enumerate(rounds, start=1):
+            decisions = [coordinator.decide(number, reports, history, {}) for reports in readings]
+            found.append([decision.scores for decision in decisions])
+            partitions, private = [report.partition for report in readings[0]], decisions[0]
+            chosen = [partitions[k] for k in private.selected]
+            history = history.after(number, chosen, answered=partitions, memory=private.memory)
+        scored[rule] = Scored(*np.array(found).swapaxes(0, 1))
+    return scored
+
+
+def _spread(values: Sequence[float]) -> tuple[float, ...]:
+    if not values:
+        return ()
+    return float(np.min(values)), float(np.median(values)), float(np.max(values))

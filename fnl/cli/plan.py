@@ -1,0 +1,166 @@
+"""`fnl plan`: what rankings will be worth under a configuration, before anything private."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fnl.cli.terminal import Assignments, ConfigFile, Json, RecipeName, configuration, err, out
+from fnl.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from fnl.api.plan import Plan
+
+
+def plan(
+    assignments: Assignments = None,
+    recipe: RecipeName = "",
+    config_file: ConfigFile = None,
+    clips: Annotated[
+        str,
+        typer.Option(help="Clips of a client, or one number a client: 81 or 40,80,...; public."),
+    ] = "",
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds of the pilot; 0: ten, or the run's if fewer.")
+    ] = 0,
+    want: Annotated[
+        str, typer.Option(metavar="tau=T", help="Also the least ε, clips and steps for this τ.")
+    ] = "",
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw τ against ε into this file: .png, .svg or .pdf.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict what selection rules will see under privacy, by a pilot on synthetic clips.
+
+    Nothing private is read: tell how many clips clients have with --clips.
+    """
+    from fnl.api.plan import plan as make_plan
+
+    counts, tau = _clips(clips), _wanted(want)
+    if figure is not None:
+        _check_figure(figure)
+    config = configuration(assignments, recipe, config_file)
+    columns = TextColumn("pilot"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=err, transient=True)
+    task = bar.add_task("pilot", total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()  # not before there is something to show: an error before is one line
+        bar.update(task, completed=done, total=total)
+
+    try:
+        found = make_plan(
+            config,
+            clips=counts,
+            rounds=rounds,
+            want_tau=tau,
+            curve=figure is not None,
+            progress=show,
+        )
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+    if as_json:
+        out.print_json(json.dumps(found.as_dict()))
+    else:
+        _show(found, tau)
+    if figure is not None:
+        from experiments.figures.plan import draw_plan
+
+        draw_plan(found, figure)
+        err.print(f"figure {figure.absolute()}")
+
+
+def _show(found: Plan, tau: float | None) -> None:
+    settings, rounds = found.config.coordination, found.config.run.rounds
+    low, middle, high = found.clips
+    of = f"{low}" if low == high else f"{low} to {high}, median {middle}"
+    out.print(
+        f"{rounds} rounds, {settings.candidates} candidates, {settings.selected} selected; "
+        f"clips a client: {of}"
+    )
+    if found.sigma:
+        out.print(f"noise: sigma {_range(found.sigma)}{_released(found)}")
+    last = len(found.accuracy) - 1
+    out.print(
+        f"pilot (synthetic clips): accuracy {found.accuracy[0]:.3f} -> {found.accuracy[-1]:.3f} "
+        f"after {last} of {rounds} rounds"
+    )
+    out.print(f"run: {found.seconds:.0f} s on one core, {found.bytes / 1e6:.1f} MB sent")
+    if found.rate_gradient is not None:
+        out.print(f"coordination.rate-gradient = {found.rate_gradient:.3g}")
+    out.print(_table(found, tau))
+    out.print("tau, flips, gain: expected; pilot: tau measured there; floor: by chance alone")
+    if tau is not None:
+        out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
+
+
+def _released(found: Plan) -> str:
+    return f"; on each released rate {_range(found.rate_noise)}" if found.rate_noise else ""
+
+
+def _table(found: Plan, tau: float | None) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("rule", no_wrap=True)
+    heads = ["signal", "noise", "tau", "flips", "gain", "pilot", "floor"]
+    if tau is not None:  # 80 columns hold no more
+        heads = ["tau", "flips", "gain", "pilot", "eps", "clips", "steps"]
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    for one in sorted(found.predictions, key=lambda p: -p.fidelity.tau):
+        wanted = found.wanted.get(one.rule)
+        cells = {
+            "signal": f"{one.signal:.2g}",
+            "noise": f"{one.noise:.2g}",
+            "tau": f"{one.fidelity.tau:.2f}",
+            "flips": f"{one.fidelity.flips:.2f}",
+            "gain": f"{one.fidelity.gain:.2f}",
+            "pilot": _number(one.tau_pilot, ".2f"),
+            "floor": _number(one.tau_floor, ".2f"),
+            "eps": _number(wanted and wanted.epsilon, ".3g"),
+            "clips": _number(wanted and wanted.clips, ".0f"),
+            "steps": _number(wanted and wanted.steps, ".0f"),
+        }
+        table.add_row(one.rule, *(cells[head] for head in heads), one.by)
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _range(values: tuple[float, ...]) -> str:
+    low, middle, high = (f"{value:.3g}" for value in values)
+    return low if low == high else f"{low} to {high}, median {middle}"
+
+
+def _clips(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ConfigError(f"--clips {text!r}: write whole numbers, 81 or 40,80,...") from None
+
+
+def _wanted(text: str) -> float | None:
+    if not text:
+        return None
+    name, _, value = text.partition("=")
+    try:
+        tau = float(value)
+    except ValueError:
+        tau = 0.0
+    if name.strip() != "tau" or not 0 < tau < 1:
+        raise ConfigError(f"--want {text!r}: write tau=0.5, between 0 and 1")
+    return tau
+
+
+def _check_figure(path: Path) -> None:
+    if path.suffix not in (".png", ".svg", ".pdf") or not path.absolute().parent.is_dir():
+        raise RunError(f"cannot draw {path}: give a .png, .svg or .pdf in a folder that exists")

@@ -1,0 +1,1 @@
+"""How far a ranking survives noise: a law, from what is known before training. Pure functions."""

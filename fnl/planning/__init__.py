@@ -1,0 +1,1 @@
+"""What a run will come to, from public facts and a pilot on synthetic clips."""
