@@ -74,6 +74,47 @@ def check_grid(
     return grid, directory, known
 
 
+def estimate_grid(
+    path: Path,
+    *,
+    overrides: Mapping[str, Scalar],
+    results: Path,
+    workers: int,
+    console: Console,
+    keep_stale: bool = False,
+) -> tuple[GridDirectory, Manifest]:
+    """Say how long what is left of a grid will take here; nothing of it is run or written.
+
+    Where no cell of it has finished, one round of two clients is run away from its directory.
+
+    Args:
+        path: the grid file.
+        overrides: values laid over its base.
+        results: the folder in which the grid would have its directory.
+        workers: cells that would run side by side.
+        console: where it is said.
+        keep_stale: take what other code has made as finished.
+
+    Returns:
+        The directory, which need not be there, and what it would record.
+
+    Raises:
+        ConfigError: if the file, or one of its cells, cannot be run.
+    """
+    from experiments.grid.worker import calibrate  # noqa: PLC0415 heavy
+
+    grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
+    waiting = [cell for cell in grid.cells if cell.id not in known]
+    if waiting:
+        expected = cost_of_cells(directory.cells, _done(grid, waiting))
+        if expected is None:
+            probe = _probe(waiting)
+            _prepare([probe], console)
+            expected = calibrate(probe.config.flat())
+        _say_expected(expected, waiting, workers, console)
+    return directory, _manifest(grid, path, overrides)
+
+
 def run_grid(
     path: Path,
     *,
@@ -101,8 +142,7 @@ def run_grid(
     """
     grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
     with directory.locked():
-        asked = (path.read_text(encoding="utf-8"), dict(overrides))
-        directory.write(Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked))
+        directory.write(_manifest(grid, path, overrides))
         waiting = [cell for cell in grid.cells if cell.id not in known]
         failed: Mapping[str, str] = {}
         if waiting:
@@ -112,6 +152,20 @@ def run_grid(
                 _say_expected(expected, waiting, cores, console)
                 failed = _run(waiting, expected, directory, (cores, keep_stale), console)
     return GridResult(directory, len(grid.cells) - len(failed), failed)
+
+
+def _manifest(grid: Grid, path: Path, overrides: Mapping[str, Scalar]) -> Manifest:
+    asked = (path.read_text(encoding="utf-8"), dict(overrides))
+    return Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked)
+
+
+def _done(grid: Grid, waiting: Sequence[Cell]) -> dict[str, Config]:
+    ids = {cell.id for cell in waiting}
+    return {cell.id: cell.config for cell in grid.cells if cell.id not in ids}
+
+
+def _probe(waiting: Sequence[Cell]) -> Cell:
+    return next((cell for cell in waiting if cell.config.is_private), waiting[0])
 
 
 def _prepare(cells: Sequence[Cell], console: Console) -> None:
@@ -139,12 +193,10 @@ def _expected(
 
     from experiments.grid.worker import calibrate, warm_up  # noqa: PLC0415 heavy
 
-    ids = {cell.id for cell in waiting}
-    done = {cell.id: cell.config for cell in grid.cells if cell.id not in ids}
-    if known := cost_of_cells(directory.cells, done):
+    if known := cost_of_cells(directory.cells, _done(grid, waiting)):
         return known
-    probe = next((cell for cell in waiting if cell.config.is_private), waiting[0])
-    shot = ray.remote(calibrate).options(max_retries=0).remote(probe.config.flat())
+    flat = _probe(waiting).config.flat()
+    shot = ray.remote(calibrate).options(max_retries=0).remote(flat)
     others = [ray.remote(warm_up).options(max_retries=0).remote() for _ in range(cores - 1)]
     try:
         return ray.get(shot)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fnl.cli.runs import summary, table_of
 from fnl.cli.terminal import Assignments, cores, err, out
 from fnl.console import on_one_line
+
+if TYPE_CHECKING:
+    from experiments.grid.directory import GridDirectory, Manifest
 
 grid_app = typer.Typer(help="Run many runs from one grid file.", no_args_is_help=True)
 Directory = Annotated[Path, typer.Argument(help="A grid's directory.")]
@@ -28,7 +32,8 @@ def run(
     ] = "",
     assignments: Assignments = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and count its cells, run nothing.")
+        bool,
+        typer.Option("--dry-run", help="List the cells and how long they will take; run none."),
     ] = False,
     keep_stale: Annotated[
         bool,
@@ -39,14 +44,23 @@ def run(
     ] = False,
 ) -> None:
     """Run the cells of a grid file that are not finished; the same command goes on."""
-    from experiments.grid.driver import check_grid, run_grid
+    from experiments.grid.driver import estimate_grid, run_grid
     from experiments.grid.tables import write_tables
     from fnl.config import parse_overrides
     from fnl.errors import RunError
 
     overrides = parse_overrides(assignments or [])
     if dry_run:
-        check_grid(file, overrides, results_dir, out, keep_stale=keep_stale)
+        _print_cells(
+            *estimate_grid(
+                file,
+                overrides=overrides,
+                results=results_dir,
+                workers=cores(workers),
+                console=out,
+                keep_stale=keep_stale,
+            )
+        )
         return
     try:
         directory, finished, failed = run_grid(
@@ -100,11 +114,29 @@ def tables(
 def status(directory: Directory) -> None:
     """Print how every cell of a grid stands, and what came out."""
     from experiments.grid.directory import GridDirectory
-    from experiments.grid.stale import said_of, stale_cells
-    from experiments.grid.tables import cell_table
+    from experiments.grid.stale import said_of
 
     grid = GridDirectory.open(directory)
     manifest = grid.manifest()
+    stale, cells = _print_cells(grid, manifest)
+    for cell in cells:
+        if error := (grid.record(cell["cell"]) or {}).get("error"):
+            out.print(on_one_line(f"{cell['status']}: {cell['cell']}: {error}"))
+    if stale:
+        out.print(said_of(stale, "stale, `fnl grid run` runs them again"))
+    statuses = Counter(cell["status"] for cell in cells)
+    counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
+    work = "a driver is at work" if grid.is_driven else "no driver is at work"
+    out.print(on_one_line(f"grid {manifest.name}: {counted}; {work}"))
+
+
+def _print_cells(
+    grid: GridDirectory, manifest: Manifest
+) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """Print a row a cell; return those that other code has made, and all cells."""
+    from experiments.grid.stale import stale_cells
+    from experiments.grid.tables import cell_table
+
     stale = stale_cells((cell.id, grid.record(cell.id)) for cell in manifest.cells)
     cells = cell_table(grid, manifest).to_dicts()
     found = [
@@ -118,12 +150,4 @@ def status(directory: Directory) -> None:
         for cell in cells
     ]
     out.print(table_of(found))
-    for cell in cells:
-        if error := (grid.record(cell["cell"]) or {}).get("error"):
-            out.print(on_one_line(f"{cell['status']}: {cell['cell']}: {error}"))
-    if stale:
-        out.print(said_of(stale, "stale, `fnl grid run` runs them again"))
-    statuses = Counter(cell["status"] for cell in cells)
-    counted = ", ".join(f"{count} {name}" for name, count in sorted(statuses.items()))
-    work = "a driver is at work" if grid.is_driven else "no driver is at work"
-    out.print(on_one_line(f"grid {manifest.name}: {counted}; {work}"))
+    return stale, cells
