@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ class RunGroup(Group, frozen=True):
     checkpoint_every: CountOrNone = 0
     """Rounds between checkpoints in `checkpoints/`, of which the last three are kept; 0: from ten
     seconds on as often as takes at most 1 % of the time, and removed at the run's end."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where clients and evaluation compute: `cpu`, `cuda`, or `auto`: a GPU where there is one
+    ([GPU](gpu.md))."""
     reply_timeout: Positive = 86400.0
     """Seconds that a round waits for its candidates; who has not answered then has failed. In
     process this needs worker processes, which any other value than the default starts."""

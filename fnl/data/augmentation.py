@@ -49,12 +49,13 @@ class Augmentation:
     def _warped(self, features: Tensor, draws: BatchDraws) -> Tensor:
         """Stretch and shift time and frequency; what lies beyond an edge is the edge."""
         clips, _, bins = features.shape
-        scale = torch.tensor([self.frequency_scale, self.time_scale])
+        device = features.device
+        scale = torch.tensor([self.frequency_scale, self.time_scale]).to(device)
         # grid_sample's axes are (x, y) = (frequency, time), each from −1 to 1
-        shift = torch.tensor([2 * self.frequency_shift / bins, 2 * self.time_shift])
+        shift = torch.tensor([2 * self.frequency_shift / bins, 2 * self.time_shift]).to(device)
         drawn = 2 * draws.uniform(Purpose.AUGMENTATION, 0, (2, 2)) - 1
-        affine = torch.zeros(clips, 2, 3)
-        affine[:, [0, 1], [0, 1]] = 1 + scale * drawn[:, 0]
+        affine = torch.zeros(clips, 2, 3, device=device)
+        affine[:, :, :2] = torch.diag_embed(1 + scale * drawn[:, 0])
         affine[:, :, 2] = shift * drawn[:, 1]
         planes = features[:, None]
         grid = F.affine_grid(affine, list(planes.shape), align_corners=False)
