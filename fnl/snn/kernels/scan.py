@@ -6,7 +6,7 @@ backend, making room for results and joining autograd is done here, once for all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -18,7 +18,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
-from fnl.snn.kernels.torch_blocks import Plain, above, moments_of, step_back, step_through
+from fnl.snn.kernels.torch_blocks import (
+    Plain,
+    above,
+    moments_of,
+    over_steps,
+    step_back,
+    step_through,
+)
 from fnl.snn.surrogates import SurrogateKind
 
 Recorded = tuple[Tensor, Tensor]
@@ -50,7 +57,8 @@ class Scan:
     """A kind of neuron.
 
     Its tensors are its parameters as rows [F], the last of which is θ; of recurrent neurons also
-    the weights [F to, F from] and the bias [F] of the synapses between them.
+    the weights [F to, F from] and the bias [F] of the synapses between them. For K clients each has
+    one more axis, [K, …], and the clips are K times as many, client by client.
 
     Attributes:
         rows: its parameters' names.
@@ -102,6 +110,7 @@ class Scan:
             return self._triton().forward(current, tensors, dynamics, save=save, record=record)
         if not uses_numba(dynamics.backend, current):
             dynamics = self._timed(dynamics)
+            tensors = self._by_clip(tensors, len(current))
             charge = self.plain(current, tensors, dynamics)
             spikes, membrane, left = step_through(
                 current, self.threshold(tensors), dynamics, charge
@@ -117,13 +126,15 @@ class Scan:
         membrane = _nothing(current.dtype, 0, 0, 0)
         if save:
             membrane = current if overwrite and self.overwrites else torch.empty_like(current)
-        self.compiled.forward(
-            current.numpy(),
-            tuple(tensor.numpy() for tensor in tensors),
-            int(dynamics.reset),
-            dynamics.reset_delay,
-            *(room.numpy() for room in (spikes, membrane, counts, moments)),
-        )
+        for own, rows in _clients(tensors, clips):
+            self.compiled.forward(
+                current[rows].numpy(),
+                own,
+                int(dynamics.reset),
+                dynamics.reset_delay,
+                *(room[rows].numpy() for room in (spikes, membrane, counts)),
+                moments.numpy(),
+            )
         return spikes, membrane if save else None, (counts, moments) if record else None
 
     def backward(
@@ -156,6 +167,7 @@ class Scan:
             )
         if not uses_numba(dynamics.backend, membrane):
             kind, dynamics = (self.plain, len(self.rows)), self._timed(dynamics)
+            tensors = self._by_clip(tensors, len(membrane))
             return step_back(
                 kind, grad_spikes, membrane, current, tensors=tensors, dynamics=dynamics
             )
@@ -166,35 +178,49 @@ class Scan:
         nothing = _nothing(membrane.dtype, 0, 0, 0)
         # a reset in the spike's own step has kernels write to θ's in any case
         wanted = learns or not dynamics.reset_delay
-        grads = membrane.new_zeros(len(self.rows), clips, features) if wanted else nothing
+        clients = 1 if tensors[0].ndim == 1 else len(tensors[0])
+        room = (clients, len(self.rows), clips // max(1, clients), features)
+        grads = membrane.new_zeros(room if wanted else (clients, 0, 0, 0))
         surrogate, scalar = dynamics.surrogate, _NUMPY[membrane.dtype]
         derivatives = nothing
         # PyTorch's exponential is vectorised and Numba's is not
         if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
-            derivatives = surrogate.derivative(membrane - self.threshold(tensors))
-        self.compiled.backward(
-            grad_spikes.numpy(),
-            membrane.numpy(),
-            (nothing if current is None else current).numpy(),
-            derivatives.numpy(),
-            tuple(tensor.numpy() for tensor in tensors),
-            int(dynamics.reset),
-            dynamics.reset_delay,
-            (int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)),
-            learns,
-            grad_current.numpy(),
-            grads.numpy(),
-        )
-        return grad_current, grads.unbind() if wanted else ()
+            threshold = self.threshold(self._by_clip(tensors, clips))
+            derivatives = surrogate.derivative(membrane - over_steps(threshold))
+        kept = nothing if current is None else current
+        for (own, rows), of_rows in zip(_clients(tensors, clips), grads, strict=True):
+            self.compiled.backward(
+                grad_spikes[rows].numpy(),
+                membrane[rows].numpy(),
+                kept[rows].numpy(),
+                derivatives[rows].numpy(),
+                own,
+                int(dynamics.reset),
+                dynamics.reset_delay,
+                (int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)),
+                learns,
+                grad_current[rows].numpy(),
+                of_rows.numpy(),
+            )
+        return grad_current, grads.transpose(0, 1).flatten(1, 2).unbind() if wanted else ()
 
     def threshold(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return θ, [F]."""
+        """Return θ, [F], or one a client or a clip."""
         return tensors[len(self.rows) - 1]
 
     def spikes_before(self, membrane: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         """Return the spikes of the step before each, zeros at the first, [B, T, F]."""
-        spikes = above(membrane, self.threshold(tensors))
+        threshold = self.threshold(self._by_clip(tensors, len(membrane)))
+        spikes = above(membrane, over_steps(threshold))
         return torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], dim=1)
+
+    def _by_clip(self, tensors: Sequence[Tensor], clips: int) -> Sequence[Tensor]:
+        """Return the rows of K clients as each clip's own, [B, F]; of one client as they are."""
+        if tensors[0].ndim == 1:
+            return tensors
+        each = clips // max(1, len(tensors[0]))
+        rows = [row.repeat_interleave(each, 0) for row in tensors[: len(self.rows)]]
+        return [*rows, *tensors[len(self.rows) :]]
 
     def _timed(self, dynamics: Dynamics) -> Dynamics:
         return replace(dynamics, reset_delay=True) if self.always_delays else dynamics
@@ -202,6 +228,17 @@ class Scan:
     def _triton(self) -> Any:
         """Return the kernels for the GPU: Triton is there with CUDA only."""
         return import_module(f"fnl.snn.kernels.{self.triton}").KERNELS
+
+
+def _clients(tensors: Sequence[Tensor], clips: int) -> Iterator[tuple[tuple[Any, ...], slice]]:
+    """Yield the tensors of each client, as arrays of NumPy, and which of the clips are its own."""
+    if tensors[0].ndim == 1:
+        yield tuple(tensor.numpy() for tensor in tensors), slice(None)
+        return
+    each = clips // max(1, len(tensors[0]))
+    for client, own in enumerate(zip(*tensors, strict=True)):
+        rows = slice(client * each, (client + 1) * each)
+        yield tuple(tensor.numpy() for tensor in own), rows
 
 
 class ScanFunction(torch.autograd.Function):
