@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,16 +123,39 @@ def _evaluate(
                 else observed
             )
             counts.append([layer.cpu() for layer in trace.counts])
-    n, steps = len(labels), features.shape[1]
-    spikes = [torch.cat(layer).double() for layer in zip(*counts, strict=True)]
+    spikes = [torch.cat(layer) for layer in zip(*counts, strict=True)]
+    activity = tuple((layer.cpu().double() / len(labels)).numpy() for layer in active)
+    steps, hit = features.shape[1], torch.cat(right)
+    found = counted(spikes, labels.cpu(), classes, steps, loss=loss, right=hit)
+    return replace(found, activity=activity, membranes=tuple(recorded))
+
+
+def counted(
+    counts: Sequence[Tensor],
+    labels: Tensor,
+    classes: int,
+    steps: int,
+    *,
+    loss: float,
+    right: Tensor,
+) -> Evaluation:
+    """Return the rates alone, of the spikes that each layer's neurons fired in each clip.
+
+    Args:
+        counts: of each spiking layer, [n, F_l], on the processor.
+        labels: int64 [n], likewise.
+        classes: C.
+        steps: T.
+        loss: cross-entropy summed over clips.
+        right: which clips were recognised, bool [n].
+    """
+    n = len(labels)
+    spikes = [layer.double() for layer in counts]
     means = [layer.mean(dim=1, keepdim=True) / steps for layer in spikes]
     rates = torch.cat([torch.zeros(n, 0, dtype=torch.float64), *means], dim=1).numpy()
-    firing = _per_class(spikes, labels.cpu(), classes, steps)
-    activity = tuple((layer.cpu().double() / n).numpy() for layer in active)
-    hit = torch.cat(right)
-    of_classes = torch.bincount(labels.cpu()[hit], minlength=classes).numpy()
-    accuracy = int(hit.sum()) / n
-    return Evaluation(loss / n, accuracy, firing, activity, rates, of_classes, tuple(recorded))
+    firing = _per_class(spikes, labels, classes, steps)
+    of_classes = torch.bincount(labels[right], minlength=classes).numpy()
+    return Evaluation(loss / n, int(right.sum()) / n, firing, (), rates, of_classes)
 
 
 def _no_activity(signal: Tensor) -> Tensor:

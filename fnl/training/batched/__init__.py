@@ -1,1 +1,1 @@
-"""Several clients trained as one batch, each with weights, clips, noise and optimizer of its own."""
+"""Several clients trained as one batch, each in its own weights, clips and noise."""

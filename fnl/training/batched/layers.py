@@ -168,9 +168,9 @@ def _neurons(layer: SpikingLayer, of: WeightsOf, signal: Tensor) -> tuple[Tensor
         for (name, parameter), gradient in zip(rows.items(), grads, strict=False):
             if parameter.requires_grad:
                 slope = layer.maps[name].slope(own[name]).unsqueeze(1)
-                if parameter.numel() == 1 and features != 1:
-                    gradient = gradient.sum(1)
-                each = gradient.reshape(clients, len(signal) // clients, *parameter.shape) * slope
+                one = parameter.numel() == 1 and features != 1
+                total = gradient.sum(1) if one else gradient
+                each = total.reshape(clients, len(signal) // clients, *parameter.shape) * slope
                 deliver(parameter, DenseGradients(each.flatten(0, 1)))
         if kind.recurrent and layer.weight.requires_grad:
             before = kind.spikes_before(membrane, tensors)

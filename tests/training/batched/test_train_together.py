@@ -1,7 +1,7 @@
 """Clients trained as one batch: what each of them does alone, and nothing of one in another.
 
-In double precision, where rounding moves no spike across the threshold, every number is held against
-`fnl.training.dp_sgd.train`; in single precision what is sent, loosely.
+In double precision, where rounding moves no spike across the threshold, every number is held
+against `fnl.training.dp_sgd.train`; in single precision what is sent, loosely.
 """
 
 import copy
