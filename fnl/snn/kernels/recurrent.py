@@ -130,5 +130,6 @@ RECURRENT_SCAN = Scan(
     states=("membrane",),
     compiled=Passes(recurrent_forward, recurrent_backward),
     plain=plain_recurrent,
+    triton="recurrent_triton",
     recurrent=True,
 )

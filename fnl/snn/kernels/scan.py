@@ -33,6 +33,9 @@ Recorded = tuple[Tensor, Tensor]
 clips, per neuron, Σu, Σu², Σu[t]u[t+1], Σu[0], Σu[T−1] of the membrane after each step, and in how
 many steps it changed, the first step of a clip counted in any case."""
 
+MOST_RECURRENT = 512
+"""Neurons of a recurrent layer that the GPU's kernels can hold; larger ones run in PyTorch."""
+
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -106,7 +109,7 @@ class Scan:
         Returns:
             Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
         """
-        if self.triton and uses_triton(dynamics.backend, current):
+        if self._uses_triton(dynamics, current):
             return self._triton().forward(current, tensors, dynamics, save=save, record=record)
         if not uses_numba(dynamics.backend, current):
             dynamics = self._timed(dynamics)
@@ -161,7 +164,7 @@ class Scan:
             overwrite: whether dL/dI may take the place of dL/dS, where this kind can.
         """
         learns = learns and not (self.keeps_current and current is None)
-        if self.triton and uses_triton(dynamics.backend, membrane):
+        if self._uses_triton(dynamics, membrane):
             return self._triton().backward(
                 grad_spikes, membrane, current, tensors, dynamics, learns=learns
             )
@@ -224,6 +227,16 @@ class Scan:
 
     def _timed(self, dynamics: Dynamics) -> Dynamics:
         return replace(dynamics, reset_delay=True) if self.always_delays else dynamics
+
+    def _uses_triton(self, dynamics: Dynamics, tensor: Tensor) -> bool:
+        """Return whether the kernels for the GPU run.
+
+        Recurrent ones are of single precision, and hold all neurons of a layer.
+        """
+        if not self.triton or not uses_triton(dynamics.backend, tensor):
+            return False
+        fits = tensor.dtype == torch.float32 and tensor.shape[2] <= MOST_RECURRENT
+        return fits or not self.recurrent
 
     def _triton(self) -> Any:
         """Return the kernels for the GPU: Triton is there with CUDA only."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 from fnl.config import Config
@@ -41,7 +43,7 @@ def bytes_of_client(config: Config) -> int:
     steps = 1000 // data.frame_hop_ms
     sizes = (data.mel_bins, *model.hidden_sizes)
     taps = model.kernel_size if model.network in ("temporal-conv", "delays", "conv") else 1
-    numbers = sum(a * b * taps for a, b in zip(sizes, sizes[1:], strict=False))
+    numbers = sum(a * b * taps for a, b in pairwise(sizes))
     signals = steps * sum(sizes) * (6 + taps)
     clips = 1.5 * (training.batch_size or 1000) * training.views
     return int(4 * clips * (numbers + signals)) * (1 + config.evaluation.shadow)
