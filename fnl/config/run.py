@@ -29,9 +29,9 @@ class RunGroup(Group, frozen=True):
     """Where clients and evaluation compute: `cpu`, `cuda`, or `auto`: a GPU where there is one
     ([GPU](gpu.md))."""
     batched_clients: Annotated[str, Field(pattern=r"^(auto|0|[1-9]\d{0,5})$")] = "auto"
-    """Clients that train as one batch, in process: a number, `0` for one at a time, or `auto`: on a
-    GPU as many as its memory holds, on a processor where that is faster ([GPU](gpu.md)). They
-    differ by rounding."""
+    """Clients that train as one batch, in process: at most so many, `0` for one at a time, or
+    `auto`: on a GPU what its memory holds, on a processor one at a time, where it would change last
+    places ([GPU](gpu.md))."""
     reply_timeout: Positive = 86400.0
     """Seconds that a round waits for its candidates; who has not answered then has failed. In
     process this needs worker processes, which any other value than the default starts."""

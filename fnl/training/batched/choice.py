@@ -27,7 +27,7 @@ def clients_at_once(config: Config) -> int:
     if own_keys(config.model):
         return 1
     device = chosen_device(config)
-    if device.type == "cpu":
+    if device.type == "cpu":  # both engines, and any number of workers, give the same bits
         return 1
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(_ALL, int(_MEMORY_SHARE * free / bytes_of_client(config))))
