@@ -1,9 +1,9 @@
 """Clients trained as one batch against the same one at a time: seconds of a round, and the ratio.
 
-fnl bench batched [--clients 4 --clients 12] [--repeats 5] [--device cpu] [--set group.key=value ...]
+    fnl bench batched [--clients 4 --clients 12] [--repeats 5] [--device cpu] [--set ...]
 
-Both ways compute the same rounds of the same clients on made-up clips, alternating, in one
-process and on one thread; medians are given. The largest distance between the two ways' updates, relative
+Both ways compute the same rounds of the same clients on made-up clips, alternating, in one process
+and on one thread; medians are given. The largest distance between the two ways' updates, relative
 to the update, is shown beside them: it is rounding, and spikes that rounding moved.
 """
 
@@ -128,5 +128,5 @@ def compare(name: str, config: Config, count: int, clips: int, repeats: int) -> 
             way()
             times.append(time.perf_counter() - started)
     alone, together = map(statistics.median, seconds)
-    distance = max(distance(start, *pair) for pair in zip(*updates, strict=True))
-    return Comparison(name, count, alone, together, alone / together, distance)
+    furthest = max(distance(start, *pair) for pair in zip(*updates, strict=True))
+    return Comparison(name, count, alone, together, alone / together, furthest)

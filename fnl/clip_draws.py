@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -80,6 +81,14 @@ class ClipDraws:
     def batch(self, rows: Sequence[int] | slice, step: int, views: int = 1) -> BatchDraws:
         """Return what `views` views of the clips of some rows draw in one step."""
         return BatchDraws(self, rows, step, views)
+
+
+class Draws(Protocol):
+    """What the clips of a batch draw, whoever they belong to."""
+
+    def uniform(self, purpose: Purpose, number: int, size: Sequence[int]) -> Tensor:
+        """Return uniform numbers of each clip, as `BatchDraws.uniform` says."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

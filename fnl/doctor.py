@@ -21,7 +21,7 @@ from fnl.clip_draws import DrawKeys
 from fnl.config import Config, parse_config
 from fnl.device import chosen_device
 from fnl.errors import FnlError
-from fnl.randomness import torch_stream
+from fnl.randomness import Purpose, torch_stream
 from fnl.snn import surrogates
 from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
 from fnl.snn.kernels.dynamics import Dynamics, Reset
@@ -119,7 +119,7 @@ def check_scan(scan: Scan, device: torch.device) -> tuple[str, bool]:
             raise RuntimeError("the kernel saved nothing")
         # back from the same membranes: what is compared is the way back alone
         expected = _back(scan, (grad, membrane, current), tensors, plain)
-        moved = tuple(tensor.to(device) for tensor in (grad, membrane, current))
+        moved = grad.to(device), membrane.to(device), current.to(device)
         for one, other in zip(_back(scan, moved, there, fast), expected, strict=True):
             furthest = max(furthest, float((one.cpu() - other).abs().max() / other.abs().max()))
     allowed = FLIPPED_SPIKES if scan.recurrent else 0.0
@@ -212,9 +212,9 @@ def made_clients(config: Config, start: Weights, count: int, clips: int) -> list
                 torch.randn(size, steps, bins, generator=generator),
                 torch.randint(CLASSES, (size,), generator=generator),
                 plan_of(config, size, 1),
-                batches=torch_stream(number, 1),
+                batches=torch_stream(number, Purpose.BATCHES),
                 mechanism=_mechanism(config),
-                noise=torch_stream(number, 2),
+                noise=torch_stream(number, Purpose.PRIVACY_NOISE),
                 draws=DrawKeys.seeded(0, 1, number),
                 views=config.training.views,
             )

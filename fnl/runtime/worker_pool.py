@@ -204,7 +204,7 @@ def compute_batch(client_app: str, together: str, batch: Sequence[Task]) -> list
     """
     if len(batch) > 1 and together:
         answer: Any = load(together)
-        messages, contexts = ([task[part] for task in batch] for part in (0, 1))
+        messages, contexts = [message for message, _ in batch], [context for _, context in batch]
         try:
             return [
                 (reply, context.state)

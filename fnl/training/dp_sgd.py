@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fnl.clip_draws import BatchDraws, ClipDraws, DrawKeys
+from fnl.clip_draws import ClipDraws, DrawKeys, Draws
 from fnl.device import device_of
 from fnl.errors import ConfigError
 from fnl.privacy.clip_factor import Clipping
@@ -35,7 +35,7 @@ from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
 from fnl.training.separate_clips import refuse_mixing
 
-Augment = Callable[[Tensor, BatchDraws], Tensor]
+Augment = Callable[[Tensor, Draws], Tensor]
 """Features [B, T, F] to other features of the same words, by what each clip draws."""
 
 Batches = torch.Generator | SecureNoise | Sequence[list[int]]

@@ -1,4 +1,4 @@
-"""`fnl doctor`: all is well here, and what is broken is found and ends the command with an error."""
+"""`fnl doctor`: all is well here, and what is broken is found and ends with an error."""
 
 import torch
 

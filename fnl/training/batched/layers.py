@@ -33,7 +33,7 @@ Runner = Callable[[Any, WeightsOf, Tensor], tuple[Tensor, Back]]
 
 
 def affine(
-    parameters: tuple[nn.Parameter, nn.Parameter | None], of: WeightsOf, rows: Tensor
+    parameters: tuple[Any, nn.Parameter | None], of: WeightsOf, rows: Tensor
 ) -> tuple[Tensor, Back]:
     """Return W x + c of each client's rows [K·R, S, F_in], [K·R, S, F_out], and the way back.
 

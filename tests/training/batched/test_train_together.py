@@ -14,6 +14,7 @@ import torch
 from fnl.clip_draws import DrawKeys
 from fnl.config import parse_config
 from fnl.data.augmentation import Augmentation
+from fnl.privacy.noise import SecureNoise
 from fnl.randomness import torch_stream
 from fnl.snn.network import build_network, initialise
 from fnl.training.batched.network import why_not
@@ -302,3 +303,23 @@ def test_a_network_of_ones_own_is_told_apart():
     network = _network(config, torch.float32)
     network.neuron[0] = torch.nn.Sigmoid()
     assert why_not(network) == "a layer of one's own (Sigmoid)"
+
+
+def test_noise_of_the_operating_system_has_its_size_and_is_never_the_same():
+    config = parse_config({**SMALL, "training.optimizer": "sgd", "training.steps": 1})
+    network = _network(config, torch.float64)
+    start = get_weights(network)
+    moved = []
+    for _ in range(2):
+        clients = _clients(config, start, private=True, dtype=torch.float64)
+        secure = [
+            replace(c, noise=SecureNoise(), plan=replace(c.plan, sample_rate=0.01, steps=1))
+            for c in clients
+        ]
+        found = train_together(network, secure)
+        moved.append([_flat(weights) - _flat(start) for weights, _ in found])
+    for client, one, other in zip(secure, *moved, strict=True):
+        assert not np.array_equal(one, other)
+        step = config.training.learning_rate / client.expected_batch
+        sigma = client.mechanism.noise_multiplier * client.mechanism.clip_norm * step
+        assert np.median(np.abs([one, other])) == pytest.approx(0.6745 * sigma, rel=0.25)
