@@ -31,7 +31,7 @@ from fnl.snn.kernels.scan import Scan
 from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.batched.training import ClientTraining, train_together
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.plan import plan_of
 from fnl.weights import Weights, get_weights, set_weights
 
@@ -235,17 +235,7 @@ def one_by_one(network: SpikingNetwork, clients: list[ClientTraining]) -> list[W
     trained = []
     for client in clients:
         set_weights(network, client.weights)
-        train(
-            network,
-            client.features,
-            client.labels,
-            client.plan,
-            batches=client.batches,
-            mechanism=client.mechanism,
-            noise=client.noise,
-            draws=client.draws,
-            views=client.views,
-        )
+        client.alone(network)
         trained.append(get_weights(network))
     return trained
 

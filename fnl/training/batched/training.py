@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnl.clip_draws import ClipDraws, DrawKeys
 from fnl.device import device_of
@@ -29,7 +29,7 @@ from fnl.training.batched.network import ClientNetworks
 from fnl.training.batched.noise import StepNoise
 from fnl.training.batched.optimizer import RowOptimizer
 from fnl.training.cross_entropy import cross_entropies
-from fnl.training.dp_sgd import Augment, GaussianMechanism, TrainingSummary
+from fnl.training.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
 from fnl.training.per_clip.chain import run_backward
 from fnl.training.plan import TrainingPlan
 from fnl.training.sampling import poisson_samples
@@ -55,6 +55,21 @@ class ClientTraining:
     def expected_batch(self) -> float:
         """B̄, the expected mini-batch."""
         return self.plan.sample_rate * len(self.labels)
+
+    def alone(self, network: nn.Module) -> TrainingSummary:
+        """Train a network that has the client's weights by itself, in place."""
+        return train(
+            network,
+            self.features,
+            self.labels,
+            self.plan,
+            batches=self.batches,
+            mechanism=self.mechanism,
+            noise=self.noise,
+            draws=self.draws,
+            augment=self.augment,
+            views=self.views,
+        )
 
 
 def train_together(

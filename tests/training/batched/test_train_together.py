@@ -19,7 +19,7 @@ from fnl.randomness import torch_stream
 from fnl.snn.network import build_network, initialise
 from fnl.training.batched.network import why_not
 from fnl.training.batched.training import ClientTraining, _Training, train_together
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.plan import plan_of
 from fnl.training.start import freeze
 from fnl.weights import get_weights
@@ -116,18 +116,7 @@ def _clients(config, weights, *, private, dtype, sizes=SIZES):
 
 def _alone(network, client):
     network = copy.deepcopy(network)
-    summary = train(
-        network,
-        client.features,
-        client.labels,
-        client.plan,
-        batches=client.batches,
-        mechanism=client.mechanism,
-        noise=client.noise,
-        draws=client.draws,
-        augment=client.augment,
-        views=client.views,
-    )
+    summary = client.alone(network)
     return get_weights(network), summary
 
 
