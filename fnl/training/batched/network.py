@@ -33,10 +33,7 @@ class ClientNetworks:
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
         self.parameters = [parameter for _, parameter in named]
         self._names = [name for name, _ in named]
-        rows = np.stack(
-            [np.concatenate([model[name].ravel() for name in self._names]) for model in models]
-        )
-        self.values = torch.from_numpy(rows).to(self.parameters[0])
+        self.values = self.rows(models)
         self.drawing = drawing_layers(network)
         layers = list(links(network, lambda _: False))
         self._steps = [(runner_of(layer), layer) for layer in layers]
@@ -76,6 +73,11 @@ class ClientNetworks:
             if isinstance(layer, SpikingLayer):
                 spikes.append(signal)
         return signal, backs, spikes
+
+    def rows(self, models: Sequence[Weights]) -> Tensor:
+        """Return what is shaped as the weights of several clients, as rows [K, numbers]."""
+        rows = [np.concatenate([model[name].ravel() for name in self._names]) for model in models]
+        return torch.from_numpy(np.stack(rows)).to(self.parameters[0])
 
     def matrices(self) -> Tensor:
         """Return which numbers belong to parameters with more than one axis, bool [numbers]."""

@@ -18,10 +18,17 @@ class RowOptimizer:
         values: the clients' weights, [K, numbers], stepped in place.
         plan: optimizer, learning rate, momentum, decay and FedProx; the same for all.
         matrices: which numbers belong to parameters with more than one axis, bool [numbers].
+        corrections: what is added to the clients' gradients in every step, [K, numbers]; or None.
     """
 
-    def __init__(self, values: Tensor, plan: TrainingPlan, matrices: Tensor) -> None:
-        self._values, self._plan = values, plan
+    def __init__(
+        self,
+        values: Tensor,
+        plan: TrainingPlan,
+        matrices: Tensor,
+        corrections: Tensor | None = None,
+    ) -> None:
+        self._values, self._plan, self._corrections = values, plan, corrections
         self._start = values.clone() if plan.proximal_mu else None
         share = plan.learning_rate * plan.weight_decay
         self._kept = torch.where(matrices, 1 - share, 1.0).to(values) if share else None
@@ -43,6 +50,8 @@ class RowOptimizer:
             values.mul_(self._kept)
         if self._start is not None:
             grads.add_(values - self._start[: len(grads)], alpha=plan.proximal_mu)
+        if self._corrections is not None:
+            grads.add_(self._corrections[: len(grads)])
         first, second = self._first[: len(grads)], self._second[: len(grads)]
         if plan.optimizer == "adam":
             self._adam(values, grads, first, second)

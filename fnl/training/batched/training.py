@@ -101,7 +101,10 @@ class _Training:
         self._clients, self._device = clients, device
         self._plan, self._mechanism, self._views = first.plan, first.mechanism, first.views
         self.networks = ClientNetworks(network, [client.weights for client in clients])
-        self._optimizer = RowOptimizer(self.networks.values, first.plan, self.networks.matrices())
+        networks = self.networks
+        self._optimizer = RowOptimizer(
+            networks.values, first.plan, networks.matrices(), _corrections(networks, clients)
+        )
         self._samples = [
             list(poisson_samples(len(c.labels), c.plan.sample_rate, c.plan.steps, c.batches))
             for c in clients
@@ -269,3 +272,12 @@ class _Training:
     def _host_seen(self) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         self._seen = [(a.cpu(), b.cpu(), None if c is None else c.cpu()) for a, b, c in self._seen]
         return self._seen
+
+
+def _corrections(networks: ClientNetworks, clients: Sequence[ClientTraining]) -> Tensor | None:
+    """Return what is added to the gradients of each client, [K, numbers]; None if of nobody."""
+    if all(client.plan.correction is None for client in clients):
+        return None
+    own = [client.plan.correction for client in clients]
+    nothing = {name: np.zeros_like(value) for name, value in clients[0].weights.items()}
+    return networks.rows([nothing if one is None else one for one in own])

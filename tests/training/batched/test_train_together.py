@@ -312,3 +312,26 @@ def test_noise_of_the_operating_system_has_its_size_and_is_never_the_same():
         step = config.training.learning_rate / client.expected_batch
         sigma = client.mechanism.noise_multiplier * client.mechanism.clip_norm * step
         assert np.median(np.abs([one, other])) == pytest.approx(0.6745 * sigma, rel=0.25)
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "plain"])
+def test_each_client_has_its_own_correction(private):
+    config = parse_config({**SMALL, "training.optimizer": "sgd"})
+    network = _network(config, torch.float64)
+    start = get_weights(network)
+
+    def clients(correct=True):
+        made = _clients(config, start, private=private, dtype=torch.float64)
+        for number in (0, 2):
+            given = {name: 0.1 * (number + 1) * np.ones_like(one) for name, one in start.items()}
+            plan = replace(made[number].plan, correction=given if correct else None)
+            made[number] = replace(made[number], plan=plan)
+        return made
+
+    alone = [_alone(network, client)[0] for client in clients()]
+    together = [weights for weights, _ in train_together(network, clients())]
+    without = [weights for weights, _ in train_together(network, clients(correct=False))]
+    for one, other in zip(alone, together, strict=True):
+        assert _distance(start, one, other) < 1e-6
+    assert _distance(start, together[1], without[1]) < 1e-9
+    assert _distance(start, together[2], without[2]) > 0.1
