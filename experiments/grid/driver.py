@@ -211,7 +211,8 @@ def _run(
                 cell = todo.popleft()
                 attempts[cell] += 1
                 placed = task.options(**placement(configs[cell], cores))
-                running[placed.remote(configs[cell].flat(), keep_stale)] = cell
+                one = placed.remote(configs[cell].flat(), keep_stale)  # pyright: ignore[reportCallIssue] Ray's types know no defaults
+                running[one] = cell
             ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for one in ready:
                 cell = running.pop(one)
