@@ -16,6 +16,7 @@ from fnl.errors import ConfigError
 BENCHMARKS = {
     "step": "a private training step, against snnTorch under Opacus and bare matrix products",
     "round": "a round of federated averaging, against a bare loop, pfl-research and Flower on Ray",
+    "batched": "clients trained as one batch against one at a time, on a processor or a GPU",
     "run": "client updates a second of `fnl run`, and its workers' time inside clients",
     "scale": "rounds with 100 and with 10,000 clients: seconds and peak memory",
     "soak": "a long run in one process: does memory, open files or time a round grow?",

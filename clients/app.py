@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -16,7 +18,8 @@ from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.runtime.deployment import DEVICE, IDENTITY
 from fnl.runtime.determinism import one_thread
-from fnl.training.local import LocalRound, train_round
+from fnl.training.batched.rounds import play_together
+from fnl.training.local import LocalRound, Play, play_round, train_round
 from fnl.weights import Weights
 from fnl.wire import exchange
 
@@ -48,6 +51,35 @@ def _config(items: tuple[tuple[str, object], ...]) -> Config:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the received global model on this client's clips and reply with weights and report."""
+    config, asked, weights = _asked(message, context)
+    try:
+        content = _train_round(config, asked, weights, message, context)
+    except BudgetError as refusal:
+        content = _refusal(refusal)
+    return Message(content, reply_to=message)
+
+
+def train_together(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
+    """Reply to several clients' messages of one round as `train` does, trained as one batch."""
+    plays: list[Play] = []
+    for message, context in zip(messages, contexts, strict=True):
+        config, asked, weights = _asked(message, context)
+        plays.append(play_round(**_simulated(config, asked, weights, message, context)))
+    with one_thread():
+        outcomes = play_together(plays)
+    replies: list[Message] = []
+    for message, context, outcome in zip(messages, contexts, outcomes, strict=True):
+        if isinstance(outcome, BudgetError):
+            content = _refusal(outcome)
+        else:
+            config, (server_round, _), _ = _asked(message, context)
+            content = _simulated_content(config, server_round, outcome, context)
+        replies.append(Message(content, reply_to=message))
+    return replies
+
+
+def _asked(message: Message, context: Context) -> tuple[Config, tuple[int, ConfigRecord], Weights]:
+    """Return the run's configuration, the round and its instructions, and the global weights."""
     config = _config(tuple(context.run_config.items()))
     instructions = message.content[exchange.CONFIG]
     weights = message.content[exchange.ARRAYS]
@@ -56,12 +88,55 @@ def train(message: Message, context: Context) -> Message:
     server_round = instructions[exchange.ROUND]
     if not isinstance(server_round, int):
         raise TypeError(f"the server's message has the round {server_round!r}")
-    arrays = exchange.from_arrays(weights)
-    try:
-        content = _train_round(config, (server_round, instructions), arrays, message, context)
-    except BudgetError as refusal:
-        content = RecordDict({exchange.REFUSAL: ConfigRecord({"reason": str(refusal)})})
-    return Message(content, reply_to=message)
+    return config, (server_round, instructions), exchange.from_arrays(weights)
+
+
+def _refusal(reason: BudgetError) -> RecordDict:
+    return RecordDict({exchange.REFUSAL: ConfigRecord({"reason": str(reason)})})
+
+
+def _simulated(
+    config: Config,
+    asked: tuple[int, ConfigRecord],
+    weights: Weights,
+    message: Message,
+    context: Context,
+) -> dict[str, Any]:
+    """Return the arguments of `play_round` of a client in a simulation."""
+    server_round, instructions = asked
+    federation, state = open_federation(config), context.state
+    check_start(config, federation, instructions)
+    # where an adaptive bound stands the server remembers as well
+    told = instructions.get(exchange.CLIP_NORM)
+    return {
+        "config": config,
+        "federation": federation,
+        "partition": int(context.node_config["partition-id"]),
+        "ledger": load_ledger(state),
+        "clip_norm": told if isinstance(told, float) else load_clip_norm(state),
+        "spent_rounds": instructions.get(exchange.SPENT_ROUNDS, ()),
+        "server_round": server_round,
+        "weights": weights,
+        "correction": _correction(message),
+    }
+
+
+def _correction(message: Message) -> Weights | None:
+    """Return what the server wants added to the gradient of every step."""
+    given = message.content.get(exchange.CORRECTION)
+    return exchange.from_arrays(given) if isinstance(given, ArrayRecord) else None
+
+
+def _simulated_content(
+    config: Config, server_round: int, outcome: LocalRound, context: Context
+) -> RecordDict:
+    """Keep what a simulated client needs in its next round, and return what it sends."""
+    save_ledger(context.state, outcome.ledger)
+    save_clip_norm(context.state, outcome.clip_norm)
+    content = _content(outcome)
+    if config.coordination.probe:
+        keep_update(context.state, server_round, content)
+    return content
 
 
 def _train_round(
@@ -73,45 +148,26 @@ def _train_round(
 ) -> RecordDict:
     """Return what this client answers: of its partition in a simulation, of its own on a device."""
     device, state = Device.of(context.node_config), context.state
-    server_round, instructions = asked
-    given = message.content.get(exchange.CORRECTION)
-    correction = exchange.from_arrays(given) if isinstance(given, ArrayRecord) else None
+    server_round, _ = asked
     if device is None:
-        federation = open_federation(config)
-        check_start(config, federation, instructions)
-        # where an adaptive bound stands the server remembers as well
-        told = instructions.get(exchange.CLIP_NORM)
         with one_thread():
-            outcome = train_round(
-                config,
-                federation,
-                partition=int(context.node_config["partition-id"]),
-                ledger=load_ledger(state),
-                clip_norm=told if isinstance(told, float) else load_clip_norm(state),
-                spent_rounds=instructions.get(exchange.SPENT_ROUNDS, ()),  # type: ignore[arg-type]  # ints, from our own server
-                server_round=server_round,
-                weights=weights,
-                correction=correction,
-            )
-        save_ledger(state, outcome.ledger)
-        save_clip_norm(state, outcome.clip_norm)
+            outcome = train_round(**_simulated(config, asked, weights, message, context))
+        return _simulated_content(config, server_round, outcome, context)
+    start = device.with_start(config, message)
+    with device.session(config, message, server_round, weights) as session, one_thread():
+        outcome = train_round(
+            start,
+            session.federation,
+            partition=device.partition,
+            ledger=session.ledger,
+            noise=session.noise,
+            clip_norm=session.clip_norm,
+            server_round=server_round,
+            weights=weights,
+            correction=_correction(message),
+        )
         content = _content(outcome)
-    else:
-        start = device.with_start(config, message)
-        with device.session(config, message, server_round, weights) as session, one_thread():
-            outcome = train_round(
-                start,
-                session.federation,
-                partition=device.partition,
-                ledger=session.ledger,
-                noise=session.noise,
-                clip_norm=session.clip_norm,
-                server_round=server_round,
-                weights=weights,
-                correction=correction,
-            )
-            content = _content(outcome)
-            content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)
+        content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)
     if config.coordination.probe:
         keep_update(state, server_round, content)
     return content

@@ -20,6 +20,7 @@ from experiments.central_training import Trained, train_and_test
 from experiments.recipe import Recipe, load_recipe
 from fnl.config import Scalar, parse_overrides
 from fnl.data.federated import open_federation
+from fnl.device import chosen_device
 from fnl.errors import ConfigError, FnlError
 from fnl.runtime.determinism import one_thread
 
@@ -45,6 +46,7 @@ def run(
     recipe: Recipe, overrides: dict[str, Scalar], name: str, options: argparse.Namespace
 ) -> list[tuple[Trained, float]]:
     """Return each seed's result and the seconds it took."""
+    chosen_device(recipe.config)  # a GPU that is not there is seen before any clip
     open_federation(recipe.config)  # features once, before workers ask for them
     job = partial(_train_seed, name, overrides, options.split)
     if options.workers == 1:

@@ -14,6 +14,7 @@ from experiments.recipe import CentralTraining, Recipe
 from fnl.clip_draws import DrawKeys
 from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
+from fnl.device import chosen_device, device_of
 from fnl.metrics.sparsity import Sparsity, sparsity
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
@@ -51,6 +52,7 @@ def train_and_test(
     """Train on the training clips and evaluate once, at the end, on `split`."""
     network = build_network(recipe.config.model, federation.inputs, federation.classes, seed=seed)
     initialise(network, seed)
+    network.to(chosen_device(recipe.config))
     clips = federation.split_clips("train")
     train_centrally(network, *clips, recipe.training, seed, progress=progress)
     evaluation = evaluate(network, *federation.split_clips(split), federation.classes)
@@ -70,13 +72,15 @@ def train_centrally(
     """Train `network` in place.
 
     Args:
-        network: [B, T, F] -> logits [B, C], with its initial weights.
+        network: [B, T, F] -> logits [B, C], with its initial weights; decides the device.
         features: [n, T, F].
         labels: int64 [n].
         training: optimizer, schedule, augmentation.
         seed: of batches, dropout, encoding and augmentation.
         progress: told of every epoch.
     """
+    device = device_of(network)
+    features, labels = features.to(device), labels.to(device)
     layers, draws, step = drawing_layers(network), DrawKeys.seeded(seed).of(features), 0
     network.train()
     optimizer = _optimizer(network, training)

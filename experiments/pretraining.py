@@ -6,6 +6,7 @@ from experiments.central_training import Progress, train_centrally
 from experiments.recipe import Recipe
 from fnl.config import Config
 from fnl.data.federated import Federation, prepare
+from fnl.device import chosen_device
 from fnl.interchange.pretrained import Origin
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
@@ -19,6 +20,7 @@ def public_clips(config: Config) -> Federation:
     Raises:
         FnlError: as `fnl.data.federated.prepare`.
     """
+    chosen_device(config)  # a GPU that is not there is seen before any clip
     data = config.data.model_copy(update={"clients": 1, "partitioner": "iid"})
     return prepare(config.model_copy(update={"data": data}), progress=True)
 
@@ -35,7 +37,7 @@ def train_teacher(
         ConfigError: if `model.initial` does not fit.
     """
     config = recipe.config
-    network = start_network(config, federation)
+    network = start_network(config, federation).to(chosen_device(config))
     before = start_of(config, federation).origin
     clips = federation.split_clips("train")
     with one_thread():

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fnl.randomness import Purpose, stream
+from fnl.snn.kernels import philox_torch
 from fnl.snn.kernels.philox_numba import uniform
 
 
@@ -81,6 +83,14 @@ class ClipDraws:
         return BatchDraws(self, rows, step, views)
 
 
+class Draws(Protocol):
+    """What the clips of a batch draw, whoever they belong to."""
+
+    def uniform(self, purpose: Purpose, number: int, size: Sequence[int]) -> Tensor:
+        """Return uniform numbers of each clip, as `BatchDraws.uniform` says."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class BatchDraws:
     """What the clips of a mini-batch draw in one step, each for itself.
@@ -119,6 +129,8 @@ class BatchDraws:
             size: how many of them a clip draws.
         """
         ids, count = self.ids, math.prod(size)
+        if (device := self.clips.clips.device).type != "cpu":
+            return self._on_device(device, purpose, number, size)
         out = np.empty((self.views * len(ids), -(-count // 4) * 4), np.float32)
         key = self.clips.keys.key(purpose, number)
         for view in range(self.views):
@@ -126,10 +138,22 @@ class BatchDraws:
             uniform(key, ids, np.uint64(self.step * self.views + view), part)
         return torch.from_numpy(out)[:, :count].reshape(len(out), *size)
 
+    def _on_device(
+        self, device: torch.device, purpose: Purpose, number: int, size: Sequence[int]
+    ) -> Tensor:
+        """Do `uniform` on the clips' device."""
+        rows = torch.from_numpy(np.tile(self.ids, self.views).view(np.int64)).to(device)
+        key = torch.tensor(self.clips.keys.key(purpose, number).view(np.int64)).to(device)
+        views = torch.arange(self.views, device=device).repeat_interleave(len(self.ids))
+        drawn = philox_torch.uniform(
+            key.expand(len(rows)), rows, self.step * self.views + views, math.prod(size)
+        )
+        return drawn.reshape(len(rows), *size)
+
 
 def clip_ids(clips: Tensor) -> NDArray[np.uint64]:
     """Return a 64-bit hash of the features of each clip, as float32, [n] for [n, T, F]."""
-    hashes = (blake2b(clip.float().numpy().tobytes(), digest_size=8) for clip in clips)
+    hashes = (blake2b(clip.numpy().tobytes(), digest_size=8) for clip in clips.float().cpu())
     return np.array([int.from_bytes(one.digest()) for one in hashes], dtype=np.uint64)
 
 

@@ -80,8 +80,11 @@ def global_generators(seed: int) -> Iterator[None]:
         seed: non-negative, below 2^64.
     """
     python, array = random.getstate(), np.random.get_state()  # noqa: NPY002 the shared one
-    with torch.random.fork_rng(devices=[]):
+    cards = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=cards):
         torch.default_generator.manual_seed(seed)
+        if cards:
+            torch.cuda.manual_seed_all(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
         try:

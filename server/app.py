@@ -10,12 +10,13 @@ from flwr.serverapp import Grid, ServerApp
 from fnl.audit.own_modules import check_own_modules, layers_of
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation
+from fnl.device import chosen_device, device_in_words
 from fnl.interchange.pretrained import metadata_of
 from fnl.runtime.callbacks import check_callbacks
 from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.engine import SIMULATIONS, clients_apart, engine_name, notify
-from fnl.runtime.events import RunFinished, RunStarted, RunWarning
+from fnl.runtime.events import RunFinished, RunNote, RunStarted, RunWarning
 from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
@@ -49,6 +50,7 @@ def main(grid: Grid, context: Context) -> None:
     config = parse_config(context.run_config)
     check_name(config)
     check_callbacks(config)
+    device = device_in_words(config)  # a GPU that is not there is seen before any clip
     Coordinator(config)  # a rule of the user's own that is not there is seen before any work
     federation = open_server_data(config, grid)
     deployed = engine_name(grid) == DEPLOYMENT
@@ -63,9 +65,11 @@ def main(grid: Grid, context: Context) -> None:
     directory = RunDirectory.open(
         config,
         engine=engine_name(grid),
-        metadata={**run_metadata(config, federation), "layers": layers},
+        metadata={**run_metadata(config, federation), "layers": layers, "device": device},
     )
     notify(grid, RunStarted(directory.path))
+    if config.run.device == "auto":
+        notify(grid, RunNote(f"run.device = auto takes {device}"))
     for note in directory.notes:
         notify(grid, note)
     for warning in privacy_warnings(config, federation):
@@ -91,7 +95,7 @@ def _run(
     *,
     layers: int,
 ) -> None:
-    network = start_network(config, federation)
+    network = start_network(config, federation).to(chosen_device(config))
     simulated, releases = engine_name(grid) in SIMULATIONS, Releases(directory.path)
     before = directory.resumed_from
     done = before.server_round if before is not None else 0

@@ -14,10 +14,11 @@ from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import Cost, available_memory_bytes, cost_of_cells, in_words
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
-from experiments.grid.ray_session import ray_session
+from experiments.grid.ray_session import placement, ray_session
 from experiments.grid.stale import said_of, stale_cells
 from fnl.config import Config, Scalar
 from fnl.data.federated import prepare
+from fnl.device import chosen_device
 from fnl.errors import FnlError, RunError
 from fnl.runtime.run_directory import RUNNING
 
@@ -146,6 +147,9 @@ def run_grid(
         waiting = [cell for cell in grid.cells if cell.id not in known]
         failed: Mapping[str, str] = {}
         if waiting:
+            if not ray_address:  # a cluster's machines may have what this one has not
+                for cell in waiting:
+                    chosen_device(cell.config)
             _prepare(waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
                 expected = _expected(grid, waiting, directory, cores)
@@ -195,8 +199,9 @@ def _expected(
 
     if known := cost_of_cells(directory.cells, _done(grid, waiting)):
         return known
-    flat = _probe(waiting).config.flat()
-    shot = ray.remote(calibrate).options(max_retries=0).remote(flat)
+    probe = _probe(waiting).config
+    placed = ray.remote(calibrate).options(**placement(probe, cores))
+    shot = placed.remote(probe.flat())
     others = [ray.remote(warm_up).options(max_retries=0).remote() for _ in range(cores - 1)]
     try:
         return ray.get(shot)
@@ -248,7 +253,7 @@ def _run(
     }
     # the longest first: what is left for the end is short, and no core waits long for another
     todo = deque(sorted(configs, key=lambda cell: -costs[cell]))
-    task = ray.remote(run_cell).options(max_retries=0)
+    task = ray.remote(run_cell)
     running: dict[ray.ObjectRef[Outcome], str] = {}
     attempts: Counter[str] = Counter()
     failed: dict[str, str] = {}
@@ -257,7 +262,8 @@ def _run(
             while todo and len(running) < 2 * cores:  # who is free finds its next cell there
                 cell = todo.popleft()
                 attempts[cell] += 1
-                one = task.remote(configs[cell].flat(), keep_stale)  # pyright: ignore[reportCallIssue] Ray's types know no defaults
+                placed = task.options(**placement(configs[cell], cores))
+                one = placed.remote(configs[cell].flat(), keep_stale)  # pyright: ignore[reportCallIssue] Ray's types know no defaults
                 running[one] = cell
             ready, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for one in ready:

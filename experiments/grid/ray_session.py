@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 import experiments
+from fnl.config import Config
 from fnl.errors import RunError
 
 CONNECT_SECONDS = 5.0
@@ -63,6 +65,19 @@ def ray_session(*, workers: int, address: str) -> Iterator[int]:
         variables = _QUIET | _LOOPBACK | {"PYTHONPATH": _python_path()}
         with _environment(variables), _session(here, "this machine") as cores:
             yield cores
+
+
+def placement(config: Config, cores: int) -> dict[str, Any]:
+    """Return the options of Ray for a task that computes `config`, in a session.
+
+    Cells that ask for a GPU share those there are, as many side by side as there are cores; one
+    that asks for `cuda` where Ray sees none runs, to say so.
+    """
+    import ray  # noqa: PLC0415 only within a session
+
+    wants = config.run.device != "cpu"
+    cards = ray.cluster_resources().get("GPU", 0.0) if wants else 0.0
+    return {"max_retries": 0, "num_gpus": min(1.0, cards / cores)}
 
 
 @contextmanager

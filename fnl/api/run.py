@@ -222,6 +222,7 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     """Let the in-process engine carry the run to its end."""
     from fnl.api.progress import in_notebook, progress_of
     from fnl.data.federated import prepare
+    from fnl.device import chosen_device
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
@@ -229,6 +230,7 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     refuse_session_names(config.flat(), workers)
     check_name(config)
     check_callbacks(config)
+    chosen_device(config)
     log = logging.getLogger("flwr")
     level = log.level
     log.setLevel(logging.WARNING)

@@ -71,6 +71,7 @@ def audit(
     from fnl.audit.sensitivity import write_sensitivities
     from fnl.audit.steering import steering
     from fnl.data.federated import prepare
+    from fnl.device import chosen_device
     from fnl.runtime.determinism import one_thread
 
     plan = AuditPlan(
@@ -91,6 +92,7 @@ def audit(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
+    chosen_device(config)  # a GPU that is not there is seen before any clip
     federation = prepare(config, progress=True)
     results = _attacked(config, federation, plan) if plan.attacks else []
     with one_thread():

@@ -14,6 +14,7 @@ import typer
 
 from fnl.cli.audit import audit
 from fnl.cli.data import data_app
+from fnl.cli.doctor import doctor
 from fnl.cli.grid import grid_app
 from fnl.cli.plan import plan
 from fnl.cli.pretrain import pretrain
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, resume, plan, pretrain, runs, figures, report, export, audit):
+for command in (run, resume, plan, pretrain, runs, figures, report, export, audit, doctor):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(grid_app, name="grid")

@@ -148,19 +148,27 @@ def _carry(
     """
     from fnl.config import Config
     from fnl.data.federated import prepare
+    from fnl.device import chosen_device
     from fnl.errors import ConfigError
     from fnl.runtime.callbacks import check_callbacks
-    from fnl.runtime.flower import check_resources, run_with_flower
+    from fnl.runtime.flower import (
+        check_device_resources,
+        check_resources,
+        default_resources,
+        run_with_flower,
+    )
     from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
     from fnl.runtime.run_place import check_name
     from fnl.training.start import check_initial
 
     if engine is Engine.FLOWER:
         check_resources(federation_config)
+        check_device_resources(config, federation_config)
     elif federation_config:
         raise ConfigError("--federation-config needs --engine flower")
     check_name(config)
     check_callbacks(config)
+    chosen_device(config)
     check_initial(config)
     prepare(config, progress=True)
     with RunProgress(config, _out, _err) as progress, _telling_how_to_go_on(progress):
@@ -177,11 +185,10 @@ def _carry(
                 notify=progress.on_event,
             )
         else:
-            default = f"num-supernodes={config.data.clients} client-resources-num-cpus=1"
             run_with_flower(
                 app,
                 run_config=config.flat(),
-                federation_config=federation_config or default,
+                federation_config=federation_config or default_resources(config),
                 notify=progress.on_event,
             )
     path = progress.directory

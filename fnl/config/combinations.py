@@ -60,6 +60,14 @@ def check_combinations(config: Config) -> None:
             f"training.views = {config.training.views} needs views that differ: set "
             "training.augmentation = true"
         )
+    own = [name for name in (config.model.network, config.model.neuron) if ":" in name]
+    own += [config.model.encoding] if ":" in config.model.encoding else []
+    if config.run.batched_clients not in ("auto", "0") and own:
+        raise ConfigError(
+            f"run.batched-clients = {config.run.batched_clients!r} needs built-in networks, "
+            f"neurons and encodings, not {own[0]!r}: use 'auto', which trains your own one client "
+            "at a time"
+        )
     _check_model(config)
     _check_measurements(config)
     _check_aggregation(config)

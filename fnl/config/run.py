@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,13 @@ class RunGroup(Group, frozen=True):
     checkpoint_every: CountOrNone = 0
     """Rounds between checkpoints in `checkpoints/`, of which the last three are kept; 0: from ten
     seconds on as often as takes at most 1 % of the time, and removed at the run's end."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where clients and evaluation compute: `cpu`, `cuda`, or `auto`: a GPU where there is one
+    ([GPU](gpu.md))."""
+    batched_clients: Annotated[str, Field(pattern=r"^(auto|0|[1-9]\d{0,5})$")] = "auto"
+    """Clients that train as one batch, in process: at most so many, `0` for one at a time, or
+    `auto`: on a GPU what its memory holds, on a processor one at a time, where it would change last
+    places ([GPU](gpu.md))."""
     reply_timeout: Positive = 86400.0
     """Seconds that a round waits for its candidates; who has not answered then has failed. In
     process this needs worker processes, which any other value than the default starts."""

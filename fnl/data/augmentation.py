@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fnl.clip_draws import BatchDraws
+from fnl.clip_draws import Draws
 from fnl.data.features import DEVIATION
 from fnl.randomness import Purpose
 
@@ -38,7 +38,7 @@ class Augmentation:
     noise_probability: float = 0.4
     noise_db: tuple[float, float] = (3.0, 30.0)
 
-    def __call__(self, features: Tensor, draws: BatchDraws) -> Tensor:
+    def __call__(self, features: Tensor, draws: Draws) -> Tensor:
         """Return other features [B, T, F] of the same words as `features` [B, T, F].
 
         How a clip is moved depends on its own draws alone.
@@ -46,21 +46,22 @@ class Augmentation:
         noisy = self._with_noise(self._warped(features, draws), draws)
         return noisy - noisy.mean(dim=1, keepdim=True)
 
-    def _warped(self, features: Tensor, draws: BatchDraws) -> Tensor:
+    def _warped(self, features: Tensor, draws: Draws) -> Tensor:
         """Stretch and shift time and frequency; what lies beyond an edge is the edge."""
         clips, _, bins = features.shape
-        scale = torch.tensor([self.frequency_scale, self.time_scale])
+        device = features.device
+        scale = torch.tensor([self.frequency_scale, self.time_scale]).to(device)
         # grid_sample's axes are (x, y) = (frequency, time), each from −1 to 1
-        shift = torch.tensor([2 * self.frequency_shift / bins, 2 * self.time_shift])
+        shift = torch.tensor([2 * self.frequency_shift / bins, 2 * self.time_shift]).to(device)
         drawn = 2 * draws.uniform(Purpose.AUGMENTATION, 0, (2, 2)) - 1
-        affine = torch.zeros(clips, 2, 3)
-        affine[:, [0, 1], [0, 1]] = 1 + scale * drawn[:, 0]
+        affine = torch.zeros(clips, 2, 3, device=device)
+        affine[:, :, :2] = torch.diag_embed(1 + scale * drawn[:, 0])
         affine[:, :, 2] = shift * drawn[:, 1]
         planes = features[:, None]
         grid = F.affine_grid(affine, list(planes.shape), align_corners=False)
         return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)[:, 0]
 
-    def _with_noise(self, features: Tensor, draws: BatchDraws) -> Tensor:
+    def _with_noise(self, features: Tensor, draws: Draws) -> Tensor:
         """Add noise to the mel powers, with the clip's own mean spectrum.
 
         The power of a bin's noise in one frame is exponentially distributed about its mean.

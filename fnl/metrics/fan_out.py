@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fnl.device import device_of
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import SpikingNetwork
 from fnl.snn.neurons.spiking_layer import recurrent_weight
@@ -47,7 +48,7 @@ def fan_outs(
     for spikes, neuron in zip(reached[1:], network.neuron, strict=True):
         if (weight := recurrent_weight(neuron)) is not None:
             there = torch.ones_like(weight) if dense else weight != 0
-            spikes[:-1] += there.sum(0).detach().numpy()
+            spikes[:-1] += there.sum(0).numpy(force=True)
     return reached
 
 
@@ -82,10 +83,11 @@ def fan_out(
     evaluation mode.
     """
     with torch.enable_grad():
-        inputs = torch.full((1, steps, features), value, dtype=torch.float64, requires_grad=True)
+        inputs = torch.full((1, steps, features), value, dtype=torch.float64)
+        inputs = inputs.to(device_of(linear_map)).requires_grad_()
         reached = functional_call(linear_map, _zeros_and_ones(linear_map, dense), (inputs,)).sum()
         (gradient,) = torch.autograd.grad(reached, inputs)
-    return gradient[0].numpy()
+    return gradient[0].numpy(force=True)
 
 
 def _zeros_and_ones(linear_map: nn.Module, dense: bool) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ _GUARD, _GUARD_OF_DOUBLES = 1e-6, 1e-12
 _Norms = TypeVar("_Norms", bound=Any)
 
 
-def clip_factor(norms: _Norms, bound: float, *, automatic: bool = False) -> _Norms:
+def clip_factor(norms: _Norms, bound: float | _Norms, *, automatic: bool = False) -> _Norms:
     """Return min(1, bound/‖v‖) for each of `norms`, an array of NumPy or a tensor of PyTorch.
 
     What is multiplied by it has no norm above `bound`. With `automatic` it is C/(‖v‖ + γ), so that

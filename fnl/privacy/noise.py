@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,12 +78,35 @@ def use_secure_noise(optimizer: DPOptimizer, source: SecureNoise) -> None:
     which is post-processing.
     """
 
+    def noisy(total: torch.Tensor, std: float) -> torch.Tensor:
+        return total.double() + normal_tensor(source, std, tuple(total.shape)).to(total.device)
+
+    _add_noise_by(optimizer, noisy)
+
+
+def use_host_noise(optimizer: DPOptimizer, source: torch.Generator) -> None:
+    """Have `optimizer` add noise that the processor draws, whatever device its parameters are on.
+
+    The numbers are those of a run on the processor, because `source` is a stream of its generator.
+    """
+
+    def noisy(total: torch.Tensor, std: float) -> torch.Tensor:
+        drawn = torch.empty(total.shape, dtype=total.dtype)
+        return total + drawn.normal_(0.0, std, generator=source).to(total.device)
+
+    _add_noise_by(optimizer, noisy)
+
+
+def _add_noise_by(
+    optimizer: DPOptimizer, noisy: Callable[[torch.Tensor, float], torch.Tensor]
+) -> None:
+    """Replace how noise is added; `noisy` returns a sum with noise of a standard deviation."""
+
     def add_noise() -> None:
         for parameter in optimizer.params:
             p: Any = parameter  # Opacus keeps its state in attributes of the parameters
             std = optimizer.noise_multiplier * optimizer.max_grad_norm
-            noise = normal_tensor(source, std, tuple(p.summed_grad.shape))
-            p.grad = (p.summed_grad.double() + noise).to(p.dtype).view_as(p)
+            p.grad = noisy(p.summed_grad, std).to(p.dtype).view_as(p)
             # so that a second step on the same sums is refused, as Opacus refuses it
             p.summed_grad._processed = True
 

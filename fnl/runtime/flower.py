@@ -21,6 +21,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+from fnl.config import Config
+from fnl.device import chosen_device
 from fnl.errors import RunError
 from fnl.import_path import WORKING_DIRECTORY
 from fnl.runtime import guard
@@ -169,7 +173,7 @@ def check_resources(federation_config: str) -> None:
     Raises:
         RunError: saying how many there are.
     """
-    given = dict(part.split("=", 1) for part in federation_config.split() if "=" in part)
+    given = _given(federation_config)
     try:
         asked = float(given.get("client-resources-num-cpus", 0))
         there = float(given.get("init-args-num-cpus", os.cpu_count() or 1))
@@ -180,6 +184,33 @@ def check_resources(federation_config: str) -> None:
             f"client-resources-num-cpus={asked:g}, but this machine has {there:g} cores: no client "
             f"would ever start; ask for {there:g} at most"
         )
+
+
+def default_resources(config: Config) -> str:
+    """Return what a client has of this machine: a core, and its share of a GPU if it uses one."""
+    asked = f"num-supernodes={config.data.clients} client-resources-num-cpus=1"
+    if chosen_device(config).type == "cpu":
+        return asked
+    share = min(1.0, torch.cuda.device_count() / (os.cpu_count() or 1))
+    return f"{asked} client-resources-num-gpus={share:.4g}"
+
+
+def check_device_resources(config: Config, federation_config: str) -> None:
+    """Refuse clients that are to use a GPU which Ray would hide from them.
+
+    Raises:
+        RunError: saying what to ask for.
+    """
+    asked = _given(federation_config).get("client-resources-num-gpus", "0")
+    if federation_config and config.run.device == "cuda" and not float(asked or 0):
+        raise RunError(
+            "run.device = 'cuda', but --federation-config gives clients no share of a GPU: add "
+            "client-resources-num-gpus, e.g. 0.1"
+        )
+
+
+def _given(federation_config: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in federation_config.split() if "=" in part)
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

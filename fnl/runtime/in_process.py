@@ -7,21 +7,23 @@ workers, as every random decision comes from a named stream and clients compute 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
+from fnl.config import parse_config
 from fnl.runtime.events import Event
 from fnl.runtime.worker_pool import (
     RUN_ID,
     SERVER_NODE,
     WorkerPool,
-    compute,
+    compute_batch,
     load,
     start_process,
 )
+from fnl.training.batched.choice import clients_at_once
 
 
 class InProcessGrid(Grid):
@@ -37,6 +39,7 @@ class InProcessGrid(Grid):
         workers: processes that compute; 1 computes here.
         interruptible: compute in a process of its own even with one worker, as here a client that
             hangs cannot be stopped.
+        at_once: clients that one process trains as one batch, at most.
         on_send: called with every message to a client, before it computes.
         on_reply: called after every reply, for progress.
         notify: called with every event of the run.
@@ -53,6 +56,7 @@ class InProcessGrid(Grid):
         run_config: Mapping[str, bool | int | float | str],
         workers: int = 1,
         interruptible: bool = False,
+        at_once: int = 1,
         on_send: Callable[[Message], None] = lambda _: None,
         on_reply: Callable[[Message], None] = lambda _: None,
         notify: Callable[[Event], None] = print,
@@ -67,7 +71,10 @@ class InProcessGrid(Grid):
         self._replies: dict[str, Message] = {}
         self._sent = 0
         self._run = Run.create_empty(run_id=RUN_ID)
-        self._pool = WorkerPool(workers, client_app) if workers > 1 or interruptible else None
+        self._workers, self._at_once = workers, at_once
+        self._together = f"{client_app.partition(':')[0]}:train_together" if at_once > 1 else ""
+        apart = workers > 1 or interruptible
+        self._pool = WorkerPool(workers, client_app, self._together) if apart else None
         self.clients_apart = self._pool is not None
         start_process()
 
@@ -130,13 +137,22 @@ class InProcessGrid(Grid):
             message.metadata.__dict__["_message_id"] = str(self._sent)
             self._on_send(message)
         if self._pool is None:
-            for message in messages:
-                reply, state = compute(self._client_app, message, self._context(message))
-                yield self._keep(message, reply, state)
+            for batch in self._batches(messages):
+                tasks = [(message, self._context(message)) for message in batch]
+                computed = compute_batch(self._client_app, self._together, tasks)
+                for message, (reply, state) in zip(batch, computed, strict=True):
+                    yield self._keep(message, reply, state)
             return
-        tasks = [(message, self._context(message)) for message in messages]
-        for message, (reply, state) in self._pool.compute(tasks, timeout):
+        batches = [[(m, self._context(m)) for m in batch] for batch in self._batches(messages)]
+        for message, (reply, state) in self._pool.compute(batches, timeout):
             yield self._keep(message, reply, state)
+
+    def _batches(self, messages: Sequence[Message]) -> list[Sequence[Message]]:
+        """Return what is computed at once: of messages to train as much as there may be."""
+        training = all(message.metadata.message_type == "train" for message in messages)
+        share = -(-len(messages) // self._workers)  # every process gets some
+        size = min(self._at_once, share) if training and messages else 1
+        return [messages[start : start + size] for start in range(0, len(messages), size)]
 
     def _context(self, message: Message) -> Context:
         node = message.metadata.dst_node_id
@@ -186,6 +202,7 @@ def run_in_process(
         run_config=run_config,
         workers=workers,
         interruptible=interruptible,
+        at_once=clients_at_once(parse_config(run_config)),
         on_send=on_send,
         on_reply=on_reply,
         notify=notify,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import multiprocessing
 import multiprocessing.util
 import os
@@ -16,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -24,6 +26,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fnl.own_packages import ROOT
 from fnl.runtime.memory import keep_freed_memory
+
+_logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 3.0
 """That workers have to end by themselves."""
@@ -36,6 +40,9 @@ RUN_ID = 1
 Computed = tuple[Message, RecordDict]
 """A client's reply, and what it keeps for its next message."""
 
+Task = tuple[Message, Context]
+"""A message to a client, and what the client knows."""
+
 
 class WorkerPool:
     """Processes that each hold the ClientApp.
@@ -43,42 +50,43 @@ class WorkerPool:
     Args:
         workers: number of processes.
         client_app: import path of the ClientApp, "module:attribute".
+        together: import path of what answers several messages at once; empty: nothing does.
     """
 
-    def __init__(self, workers: int, client_app: str) -> None:
+    def __init__(self, workers: int, client_app: str, together: str = "") -> None:
         self._workers = workers
         self._client_app = client_app
+        self._together = together
         self._pool = self._start()
 
     def compute(
-        self, tasks: Sequence[tuple[Message, Context]], timeout: float | None
+        self, batches: Sequence[Sequence[Task]], timeout: float | None
     ) -> Iterator[tuple[Message, Computed]]:
-        """Yield each message with what came of it, in order.
+        """Yield each message with what came of it, in order; a batch is computed by one process.
 
         A client that takes longer than `timeout` seconds, counted from when the processes have
         started, is left out and its process ended. One whose process dies has an error for a reply.
         """
         wait(self._loading)  # a start that takes long is no client's fault
         deadline = None if timeout is None else time.monotonic() + timeout
-        submitted = [(task, self._submit(task)) for task in tasks]
+        submitted = [(batch, self._submit(batch)) for batch in batches]
         late, broken = False, False
-        for (message, context), future in submitted:
+        for batch, future in submitted:
+            messages = [message for message, _ in batch]
+            alone: Sequence[Task] = batch if broken else ()
             try:
-                if broken:
-                    yield message, self._alone(message, context, deadline)
-                else:
-                    yield message, future.result(_left(deadline))
+                if not broken:
+                    yield from zip(messages, future.result(_left(deadline)), strict=True)
             except BrokenProcessPool:
                 # whose process died is not to be told: what is left runs one by one
-                broken = True
+                broken, alone = True, batch
                 self._restart()
-                try:
-                    yield message, self._alone(message, context, deadline)
-                except TimeoutError:
-                    self._restart()
             except TimeoutError:
                 late = True
-                if broken:
+            for task in alone:
+                try:
+                    yield task[0], self._alone(task, deadline)
+                except TimeoutError:
                     self._restart()
         if late and not broken:
             self._restart()
@@ -87,16 +95,18 @@ class WorkerPool:
         """Stop the workers, those that still compute by force; what they compute is dropped."""
         _end(self._pool, CLOSING_SECONDS)
 
-    def _submit(self, task: tuple[Message, Context]) -> Future[Computed]:
+    def _submit(self, batch: Sequence[Task]) -> Future[list[Computed]]:
+        arguments = self._client_app, self._together, batch
         try:
-            return self._pool.submit(compute, self._client_app, *task)
+            return self._pool.submit(compute_batch, *arguments)
         except BrokenProcessPool:  # an idle worker was killed
             self._restart()
-            return self._pool.submit(compute, self._client_app, *task)
+            return self._pool.submit(compute_batch, *arguments)
 
-    def _alone(self, message: Message, context: Context, deadline: float | None) -> Computed:
+    def _alone(self, task: Task, deadline: float | None) -> Computed:
+        message, context = task
         try:
-            return self._submit((message, context)).result(_left(deadline))
+            return self._submit([task]).result(_left(deadline))[0]
         except BrokenProcessPool:
             self._restart()
             reason = "its process died (out of memory, or killed): fewer workers need less"
@@ -185,6 +195,24 @@ def compute(client_app: str, message: Message, context: Context) -> Computed:
         reason = f"{type(error).__name__}: {error}"
         failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
         return Message(failure, reply_to=message), context.state
+
+
+def compute_batch(client_app: str, together: str, batch: Sequence[Task]) -> list[Computed]:
+    """Return what `compute` does of each task, of several by `together` if there is such a thing.
+
+    Should that fail, each is computed by itself, and says what is wrong with it.
+    """
+    if len(batch) > 1 and together:
+        answer: Any = load(together)
+        messages, contexts = [message for message, _ in batch], [context for _, context in batch]
+        try:
+            return [
+                (reply, context.state)
+                for reply, context in zip(answer(messages, contexts), contexts, strict=True)
+            ]
+        except Exception:
+            _logger.warning("clients fail as one batch, and are computed one by one", exc_info=True)
+    return [compute(client_app, *task) for task in batch]
 
 
 @lru_cache(maxsize=8)

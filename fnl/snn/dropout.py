@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fnl.clip_draws import BatchDraws
+from fnl.clip_draws import Draws
 from fnl.randomness import Purpose
 
 
@@ -26,7 +26,7 @@ class Dropout(nn.Module):
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
-        self.draws: BatchDraws | None = None
+        self.draws: Draws | None = None
         self.number = 0
 
     def forward(self, signal: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from snntorch import spikegen
 from torch import Tensor, nn
 
-from fnl.clip_draws import BatchDraws
+from fnl.clip_draws import Draws
 from fnl.config import ENCODINGS, ModelGroup
 from fnl.errors import ConfigError
 from fnl.import_path import builder_of
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.draws: BatchDraws | None = None
+        self.draws: Draws | None = None
 
     @classmethod
     def build(cls, model: ModelGroup) -> Self:  # noqa: ARG003 - others have something to read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fnl.clip_draws import ClipDraws, DrawKeys
+from fnl.device import device_of
 from fnl.randomness import Purpose, global_generators
 from fnl.snn.kernels.activity import add_activity
 from fnl.snn.kernels.statistics import SpikeStatistics
@@ -70,7 +72,7 @@ def evaluate(
     seeded alike: evaluations differ in weights and clips alone.
 
     Args:
-        network: maps [B, T, F] to logits [B, C].
+        network: maps [B, T, F] to logits [B, C]; decides the device.
         features: [n, T, F], n at least 1; any float type, computed in float32.
         labels: int64 [n].
         classes: C.
@@ -82,6 +84,8 @@ def evaluate(
     if not len(labels):
         raise ValueError("there are no clips to evaluate on")
     network.eval()
+    device = device_of(network)
+    features, labels = features.to(device), labels.to(device)
     keys = DrawKeys.seeded(EVALUATION_SEED)
     with global_generators(int(keys.key(Purpose.OWN_MODULES, 0))):
         return _evaluate(network, keys.of(features), labels, classes, rates_alone=rates_alone)
@@ -93,8 +97,9 @@ def _evaluate(
     layers, features = drawing_layers(network), draws.clips
     two = [0, min(1, len(labels) - 1)]
     set_draws(layers, draws.batch(two, step=0))
-    trace_of = tracer(network, features[two].float())
-    loss, correct = 0.0, torch.zeros(classes, dtype=torch.int64)
+    trace_of = tracer(network, torch.stack([features[row] for row in two]).float())
+    loss = 0.0
+    right: list[Tensor] = []
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
     counts: list[list[Tensor]] = []
@@ -106,8 +111,7 @@ def _evaluate(
             trace = trace_of(inputs, not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
-            right = target[logits.argmax(dim=1) == target]
-            correct += torch.bincount(right, minlength=classes)
+            right.append((logits.argmax(dim=1) == target).cpu())
             if not rates_alone:
                 active = active or [_no_activity(signal) for signal in trace.signals]
                 for signal, times in zip(trace.signals, active, strict=True):
@@ -118,26 +122,52 @@ def _evaluate(
                 if recorded
                 else observed
             )
-            counts.append(trace.counts)
-    n, steps = len(labels), features.shape[1]
-    spikes = [torch.cat(layer).double() for layer in zip(*counts, strict=True)]
+            counts.append([layer.cpu() for layer in trace.counts])
+    spikes = [torch.cat(layer) for layer in zip(*counts, strict=True)]
+    activity = tuple((layer.cpu().double() / len(labels)).numpy() for layer in active)
+    steps, hit = features.shape[1], torch.cat(right)
+    found = counted(spikes, labels.cpu(), classes, steps, loss=loss, right=hit)
+    return replace(found, activity=activity, membranes=tuple(recorded))
+
+
+def counted(
+    counts: Sequence[Tensor],
+    labels: Tensor,
+    classes: int,
+    steps: int,
+    *,
+    loss: float,
+    right: Tensor,
+) -> Evaluation:
+    """Return the rates alone, of the spikes that each layer's neurons fired in each clip.
+
+    Args:
+        counts: of each spiking layer, [n, F_l], on the processor.
+        labels: int64 [n], likewise.
+        classes: C.
+        steps: T.
+        loss: cross-entropy summed over clips.
+        right: which clips were recognised, bool [n].
+    """
+    n = len(labels)
+    spikes = [layer.double() for layer in counts]
     means = [layer.mean(dim=1, keepdim=True) / steps for layer in spikes]
     rates = torch.cat([torch.zeros(n, 0, dtype=torch.float64), *means], dim=1).numpy()
     firing = _per_class(spikes, labels, classes, steps)
-    activity = tuple((layer.double() / n).numpy() for layer in active)
-    accuracy = int(correct.sum()) / n
-    of_classes = correct.numpy()
-    return Evaluation(loss / n, accuracy, firing, activity, rates, of_classes, tuple(recorded))
+    of_classes = torch.bincount(labels[right], minlength=classes).numpy()
+    return Evaluation(loss / n, int(right.sum()) / n, firing, (), rates, of_classes)
 
 
 def _no_activity(signal: Tensor) -> Tensor:
     """Return zeros for the sums over clips of `signal` [B, T, F], int32 [T, F]."""
-    return torch.zeros(signal.shape[1:], dtype=torch.int32)
+    return torch.zeros(signal.shape[1:], dtype=torch.int32, device=signal.device)
 
 
 def _without_counts(layer: SpikeStatistics | None) -> SpikeStatistics | None:
     """Return the statistics with counts of no neurons, [B, 0], which cost nothing to keep."""
-    return None if layer is None else replace(layer, spike_counts=layer.spike_counts[:, :0])
+    if layer is None:
+        return None
+    return replace(layer, spike_counts=layer.spike_counts[:, :0].cpu(), moments=layer.moments.cpu())
 
 
 def _merged(a: SpikeStatistics | None, b: SpikeStatistics | None) -> SpikeStatistics | None:

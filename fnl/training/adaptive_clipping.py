@@ -25,7 +25,7 @@ from fnl.privacy.noise import SecureNoise, normal_tensor
 
 COUNT_NOISE_SHARE = 1 / 20
 """σ_b over the expected batch, as in the paper (section 3)."""
-_LEAST, _LARGEST = 1e-6, 1e6
+LEAST, LARGEST = 1e-6, 1e6
 """Bounds of C: beyond them sums in single precision lose, or overflow, what noise should hide."""
 
 
@@ -81,6 +81,6 @@ class AdaptiveBound:
         count = float((norms <= self.value).double().sum() - 0.5 * len(norms))
         count += float(normal_tensor(noise, self._count_noise, (1,)))
         share = count / self._expected_batch + 0.5
-        step = min(-self._learning_rate * (share - self._quantile), math.log(_LARGEST / _LEAST))
-        self.value = min(max(self.value * math.exp(step), _LEAST), _LARGEST)
+        step = min(-self._learning_rate * (share - self._quantile), math.log(LARGEST / LEAST))
+        self.value = min(max(self.value * math.exp(step), LEAST), LARGEST)
         return self.value

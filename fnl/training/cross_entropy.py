@@ -26,7 +26,27 @@ def cross_entropy(
     if label_smoothing:
         elsewhere = scores.sum(1).neg().sum()
         loss = (1 - label_smoothing) * loss + label_smoothing / classes * elsewhere
-    slope = torch.full_like(scores, -label_smoothing / classes)
+    return loss.item(), _gradient(scores, labels, label_smoothing)
+
+
+def cross_entropies(
+    logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of each clip, [B], and the gradient of their sum, [B, C].
+
+    Arguments are those of `cross_entropy`.
+    """
+    scores = torch.log_softmax(logits, 1)
+    loss = F.nll_loss(scores, labels, reduction="none")
+    if label_smoothing:
+        elsewhere = scores.mean(1).neg()
+        loss = (1 - label_smoothing) * loss + label_smoothing * elsewhere
+    return loss, _gradient(scores, labels, label_smoothing)
+
+
+def _gradient(scores: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Return the gradient of the summed cross-entropy, of the logarithms of softmax."""
+    slope = torch.full_like(scores, -label_smoothing / scores.shape[1])
     slope.scatter_(1, labels.unsqueeze(1), label_smoothing - 1, reduce="add")
     back = torch._log_softmax_backward_data  # pyright: ignore[reportPrivateImportUsage] - PyTorch's own
-    return loss.item(), back(slope, scores, 1, scores.dtype)
+    return back(slope, scores, 1, scores.dtype)

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fnl.clip_draws import BatchDraws, ClipDraws, DrawKeys
+from fnl.clip_draws import ClipDraws, DrawKeys, Draws
+from fnl.device import device_of
 from fnl.errors import ConfigError
 from fnl.privacy.clip_factor import Clipping
-from fnl.privacy.noise import SecureNoise, use_secure_noise
+from fnl.privacy.noise import SecureNoise, use_host_noise, use_secure_noise
 from fnl.randomness import Purpose, global_generators
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder
@@ -34,7 +35,7 @@ from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
 from fnl.training.separate_clips import refuse_mixing
 
-Augment = Callable[[Tensor, BatchDraws], Tensor]
+Augment = Callable[[Tensor, Draws], Tensor]
 """Features [B, T, F] to other features of the same words, by what each clip draws."""
 
 Batches = torch.Generator | SecureNoise | Sequence[list[int]]
@@ -150,7 +151,7 @@ def train(
     """Train `network` in place.
 
     Args:
-        network: maps [B, T, F] to logits [B, C], each clip on its own.
+        network: maps [B, T, F] to logits [B, C], each clip on its own; decides the device.
         features: [n, T, F], the client's clips.
         labels: int64 [n].
         plan: steps, sampling rate and optimizer.
@@ -181,6 +182,8 @@ def train(
         else batches
     )
     expected_batch = plan.sample_rate * len(labels)
+    device = device_of(network)
+    features, labels = features.to(device), labels.to(device)
     clips = _Clips(
         features,
         labels,
@@ -213,6 +216,8 @@ def train(
     )
     if isinstance(noise, SecureNoise):
         use_secure_noise(training.optimizer, noise)
+    elif device.type != "cpu":
+        use_host_noise(training.optimizer, noise)
     bound = mechanism.adaptive_bound(expected_batch)
     try:
         with nullcontext() if seed is None else global_generators(seed), clips:
@@ -250,7 +255,7 @@ class _Clips:
         clips draw in this step, and what modules keep between passes is put back.
         """
         self.state.rest()
-        rows_of_views = rows * self.views
+        rows_of_views = torch.tensor(rows * self.views).to(self.features.device)
         inputs = self.features[rows_of_views]
         if self.draws is not None:
             draws = self.draws.batch(rows, step, self.views)

@@ -7,9 +7,9 @@ noise of a client or gives it to a mechanism.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.noise import SecureNoise, noise_source
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
+from fnl.training.batched.training import ClientTraining
 from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Watch, train
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
@@ -51,7 +52,41 @@ class LocalRound:
     clip_norm: float | None = None
 
 
-def train_round(
+@dataclass(frozen=True)
+class Measure:
+    """A client wants to know loss and rates of a model on its clips: an `Evaluation`."""
+
+    client: LocalTraining
+    weights: Weights
+
+    def granted(self) -> Evaluation:
+        """Return it."""
+        return self.client.measure(self.weights)
+
+
+@dataclass(frozen=True)
+class Train:
+    """A client wants a model trained on its clips: weights and a `TrainingSummary`."""
+
+    client: LocalTraining
+    weights: Weights
+    noise: Noise | None
+    seed: int | None = None
+
+    def granted(self) -> tuple[Weights, TrainingSummary]:
+        """Return them."""
+        return self.client.train(self.weights, self.noise, seed=self.seed)
+
+
+Wishes = Sequence[Measure | Train]
+"""What does not depend on each other: granted in any order, together or one by one."""
+
+Given = ParamSpec("Given")
+Play = Generator[Wishes, Sequence[Any], LocalRound]
+"""A round of a client, which asks for what takes time and is sent it."""
+
+
+def play_round(
     config: Config,
     federation: Federation,
     *,
@@ -63,7 +98,7 @@ def train_round(
     spent_rounds: Sequence[int] = (),
     noise: Noise | None = None,
     correction: Weights | None = None,
-) -> LocalRound:
+) -> Play:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
     In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
@@ -91,14 +126,16 @@ def train_round(
         ledger = book_round(config, ledger, noise, work, spent_rounds)
         epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
         spent = {"noise_multiplier": noise.gradients, "epsilon": epsilon, "delta": work.delta}
-    before = client.measure(weights)
-    trained, summary = client.train(weights, noise)
-    after = client.measure(trained)
+    (before,) = yield [Measure(client, weights)]
+    trained = yield _trainings(client, weights, noise)
+    models = [model for model, _ in trained]
+    measured = yield [Measure(client, model) for model in models]
+    summary, after = trained[0][1], measured[0]
     rates_before, rates_after, rate_noise = client.reported_rates(before, after, noise)
     plain = _Unprotected()
     if config.evaluation.shadow:
-        shadow = client.train(weights, None)[0] if noise else trained
-        plain = _without_privacy(client, weights, shadow, (before, after), noise)
+        others = list(zip(models, measured, strict=True))
+        plain = _without_privacy(client, weights, (before, after), others, noise)
     report = ClientReport(
         partition=partition,
         num_examples=len(client.labels),
@@ -107,7 +144,7 @@ def train_round(
         before=rates_before,
         after=rates_after,
         rate_noise=rate_noise,
-        update_norm=update_norm(weights, trained),
+        update_norm=update_norm(weights, models[0]),
         train_loss=summary.loss,
         loss_before=before.loss,
         accuracy_before=before.accuracy,
@@ -123,7 +160,37 @@ def train_round(
     )
     if config.run.strict_privacy:
         report = report.accounted_only()
-    return LocalRound(trained, report, ledger, plain.shadow, plain.floor, summary.clip_norm)
+    return LocalRound(models[0], report, ledger, plain.shadow, plain.floor, summary.clip_norm)
+
+
+def _alone(play: Callable[Given, Play]) -> Callable[Given, LocalRound]:
+    """Return what plays a client's round by itself, granting its wishes one by one."""
+
+    def played(*args: Given.args, **given: Given.kwargs) -> LocalRound:
+        playing = play(*args, **given)
+        try:
+            wishes = next(playing)
+            while True:
+                wishes = playing.send([wish.granted() for wish in wishes])
+        except StopIteration as done:
+            return done.value
+
+    return played
+
+
+train_round = _alone(play_round)
+"""Play a client's round to its end."""
+
+
+def _trainings(client: LocalTraining, weights: Weights, noise: Noise | None) -> list[Train]:
+    """Return the round's own training, and the shadow's and the floor's where they are wanted."""
+    wanted = [Train(client, weights, noise)]
+    evaluation = client.config.evaluation
+    if evaluation.shadow and noise is not None:  # else it is its own shadow
+        wanted.append(Train(client, weights, None))
+    if evaluation.floor:
+        wanted.append(Train(client, weights, None, floor_seed(client.config.run.seed)))
+    return wanted
 
 
 class LocalTraining:
@@ -157,7 +224,7 @@ class LocalTraining:
         adaptive = config.privacy.clipping == "adaptive"
         self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
         self.config = config
-        self._federation, self._classes = federation, federation.classes
+        self._federation, self.classes = federation, federation.classes
         self._path = path
 
     def mechanism(self, noise: Noise) -> GaussianMechanism:
@@ -174,8 +241,8 @@ class LocalTraining:
 
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
-        network = self._network(weights)
-        return evaluate(network, self.features, self.labels, self._classes, rates_alone=True)
+        network = self.network(weights)
+        return evaluate(network, self.features, self.labels, self.classes, rates_alone=True)
 
     def train(
         self,
@@ -191,7 +258,7 @@ class LocalTraining:
         With a `seed` everything is drawn as in a run of that seed instead of this one's. An audit
         may fix the mini-batches, and watch the steps.
         """
-        network = self._network(weights)
+        network = self.network(weights)
         seed = self.config.run.seed if seed is None else seed
         summary = train(
             network,
@@ -207,6 +274,28 @@ class LocalTraining:
             watch=watch,
         )
         return get_weights(network), summary
+
+    def in_batch(
+        self, weights: Weights, noise: Noise | None, *, seed: int | None = None
+    ) -> ClientTraining:
+        """Return what `train` does, to be done with other clients at once."""
+        seed = self.config.run.seed if seed is None else seed
+        return ClientTraining(
+            weights,
+            self.features,
+            self.labels,
+            self.plan,
+            batches=self._stream(Purpose.BATCHES, seed),
+            mechanism=self.mechanism(noise) if noise else None,
+            noise=self._stream(Purpose.PRIVACY_NOISE, seed),
+            draws=self.draws(seed),
+            augment=Augmentation() if self.config.training.augmentation else None,
+            views=self.config.training.views,
+        )
+
+    def network(self, weights: Weights) -> nn.Module:
+        """Return the run's network with `weights`, on its device."""
+        return network_of(self.config, self._federation, weights)
 
     def draws(self, seed: int | None = None) -> DrawKeys:
         """Return the keys of what clips draw in this round's training."""
@@ -242,15 +331,12 @@ class LocalTraining:
     def predict_shift(self, weights: Weights, noise: Noise) -> RateShift:
         """Return the rate shift that first order expects of this round."""
         return predict_rate_shift(
-            self._network(weights),
+            self.network(weights),
             (self.features, self.labels),
             self.plan,
             self.mechanism(noise),
             draws=self.draws(),
         )
-
-    def _network(self, weights: Weights) -> nn.Module:
-        return network_of(self.config, self._federation, weights)
 
     @property
     def _secure(self) -> bool:
@@ -279,8 +365,8 @@ class _Unprotected:
 def _without_privacy(
     client: LocalTraining,
     weights: Weights,
-    shadow_weights: Weights,
     measured: tuple[Evaluation, Evaluation],
+    models: Sequence[tuple[Weights, Evaluation]],
     noise: Noise | None,
 ) -> _Unprotected:
     """Return the shadow, and where they are configured the floor and the predicted shift.
@@ -288,12 +374,12 @@ def _without_privacy(
     Args:
         client: in its round.
         weights: the global model.
-        shadow_weights: what it became without privacy.
         measured: rates before and after the round's own training.
+        models: of `_trainings`, with their rates.
         noise: of the round's own training.
     """
     before, after = measured
-    shadow = client.measure(shadow_weights)
+    shadow_weights, shadow = models[0 if noise is None else 1]
 
     def told(model: Weights, found: Evaluation, against: Evaluation, *, neurons: bool) -> Any:
         rates, norm = client.plain_rates(found, noise), update_norm(weights, model)
@@ -304,9 +390,7 @@ def _without_privacy(
         fields["before_in_clear"] = client.plain_rates(before, noise)
     floor_weights = None
     if client.config.evaluation.floor:
-        other = floor_seed(client.config.run.seed)
-        floor_weights, _ = client.train(weights, None, seed=other)
-        floor = client.measure(floor_weights)
+        floor_weights, floor = models[-1]
         fields["floor"] = told(floor_weights, floor, floor, neurons=False)
     if client.config.evaluation.sensitivity and noise is not None:
         shift = client.predict_shift(weights, noise)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
+from fnl.device import device_of
 from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shift
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.hidden_state import HiddenState
@@ -44,7 +45,8 @@ def predict_rate_shift(
     """
     if plan.optimizer != "sgd":
         raise ValueError(f"the prediction is for sgd, not for {plan.optimizer}")
-    features, labels = clips
+    device = device_of(network)
+    features, labels = (tensor.to(device) for tensor in clips)
     gradient = rate_gradient(network, features)
     projections = project(
         network, features, labels, gradient, keys=draws, label_smoothing=plan.label_smoothing
@@ -133,4 +135,4 @@ def project(
 
 
 def _double(parts: list[Tensor]) -> np.ndarray:
-    return torch.cat(parts).double().numpy()
+    return torch.cat(parts).double().numpy(force=True)

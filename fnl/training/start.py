@@ -17,6 +17,7 @@ from torch import nn
 
 from fnl.config import Config
 from fnl.data.federated import Federation
+from fnl.device import chosen_device
 from fnl.errors import ConfigError
 from fnl.interchange.pretrained import Origin, load_pretrained, weights_file
 from fnl.snn.network import build_network, initialise
@@ -78,6 +79,8 @@ def start_network(config: Config, federation: Federation) -> nn.Module:
 def network_of(config: Config, federation: Federation, weights: Weights) -> nn.Module:
     """Return the network with `weights`, of what is trained; the rest as the run starts.
 
+    It lies where `run.device` says.
+
     Raises:
         ConfigError: as `start_network`.
         ValueError: if the weights do not fit.
@@ -89,7 +92,7 @@ def network_of(config: Config, federation: Federation, weights: Weights) -> nn.M
     else:
         network = start_network(config, federation)
     set_weights(network, weights)
-    return network
+    return network.to(chosen_device(config))
 
 
 def whole_weights(config: Config, federation: Federation, weights: Weights) -> Weights:

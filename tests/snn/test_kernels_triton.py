@@ -42,20 +42,26 @@ def test_in_the_interpreter_the_kernels_do_what_the_reference_does():
     assert "skipped" not in done.stdout
 
 
-def _fused(kernel, modes, options):
-    """Return how many fused multiply-adds there are in a kernel compiled for an A100."""
+def _compiled(kernel, modes, options):
+    """Return the instructions of a kernel compiled for an A100."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    whole = dict.fromkeys(("steps", "features", "size"), "i32")
+    whole = dict.fromkeys(("steps", "features", "size", "each"), "i32")
     own = whole | {"counts": "*i32", "moments": "*fp64"} | dict.fromkeys(modes, "constexpr")
     signature = {name: own.get(name, "*fp32") for name in kernel.arg_names}
     constants = {(kernel.arg_names.index(name),): value for name, value in modes.items()}
     source = ASTSource(kernel, signature=signature, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options)
-    assert ".ftz" not in compiled.asm["ptx"]
-    return len(re.findall(r"\bfma\.", compiled.asm["ptx"]))
+    return compiled.asm["ptx"]
+
+
+def _fused(kernel, modes, options):
+    """Return how many fused multiply-adds there are in a kernel compiled for an A100."""
+    instructions = _compiled(kernel, modes, options)
+    assert ".ftz" not in instructions
+    return len(re.findall(r"\bfma\.", instructions))
 
 
 @needs_triton
@@ -79,6 +85,22 @@ def test_compiled_for_a_gpu_the_kernels_have_no_fused_multiply_add(neurons, monk
         "reset": int(Reset.ZERO), "same_step": True,
     }  # fmt: skip
     assert _fused(module.backward_kernel, modes, options) == 0
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.parametrize("block", [16, 128])
+def test_the_recurrent_kernels_compile_for_a_gpu_in_full_precision(block, monkeypatch, tmp_path):
+    from importlib import import_module
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    module = import_module("fnl.snn.kernels.recurrent_triton")
+    options = import_module("fnl.snn.kernels.triton_blocks").COMPILER_OPTIONS
+    modes = {"reset": int(Reset.ZERO), "block": block}
+    forward = modes | {"reset_delay": False, "save": True, "record": True}
+    backward = modes | {"same_step": True, "kind": 2, "slope": 25.0, "second": 0.0, "learns": True}
+    for kernel, own in ((module.forward_kernel, forward), (module.backward_kernel, backward)):
+        assert "tf32" not in _compiled(kernel, own, options)
 
 
 def test_triton_is_for_cuda_tensors_where_it_is_installed(monkeypatch):

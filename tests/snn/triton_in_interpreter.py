@@ -9,6 +9,8 @@ import torch
 
 from fnl.snn import surrogates
 from fnl.snn.kernels.dynamics import RESETS, Dynamics, Reset
+from fnl.snn.kernels.recurrent import RECURRENT_SCAN
+from fnl.snn.kernels.scan import MOST_RECURRENT
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.synaptic import Synaptic
@@ -92,3 +94,61 @@ def test_a_layer_trains_through_triton_as_through_numba(layer, reset):
     assert torch.equal(results[0][0], results[1][0])
     for triton, numba in zip(*results, strict=True):
         assert torch.allclose(triton, numba, rtol=1e-5, atol=1e-5)
+
+
+def _clients(scan, clients, clips, features, steps=5):
+    """Return I, dL/dS and the tensors of several clients."""
+    generator = torch.Generator().manual_seed(clients * clips)
+    current, grad = (
+        torch.randn(clients * clips, steps, features, generator=generator) for _ in range(2)
+    )
+    tensors = [torch.rand(clients, features, generator=generator) for _ in scan.rows]
+    if scan.recurrent:
+        synapses = torch.randn(clients, features, features, generator=generator)
+        tensors += [synapses / features**0.5, torch.randn(clients, features, generator=generator)]
+    return current + 0.3, grad, tensors
+
+
+@pytest.mark.parametrize("reset_delay", [True, False])
+@pytest.mark.parametrize("reset", list(Reset))
+@pytest.mark.parametrize(
+    ("scan", "shape"),
+    [
+        (LIF.scan, (3, 2, 5)),
+        (AdaptiveLIF.scan, (3, 2, 5)),
+        (RECURRENT_SCAN, (3, 2, 5)),
+        (RECURRENT_SCAN, (2, 17, 40)),
+        (RECURRENT_SCAN, (1, 1, 1)),
+    ],
+)
+def test_several_clients_have_rows_of_their_own(scan, shape, reset, reset_delay):
+    current, grad, tensors = _clients(scan, *shape)
+    modes = reset, reset_delay, surrogates.fast_sigmoid(7.3)
+    triton, plain = (Dynamics(*modes, backend) for backend in ("triton", "torch"))
+    spikes, membrane, recorded = scan.forward(current, tensors, triton, save=True, record=True)
+    expected = scan.forward(current, tensors, plain, save=True, record=True)
+    assert torch.equal(spikes, expected[0])
+    assert torch.allclose(membrane, expected[1], rtol=1e-5, atol=1e-5)
+    assert torch.equal(recorded[0], expected[2][0])
+    assert torch.allclose(recorded[1], expected[2][1], rtol=1e-4, atol=1e-4)
+    one = scan.backward(grad, membrane, current, tensors, triton)
+    other = scan.backward(grad, membrane, current, tensors, plain)
+    assert torch.allclose(one[0], other[0], rtol=1e-4, atol=1e-4)
+    for gradient, reference in zip(one[1], other[1], strict=True):
+        assert torch.allclose(gradient, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_one_client_is_rows_without_an_axis():
+    current, _, tensors = _clients(RECURRENT_SCAN, 1, 3, 6)
+    dynamics = Dynamics(Reset.SUBTRACT, True, surrogates.atan(), "triton")
+    with_axis = RECURRENT_SCAN.forward(current, tensors, dynamics)[0]
+    assert torch.equal(
+        with_axis, RECURRENT_SCAN.forward(current, [t[0] for t in tensors], dynamics)[0]
+    )
+
+
+@pytest.mark.parametrize(("dtype", "features"), [(torch.float64, 3), (torch.float32, 600)])
+def test_what_the_recurrent_kernels_cannot_hold_is_left_to_pytorch(dtype, features):
+    assert features in (3, MOST_RECURRENT + 88)
+    dynamics = Dynamics(Reset.SUBTRACT, True, surrogates.atan(), "triton")
+    assert not RECURRENT_SCAN._uses_triton(dynamics, torch.zeros(1, 1, features, dtype=dtype))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fnl.clip_draws import BatchDraws, DrawKeys
+from fnl.clip_draws import DrawKeys, Draws
 from fnl.config import TrainingGroup, parse_config
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose
@@ -55,7 +55,7 @@ def test_without_noise_and_bound_a_private_run_with_all_options_is_its_twin(clip
     options = plan(weight_decay=0.3, label_smoothing=0.2)
 
     def trained(mechanism: GaussianMechanism | None) -> nn.Module:
-        def augment(features: Tensor, draws: BatchDraws) -> Tensor:
+        def augment(features: Tensor, draws: Draws) -> Tensor:
             return features + draws.uniform(Purpose.AUGMENTATION, 0, features.shape[1:])
 
         result = network()

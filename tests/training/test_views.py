@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fnl.clip_draws import BatchDraws, DrawKeys
+from fnl.clip_draws import DrawKeys, Draws
 from fnl.config import ModelGroup
 from fnl.randomness import Purpose
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
@@ -31,7 +31,7 @@ def clips() -> tuple[torch.Tensor, torch.Tensor]:
     return 2 * features, torch.arange(CLIPS) % CLASSES
 
 
-def noisier(features: torch.Tensor, draws: BatchDraws) -> torch.Tensor:
+def noisier(features: torch.Tensor, draws: Draws) -> torch.Tensor:
     return features + draws.uniform(Purpose.AUGMENTATION, 0, features.shape[1:])
 
 
@@ -101,7 +101,7 @@ def test_every_way_of_clipping_takes_views(clipping):
 
 
 def test_a_clip_whose_gradient_is_undefined_in_one_view_counts_nothing():
-    def broken(features: torch.Tensor, draws: BatchDraws) -> torch.Tensor:
+    def broken(features: torch.Tensor, draws: Draws) -> torch.Tensor:
         changed = noisier(features, draws)
         changed[CLIPS] = torch.nan  # the first clip's second view
         return changed

@@ -14,27 +14,27 @@ from fnl.snn.kernels.triton_blocks import SUBTRACT, ZERO, Kernels
 
 
 @triton.jit
-def load_rows(alpha, beta, a, b, threshold, neuron, inside):
+def load_rows(alpha, beta, a, b, threshold, own, inside):
     """Return the parameters of a block of neurons."""
     return (
-        tl.load(alpha + neuron, mask=inside, other=0.0),
-        tl.load(beta + neuron, mask=inside, other=0.0),
-        tl.load(a + neuron, mask=inside, other=0.0),
-        tl.load(b + neuron, mask=inside, other=0.0),
-        tl.load(threshold + neuron, mask=inside, other=0.0),
+        tl.load(alpha + own, mask=inside, other=0.0),
+        tl.load(beta + own, mask=inside, other=0.0),
+        tl.load(a + own, mask=inside, other=0.0),
+        tl.load(b + own, mask=inside, other=0.0),
+        tl.load(threshold + own, mask=inside, other=0.0),
     )
 
 
 @triton.jit
 def forward_kernel(
     current, alpha, beta, a, b, threshold, spikes, membrane, counts, moments, steps, features,
-    size, reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
-    block: tl.constexpr,
+    size, each, reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr,
+    record: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Step a block of neurons of one clip through time."""
-    row, start, neuron, inside = blocks.place(steps, features, block)
+    row, start, own, inside = blocks.place(steps, features, each, block)
     decay, adaptation_decay, by_membrane, by_spike, theta = load_rows(
-        alpha, beta, a, b, threshold, neuron, inside
+        alpha, beta, a, b, threshold, own, inside
     )
     before = tl.zeros([block], decay.dtype)
     spike = tl.zeros([block], decay.dtype)
@@ -79,16 +79,16 @@ def replay_adaptation(
 @triton.jit
 def backward_kernel(
     grad_spikes, membrane, current, adapted, alpha, beta, a, b, threshold, grad_current, grads,
-    steps, features, size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
+    steps, features, size, each, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
     slope: tl.constexpr, second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Take a block of neurons of one clip back through time.
 
     Where something is learned, `adapted` is room for the adaptation before each step.
     """
-    row, start, neuron, inside = blocks.place(steps, features, block)
+    row, start, own, inside = blocks.place(steps, features, each, block)
     decay, adaptation_decay, by_membrane, by_spike, theta = load_rows(
-        alpha, beta, a, b, threshold, neuron, inside
+        alpha, beta, a, b, threshold, own, inside
     )
     zero = tl.zeros([block], decay.dtype)
     if learns:

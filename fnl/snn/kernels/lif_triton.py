@@ -19,16 +19,16 @@ from fnl.snn.kernels.triton_blocks import SUBTRACT, ZERO, Kernels
 @triton.jit
 def forward_kernel(
     current, alpha, beta, threshold, spikes, membrane, counts, moments, steps, features, size,
-    reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
+    each, reset: tl.constexpr, reset_delay: tl.constexpr, save: tl.constexpr, record: tl.constexpr,
     block: tl.constexpr,
 ):  # fmt: skip
     """Step a block of neurons of one clip through time."""
-    row, start, neuron, inside = blocks.place(steps, features, block)
-    decay = tl.load(beta + neuron, mask=inside, other=0.0)
-    theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    row, start, own, inside = blocks.place(steps, features, each, block)
+    decay = tl.load(beta + own, mask=inside, other=0.0)
+    theta = tl.load(threshold + own, mask=inside, other=0.0)
     synaptic_decay = decay
     if alpha is not None:
-        synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
+        synaptic_decay = tl.load(alpha + own, mask=inside, other=0.0)
     synaptic = tl.zeros([block], decay.dtype)
     carried = tl.zeros([block], decay.dtype)
     recorded = blocks.nothing_recorded(block)
@@ -72,7 +72,7 @@ def sum_over_steps(grad_synaptic, current, synaptic_decay, start, steps, feature
 @triton.jit
 def backward_kernel(
     grad_spikes, membrane, current, left, alpha, beta, threshold, grad_current, grads, steps,
-    features, size, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
+    features, size, each, reset: tl.constexpr, same_step: tl.constexpr, kind: tl.constexpr,
     slope: tl.constexpr, second: tl.constexpr, learns: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Take a block of neurons of one clip back through time.
@@ -80,12 +80,12 @@ def backward_kernel(
     With `same_step`, for a reset in the spike's own step, `left` is room for the membrane that
     each step left, which was not saved; else it is the saved membrane itself.
     """
-    row, start, neuron, inside = blocks.place(steps, features, block)
-    decay = tl.load(beta + neuron, mask=inside, other=0.0)
-    theta = tl.load(threshold + neuron, mask=inside, other=0.0)
+    row, start, own, inside = blocks.place(steps, features, each, block)
+    decay = tl.load(beta + own, mask=inside, other=0.0)
+    theta = tl.load(threshold + own, mask=inside, other=0.0)
     synaptic_decay = decay
     if alpha is not None:
-        synaptic_decay = tl.load(alpha + neuron, mask=inside, other=0.0)
+        synaptic_decay = tl.load(alpha + own, mask=inside, other=0.0)
     if same_step:
         blocks.replay_left(membrane, left, theta, start, steps, features, inside, reset)
     grad_left = tl.zeros([block], decay.dtype)

@@ -9,6 +9,7 @@ step.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -110,10 +111,18 @@ def plain_recurrent(current: Tensor, tensors: Tensors, dynamics: Dynamics) -> Ch
     beta, threshold, weight, bias = tensors
 
     def charge(t: int, carried: Tensor, spike: Tensor, was_reset: Tensor) -> Tensor:
-        fired = beta * carried + current[:, t] + F.linear(spike, weight, bias)
+        fired = beta * carried + current[:, t] + heard(spike, weight, bias)
         return reset_by_spike(dynamics, threshold, fired, was_reset)
 
     return charge
+
+
+def heard(spike: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return W S + c, [B, F], for one client or, with one more axis of W and c, for several."""
+    if weight.ndim == 2:
+        return F.linear(spike, weight, bias)
+    clients = spike.unflatten(0, (len(weight), -1))
+    return torch.baddbmm(bias[:, None], clients, weight.transpose(1, 2)).flatten(0, 1)
 
 
 RECURRENT_SCAN = Scan(
@@ -121,5 +130,6 @@ RECURRENT_SCAN = Scan(
     states=("membrane",),
     compiled=Passes(recurrent_forward, recurrent_backward),
     plain=plain_recurrent,
+    triton="recurrent_triton",
     recurrent=True,
 )

@@ -6,7 +6,7 @@ backend, making room for results and joining autograd is done here, once for all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -18,13 +18,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels.dynamics import Dynamics, uses_numba, uses_triton
-from fnl.snn.kernels.torch_blocks import Plain, above, moments_of, step_back, step_through
+from fnl.snn.kernels.torch_blocks import (
+    Plain,
+    above,
+    moments_of,
+    over_steps,
+    step_back,
+    step_through,
+)
 from fnl.snn.surrogates import SurrogateKind
 
 Recorded = tuple[Tensor, Tensor]
 """Spikes per clip and neuron, int32 [B, F], and moments of the membrane, float64 [6, F]: over
 clips, per neuron, Σu, Σu², Σu[t]u[t+1], Σu[0], Σu[T−1] of the membrane after each step, and in how
 many steps it changed, the first step of a clip counted in any case."""
+
+MOST_RECURRENT = 512
+"""Neurons of a recurrent layer that the GPU's kernels can hold; larger ones run in PyTorch."""
 
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -50,7 +60,8 @@ class Scan:
     """A kind of neuron.
 
     Its tensors are its parameters as rows [F], the last of which is θ; of recurrent neurons also
-    the weights [F to, F from] and the bias [F] of the synapses between them.
+    the weights [F to, F from] and the bias [F] of the synapses between them. For K clients each has
+    one more axis, [K, …], and the clips are K times as many, client by client.
 
     Attributes:
         rows: its parameters' names.
@@ -98,10 +109,11 @@ class Scan:
         Returns:
             Spikes [B, T, F]; the membrane compared with θ [B, T, F] or None; statistics or None.
         """
-        if self.triton and uses_triton(dynamics.backend, current):
+        if self._uses_triton(dynamics, current):
             return self._triton().forward(current, tensors, dynamics, save=save, record=record)
         if not uses_numba(dynamics.backend, current):
             dynamics = self._timed(dynamics)
+            tensors = self._by_clip(tensors, len(current))
             charge = self.plain(current, tensors, dynamics)
             spikes, membrane, left = step_through(
                 current, self.threshold(tensors), dynamics, charge
@@ -117,13 +129,15 @@ class Scan:
         membrane = _nothing(current.dtype, 0, 0, 0)
         if save:
             membrane = current if overwrite and self.overwrites else torch.empty_like(current)
-        self.compiled.forward(
-            current.numpy(),
-            tuple(tensor.numpy() for tensor in tensors),
-            int(dynamics.reset),
-            dynamics.reset_delay,
-            *(room.numpy() for room in (spikes, membrane, counts, moments)),
-        )
+        for own, rows in _clients(tensors, clips):
+            self.compiled.forward(
+                current[rows].numpy(),
+                own,
+                int(dynamics.reset),
+                dynamics.reset_delay,
+                *(room[rows].numpy() for room in (spikes, membrane, counts)),
+                moments.numpy(),
+            )
         return spikes, membrane if save else None, (counts, moments) if record else None
 
     def backward(
@@ -150,12 +164,13 @@ class Scan:
             overwrite: whether dL/dI may take the place of dL/dS, where this kind can.
         """
         learns = learns and not (self.keeps_current and current is None)
-        if self.triton and uses_triton(dynamics.backend, membrane):
+        if self._uses_triton(dynamics, membrane):
             return self._triton().backward(
                 grad_spikes, membrane, current, tensors, dynamics, learns=learns
             )
         if not uses_numba(dynamics.backend, membrane):
             kind, dynamics = (self.plain, len(self.rows)), self._timed(dynamics)
+            tensors = self._by_clip(tensors, len(membrane))
             return step_back(
                 kind, grad_spikes, membrane, current, tensors=tensors, dynamics=dynamics
             )
@@ -166,42 +181,77 @@ class Scan:
         nothing = _nothing(membrane.dtype, 0, 0, 0)
         # a reset in the spike's own step has kernels write to θ's in any case
         wanted = learns or not dynamics.reset_delay
-        grads = membrane.new_zeros(len(self.rows), clips, features) if wanted else nothing
+        clients = 1 if tensors[0].ndim == 1 else len(tensors[0])
+        room = (clients, len(self.rows), clips // max(1, clients), features)
+        grads = membrane.new_zeros(room if wanted else (clients, 0, 0, 0))
         surrogate, scalar = dynamics.surrogate, _NUMPY[membrane.dtype]
         derivatives = nothing
         # PyTorch's exponential is vectorised and Numba's is not
         if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
-            derivatives = surrogate.derivative(membrane - self.threshold(tensors))
-        self.compiled.backward(
-            grad_spikes.numpy(),
-            membrane.numpy(),
-            (nothing if current is None else current).numpy(),
-            derivatives.numpy(),
-            tuple(tensor.numpy() for tensor in tensors),
-            int(dynamics.reset),
-            dynamics.reset_delay,
-            (int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)),
-            learns,
-            grad_current.numpy(),
-            grads.numpy(),
-        )
-        return grad_current, grads.unbind() if wanted else ()
+            threshold = self.threshold(self._by_clip(tensors, clips))
+            derivatives = surrogate.derivative(membrane - over_steps(threshold))
+        kept = nothing if current is None else current
+        for (own, rows), of_rows in zip(_clients(tensors, clips), grads, strict=True):
+            self.compiled.backward(
+                grad_spikes[rows].numpy(),
+                membrane[rows].numpy(),
+                kept[rows].numpy(),
+                derivatives[rows].numpy(),
+                own,
+                int(dynamics.reset),
+                dynamics.reset_delay,
+                (int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)),
+                learns,
+                grad_current[rows].numpy(),
+                of_rows.numpy(),
+            )
+        return grad_current, grads.transpose(0, 1).flatten(1, 2).unbind() if wanted else ()
 
     def threshold(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return θ, [F]."""
+        """Return θ, [F], or one a client or a clip."""
         return tensors[len(self.rows) - 1]
 
     def spikes_before(self, membrane: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         """Return the spikes of the step before each, zeros at the first, [B, T, F]."""
-        spikes = above(membrane, self.threshold(tensors))
+        threshold = self.threshold(self._by_clip(tensors, len(membrane)))
+        spikes = above(membrane, over_steps(threshold))
         return torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], dim=1)
+
+    def _by_clip(self, tensors: Sequence[Tensor], clips: int) -> Sequence[Tensor]:
+        """Return the rows of K clients as each clip's own, [B, F]; of one client as they are."""
+        if tensors[0].ndim == 1:
+            return tensors
+        each = clips // max(1, len(tensors[0]))
+        rows = [row.repeat_interleave(each, 0) for row in tensors[: len(self.rows)]]
+        return [*rows, *tensors[len(self.rows) :]]
 
     def _timed(self, dynamics: Dynamics) -> Dynamics:
         return replace(dynamics, reset_delay=True) if self.always_delays else dynamics
 
+    def _uses_triton(self, dynamics: Dynamics, tensor: Tensor) -> bool:
+        """Return whether the kernels for the GPU run.
+
+        Recurrent ones are of single precision, and hold all neurons of a layer.
+        """
+        if not self.triton or not uses_triton(dynamics.backend, tensor):
+            return False
+        fits = tensor.dtype == torch.float32 and tensor.shape[2] <= MOST_RECURRENT
+        return fits or not self.recurrent
+
     def _triton(self) -> Any:
         """Return the kernels for the GPU: Triton is there with CUDA only."""
         return import_module(f"fnl.snn.kernels.{self.triton}").KERNELS
+
+
+def _clients(tensors: Sequence[Tensor], clips: int) -> Iterator[tuple[tuple[Any, ...], slice]]:
+    """Yield the tensors of each client, as arrays of NumPy, and which of the clips are its own."""
+    if tensors[0].ndim == 1:
+        yield tuple(tensor.numpy() for tensor in tensors), slice(None)
+        return
+    each = clips // max(1, len(tensors[0]))
+    for client, own in enumerate(zip(*tensors, strict=True)):
+        rows = slice(client * each, (client + 1) * each)
+        yield tuple(tensor.numpy() for tensor in own), rows
 
 
 class ScanFunction(torch.autograd.Function):

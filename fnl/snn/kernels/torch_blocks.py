@@ -32,6 +32,11 @@ def above(membrane: Tensor, threshold: Tensor) -> Tensor:
     return (membrane - threshold > 0).to(membrane.dtype)
 
 
+def over_steps(row: Tensor) -> Tensor:
+    """Return a row [F], or each clip's own [B, F], as what goes with [B, T, F]."""
+    return row if row.ndim == 1 else row.unsqueeze(1)
+
+
 def reset_by_spike(dynamics: Dynamics, threshold: Tensor, fired: Tensor, resets: Tensor) -> Tensor:
     """Return the membrane after the resets [B, F], which are 1, 0 or −1 for one taken back."""
     if dynamics.reset is Reset.NONE:

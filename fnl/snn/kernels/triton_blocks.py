@@ -90,11 +90,16 @@ def surrogate_derivative(x, kind: tl.constexpr, slope: tl.constexpr, second: tl.
 
 
 @triton.jit
-def place(steps, features, block: tl.constexpr):
-    """Return this program's place in [B, F], in [B, T, F] at t = 0, its neurons and their mask."""
+def place(steps, features, each, block: tl.constexpr):
+    """Return this program's place in [B, F], in [B, T, F] at t = 0, in rows [K, F], and the mask.
+
+    Clips fall into K clients, `each` clips a client.
+    """
     clip = tl.program_id(0).to(tl.int64)
     neuron = tl.program_id(1) * block + tl.arange(0, block)
-    return clip * features + neuron, clip * steps * features + neuron, neuron, neuron < features
+    inside = neuron < features
+    own = clip // each * features + neuron
+    return clip * features + neuron, clip * steps * features + neuron, own, inside
 
 
 @triton.jit
@@ -178,6 +183,11 @@ def replay_left(membrane, left, theta, start, steps, features, inside, reset: tl
     tl.debug_barrier()  # another thread may load what one stored
 
 
+def clips_a_client(tensors: Sequence[Tensor], clips: int) -> int:
+    """Return how many of the clips have the same rows: all, of rows [F]."""
+    return clips if tensors[0].ndim == 1 else clips // max(1, len(tensors[0]))
+
+
 def launch(kernel: Any, shape: torch.Size, *arguments: Any, **modes: Any) -> None:
     """Run a kernel on every block of neurons of every clip.
 
@@ -204,9 +214,10 @@ class Kernels:
 
     Attributes:
         forward_kernel: takes I, the tensors, spikes, membrane, counts, moments of each clip
-            [6, B, F], T, F and B F; arrays not asked for by `save` and `record` are not touched.
+            [6, B, F], T, F, B F and clips a client; arrays not asked for by `save` and `record` are
+            not touched.
         backward_kernel: takes dL/dS, membrane, I, room, the tensors, dL/dI, the gradients of the
-            rows [R, B, F], T, F and B F.
+            rows [R, B, F], T, F, B F and clips a client.
         rows: how many tensors they take; None stands for those that a kind of neuron lacks, which
             come first.
         needs_room: whether `backward_kernel` needs room to work in, [B, T, F], given whether the
@@ -238,7 +249,7 @@ class Kernels:
             self.forward_kernel,
             current.shape,
             *(current, *self._all(tensors), spikes, membrane, counts, moments),
-            *(steps, features, clips * features),
+            *(steps, features, clips * features, clips_a_client(tensors, clips)),
             reset=int(dynamics.reset),
             reset_delay=dynamics.reset_delay,
             save=save,
@@ -265,7 +276,7 @@ class Kernels:
             membrane.shape,
             *(grad_spikes.contiguous(), membrane, current, room),
             *(*self._all(tensors), grad_current, grads),
-            *(steps, features, clips * features),
+            *(steps, features, clips * features, clips_a_client(tensors, clips)),
             reset=int(dynamics.reset),
             same_step=same_step,
             kind=int(surrogate.kind),

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnl.clip_draws import BatchDraws
+from fnl.clip_draws import Draws
 from fnl.config import NEURONS, ModelGroup
 from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
@@ -159,7 +159,7 @@ def drawing_layers(network: nn.Module) -> list[Dropout | Encoder]:
     return [layer for layer in dropouts if layer.probability > 0] + encoders
 
 
-def set_draws(layers: nn.Module | Iterable[Dropout | Encoder], draws: BatchDraws) -> None:
+def set_draws(layers: nn.Module | Iterable[Dropout | Encoder], draws: Draws) -> None:
     """Give dropout and encoder what the clips of the next mini-batch draw.
 
     That depends on clips, step and the keys of `draws` alone, not on who else is in the

@@ -187,7 +187,9 @@ def _watched(
             key = name, tuple(spikes.shape[2:])
             spikes = _rows(spikes)
             if key not in seen:
-                seen[key] = _Layer(len(spikes), torch.zeros(len(spikes), spikes.shape[2]))
+                seen[key] = _Layer(
+                    len(spikes), torch.zeros(spikes.shape[0], spikes.shape[2], device=spikes.device)
+                )
                 seen[key].counts_updates = bool(getattr(neuron, "reset_delay", False))
             layer = seen[key]
             if layer.clips == len(spikes):

@@ -50,7 +50,7 @@ class WholeClipOptimizer(DPOptimizer):
         self._sum_parts, self._grad_parts = flat.parts(self._sums), flat.parts(self._grads)
         self._sizes = [part.numel() for part in self._sum_parts]
         self._sum_rows = [part.view(1, 1, part.numel()) for part in self._sum_parts]
-        self._drawn = self._grads.split(_drawn_together(self._sizes))
+        self._drawn = self._grads.split(drawn_together(self._sizes))
         self._taken: _Taken | None = None
         super().__init__(optimizer, **options)
         vectors: list[nn.Parameter] = [v for group in self.param_groups for v in group["params"]]
@@ -164,7 +164,7 @@ class _Taken:
     norms: ClipNorms
 
 
-def _drawn_together(sizes: Sequence[int]) -> list[int]:
+def drawn_together(sizes: Sequence[int]) -> list[int]:
     """Return the sizes of what noise is drawn for in one call, for parameters of `sizes`.
 
     PyTorch draws normal numbers in blocks of sixteen, so several parameters of whole blocks get

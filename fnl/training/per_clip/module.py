@@ -21,6 +21,7 @@ from opacus.grad_sample.grad_sample_module import promote_current_grad_sample
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
+from fnl.device import device_of
 from fnl.errors import ConfigError
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import set_draws
@@ -190,6 +191,8 @@ def gradients_of_batches(
         keys: of what clips draw; those of a round's first step are taken.
         label_smoothing: of the loss.
     """
+    device = device_of(network)
+    features, labels = features.to(device), labels.to(device)
     training, draws = network.training, keys.of(features) if keys else None
     network.train()
     module = PerClipGradientModule(network, loss_reduction="sum", strict=False)

@@ -17,6 +17,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from fnl.clip_draws import BatchDraws
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder
 from fnl.snn.hidden_state import HiddenState
@@ -154,7 +155,7 @@ class OwnModule:
         given = [(layer, layer.draws) for layer in self._drawing]
         self._state.rest()
         for layer, draws in given:
-            layer.draws = None if draws is None else draws.only(places)
+            layer.draws = draws.only(places) if isinstance(draws, BatchDraws) else draws
         try:
             yield
         finally:
