@@ -1,7 +1,8 @@
-"""What libraries import for work over several processes is left until somebody does such work.
+"""What libraries import for work that nobody does here is left until somebody does such work.
 
-Opacus loads PyTorch's distributed tensors, and PyTorch's optimizers load its compiler when the
-first one is built. Each takes as long as a round of a small federation, and no client uses either.
+Opacus loads PyTorch's distributed tensors and, for accountants of other kinds, SciPy's statistics
+and signals; PyTorch's optimizers load its compiler when the first one is built. Each takes as long
+as a round of a small federation, and no client uses any.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _LEFT = {
         "torch.distributed._tensor.experimental",
     ),
     "torch.distributed._composable.fsdp": ("FSDPModule", "torch.distributed.fsdp"),
+    "scipy.stats": ("norm", "scipy.stats"),
+    "scipy.signal": ("convolve", "scipy.signal"),
 }
 """Modules that Opacus' modules import at their top -> the name taken from each, and its home."""
 _FOUND_WHEN_NAMED = ("tensor", "fsdp")
@@ -36,16 +39,21 @@ class _Later(type):
     def __call__(cls, *args: Any, **options: Any) -> Any:
         return getattr(import_module(cls.home), cls.__name__)(*args, **options)
 
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(getattr(import_module(cls.home), cls.__name__), name)
+
     def __instancecheck__(cls, thing: object) -> bool:
         home = sys.modules.get(cls.home)  # before it is loaded nothing is one of its things
         return home is not None and isinstance(thing, getattr(home, cls.__name__))
 
 
 def import_opacus() -> None:
-    """Import Opacus without PyTorch's distributed tensors.
+    """Import Opacus without what it leaves.
 
-    Afterwards both behave as ever: what Opacus took from them, and what it finds below
-    `torch.distributed`, is loaded when it is used.
+    Afterwards all behave as ever: what Opacus took, and what it finds below `torch.distributed`, is
+    loaded when it is used.
     """
     if "opacus" in sys.modules:
         return

@@ -5,7 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch.distributed.tensor", "torch.distributed.fsdp", "torch._dynamo.utils", "sympy")
+HEAVY = (
+    "scipy.stats",
+    "torch.distributed.tensor",
+    "torch.distributed.fsdp",
+    "torch._dynamo.utils",
+    "sympy",
+)
 
 
 def _in_new_process(code: str) -> str:
@@ -66,6 +72,26 @@ for mode in ("hooks", "ghost"):
 """
     )
     assert out.split() == ["hooks", "ghost"]
+
+
+def test_opacus_other_accountants_have_their_statistics():
+    out = _in_new_process(
+        """
+import fnl.quick_imports
+from opacus.accountants import PRVAccountant
+from opacus.accountants.gdp import GaussianAccountant
+for accountant in (GaussianAccountant(), PRVAccountant()):
+    for _ in range(10):
+        accountant.step(noise_multiplier=1.0, sample_rate=0.1)
+    print(round(accountant.get_epsilon(delta=1e-5), 1))
+import scipy.stats, scipy.signal
+print(scipy.stats.norm.cdf(0.0), len(scipy.signal.convolve([1, 2], [1, 2])))
+"""
+    )
+    gaussian, tight, *rest = out.split()
+    assert 0 < float(gaussian) < 5
+    assert 0 < float(tight) < 5
+    assert rest == ["0.5", "3"]
 
 
 def test_the_compiler_and_distributed_tensors_are_the_real_ones_when_asked_for():

@@ -7,8 +7,8 @@ better, ties go to the earlier candidate.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 Scores = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def kendall_tau(a: Scores, b: Scores) -> float | None:
         >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
         -1.0
     """
-    return _correlation(stats.kendalltau, a, b)
+    return _correlation(scipy.stats.kendalltau, a, b)
 
 
 def spearman_rho(a: Scores, b: Scores) -> float | None:
@@ -57,7 +57,7 @@ def spearman_rho(a: Scores, b: Scores) -> float | None:
         >>> spearman_rho(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
         1.0
     """
-    return _correlation(stats.spearmanr, a, b)
+    return _correlation(scipy.stats.spearmanr, a, b)
 
 
 def _correlation(statistic: object, a: Scores, b: Scores) -> float | None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from fnl.snn.statistics import FiringStatistics
 
@@ -50,7 +50,7 @@ def _layer_shift(rates: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     shift = rates - reference
     return LayerShift(
         mean=float(shift.mean()),
-        distance=float(stats.wasserstein_distance(rates, reference)),
+        distance=float(scipy.stats.wasserstein_distance(rates, reference)),
         neuron=float(np.abs(shift).mean()),
     )
 
