@@ -41,7 +41,9 @@ class Coordination:
         selected: positions of the selected candidates, best first, int64 [m].
         weights: share of each selected candidate, float64 [m]; None where the rule gives no
             shares but combines the models coordinate by coordinate.
-        kept: share of the global model the round started from; not 0 only for a mixing.
+        kept: share of the global model the round started from; not 0 only for a mixing, and where
+            nobody has a weight.
+        note: what a user should know of how the shares came about; empty for nothing.
         memory: what the selection keeps for later rounds; None: nothing new.
         reliability: share of the scores' variance that is not noise; None where nobody knows.
         at_random: whether the selection is a random one, as noise hides the scores.
@@ -54,6 +56,7 @@ class Coordination:
     memory: Mapping[str, NDArray[np.float64]] | None = None
     reliability: float | None = None
     at_random: bool = False
+    note: str = ""
 
 
 def rules_read(config: Config) -> dict[str, frozenset[str] | None]:
@@ -177,7 +180,9 @@ class Coordinator:
             return decision
         context = self._context(server_round, reports, history, state)
         left = self._weighted(decision.scores, decision.selected[there], context)
-        return replace(decision, selected=left.selected, weights=left.weights, kept=left.kept)
+        return replace(
+            decision, selected=left.selected, weights=left.weights, kept=left.kept, note=left.note
+        )
 
     def _estimated(self, choice: Selection, context: RoundContext) -> Selection:
         """Return the selection by what the scores are estimated to be, else a random one."""
@@ -215,7 +220,7 @@ class Coordinator:
             return Coordination(scores, selected, np.zeros(0), kept=1.0)
         chosen = [context.candidates[position] for position in selected]
         shares = shares_of(chosen, self._weighting, context, name=self._named["weigh"])
-        return Coordination(scores, selected, shares.clients, shares.kept)
+        return Coordination(scores, selected, shares.clients, kept=shares.kept, note=shares.note)
 
     def combine(
         self,

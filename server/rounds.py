@@ -22,7 +22,7 @@ from server.average import moved
 from server.client_privacy import ClientPrivacy
 from server.context import History, State
 from server.coordination import Coordination, Coordinator
-from server.replies.rejections import Rejection, require_enough
+from server.replies.rejections import FaultKind, Rejection, require_enough
 from server.replies.uploads import Uploads, request_uploads
 from server.replies.vetting import Answer
 
@@ -58,8 +58,8 @@ class GlobalRound:
         average: moving average of the global models so far; None where none is kept.
         bytes_down: bytes of all records sent to clients.
         bytes_up: bytes of all records that were taken, but for those of shadows.
-        rejections: what was wrong with replies. Whose upload was, in a round with a probe, is among
-            `reports` and not among the selected.
+        rejections: what was wrong with replies, and with the round itself. Whose upload was, in a
+            round with a probe, is among `reports` and not among the selected.
         assumed: ε that each rejected client is taken to have spent; None where nothing is assumed.
         epsilon_client: the largest client-level ε so far; None without client-level privacy.
     """
@@ -213,12 +213,12 @@ class Rounds:
             for key, decision in decisions.items()
             if decision.selected.size or key == exchange.ARRAYS
         }
-        after, self._optimizer_state = (
-            steps[exchange.ARRAYS].after,
-            steps[exchange.ARRAYS].optimizer,
-        )
-        self._state = steps[exchange.ARRAYS].state
+        step = steps[exchange.ARRAYS]
         decisions |= {key: stepped.decision for key, stepped in steps.items()}
+        noted = _noted(decisions[exchange.ARRAYS], step.after)
+        after = before
+        if not any(note.kind is FaultKind.UNUSABLE for note in noted):
+            after, self._optimizer_state, self._state = step.after, step.optimizer, step.state
         if self.averages:
             decay = self._config.evaluation.average
             self._average = moved(self._average, after, decay=decay, server_round=server_round)
@@ -249,7 +249,7 @@ class Rounds:
             floor=floor,
             bytes_down=uploads.bytes_down,
             bytes_up=uploads.bytes_up + sum(answer.size for answer in answers),
-            rejections=uploads.rejections,
+            rejections=(*uploads.rejections, *noted),
         )
 
     def _readings(
@@ -359,6 +359,17 @@ class Rounds:
                 f"weights that can be taken; {uploads.rejections[0]}"
             )
         return uploads
+
+
+def _noted(decision: Coordination, after: Weights) -> list[Rejection]:
+    """Return what went wrong with a round beside its replies."""
+    noted = []
+    if decision.note:
+        noted.append(Rejection(None, FaultKind.NO_WEIGHTS, decision.note))
+    if not all(np.isfinite(value).all() for value in after.values()):
+        reason = "the aggregate is not finite: the model stays as it was"
+        noted.append(Rejection(None, FaultKind.UNUSABLE, reason))
+    return noted
 
 
 def known_beforehand(partition: int, clips: int) -> ClientReport:

@@ -99,4 +99,4 @@ class CoordinationGroup(Group, frozen=True):
     all candidates must answer. Under `coordination.probe` a candidate that is asked for its weights
     and gives none is not usable; at least one of the selected must be."""
     max_update_norm: NonNegative = 0.0
-    """An update longer than this (L2) is rejected; 0: any finite one is taken."""
+    """An update longer than this (L2) is rejected; 0: one above a million."""

@@ -130,12 +130,12 @@ LABELS = Table({
 
 FAULTS = Table({
     "round": whole("", "the round"),
-    "partition": whole("", "the client; null: a stranger"),
+    "partition": whole("", "the client; null: a stranger, or of the round itself"),
     "kind": text("", "what was wrong, see `server/replies/rejections.py`"),
     "reason": text("", "the same in words"),
     "epsilon_assumed": real("ε", "what the client is taken to have spent so far, as it may have trained; infinite where nothing bounds it, null without privacy and where its own report says it"),
 })
-"""A row a reply that was not taken, or that never came."""
+"""A row a reply that was not taken, or that never came, or what went wrong with the round itself."""
 # fmt: on
 
 TABLES = {

@@ -14,7 +14,7 @@ from fnl.weights import Weights, weighted_mean
 from fnl.wire.report import ClientReport
 from server.aggregation.flower import flower_aggregate
 from server.context import RoundContext
-from server.declaration import numbers_of
+from server.declaration import numbers_of, reads_of
 
 _ROUNDING = 1e-9
 
@@ -37,10 +37,12 @@ class Shares:
     Attributes:
         clients: share of each selected model, float64 [m].
         kept: share of the global model itself; 0 for a rule that gives weights.
+        note: what a user should know of how they came about; empty for nothing.
     """
 
     clients: NDArray[np.float64]
     kept: float = 0.0
+    note: str = ""
 
 
 AggregationRule = Callable[[Sequence[ClientReport], RoundContext], NDArray[np.float64] | Mixing]
@@ -51,6 +53,9 @@ def shares_of(
 ) -> Shares:
     """Return the shares of the selected clients, of weights normalised to sum to one.
 
+    Weights that are all zero end no run, for one client alone may bring that about: the clients
+    count by their clips then, or, for a rule that does not read these, the model stays as it was.
+
     Args:
         reports: the selected clients', best first.
         rule: the aggregation rule.
@@ -58,19 +63,21 @@ def shares_of(
         name: of the rule, for messages.
 
     Raises:
-        RunError: if a weight is negative or not finite, there is another number of them, or all
-            are zero; or if shares of a mixing sum to more than one.
+        RunError: if a weight is negative or not finite, or there is another number of them; or if
+            shares of a mixing sum to more than one.
     """
     returned = rule(reports, context)
     if not isinstance(returned, Mixing):
         weights = _checked(returned, reports, name)
-        return Shares(weights / weights.sum())
+        total = weights.sum()
+        return Shares(weights / total) if total > 0 else _without_weights(reports, rule, name)
     shares = _checked(returned.shares, reports, name)
     if shares.sum() > 1 + _ROUNDING:
         raise RunError(
             f"the aggregation rule {name!r} mixes in shares that sum to {shares.sum()}: at most 1"
         )
-    return Shares(shares, kept=max(0.0, 1.0 - float(shares.sum())))
+    note = "" if shares.any() else f"the aggregation rule {name!r} mixed nobody in"
+    return Shares(shares, max(0.0, 1.0 - float(shares.sum())), note)
 
 
 def combine(
@@ -113,9 +120,14 @@ def _checked(returned: object, reports: Sequence[ClientReport], name: str) -> ND
             f"{rule} gave partition {reports[int(bad[0])].partition} the weight "
             f"{weights[bad[0]]}: weights must be finite and not negative"
         )
-    if weights.sum() == 0:
-        raise RunError(
-            f"{rule} gave every selected client the weight 0 (are all networks silent?): lower "
-            "model.threshold or use coordination.aggregation = 'fedavg'"
-        )
     return weights
+
+
+def _without_weights(reports: Sequence[ClientReport], rule: AggregationRule, name: str) -> Shares:
+    reads = reads_of(rule)
+    said = f"the aggregation rule {name!r} gave every selected client the weight 0"
+    if reads is not None and "num_examples" not in reads:
+        return Shares(np.zeros(len(reports)), 1.0, f"{said}: the model stays as it was")
+    clips = np.array([report.num_examples for report in reports], dtype=np.float64)
+    hint = "are all networks silent? lower model.threshold"
+    return Shares(clips / clips.sum(), note=f"{said}, they count by their clips ({hint})")

@@ -20,6 +20,7 @@ from server.record.comparison import (
     global_layer_shifts,
     shadow_values,
 )
+from server.replies.rejections import OF_THE_ROUND
 from server.rounds import GlobalRound
 
 
@@ -31,7 +32,7 @@ def coordination_values(played: GlobalRound) -> Row:
         "bytes_down": played.bytes_down,
         "bytes_up": played.bytes_up,
         "answered": len(played.reports),
-        "rejected": len(played.rejections),
+        "rejected": sum(one.kind not in OF_THE_ROUND for one in played.rejections),
         "selected": len(played.decision.selected),
     }
     if (reliability := played.decision.reliability) is not None:
@@ -39,7 +40,7 @@ def coordination_values(played: GlobalRound) -> Row:
             "score_reliability": reliability,
             "selected_at_random": played.decision.at_random,
         }
-    if (shares := played.decision.weights) is not None and shares.size:
+    if (shares := played.decision.weights) is not None and shares.any():
         values["effective_clients"] = aggregation.effective_clients(shares)
         values["weight_entropy"] = aggregation.weight_entropy(shares)
     return values | shadow_values(played) | floor_values(played)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,6 +13,13 @@ from fnl.weights import Weights
 from fnl.wire import exchange
 from server.replies.rejections import FaultKind, RejectedError
 
+LARGEST_UPDATE = 1e6
+"""L2 norm of an update above which no training is behind it, where the run sets no bound.
+
+In single precision squares overflow from 1.8e19 on: one finite update of that length, averaged in,
+leaves a model on which every client's gradients are NaN.
+"""
+
 _HEADER_BYTES = 4096
 """More than the header of an array in NumPy's format takes."""
 
@@ -21,14 +29,14 @@ def parse_models(
 ) -> dict[str, Weights]:
     """Return the weights of a reply under `keys`; any others are checked as well.
 
-    Weights trained without privacy that are not finite are left out: what is for measurement alone
-    must not decide whether a reply is taken.
+    Weights trained without privacy that are not finite or far too large are left out: what is for
+    measurement alone must not decide whether a reply is taken.
 
     Args:
         content: of the reply.
         keys: of the weights that it must carry.
         like: the global weights: names and shapes.
-        max_update_norm: bound on the L2 norm of an update; 0: none.
+        max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
 
     Raises:
         RejectedError: with the first thing that is wrong.
@@ -40,11 +48,13 @@ def parse_models(
     for key, record in content.array_records.items():
         try:
             models[key] = _weights(key, record, like)
+            bound = max_update_norm if key == exchange.ARRAYS else 0.0
+            _check_norm(models[key], like, bound)
         except RejectedError as error:
-            if error.kind is not FaultKind.NOT_FINITE or key == exchange.ARRAYS:
+            models.pop(key, None)
+            unusable = error.kind in (FaultKind.NOT_FINITE, FaultKind.TOO_LARGE)
+            if not unusable or key == exchange.ARRAYS:
                 raise
-    if max_update_norm and exchange.ARRAYS in models:
-        _check_norm(models[exchange.ARRAYS], like, max_update_norm)
     return {key: models[key] for key in keys if key in models}
 
 
@@ -74,15 +84,13 @@ def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:
 
 
 def _check_norm(weights: Weights, like: Weights, bound: float) -> None:
-    squares = [
-        np.square(weights[name] - before, dtype=np.float64).sum() for name, before in like.items()
-    ]
-    norm = float(np.sqrt(sum(squares)))
-    if norm > bound:
-        raise RejectedError(
-            FaultKind.TOO_LARGE,
-            f"an update of norm {norm:.4g}, coordination.max-update-norm is {bound:g}",
-        )
+    updates = (
+        np.subtract(weights[name], before, dtype=np.float64) for name, before in like.items()
+    )
+    norm = math.sqrt(sum(float(np.square(update).sum()) for update in updates))
+    if norm > (bound or LARGEST_UPDATE):
+        told = f"coordination.max-update-norm is {bound:g}" if bound else "no training goes so far"
+        raise RejectedError(FaultKind.TOO_LARGE, f"an update of norm {norm:.4g}, {told}")
 
 
 def content_bytes(content: RecordDict) -> int:

@@ -41,19 +41,27 @@ class FaultKind(StrEnum):
     WRONG_SHAPE = "wrong-shape"
     NOT_FINITE = "not-finite"
     TOO_LARGE = "too-large"
-    """The update is longer than `coordination.max-update-norm`."""
+    """The update is longer than `coordination.max-update-norm`, or than any training makes it."""
+    NO_WEIGHTS = "no-weights"
+    """Of no reply: the aggregation rule gave every selected client the weight 0."""
+    UNUSABLE = "unusable-model"
+    """Of no reply: what came of the aggregation is not finite, and the model stays as it was."""
 
 
 ABSENT = (FaultKind.NO_ANSWER, FaultKind.CRASHED, FaultKind.REFUSED)
 """Kinds of which the client gave nothing, rather than something that was not to be taken."""
 
 
+OF_THE_ROUND = (FaultKind.NO_WEIGHTS, FaultKind.UNUSABLE)
+"""Kinds that speak of no reply."""
+
+
 @dataclass(frozen=True)
 class Rejection:
-    """A reply that was not taken.
+    """A reply that was not taken, or what went wrong with a round.
 
     Attributes:
-        partition: whose; None of a stranger.
+        partition: whose; None of a stranger, and of the round itself.
         kind: what is wrong.
         reason: in words, on one line.
     """
@@ -63,7 +71,8 @@ class Rejection:
     reason: str
 
     def __str__(self) -> str:
-        return f"partition {self.partition}: {self.kind}: {self.reason}"
+        whose = "" if self.kind in OF_THE_ROUND else f"partition {self.partition}: "
+        return f"{whose}{self.kind}: {self.reason}"
 
 
 def by_partition(rejection: Rejection) -> tuple[bool, int]:

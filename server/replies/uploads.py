@@ -59,7 +59,7 @@ def request_uploads(
         nodes: partition -> node id.
         wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`, `FLOOR_ARRAYS`) -> partitions.
         like: the global weights: names and shapes.
-        max_update_norm: bound on the L2 norm of an update; 0: none.
+        max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
         timeout: seconds after which a client that has not answered has failed.
     """
     asked = sorted({partition for partitions in wanted.values() for partition in partitions})

@@ -65,7 +65,7 @@ class Expected:
         layers: spiking layers that a report has rates of.
         classes: labels that a report has rates of.
         epsilons: partition -> ε that it last reported.
-        max_update_norm: bound on the L2 norm of an update; 0: none.
+        max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
         accountant: by which clients count, "rdp" or "prv".
         config: of the run: what a client does in a round follows from it and its clips. None:
             nothing is known of that.

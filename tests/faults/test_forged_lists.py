@@ -119,13 +119,14 @@ def results(two, tmp_path) -> Path:
 @pytest.mark.parametrize("forge", (DAMAGED | ODD).values(), ids=DAMAGED | ODD)
 def test_one_bad_run_hides_no_other(results, forge):
     forge(results / "bad")
-    for options in (
+    every: list[dict[str, Any]] = [
         {},
         {"as_json": True},
         {"sort": "-accuracy"},
         {"where": ["accuracy>0"]},
         {"csv": results / "all.csv"},
-    ):
+    ]
+    for options in every:
         with out.capture() as captured:
             runs(results, **options)
         assert "good" in captured.get(), options

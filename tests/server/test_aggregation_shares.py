@@ -10,7 +10,15 @@ import pytest
 
 from fnl.config.rules import AGGREGATIONS, ROBUST, WEIGHTINGS
 from fnl.errors import RunError
-from server.aggregation import AGGREGATION_RULES, ROBUST_RULES, Mixing, Shares, combine, shares_of
+from server.aggregation import (
+    AGGREGATION_RULES,
+    ROBUST_RULES,
+    Mixing,
+    Shares,
+    combine,
+    reads,
+    shares_of,
+)
 from server.aggregation.rules import afedsnn, mixing_coefficients
 
 
@@ -110,8 +118,10 @@ def test_afedsnn_bears_equal_rates_old_clients_and_any_kappa(report, in_round):
     np.testing.assert_allclose(alphas, [0.5] * 3)
     old = in_round(equal, server_round=5000)
     assert (mixing_coefficients(equal, old) == 0).all()
-    with pytest.raises(RunError, match="every selected client the weight 0"):
-        shares_of(equal, afedsnn, old, name="afedsnn")
+    nobody = shares_of(equal, afedsnn, old, name="afedsnn")
+    assert nobody.clients.tolist() == [0, 0, 0]
+    assert nobody.kept == 1
+    assert "'afedsnn' mixed nobody in" in nobody.note
     huge = shares_of(equal, afedsnn, in_round(equal, mixing=1e9), name="afedsnn")
     assert huge.clients.tolist() == [0, 0, 1]  # the last in partition order replaces all
     assert huge.kept == 0
@@ -137,12 +147,6 @@ def test_weights_that_are_no_weights_are_refused_with_their_partition(
         weights_of(reports, lambda reports, context: wrap([0.1, bad, bad]))
 
 
-@pytest.mark.parametrize("wrap", [np.array, lambda weights: Mixing(np.array(weights))])
-def test_all_zero_is_refused_with_a_remedy(wrap, reports, weights_of):
-    with pytest.raises(RunError, match=r"'mine' .*silent.*coordination\.aggregation"):
-        weights_of(reports, lambda reports, context: wrap([0.0] * 3))
-
-
 @pytest.mark.parametrize("weights", [(), (1.0,), (1.0,) * 4, ((1.0,) * 3,)])
 def test_another_number_of_weights_is_refused(weights, reports, weights_of):
     with pytest.raises(RunError, match=r"'mine' .*one weight a client"):
@@ -163,3 +167,33 @@ def test_a_mixing_of_more_than_one_is_refused(reports, in_round):
     assert whole.kept == 0
     part = check(lambda reports, context: Mixing(np.array([0.25, 0.125, 0.125])))
     assert (part.clients.tolist(), part.kept) == ([0.25, 0.125, 0.125], 0.5)
+
+
+@pytest.mark.parametrize("name", ["rate-weighted", "mine"])
+def test_weights_that_are_all_zero_are_those_of_the_clips(report, in_round, name):
+    """Reproduction: one client of rate 0, selected alone, ended everybody's run."""
+    reports = [report(p, num_examples=n, firing_rate_after=0.0) for p, n in ((0, 10), (1, 30))]
+    rule = AGGREGATION_RULES.get(name) or given(0.0, 0.0)
+    shares = shares_of(reports, rule, in_round(reports), name=name)
+    assert shares.clients.tolist() == [0.25, 0.75]
+    assert shares.kept == 0
+    assert f"'{name}' gave every selected client the weight 0" in shares.note
+    assert "silent? lower model.threshold" in shares.note
+
+
+def test_a_mixing_of_nobody_keeps_the_model(report, in_round):
+    reports = [report(p) for p in range(2)]
+    shares = shares_of(reports, lambda *_: Mixing(np.zeros(2)), in_round(reports), name="mine")
+    assert (shares.clients.tolist(), shares.kept) == ([0, 0], 1)
+    assert "'mine' mixed nobody in" in shares.note
+
+
+def test_a_rule_that_reads_no_clips_keeps_the_model(report, in_round):
+    rule = reads("firing_rate_after")(
+        lambda reports, context: np.array([r.firing_rate_after for r in reports])
+    )
+    reports = [report(p, num_examples=10, firing_rate_after=0.0) for p in range(2)]
+    shares = shares_of(reports, rule, in_round(reports), name="mine")
+    assert shares.clients.tolist() == [0, 0]
+    assert shares.kept == 1
+    assert "the model stays as it was" in shares.note

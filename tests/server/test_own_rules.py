@@ -104,7 +104,6 @@ def test_a_wrong_selection_stops_the_run_with_the_rules_name(body, message, star
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[0.0, 0.0]", "every selected client the weight 0"),
         ("[1.0, -1.0]", "weights must be finite and not negative"),
         ("[1.0, float('nan')]", "weights must be finite and not negative"),
         ("[1.0]", "one weight a client"),
