@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     INCLUSION = 31
     SHADOW_MODELS = 32
     BOOTSTRAP = 40
+    MASKS = 50
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -199,7 +199,7 @@ class RateStrategy(Strategy):
 
 def _models(config: Config) -> tuple[str, ...]:
     """Return the keys of the weights that every answer must carry."""
-    if config.coordination.probe:  # the selected are asked for them later
+    if config.coordination.probe or config.shares_noise:  # asked for later, or never seen
         return ()
     shadow = (exchange.SHADOW_ARRAYS,) if config.evaluation.shadow else ()
     floor = (exchange.FLOOR_ARRAYS,) if config.evaluation.floor else ()

@@ -6,12 +6,15 @@ noise of a client or gives it to a mechanism.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
@@ -30,6 +33,7 @@ from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Wat
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
 from fnl.training.sensitivity import predict_rate_shift
+from fnl.training.shared_noise import masked_share
 from fnl.training.spending import book_round, noise_of, workload_of
 from fnl.training.start import network_of
 from fnl.weights import Weights, get_weights
@@ -40,7 +44,8 @@ from fnl.wire.report import ClientReport, Rates
 class LocalRound:
     """What one client produced in one round. Only `weights` and `report` leave a real device.
 
-    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from.
+    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from. Under
+    shared noise `masked` leaves in place of weights, which are those of the global model.
     """
 
     weights: Weights
@@ -49,6 +54,7 @@ class LocalRound:
     shadow_weights: Weights | None = None
     floor_weights: Weights | None = None
     clip_norm: float | None = None
+    masked: NDArray[np.uint32] | None = None
 
 
 def train_round(
@@ -84,8 +90,14 @@ def train_round(
         epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
         spent = {"noise_multiplier": noise.gradients, "epsilon": epsilon, "delta": work.delta}
     before = client.measure(weights)
-    trained, summary = client.train(weights, noise)
-    after = client.measure(trained)
+    masked = None
+    if config.shares_noise:  # rates of what one client alone computed would tell of it
+        total, summary = client.clipped_sum(weights)
+        masked = masked_share(config, total, (server_round, partition))
+        trained, after = weights, before
+    else:
+        trained, summary = client.train(weights, noise)
+        after = client.measure(trained)
     rates_before, rates_after, rate_noise = client.reported_rates(before, after, noise)
     plain = _Unprotected()
     if config.evaluation.shadow:
@@ -99,7 +111,7 @@ def train_round(
         before=rates_before,
         after=rates_after,
         rate_noise=rate_noise,
-        update_norm=update_norm(weights, trained),
+        update_norm=math.nan if masked is not None else update_norm(weights, trained),
         train_loss=summary.loss,
         loss_before=before.loss,
         clip_fraction=summary.clip_fraction,
@@ -114,7 +126,7 @@ def train_round(
     )
     if config.run.strict_privacy:
         report = report.accounted_only()
-    return LocalRound(trained, report, ledger, plain.shadow, plain.floor, summary.clip_norm)
+    return LocalRound(trained, report, ledger, plain.shadow, plain.floor, summary.clip_norm, masked)
 
 
 class LocalTraining:
@@ -195,6 +207,20 @@ class LocalTraining:
             watch=watch,
         )
         return get_weights(network), summary
+
+    def clipped_sum(self, weights: Weights) -> tuple[NDArray[np.float64], TrainingSummary]:
+        """Return the sum of the clipped gradients of a round of one step, [P].
+
+        No noise is in it: it is not to leave.
+        """
+        taken: list[Tensor] = []
+
+        def take(optimizer: torch.optim.Optimizer) -> None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            taken.append(torch.cat([p.grad.reshape(-1).double() for p in parameters]))
+
+        _, summary = self.train(weights, Noise(0.0), watch=take)
+        return taken[0].numpy() * (self.plan.sample_rate * len(self.labels)), summary
 
     def draws(self, seed: int | None = None) -> DrawKeys:
         """Return the keys of what clips draw in this round's training."""
