@@ -13,7 +13,7 @@ from fnl.privacy.secure_sum import opened
 from fnl.privacy.shared_noise import SharedSum
 from fnl.runtime.releases import Release, Releases, What
 from fnl.schedule import candidates
-from fnl.weights import Weights, weights_hash
+from fnl.weights import Weights, from_vector, weights_hash
 from server.replies.vetting import Answer
 
 
@@ -55,12 +55,10 @@ class SummedUpdates:
             server_round=server_round,
         )
         rate = config.training.learning_rate_of(server_round, config.run.rounds)
-        step = rate * self._shared.meant(total) / sum(map(expected_batch, answers))
-        parts = np.split(step, np.cumsum([value.size for value in before.values()])[:-1])
-        return {
-            name: (value - part.reshape(value.shape)).astype(np.float32)
-            for (name, value), part in zip(before.items(), parts, strict=True)
-        }
+        steps = from_vector(
+            rate * self._shared.meant(total) / sum(map(expected_batch, answers)), before
+        )
+        return {name: np.asarray(value - steps[name], np.float32) for name, value in before.items()}
 
     def _book(self, server_round: int, answers: Sequence[Answer], before: Weights) -> None:
         """Write down whose sum is opened.

@@ -43,7 +43,7 @@ def _refusals(config: Config) -> Iterator[str]:
             "coordination.server-optimizer for what has a state"
         )
     if training.weight_decay:
-        yield f"training.weight-decay = {training.weight_decay:g} is no part of the sum: set it to 0"
+        yield f"training.weight-decay = {training.weight_decay:g} is in no sum: set it to 0"
     if privacy.clipping == "adaptive":
         yield (
             "privacy.clipping = 'adaptive' needs one bound for all, and each client's moves by "

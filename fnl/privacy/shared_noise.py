@@ -116,15 +116,16 @@ class SharedSum:
 
     def meant(self, opened: NDArray[np.uint32]) -> NDArray[np.float64]:
         """Return the sum that its remainder [P] stands for."""
-        return opened.astype(np.int32) * self.unit
+        return opened.astype(np.int32) * np.float64(self.unit)
 
 
 def discrete_gaussian(parameter: float, size: int, source: NoiseSource) -> NDArray[np.int64]:
     """Return independent integers of probability ∝ exp(−y²/2s²), [size].
 
-    Rejection from a discrete Laplace distribution (Canonne, Kamath & Steinke 2020, arXiv 2004.00010,
-    algorithm 3), whose scale is a power of two, so that its low part is drawn exactly. Probabilities
-    of acceptance are in double precision: in total variation a number is within 1e-14 of the law.
+    Rejection from a discrete Laplace distribution (Canonne, Kamath & Steinke 2020, arXiv
+    2004.00010, algorithm 3), whose scale is a power of two, so that its low part is drawn exactly.
+    Probabilities of acceptance are in double precision: in total variation a number is within
+    1e-14 of the law.
 
     Args:
         parameter: s, at most 2^40.

@@ -36,7 +36,7 @@ from fnl.training.sensitivity import predict_rate_shift
 from fnl.training.shared_noise import masked_share
 from fnl.training.spending import book_round, noise_of, workload_of
 from fnl.training.start import network_of
-from fnl.weights import Weights, get_weights
+from fnl.weights import Weights, as_vector, get_weights, view_weights
 from fnl.wire.report import ClientReport, Rates
 
 
@@ -209,18 +209,22 @@ class LocalTraining:
         return get_weights(network), summary
 
     def clipped_sum(self, weights: Weights) -> tuple[NDArray[np.float64], TrainingSummary]:
-        """Return the sum of the clipped gradients of a round of one step, [P].
+        """Return the sum of the clipped gradients of a round of one step, [P] by name.
 
         No noise is in it: it is not to leave.
         """
-        taken: list[Tensor] = []
+        taken: list[NDArray[np.float64]] = []
 
         def take(optimizer: torch.optim.Optimizer) -> None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            taken.append(torch.cat([p.grad.reshape(-1).double() for p in parameters]))
+            taken.extend(p.grad.reshape(-1).double().numpy() for p in parameters)
 
         _, summary = self.train(weights, Noise(0.0), watch=take)
-        return taken[0].numpy() * (self.plan.sample_rate * len(self.labels)), summary
+        divisor = self.plan.sample_rate * len(self.labels)
+        in_order = view_weights(self._network(weights))  # that of the optimizer
+        sizes = np.cumsum([value.size for value in in_order.values()])[:-1]
+        parts = np.split(np.concatenate(taken), sizes)
+        return divisor * as_vector(dict(zip(in_order, parts, strict=True))), summary
 
     def draws(self, seed: int | None = None) -> DrawKeys:
         """Return the keys of what clips draw in this round's training."""

@@ -204,8 +204,8 @@ def _trust(config: Config) -> str:
     return (
         "; towards a server that follows the protocol of secure aggregation and sees the sum of "
         f"the updates alone, where at least {least} of the {asked} clients asked in a round add "
-        "their shares of the noise, answer, and tell nobody: one that drops out or cheats takes its "
-        "share away; the protocol is simulated"
+        "their shares of the noise, answer, and tell nobody: one that drops out or cheats takes "
+        "its share away; the protocol is simulated"
     )
 
 
