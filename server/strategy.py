@@ -209,4 +209,5 @@ def _models(config: Config) -> tuple[str, ...]:
 def _entries(config: Config) -> frozenset[str]:
     """Return the entries that every report must have: what rules and ledgers need."""
     needed = {"epsilon"} if config.is_private else set[str]()
+    needed |= set() if config.shares_noise else {"update_norm"}
     return frozenset(needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys())

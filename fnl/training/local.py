@@ -6,7 +6,6 @@ noise of a client or gives it to a mechanism.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -111,7 +110,7 @@ def train_round(
         before=rates_before,
         after=rates_after,
         rate_noise=rate_noise,
-        update_norm=math.nan if masked is not None else update_norm(weights, trained),
+        update_norm=None if masked is not None else update_norm(weights, trained),
         train_loss=summary.loss,
         loss_before=before.loss,
         clip_fraction=summary.clip_fraction,

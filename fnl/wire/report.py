@@ -37,8 +37,6 @@ RATE_FLOOR = 1e-6
 _SIGMA = Within(1e-9, 1e7)
 """Below, the square of a noise multiplier leaves the numbers that accountants can reckon with;
 above is more than `calibrate` finds and `MOST_NOISE` times that."""
-_WITHHELD = ("seconds", "update_norm")
-"""Single numbers that are nan where a client withholds them."""
 _BOUND = Within(1e-30)
 """A clipping bound is never 0: adaptive clipping multiplies it."""
 
@@ -98,7 +96,7 @@ class ClientReport:
     Optional fields do not apply to every run (no privacy, no shadow) and are then not sent.
     Released rates carry noise: they may be negative or above 1. Under `run.strict-privacy` what is
     neither public nor accounted is withheld: rates and seconds are then nan. Under shared noise
-    the length of a client's own update is nan, too.
+    nobody is told the length of a client's own update.
 
     Attributes:
         before: rates of the round's global model.
@@ -151,7 +149,9 @@ class ClientReport:
         float, Cover.OUTSIDE, Tells("training time"), real("s", "wall time of the client's round")
     ]
     peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
-    update_norm: Annotated[float, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")]
+    update_norm: Annotated[
+        float | None, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")
+    ] = None
     clip_norm: Annotated[
         float | None, Cover.ACCOUNTED, _BOUND, real("L2", "C after the last step")
     ] = None
@@ -234,7 +234,7 @@ class ClientReport:
                 continue
             released = entry.cover is Cover.RELEASED
             of_its_kind = isinstance(values[name], list) == (entry.kind is list)
-            may_be_nan = withheld and (released or name in _WITHHELD) and of_its_kind
+            may_be_nan = withheld and (released or name == "seconds") and of_its_kind
             if may_be_nan and all_nan(values[name]):
                 continue
             noisy = released and "rate_noise" in values

@@ -11,8 +11,9 @@ from scipy.stats import norm
 
 import fnl.privacy.budget
 from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.audit.plan import check_auditable
 from fnl.config import parse_config
-from fnl.errors import BudgetError
+from fnl.errors import BudgetError, ConfigError
 from fnl.privacy.budget import Workload
 
 DELTA = 1e-5
