@@ -7,8 +7,8 @@ may book the sum as one step of a continuous Gaussian mechanism of multiplier σ
 1. *Rounding.* A client's clipped sum is rounded to multiples of γ = C·2^−f. The unit is a clip, and
    one clip moves the sum by C before; rounding moves each of the P numbers by γ/2 at most, with and
    without the clip. So the integers move by at most Δ = 2^f + √P, always. Conditional randomised
-   rounding, which they need at few bits, has a smaller bound with some probability; at γ/C = 2^−19
-   the certain one costs √P·2^−19 of noise.
+   rounding, which they need at few bits, has a smaller bound with some probability; at γ/C = 2^−20
+   the certain one costs √P·2^−20 of noise.
 2. *The sum is no discrete Gaussian.* But the sum of n of parameter s is one of parameter s√n up to
    a factor e^±τ in every probability, τ ≤ 10(n − 1)·exp(−π²s²) a number (their theorem 12, with
    k/(k + 1) ≥ 1/2).

@@ -222,6 +222,26 @@ def test_a_single_update_in_the_clear_is_no_answer_of_other_runs_either(flat):
         run_here(local, on_reply=mask)
 
 
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [("local", "reports no update_norm"), ("distributed", "reports update_norm, which")],
+)
+def test_an_updates_norm_is_told_where_its_noise_is_the_clients_own(flat, noise, said):
+    def change(reply):
+        if reply.metadata.message_type == "train" and not changed:
+            changed.append(True)
+            report = reply.content[exchange.METRICS]
+            if noise == "local":
+                report.pop("update-norm")
+            else:
+                report["update-norm"] = 1.0
+
+    changed: list[bool] = []
+    one = {**flat, "run.rounds": 1, "coordination.minimum": 3, "privacy.noise": noise}
+    run_here(one, on_reply=change)
+    assert [reason[: len(said)] for reason in table(one, "faults")["reason"]] == [said]
+
+
 def test_order_of_arrival_and_workers_change_nothing(flat):
     average = {"evaluation.average": 0.5, "coordination.server-optimizer": "fedavgm"}
     one = {**flat, **RELEASED, **average}
