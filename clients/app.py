@@ -175,12 +175,11 @@ def _train_round(
 
 def _content(outcome: LocalRound) -> RecordDict:
     """Return what a client sends of a round."""
-    content = RecordDict(
-        {
-            exchange.ARRAYS: exchange.to_arrays(outcome.weights),
-            exchange.METRICS: outcome.report.to_record(),
-        }
-    )
+    content = RecordDict({exchange.METRICS: outcome.report.to_record()})
+    if outcome.masked is not None:  # its own weights stay
+        content[exchange.MASKED] = exchange.to_masked(outcome.masked)
+        return content
+    content[exchange.ARRAYS] = exchange.to_arrays(outcome.weights)
     if outcome.shadow_weights is not None:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
     if outcome.floor_weights is not None:

@@ -44,6 +44,7 @@ class Purpose(IntEnum):
     SHADOW_MODELS = 32
     BOOTSTRAP = 40
     PILOT = 41
+    MASKS = 50
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

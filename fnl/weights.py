@@ -65,6 +65,20 @@ def under(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
     }
 
 
+def as_vector(named: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Return all numbers as one vector [P], by name: whatever order they are given in."""
+    return np.concatenate([np.asarray(named[name], np.float64).ravel() for name in sorted(named)])
+
+
+def from_vector(vector: NDArray[np.float64], like: Weights) -> dict[str, NDArray[np.float64]]:
+    """Return the numbers that `as_vector` put one behind the other, shaped as `like`."""
+    sizes = [like[name].size for name in sorted(like)]
+    parts = np.split(vector, np.cumsum(sizes)[:-1])
+    return {
+        name: part.reshape(like[name].shape) for name, part in zip(sorted(like), parts, strict=True)
+    }
+
+
 def weighted_mean(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
     """Return Σᵢ (sᵢ/Σⱼsⱼ)·wᵢ, summed in the order given and in float32, as Flower's FedAvg does.
 

@@ -21,6 +21,7 @@ from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
 from fnl.runtime.run_record import INTERRUPTED
+from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network, start_of, whole_weights
 from fnl.weights import get_weights
 from fnl.wire import exchange
@@ -38,6 +39,7 @@ from server.record.origin import origin_of
 from server.record.recorder import Recorder
 from server.resumption import take_over
 from server.rounds import Rounds
+from server.shared_noise import SummedUpdates
 from server.spending import Spending
 from server.strategy import RateStrategy
 
@@ -104,7 +106,18 @@ def _run(
         directory.note(client_noise_multiplier=private.noise_multiplier)
     clips = _clips(config, federation) if simulated else None
     spending, weights = Spending(config, devices=not simulated), get_weights(network)
-    rounds = Rounds(config, nodes, grid, client_privacy=private, clips=clips, weights=weights)
+    numbers = sum(value.size for value in weights.values())
+    shared = shared_sum_of(config, numbers) if config.shares_noise else None
+    summed = SummedUpdates(config, shared, releases) if shared is not None else None
+    rounds = Rounds(
+        config,
+        nodes,
+        grid,
+        client_privacy=private,
+        clips=clips,
+        weights=weights,
+        summed=summed,
+    )
     if before is not None:
         weights = take_over(before, network, rounds, spending)
     spending.repeat(r.server_round for r in releases.of(What.ASKED) if r.server_round > done)

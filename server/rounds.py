@@ -25,6 +25,7 @@ from server.coordination import Coordination, Coordinator
 from server.replies.rejections import FaultKind, Rejection, require_enough
 from server.replies.uploads import Uploads, request_uploads
 from server.replies.vetting import Answer
+from server.shared_noise import SummedUpdates, expected_batch
 
 _HISTORY, _OPTIMIZER, _AVERAGE, _ALGORITHM = "history/", "optimizer/", "average/", "algorithm/"
 
@@ -110,6 +111,7 @@ class Rounds:
         clips: n_k of each partition where the server knows them without the clients, for shares
             under client-level privacy; None: all clients have the same share.
         weights: that the run starts from, for an algorithm's first state; None: `restore` has one.
+        summed: opens the sum of the updates, of which it alone is seen; None: all are seen.
 
     Raises:
         ConfigError: if a rule cannot be imported, or reads what privacy forbids.
@@ -124,8 +126,10 @@ class Rounds:
         client_privacy: ClientPrivacy | None = None,
         clips: Sequence[int] | None = None,
         weights: Weights | None = None,
+        summed: SummedUpdates | None = None,
     ) -> None:
         self._config = config
+        self._summed = summed
         self._client_privacy = client_privacy
         self._clips = clips
         self._nodes = nodes
@@ -184,12 +188,15 @@ class Rounds:
                 or a rule returned something it must not.
         """
         reports = tuple(answer.report for answer in answers)
+        summed = self._summed and self._summed.step(server_round, answers, before)
         readings = self._readings(server_round, reports)
         candidates = readings[exchange.ARRAYS]
         decisions = {
             key: self._coordinator.decide(server_round, read, self._history, self._state)
             for key, read in readings.items()
         }
+        if summed is not None:  # nobody is left out, and all count by what they drew from
+            decisions = {key: _in_the_sum(one, answers) for key, one in decisions.items()}
         models_of = {answer.report.partition: answer.models for answer in answers}
         uploads = Uploads({}, frozenset(), (), 0, 0)
         if self._config.coordination.probe:
@@ -209,7 +216,9 @@ class Rounds:
                 }
         models = [models_of.get(candidate.partition, {}) for candidate in candidates]
         steps = {
-            key: self._step(server_round, key, readings[key], models, decision, before=before)
+            key: self._step(
+                server_round, key, readings[key], models, decision, before=before, summed=summed
+            )
             for key, decision in decisions.items()
             if decision.selected.size or key == exchange.ARRAYS
         }
@@ -287,14 +296,18 @@ class Rounds:
         decision: Coordination,
         *,
         before: Weights,
+        summed: Weights | None = None,
     ) -> _Step:
         """Return the next global weights and what goes on with them, and change nothing.
 
-        Under client-level privacy every client's part of what counts is bounded and in noise.
+        Under client-level privacy every client's part of what counts is bounded and in noise. Where
+        the sum of updates alone is seen, `summed` is the aggregate.
         """
         privacy, chosen = self._client_privacy, [models[k] for k in decision.selected]
-        selected = [model[key] if privacy is None else model.get(key, before) for model in chosen]
-        if privacy is not None and key == exchange.ARRAYS and decision.weights is not None:
+        selected = [model.get(key, before) if privacy or summed else model[key] for model in chosen]
+        if summed is not None:
+            aggregate = summed
+        elif privacy is not None and key == exchange.ARRAYS and decision.weights is not None:
             aggregate = privacy.privatise(server_round, before, selected, decision.weights)
         else:
             aggregate = self._coordinator.combine(
@@ -385,6 +398,12 @@ def known_beforehand(partition: int, clips: int) -> ClientReport:
         seconds=math.nan,
         update_norm=math.nan,
     )
+
+
+def _in_the_sum(decision: Coordination, answers: Sequence[Answer]) -> Coordination:
+    """Return `decision` with the shares that clients have in a sum of their updates."""
+    batches = np.array([expected_batch(answers[k]) for k in decision.selected])
+    return replace(decision, weights=batches / batches.sum())
 
 
 def _among(

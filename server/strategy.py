@@ -206,7 +206,7 @@ class RateStrategy(Strategy):
 
 def _models(config: Config) -> tuple[str, ...]:
     """Return the keys of the weights that every answer must carry."""
-    if config.coordination.probe:  # the selected are asked for them later
+    if config.coordination.probe or config.shares_noise:  # asked for later, or never seen
         return ()
     shadow = (exchange.SHADOW_ARRAYS,) if config.evaluation.shadow else ()
     floor = (exchange.FLOOR_ARRAYS,) if config.evaluation.floor else ()
@@ -216,5 +216,6 @@ def _models(config: Config) -> tuple[str, ...]:
 def _entries(config: Config) -> frozenset[str]:
     """Return the entries that every report must have: what rules and ledgers need."""
     needed = {"epsilon"} if config.is_private else set[str]()
+    needed |= set() if config.shares_noise else {"update_norm"}
     read = needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys()
     return frozenset(read - NOISE | needed)  # without noise a report says nothing of it

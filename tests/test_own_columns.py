@@ -55,7 +55,7 @@ def test_a_number_of_the_client_is_its_field_and_its_value(small_config, tmp_pat
         shutil.copytree(ROOT / package, tree / package)
     edit(
         tree / "fnl/wire/report.py",
-        after="    update_norm: Annotated[float, Cover.ACCOUNTED",
+        after="    steps: Annotated[int, Cover.PUBLIC",
         line='    clips_twice: Annotated[int | None, whole("clips", "2 n_k")] = None\n',
     )
     edit(

@@ -8,7 +8,15 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import nn
 
 from fnl.snn.neurons.lif import LIF
-from fnl.weights import RunningMean, get_weights, set_weights, weighted_mean, weights_hash
+from fnl.weights import (
+    RunningMean,
+    as_vector,
+    from_vector,
+    get_weights,
+    set_weights,
+    weighted_mean,
+    weights_hash,
+)
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -123,3 +131,12 @@ def test_models_that_differ_in_names_or_shapes_are_not_averaged():
             weighted_mean([one, other], [1.0, 1.0])
     with pytest.raises(ValueError, match="no models"):
         weighted_mean([], [])
+
+
+def test_a_vector_of_weights_is_by_name_whatever_their_order():
+    weights = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float32([9.0])}
+    vector = as_vector(weights)
+    assert vector.tolist() == [9, 0, 1, 2, 3, 4, 5]
+    assert (as_vector(dict(reversed(weights.items()))) == vector).all()
+    back = from_vector(vector, weights)
+    assert all((back[name] == value).all() for name, value in weights.items())

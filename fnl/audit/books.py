@@ -95,7 +95,8 @@ class _Watch:
         """
         if reply.metadata.message_type != MessageType.TRAIN or not reply.has_content():
             return
-        record, arrays = reply.content.get(exchange.METRICS), reply.content.get(exchange.ARRAYS)
+        key = exchange.MASKED if self.config.shares_noise else exchange.ARRAYS
+        record, arrays = reply.content.get(exchange.METRICS), reply.content.get(key)
         if isinstance(record, MetricRecord):
             parts = arrays.values() if isinstance(arrays, ArrayRecord) else ()
             content = [array.data for array in parts] or [repr(dict(record)).encode()]

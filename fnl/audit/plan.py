@@ -90,6 +90,11 @@ def check_auditable(config: Config) -> None:
             f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, use "
             "privacy.mode = 'record' (and --epsilon inf for none), or --target sensitivity"
         )
+    if config.shares_noise:
+        raise ConfigError(
+            "privacy.noise = 'distributed': the attacks are on what one client sends, which is "
+            "random here: use --target sensitivity, steering or books"
+        )
     if privacy.noise_multiplier > 0:
         raise ConfigError(
             f"privacy.noise-multiplier = {privacy.noise_multiplier} fixes the noise: an audit "

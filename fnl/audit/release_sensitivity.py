@@ -34,12 +34,13 @@ def rate_sensitivity(
     """Return how far clips move the sum that a client's release of rates is made of.
 
     Both models are as a client has them: the one it was sent, and the one it trained with all of
-    its clips. What it trained is released, so both neighbours measure the same.
+    its clips. What it trained is released, so both neighbours measure the same. Under shared noise
+    it is not, and both readings are of the model it was sent.
     """
     path = (server_round, partition)
     client = LocalTraining(config, federation, path)
     before = first_weights(config, federation) if weights is None else weights
-    after, _ = client.train(before, Noise(0.0))
+    after = before if config.shares_noise else client.train(before, Noise(0.0))[0]
     features, labels = client.features, client.labels
 
     def total(rows: list[int]) -> NDArray[np.float64]:

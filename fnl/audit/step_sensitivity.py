@@ -23,6 +23,7 @@ from fnl.privacy.budget import Noise
 from fnl.randomness import Purpose, torch_stream
 from fnl.training.local import LocalTraining
 from fnl.training.sampling import poisson_samples
+from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights
 
@@ -80,8 +81,8 @@ def step_sensitivity(
     ratios, counts = np.empty(present.shape), np.empty((len(removed), 1))
     for place, clip in enumerate(removed):
         others, count = with_all.train(without=clip, like=steps)
-        moved = [float(torch.linalg.vector_norm(a - b)) for a, b in zip(steps, others, strict=True)]
-        ratios[place] = with_all.divisor * np.array(moved) / config.privacy.clip_norm
+        moved = [with_all.moved(a, b) for a, b in zip(steps, others, strict=True)]
+        ratios[place] = np.array(moved) / config.privacy.clip_norm
         counts[place] = abs(counted - count) / (0.5 * present[place].sum())
     found = [
         Sensitivity(
@@ -117,6 +118,18 @@ class _Round:
         client = LocalTraining(self._config, federation, path)
         self._clips = client.features, client.labels
         self.divisor = client.plan.sample_rate * len(client.labels)
+
+    def moved(self, one: Tensor, other: Tensor) -> float:
+        """Return how far two steps' sums are apart; of integers, in parts of their bound.
+
+        Under shared noise they are rounded first, and Δ takes the place of C.
+        """
+        sums = [self.divisor * gradient.numpy() for gradient in (one, other)]
+        if not self._config.shares_noise:
+            return float(np.linalg.norm(sums[0] - sums[1]))
+        shared = shared_sum_of(self._config, len(one))
+        apart = np.linalg.norm((shared.rounded(sums[0]) - shared.rounded(sums[1])).astype(float))
+        return float(apart / shared.sensitivity * self._config.privacy.clip_norm)
 
     def train(
         self, without: int | None = None, like: Sequence[Tensor] = ()

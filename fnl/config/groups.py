@@ -58,6 +58,17 @@ class Config(Group, frozen=True):
         return self.privacy.mode in ("record", "both")
 
     @property
+    def shares_noise(self) -> bool:
+        """Whether the noise that hides a clip is that of the sum over clients."""
+        return self.is_private and self.privacy.noise == "distributed"
+
+    @property
+    def noise_survivors(self) -> int:
+        """t, how many clients' shares make up the noise of a sum."""
+        coordination = self.coordination
+        return self.privacy.noise_survivors or coordination.minimum or coordination.candidates
+
+    @property
     def rate_epsilon(self) -> float:
         """ε at which the releases of rates alone are set; 0 where rates are not released."""
         if not self.is_private or self.privacy.rate_release == "none":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fnl.config.kinds import BelowOne, Group, Inside, NonNegative, Positive
+from fnl.config.kinds import BelowOne, CountOrNone, Group, Inside, NonNegative, Positive
 
 
 class PrivacyGroup(Group, frozen=True):
@@ -17,6 +17,13 @@ class PrivacyGroup(Group, frozen=True):
     """ε of the whole run for every client; its noise is derived from it and its planned rounds."""
     delta: BelowOne = 1e-4
     """δ; a run warns where it is above 1 / (10 n_k); 0: 1 / (10 n_k) for each client."""
+    noise: Literal["local", "distributed"] = "local"
+    """Whose noise hides a clip: `local` (its client's own) or `distributed` (the sum of all: each
+    client adds a share, and the server is given the sum of the updates alone, as by secure
+    aggregation; needs `training.steps` = 1, simulation only)."""
+    noise_survivors: CountOrNone = 0
+    """t, clients whose shares make up the noise of a sum; with fewer answers it is not opened. 0:
+    `coordination.minimum`, or all candidates where that is 0."""
     noise_multiplier: NonNegative = 0.0
     """σ for all clients, ε is then only reported; 0: σ from ε."""
     clip_norm: Positive = 5.0
@@ -43,7 +50,8 @@ class PrivacyGroup(Group, frozen=True):
     """C_r, the L2 bound on what one clip contributes to the released rates."""
     noise_allocation: Literal["uniform-epsilon", "uniform-noise"] = "uniform-epsilon"
     """`uniform-epsilon`: the least noise that keeps each client's own budget; `uniform-noise`: one
-    noise for all, the least that keeps every client's; ε_k is reported."""
+    noise for all, the least that keeps every client's; ε_k is reported. A sum has one noise, so
+    `privacy.noise` = `distributed` does the latter."""
     clip_quantile: Inside = 0.5
     """Share of clips that an adaptive bound leaves unclipped."""
     clip_learning_rate: Positive = 0.2

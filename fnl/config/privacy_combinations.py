@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnl.config.groups import Config
 from fnl.config.rules import AGGREGATIONS, SELECTIONS, uncovered
+from fnl.config.shared_noise import check_shared_noise
 from fnl.errors import ConfigError
 
 
@@ -15,6 +16,7 @@ def check_privacy(config: Config) -> None:
     """
     _check_rate_release(config)
     _check_strict(config)
+    check_shared_noise(config)
     for key, rules in (("selection", SELECTIONS), ("aggregation", AGGREGATIONS)):
         name = getattr(config.coordination, key)
         if name in rules:  # the server checks a rule of the user's own, which it alone may have
@@ -60,7 +62,8 @@ def check_reads(config: Config, key: str, reads: frozenset[str] | None) -> None:
     Raises:
         ConfigError: naming the rule and what it reads.
     """
-    if not (config.is_client_private or config.run.strict_privacy):
+    public_only = config.is_client_private or config.shares_noise
+    if not (public_only or config.run.strict_privacy):
         return
     named = f"coordination.{key} = {getattr(config.coordination, key)!r}"
     if reads is None:
@@ -75,18 +78,20 @@ def check_reads(config: Config, key: str, reads: frozenset[str] | None) -> None:
         )
     released = config.rate_epsilon > 0
     rules = {"selection": SELECTIONS, "aggregation": AGGREGATIONS}.get(key, {})
-    if config.is_client_private and (
-        found := uncovered(reads, released=released, client_level=True)
-    ):
+    if public_only and (found := uncovered(reads, released=released, client_level=True)):
         public = [
             name
             for name, others in rules.items()
             if not uncovered(others, released=released, client_level=True)
         ]
+        hides = (
+            f"privacy.mode = {config.privacy.mode!r} does not cover"
+            if config.is_client_private
+            else "privacy.noise = 'distributed' hides from the server"
+        )
         remedy = f"use one of {', '.join(public)}" if public else "leave it out"
         raise ConfigError(
-            f"{named} reads what clients compute ({', '.join(found)}), which privacy.mode = "
-            f"{config.privacy.mode!r} does not cover: {remedy}"
+            f"{named} reads what clients compute ({', '.join(found)}), which {hides}: {remedy}"
         )
     if config.run.strict_privacy and (found := uncovered(reads, released=released)):
         remedy = (

@@ -43,6 +43,11 @@ def pilot_federation(
             f"privacy.mode = {config.privacy.mode!r} lets rules read nothing that clients compute: "
             "there is no ranking to plan, use privacy.mode = 'record'"
         )
+    if config.shares_noise:
+        raise ConfigError(
+            "privacy.noise = 'distributed' shows the server no client by itself: there is no "
+            "ranking to plan, use privacy.noise = 'local'"
+        )
     if not clips and config.data.corpus != "synthetic":
         raise ConfigError(
             f"a plan reads no clip of data.corpus = {config.data.corpus!r}: say how many a client "

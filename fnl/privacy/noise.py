@@ -22,10 +22,14 @@ from fnl.randomness import Purpose, stream
 
 
 class NoiseSource(Protocol):
-    """What a mechanism draws its Gaussian noise from; NumPy's `Generator` is one."""
+    """What a mechanism draws its noise from; NumPy's `Generator` is one."""
 
     def normal(self, loc: float, scale: float, size: tuple[int, ...]) -> NDArray[np.float64]:
         """Return independent normal numbers of mean `loc` and standard deviation `scale`."""
+        ...
+
+    def uniform(self, *, size: tuple[int, ...]) -> NDArray[np.float64]:
+        """Return independent uniform numbers between 0 and 1."""
         ...
 
 

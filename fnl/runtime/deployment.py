@@ -49,6 +49,11 @@ def check_deployable(config: Config) -> None:
             "privacy.noise-allocation = 'uniform-noise' needs the numbers of clips of all clients, "
             "which no device knows: set privacy.noise-allocation = 'uniform-epsilon'"
         )
+    if config.shares_noise:
+        raise ConfigError(
+            "privacy.noise = 'distributed' needs secure aggregation, which Flower has for the "
+            "messages of its older API alone (SecAgg+): set privacy.noise = 'local'"
+        )
     if config.privacy.mode != "none" and not config.privacy.secure_noise:
         raise ConfigError(
             "privacy.secure-noise = false draws the noise from run.seed, which the server knows: "

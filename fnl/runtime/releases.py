@@ -32,6 +32,8 @@ class What(StrEnum):
     """The candidates of a round were asked, and may have computed on their clips."""
     MODEL = "model"
     """The global model after a round."""
+    SUM = "sum"
+    """The sum of a round's updates was opened, by secure aggregation."""
 
 
 class Release(BaseModel, frozen=True):
@@ -40,7 +42,8 @@ class Release(BaseModel, frozen=True):
     Attributes:
         what: its kind.
         server_round: of which round.
-        digest: SHA-256 of the global weights: those asked with, or those released.
+        digest: SHA-256 of the global weights: those asked with, or those released; of a sum of
+            these and of whose it is.
         noise_multiplier: z of a released model; None where none was added by the server.
     """
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
@@ -31,9 +33,10 @@ from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Wat
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates, unprotected
 from fnl.training.sensitivity import predict_rate_shift
+from fnl.training.shared_noise import masked_share
 from fnl.training.spending import book_round, noise_of, workload_of
 from fnl.training.start import network_of
-from fnl.weights import Weights, get_weights
+from fnl.weights import Weights, as_vector, get_weights, view_weights
 from fnl.wire.report import ClientReport, Rates
 
 
@@ -41,7 +44,8 @@ from fnl.wire.report import ClientReport, Rates
 class LocalRound:
     """What one client produced in one round. Only `weights` and `report` leave a real device.
 
-    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from.
+    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from. Under
+    shared noise `masked` leaves in place of weights, which are those of the global model.
     """
 
     weights: Weights
@@ -50,6 +54,7 @@ class LocalRound:
     shadow_weights: Weights | None = None
     floor_weights: Weights | None = None
     clip_norm: float | None = None
+    masked: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,17 @@ def play_round(
         epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
         spent = {"noise_multiplier": noise.gradients, "epsilon": epsilon, "delta": work.delta}
     (before,) = yield [Measure(client, weights)]
-    trained = yield _trainings(client, weights, noise)
-    models = [model for model, _ in trained]
-    measured = yield [Measure(client, model) for model in models]
-    summary, after = trained[0][1], measured[0]
+    masked = None
+    if config.shares_noise:  # rates of what one client alone computed would tell of it
+        total, summary = client.clipped_sum(weights)
+        masked = masked_share(config, total, (server_round, partition))
+        models, measured = [weights], [before]
+    else:
+        trained = yield _trainings(client, weights, noise)
+        models = [model for model, _ in trained]
+        measured = yield [Measure(client, model) for model in models]
+        summary = trained[0][1]
+    after = measured[0]
     rates_before, rates_after, rate_noise = client.reported_rates(before, after, noise)
     plain = _Unprotected()
     if config.evaluation.shadow:
@@ -144,7 +156,7 @@ def play_round(
         before=rates_before,
         after=rates_after,
         rate_noise=rate_noise,
-        update_norm=update_norm(weights, models[0]),
+        update_norm=None if masked is not None else update_norm(weights, models[0]),
         train_loss=summary.loss,
         loss_before=before.loss,
         accuracy_before=before.accuracy,
@@ -160,7 +172,8 @@ def play_round(
     )
     if config.run.strict_privacy:
         report = report.accounted_only()
-    return LocalRound(models[0], report, ledger, plain.shadow, plain.floor, summary.clip_norm)
+    shadow, floor = plain.shadow, plain.floor
+    return LocalRound(models[0], report, ledger, shadow, floor, summary.clip_norm, masked)
 
 
 def _alone(play: Callable[Given, Play]) -> Callable[Given, LocalRound]:
@@ -296,6 +309,24 @@ class LocalTraining:
     def network(self, weights: Weights) -> nn.Module:
         """Return the run's network with `weights`, on its device."""
         return network_of(self.config, self._federation, weights)
+
+    def clipped_sum(self, weights: Weights) -> tuple[NDArray[np.float64], TrainingSummary]:
+        """Return the sum of the clipped gradients of a round of one step, [P] by name.
+
+        No noise is in it: it is not to leave.
+        """
+        taken: list[NDArray[np.float64]] = []
+
+        def take(optimizer: torch.optim.Optimizer) -> None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            taken.extend(p.grad.reshape(-1).double().cpu().numpy() for p in parameters)
+
+        _, summary = self.train(weights, Noise(0.0), watch=take)
+        divisor = self.plan.sample_rate * len(self.labels)
+        in_order = view_weights(self.network(weights))  # that of the optimizer
+        sizes = np.cumsum([value.size for value in in_order.values()])[:-1]
+        parts = np.split(np.concatenate(taken), sizes)
+        return divisor * as_vector(dict(zip(in_order, parts, strict=True))), summary
 
     def draws(self, seed: int | None = None) -> DrawKeys:
         """Return the keys of what clips draw in this round's training."""

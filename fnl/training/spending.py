@@ -38,7 +38,7 @@ def noise_of(config: Config, work: Workload) -> Noise:
         raise BudgetError(NEVER_ASKED)
     if privacy.noise_multiplier > 0:
         return Noise(privacy.noise_multiplier, _budget(config).rate_noise(work))
-    if privacy.noise_allocation == "uniform-noise":
+    if privacy.noise_allocation == "uniform-noise" or config.shares_noise:
         return _noise_of_all(config)
     return _budget(config).noise_of(work)
 

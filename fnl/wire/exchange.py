@@ -16,6 +16,8 @@ from fnl.wire.npy import to_array, view_array
 ARRAYS = "arrays"
 SHADOW_ARRAYS = "shadow-arrays"
 FLOOR_ARRAYS = "floor-arrays"
+MASKED = "masked-sum"
+"""In place of weights under shared noise: integers that tell nothing but in the sum of all."""
 CONFIG = "config"
 METRICS = "metrics"
 ROUND = "server-round"
@@ -50,6 +52,28 @@ def from_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
         RunError: naming the first array that is damaged or not one of real numbers.
     """
     return {name: _weights(name, value) for name, value in record.items()}
+
+
+def to_masked(vector: NDArray[np.uint32]) -> ArrayRecord:
+    """Return a masked vector [P] as a Flower record."""
+    return ArrayRecord({MASKED: to_array(vector)})
+
+
+def from_masked(record: ArrayRecord) -> NDArray[np.uint32]:
+    """Return the masked vector of a Flower record: read-only, on its own memory.
+
+    Raises:
+        RunError: if it is damaged, or something else.
+    """
+    if set(record) != {MASKED}:
+        raise RunError(f"the record {MASKED!r} has other arrays than one of that name")
+    try:
+        value = view_array(record[MASKED])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"the array {MASKED!r} cannot be read: {error}") from None
+    if value.dtype != np.uint32 or value.ndim != 1:
+        raise RunError(f"the array {MASKED!r} is {value.dtype} of {value.ndim} axes, not uint32")
+    return np.asarray(value, np.uint32)
 
 
 def _weights(name: str, array: Array) -> NDArray[np.float32]:

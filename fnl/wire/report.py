@@ -97,7 +97,8 @@ class ClientReport:
 
     Optional fields do not apply to every run (no privacy, no shadow) and are then not sent.
     Released rates carry noise: they may be negative or above 1. Under `run.strict-privacy` what is
-    neither public nor accounted is withheld: rates and seconds are then nan.
+    neither public nor accounted is withheld: rates and seconds are then nan. Under shared noise
+    nobody is told the length of a client's own update.
 
     Attributes:
         before: rates of the round's global model.
@@ -158,7 +159,9 @@ class ClientReport:
         float, Cover.OUTSIDE, Tells("training time"), real("s", "wall time of the client's round")
     ]
     peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
-    update_norm: Annotated[float, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")]
+    update_norm: Annotated[
+        float | None, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")
+    ] = None
     clip_norm: Annotated[
         float | None, Cover.ACCOUNTED, _BOUND, real("L2", "C after the last step")
     ] = None

@@ -10,7 +10,10 @@ from fnl.data.federated import Federation
 from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
 from fnl.privacy.client_level import client_delta, planned_noise
 from fnl.privacy.curve import largest_curve
-from fnl.training.start import start_of
+from fnl.privacy.shared_noise import BITS
+from fnl.training.shared_noise import shared_sum_of
+from fnl.training.start import start_network, start_of
+from fnl.weights import get_weights
 from fnl.wire import report
 from server.coordination import rules_read
 from server.record.origin import initial_record
@@ -30,7 +33,11 @@ def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
             "features": store.key,
         },
         "initial": initial_record(config, federation),
-        "privacy": {**_guarantee(config), "warnings": privacy_warnings(config, federation)},
+        "privacy": {
+            **_guarantee(config),
+            "shared_sum": shared_sum(config, federation),
+            "warnings": privacy_warnings(config, federation),
+        },
     }
 
 
@@ -185,7 +192,20 @@ def _record_level(config: Config) -> str:
     budget = "as reported per client" if fixed else f"at most {privacy.epsilon}"
     return (
         f"the {covered} of each client over the whole run are (ε, {delta})-DP, ε {budget}, "
-        f"{privacy.accountant} accounting, {start}"
+        f"{privacy.accountant} accounting, {start}{_trust(config)}"
+    )
+
+
+def _trust(config: Config) -> str:
+    """Say, of noise that is shared, who has to be trusted."""
+    if not config.shares_noise:
+        return ""
+    asked, least = config.coordination.candidates, config.noise_survivors
+    return (
+        "; towards a server that follows the protocol of secure aggregation and sees the sum of "
+        f"the updates alone, where at least {least} of the {asked} clients asked in a round add "
+        "their shares of the noise, answer, and tell nobody: one that drops out or cheats takes "
+        "its share away; the protocol is simulated"
     )
 
 
@@ -205,3 +225,20 @@ def _noise(config: Config) -> str:
     if config.privacy.secure_noise:
         return "the operating system's generator, four Gaussians a number: not reproducible"
     return "reproducible pseudo-random streams: for simulation only"
+
+
+def shared_sum(config: Config, federation: Federation) -> dict[str, object] | None:
+    """Return the numbers of the sum whose noise is shared; None of noise of each client."""
+    if not config.shares_noise:
+        return None
+    weights = get_weights(start_network(config, federation))
+    shared = shared_sum_of(config, sum(value.size for value in weights.values()))
+    return {
+        "numbers": shared.numbers,
+        "modulus": f"2^{BITS}",
+        "unit": shared.unit,
+        "sensitivity in units": shared.sensitivity,
+        "noise of the sum": shared.noise_multiplier,
+        "share in units": shared.share,
+        "shares": shared.survivors,
+    }

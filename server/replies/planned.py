@@ -53,6 +53,8 @@ def _out_of_place(report: ClientReport, config: Config) -> Iterator[str]:
         )
     if report.rate_noise is not None and not config.rate_epsilon:
         yield "rate_noise"
+    if report.update_norm is not None and config.shares_noise:
+        yield "update_norm"
     if report.shadow is not None and not config.evaluation.shadow:
         yield "a shadow"
     if report.floor is not None and not config.evaluation.floor:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
+from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.errors import FnlError
@@ -23,6 +25,7 @@ from fnl.wire import exchange
 from fnl.wire.fields import all_nan
 from fnl.wire.report import ClientReport
 from server.replies.arrays import content_bytes, parse_models
+from server.replies.masked import parse_masked
 from server.replies.planned import check_plan
 from server.replies.rejections import FaultKind, RejectedError, Rejection, by_partition, one_line
 
@@ -45,11 +48,13 @@ class Answer:
         report: its numbers.
         models: its weights by the key they were sent under, on the message's memory.
         size: bytes of its records.
+        masked: its part of a sum under shared noise, [P], in place of weights.
     """
 
     report: ClientReport
     models: Mapping[str, Weights]
     size: int
+    masked: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,10 @@ def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], l
 
     def parse(reply: Message, partition: int) -> Answer:
         report = _report(reply, partition, expected)
+        if expected.config is not None and expected.config.shares_noise:
+            numbers = sum(value.size for value in expected.like.values())
+            masked = parse_masked(reply.content, numbers)
+            return Answer(report, {}, content_bytes(reply.content), masked)
         models = parse_models(
             reply.content,
             expected.models,

@@ -11,8 +11,9 @@ from scipy.stats import norm
 
 import fnl.privacy.budget
 from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.audit.plan import check_auditable
 from fnl.config import parse_config
-from fnl.errors import BudgetError
+from fnl.errors import BudgetError, ConfigError
 from fnl.privacy.budget import Workload
 
 DELTA = 1e-5
@@ -97,3 +98,10 @@ def test_a_budget_that_sets_too_little_noise_is_refused_by_the_ledger(monkeypatc
     monkeypatch.setattr(fnl.privacy.budget, "calibrate", lambda **how: 0.8 * right(**how))
     with pytest.raises(BudgetError, match=r"privacy\.epsilon = 1 is spent"):
         claimed(Mechanism.CORRECT, work_of(1.0, 1, 30), 1.0)
+
+
+def test_what_one_client_sends_under_shared_noise_is_nothing_to_attack(small_config):
+    from tests.audit.test_audit_sensitivity import SHARED
+
+    with pytest.raises(ConfigError, match=r"'distributed': .* use --target sensitivity"):
+        check_auditable(parse_config({**small_config, **SHARED}))

@@ -33,6 +33,17 @@ BASE = {
     "privacy.clip-norm": 0.1,  # well below the norms: every clip adds a vector of length C
 }
 DROPOUT = {"model.dropout": 0.3}
+SHARED = {
+    "privacy.noise": "distributed",
+    "run.strict-privacy": True,
+    "training.steps": 1,
+    "training.optimizer": "sgd",
+    "coordination.candidates": 4,
+    "coordination.selected": 4,
+    "coordination.selection": "random",
+    "coordination.aggregation": "fedavg",
+    "evaluation.shadow": False,
+}
 DRAWN = [
     {"model.dropout": 0.1},
     DROPOUT,
@@ -61,6 +72,8 @@ OTHERS = [
     {**DROPOUT, "training.trained": "readout"},
     {**DROPOUT, "training.trained": "readout+norm+linear.1", "privacy.clipping-method": "ghost"},
     {"training.batch-size": 0, "training.steps": 1},
+    {**SHARED, "training.batch-size": 0},
+    {**SHARED, **DROPOUT, "privacy.clipping-method": "ghost", "training.trained": "readout"},
 ]
 VIEWS = {"training.augmentation": True, "training.views": 3, "model.dropout": 0.3}
 VIEWED = [
@@ -263,3 +276,16 @@ def test_own_modules_in_which_they_do_not_are_let_through(key, method, configure
 
 def test_modules_that_are_built_in_are_not_probed(configured, by_place):
     refuse_own_modules_that_mix(*configured(DROPOUT))  # would be refused
+
+
+def test_integers_of_a_shared_sum_are_measured_with_their_rounding(measure, monkeypatch):
+    """An integer grid as coarse as C shows what rounding may add, and the bound that has it in."""
+    coarse = property(lambda _: 0)
+    monkeypatch.setattr("fnl.privacy.shared_noise.SharedSum.fraction_bits", coarse)
+    monkeypatch.setattr("fnl.privacy.shared_noise.SharedSum.__post_init__", lambda _: None)
+    found = measure(SHARED, [0, 9, 19])
+    assert found.holds
+    assert found.ratios.max() > 0  # in whole units; a clip moves few of the numbers by one
+    root = property(lambda self: 1.0)
+    monkeypatch.setattr("fnl.privacy.shared_noise.SharedSum.sensitivity", root)
+    assert not measure(SHARED, [0, 9, 19]).holds

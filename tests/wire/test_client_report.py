@@ -91,7 +91,7 @@ def test_classes_without_clips_stay_nan():
 
 def test_what_does_not_apply_is_not_sent():
     sent = {key.replace("-", "_") for key in MINIMAL.to_record()}
-    nothing_else = {"partition", "num_examples", "steps", "sample_rate", "seconds", "update_norm"}
+    nothing_else = {"partition", "num_examples", "steps", "sample_rate", "seconds"}
     rates = {f"{s}_{w}" for s in ("firing_rate", "layer_rates", "class_rates")
              for w in ("before", "after")}  # fmt: skip
     assert sent == nothing_else | rates
