@@ -54,7 +54,9 @@ def audit(
     broken: Annotated[
         bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
     ] = False,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Of each lower bound on ε.")
+    ] = 0.95,
     output: Annotated[Path | None, typer.Option(help="Default: RESULTS/audit.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -50,7 +50,9 @@ def report(
 def export(
     directory: Annotated[Path | None, typer.Argument(help="A finished run directory.")] = None,
     output: Annotated[Path | None, typer.Option(help="Default: DIRECTORY/model.nir.")] = None,
-    file_format: Annotated[ExportFormat, typer.Option("--format")] = ExportFormat.NIR,
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="There is one.")
+    ] = ExportFormat.NIR,
     check: Annotated[
         bool,
         typer.Option("--check", help="Say whether what --set and --recipe give can be exported."),

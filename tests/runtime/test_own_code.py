@@ -27,6 +27,7 @@ NAMED = {"coordination.selection": "mine.rules:best"}
 def own(tmp_path, monkeypatch):
     """A package of one's own in the working directory, which says so when it is run."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # what is trusted is put there
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     package = tmp_path / "mine"
     package.mkdir()
