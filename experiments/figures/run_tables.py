@@ -144,16 +144,17 @@ def read_tables(directory: Path) -> RunTables:
 
 
 def read_table(path: Path, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
-    """Return the table in `path`.
+    """Return the table in `path`; columns that an earlier version did not have are null.
 
     Raises:
-        RunError: if it cannot be read or lacks a column of `schema`.
+        RunError: if it cannot be read, or is another table: it lacks one of the first two columns.
     """
     table = read_parquet(path)
-    missing = [column for column in schema if column not in table.columns]
+    missing = [name for name in list(schema)[:2] if name not in table.columns]
     if missing:
         raise RunError(f"the run's table {path} has no column {missing[0]!r}")
-    return table
+    absent = {name: dtype for name, dtype in schema.items() if name not in table.columns}
+    return table.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
 
 
 def _mapping(value: object) -> Mapping[str, object]:
