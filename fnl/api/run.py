@@ -80,15 +80,11 @@ def resume(
         fnl.FnlError: if there is nothing to go on with, it names code of others, its code is
             another, or what stopped it.
     """
-    from fnl.runtime import run_place
-    from fnl.runtime.trust import check_trust, has_run
+    from fnl.runtime.run_place import config_of
+    from fnl.runtime.trust import resumable
 
-    config = run_place.config_of(Path(path))
-    if accept_changes:
-        trust = trust or has_run(Path(path))
-        run_place.accept_changes(Path(path), config)
-    run_place.check_name(config)
-    check_trust(Path(path), config, trust=trust)
+    config = config_of(Path(path))
+    resumable(Path(path), config, trust=trust, accept=accept_changes)
     return _carry(config, workers, progress)
 
 

@@ -98,15 +98,11 @@ def resume(
     ] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
-    from fnl.runtime.run_place import accept_changes, check_name, config_of
-    from fnl.runtime.trust import check_trust, has_run
+    from fnl.runtime.run_place import config_of
+    from fnl.runtime.trust import resumable
 
     config = config_of(directory)
-    if changes_accepted:
-        trust = trust or has_run(directory)
-        accept_changes(directory, config)
-    check_name(config)
-    check_trust(directory, config, trust=trust)
+    resumable(directory, config, trust=trust, accept=changes_accepted)
     _carry(config, workers, engine, federation_config, _app_of(app_dir, engine))
 
 

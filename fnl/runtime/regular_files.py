@@ -15,6 +15,8 @@ from pathlib import Path
 from fnl.errors import RunError
 
 _FOLDERS = frozenset({"checkpoints", "own_code", "figures", "tensorboard"})
+_GROWING = frozenset({"run.log", "rows.jsonl", "releases.jsonl"})
+"""What is written at its end; every other file is replaced."""
 _OTHERS = frozenset({"wandb"})
 """A folder of another program's, which links within it: it is not looked into."""
 
@@ -38,13 +40,16 @@ def check_files(directory: Path) -> None:
     """
     try:
         for entry in _entries(directory):
-            mode = entry.stat(follow_symlinks=False).st_mode
+            status = entry.stat(follow_symlinks=False)
+            mode = status.st_mode
             kind = "link" if stat.S_ISLNK(mode) else "special file"
             is_folder = stat.S_ISDIR(mode)
             if stat.S_ISREG(mode) and entry.name in _FOLDERS:
                 kind = "file in the place of a folder"
             elif is_folder and _is_file_name(entry.name):
                 kind = "folder in the place of a file"
+            elif stat.S_ISREG(mode) and status.st_nlink > 1 and entry.name in _GROWING:
+                kind = "file with another name elsewhere"
             elif is_folder or stat.S_ISREG(mode):
                 continue
             raise RunError(
@@ -55,12 +60,14 @@ def check_files(directory: Path) -> None:
         raise RunError(f"cannot read the run directory {directory}: {error.strerror}") from None
 
 
-def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry
-            if entry.is_dir(follow_symlinks=False) and entry.name not in _OTHERS:
-                yield from _entries(entry.path)
+def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:
+    folders = [os.fspath(directory)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False) and entry.name not in _OTHERS:
+                    folders.append(entry.path)
 
 
 def _is_file_name(name: str) -> bool:

@@ -148,7 +148,7 @@ class RunDirectory:
             keep_code(path, made_by.own_code)
             write_record(path, directory._record)
             for code in (own_code_of(config), made_by.own_code):
-                remember(code)  # whoever starts a run has named its code
+                remember(code, path)  # whoever starts a run has named its code
             directory._reserve()
             directory._tables.flush()
             directory._log.write("started", engine=engine, identity=directory._identity)
@@ -401,7 +401,7 @@ class RunDirectory:
         if changes := made_by.differences(self._record):
             entry |= {"changes": changes, **made_by.entries()}
             keep_code(self.path, made_by.own_code, after_round=done)
-            remember(made_by.own_code)
+            remember(made_by.own_code, self.path)
             said = f"its code is another than before ({in_words(changes)}): its numbers may differ"
             self.notes.append(RunNote(f"{said} from those of an uninterrupted run"))
         self._record.pop(ACCEPTED, None)

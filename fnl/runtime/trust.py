@@ -7,6 +7,7 @@ made the directory wrote it. So the digests of own code that a user has run are 
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -14,26 +15,28 @@ from pathlib import Path
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.own_code import OwnCode, own_code_of
-from fnl.runtime.run_record import read_run
+from fnl.runtime.regular_files import check_files
+from fnl.runtime.run_place import accept_changes, check_name
 
 _FILE = "own-code"
 
 
 def trusted_file() -> Path:
-    """Return the file of this user that has a digest a line."""
+    """Return the file of this user: a line a run, with the digest of its code, names and place."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
     return Path(state) / "fnl" / _FILE
 
 
-def remember(code: OwnCode) -> None:
-    """Note that this user runs `code`; where nothing can be written, it will be asked for."""
-    if not code or _is_known(code.digest):
+def remember(code: OwnCode, directory: Path) -> None:
+    """Note that this user runs `code` there; where nothing can be written, it is asked for."""
+    line = _line(code, directory)
+    if not code or line in _known():
         return
     file = trusted_file()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with file.open("a", encoding="utf-8") as lines:
-            lines.write(f"{code.digest}\n")
+            lines.write(f"{line}\n")
 
 
 def require_trust(directory: Path, code: OwnCode) -> None:
@@ -42,7 +45,7 @@ def require_trust(directory: Path, code: OwnCode) -> None:
     Raises:
         RunError: with the modules and files that would run.
     """
-    if not code or _is_known(code.digest):
+    if not code or code.digest in (line.split(" ", 1)[0] for line in _known()):
         return
     named = ", ".join(f"{key} = {name}" for key, name in code.names.items())
     files = ", ".join(str(file or f"{module} (not found)") for module, file in code.files.items())
@@ -64,17 +67,40 @@ def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
         require_trust(directory, own_code_of(config))
 
 
-def has_run(directory: Path) -> bool:
-    """Return whether this user has run the own code that a run says it began with.
+def resumable(directory: Path, config: Config, *, trust: bool, accept: bool) -> None:
+    """Refuse to go on with a run whose code is another or not this user's; write nothing before.
 
-    Who has may accept that it changed since: they have seen which of its files did.
+    Args:
+        directory: of the run.
+        config: its own.
+        trust: run what it names, whatever it is.
+        accept: go on although its code or packages are others now. Who has run these names in this
+            place is not asked for `trust` too: they have seen which of their files changed.
+
+    Raises:
+        RunError: with what would run, what changed, or why nothing can go on there.
     """
-    own = read_run(directory).get("own_code")
-    return isinstance(own, dict) and _is_known(own.get("digest"))
+    if accept:
+        check_files(directory)
+        check_trust(directory, config, trust=trust or _has_run(directory, own_code_of(config)))
+        accept_changes(directory, config)
+    check_name(config)
+    check_trust(directory, config, trust=trust or accept)
 
 
-def _is_known(digest: object) -> bool:
+def _has_run(directory: Path, code: OwnCode) -> bool:
+    place = _line(code, directory).split(" ", 1)[1]
+    return any(line.endswith(f" {place}") for line in _known())
+
+
+def _line(code: OwnCode, directory: Path) -> str:
+    return (
+        f"{code.digest} {json.dumps([dict(code.names), str(directory.resolve())], sort_keys=True)}"
+    )
+
+
+def _known() -> list[str]:
     try:
-        return digest in trusted_file().read_text(encoding="utf-8").split()
+        return trusted_file().read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return False
+        return []

@@ -85,7 +85,7 @@ def test_a_directory_cannot_vouch_for_itself(own):
     code = own_code_of(parse_config(NAMED))
     with pytest.raises(RunError, match=r"coordination.selection = mine.rules:best, from .*beside"):
         require_trust(own, code)
-    remember(code)
+    remember(code, own)
     require_trust(own, code)
     (own / "beside.py").write_text("import os\n")
     with pytest.raises(RunError, match="not what you have run before"):

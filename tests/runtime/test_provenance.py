@@ -17,6 +17,7 @@ from fnl.runtime.kept_code import kept_code
 from fnl.runtime.provenance import provenance_of, sources_digest
 from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_place import accept_changes, check_name, check_resumable
+from fnl.runtime.run_record import write_record
 
 RULE = "import beside\n\n\ndef best(reports, context):\n    return [beside.sign * 1.0] * 3\n"
 
@@ -220,6 +221,23 @@ def test_the_command_refuses_and_goes_on_when_told(own, stopped, command):
     code, _, said = command("resume", str(stopped), "--accept-changes", "--workers", "1")
     assert code == 0, said
     assert _resumed(stopped)["changes"] == ["beside.py changed"]
+
+
+def test_a_digest_in_a_record_vouches_for_nothing(config, stopped, own, command):
+    """Reproduction: a forged record with a digest that its victim knows ran other code."""
+    (own / "evil.py").write_text("raise RuntimeError('it ran')\n")
+    record = read_run(stopped)
+    forged = {**record["config"], "coordination.selection": "evil:best"}
+    elsewhere = stopped.with_name("forged")
+    stopped.rename(elsewhere)
+    identity = parse_config(forged | {"run.name": "forged"}).identity()
+    write_record(elsewhere, record | {"config": forged, "identity": identity})
+    before = (elsewhere / "run.json").read_bytes()
+    code, _, said = command("resume", str(elsewhere), "--accept-changes")
+    assert code == 1
+    assert "evil:best" in said
+    assert "--trust" in said
+    assert (elsewhere / "run.json").read_bytes() == before
 
 
 def test_python_refuses_as_well(own, stopped):
