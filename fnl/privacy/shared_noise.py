@@ -10,14 +10,14 @@ may book the sum as one step of a continuous Gaussian mechanism of multiplier σ
    rounding, which they need at few bits, has a smaller bound with some probability; at γ/C = 2^−20
    the certain one costs √P·2^−20 of noise.
 2. *The sum is no discrete Gaussian.* But the sum of n of parameter s is one of parameter s√n up to
-   a factor e^±τ in every probability, τ ≤ 10(n − 1)·exp(−π²s²) a number (their theorem 12, with
-   k/(k + 1) ≥ 1/2).
+   a factor e^±τ in every probability, τ ≤ 10(n − 1)·exp(−π²s²) a number (theirs is the sum over
+   k < n of 10·exp(−2π²s²·k/(k + 1)), and k/(k + 1) ≥ 1/2).
 3. *Nor is that a Gaussian.* Let Y be discrete Gaussian of parameter r around the output of a
    Gaussian mechanism of deviation √(v − r²). By Poisson summation the normalisation of Y is √(2π)·r
    up to a factor 1 ± η, η ≤ 3·exp(−2π²r²), wherever its centre is. So Y has the probabilities of a
    discrete Gaussian of variance v up to e^±2η: that one is post-processing of the Gaussian, and any
-   analysis of the latter holds, with sampling and composition (Peikert 2010, doi
-   10.1007/978-3-642-14623-7_5, theorem 3.1).
+   analysis of the latter holds, with sampling and composition (the idea of Peikert's
+   convolution of Gaussians, CRYPTO 2010; a test holds it and the bound).
 
 With s and r of at least 8, (2) and (3) are below 1e-260 a number: `divergence`. ε over a run grows
 by 2·T·P times that, which no double can hold. The modulus is post-processing; that it does not
