@@ -21,7 +21,7 @@ from experiments.figures.settings import (
     short,
     show,
 )
-from experiments.figures.style import PERCENT, Panel, Sheet, finish
+from experiments.figures.style import PERCENT, Panel, Sheet, finish, reference
 from experiments.grid.statistics import FEWEST
 
 MOST_PANELS = 8
@@ -29,7 +29,9 @@ _TITLE_LETTERS = 44
 """That fit above a panel, of two side by side."""
 
 
-def accuracy_against_epsilon(summary: pl.DataFrame, *, metric: str = "accuracy") -> Sheet:
+def accuracy_against_epsilon(
+    summary: pl.DataFrame, *, metric: str = "accuracy", chance: float | None = None
+) -> Sheet:
     """Draw a metric's mean over seeds and its 95 % interval against ε.
 
     C, else the axis with the fewest values, gives the lines of a panel, the others' combinations
@@ -38,6 +40,7 @@ def accuracy_against_epsilon(summary: pl.DataFrame, *, metric: str = "accuracy")
     Args:
         summary: a grid's `summary.parquet`.
         metric: of the summary.
+        chance: accuracy of guessing, drawn as a line; None: not known.
 
     Raises:
         LeftOut: if ε is no axis, or the summary has no such metric.
@@ -51,11 +54,11 @@ def accuracy_against_epsilon(summary: pl.DataFrame, *, metric: str = "accuracy")
     values = rows.select(panel_keys).unique(maintain_order=True).rows() if panel_keys else [()]
     usual = main_product(rows, panel_keys)
     panels: list[Panel] = []
-    limits = shared_limits(of_metric)
+    limits = shared_limits(of_metric, None if chance is None else (chance, 1.0))
     for value in values[:MOST_PANELS]:
         chosen = dict(zip(panel_keys, value, strict=True))
         drawn = _where(rows, chosen), _where(twins, chosen)
-        panels.append(_panel(drawn, lines, _title(chosen, usual), metric, limits))
+        panels.append(_panel(drawn, lines, _title(chosen, usual), metric, (limits, chance)))
     notes = [said_of_seeds(rows)]
     if usual:
         notes.append(f"Where a panel says nothing else: {described(usual)}.")
@@ -86,9 +89,19 @@ def _split_axes(rows: pl.DataFrame) -> tuple[str | None, list[str]]:
         (key for key, count in counts.items() if count > 1),
         key=lambda key: (key != bound, counts[key], key),
     )
-    if not varied or counts[varied[0]] > MOST_SERIES:
-        return None, varied
-    return varied[0], varied[1:]
+    line = varied.pop(0) if varied and counts[varied[0]] <= MOST_SERIES else None
+    drawn = [key for key in (EPSILON, line) if key is not None]
+    beside = {key for axis in drawn for key in keys if _together(rows, axis, key)}
+    return line, [
+        key
+        for key in keys
+        if key not in beside and any(_together(rows, axis, key) for axis in varied)
+    ]
+
+
+def _together(rows: pl.DataFrame, axis: str, key: str) -> bool:
+    """Return whether two keys are one axis, or the same."""
+    return axis == key or len(independent(rows, [axis, key])) == 1
 
 
 def _where(table: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
@@ -108,10 +121,14 @@ def said_of_seeds(rows: pl.DataFrame) -> str:
     return f"{seeds} a point. Lines: mean; no interval, which needs {FEWEST} seeds."
 
 
-def shared_limits(rows: pl.DataFrame) -> tuple[float, float]:
-    """Return the ends of a scale that panels share, of means and their intervals."""
+def shared_limits(
+    rows: pl.DataFrame, within: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """Return the ends of a scale that panels share, of means and intervals, and of what can be."""
     ends = [rows[name].drop_nulls().to_numpy() for name in ("mean", "low", "high")]
     values = np.concatenate(ends)
+    if within is not None:  # an interval may end where no value can be
+        values = np.append(values.clip(*within), within[0])
     margin = 0.05 * float(np.ptp(values)) or 0.05 * abs(float(values[0])) or 1.0
     return float(values.min()) - margin, float(values.max()) + margin
 
@@ -121,19 +138,25 @@ def _panel(
     line: str | None,
     title: str,
     metric: str,
-    limits: tuple[float, float],
+    scale: tuple[tuple[float, float], float | None],
 ) -> Panel:
     rows, twins = drawn
+    limits, chance = scale
 
     def draw(axes: Axes) -> None:
-        bands = twins.drop_nulls("mean").unique(["mean", "low", "high"], maintain_order=True)
-        for place, (mean, low, high) in enumerate(bands.select("mean", "low", "high").iter_rows()):
-            name = "_no DP" if place else "no DP"
-            axes.axhline(mean, color="0.35", linestyle=(0, (6, 2)), label=name)
-            if low is not None and high is not None:
-                axes.axhspan(low, high, color="0.5", alpha=0.18, linewidth=0)
         values = rows[line].unique().sort().to_list() if line else [None]
-        for value, look in zip(values, graded_looks(len(values)), strict=True):
+        looks = graded_looks(len(values))
+        bands = twins.drop_nulls("mean").unique(["mean", "low", "high"], maintain_order=True)
+        for place, twin in enumerate(bands.iter_rows(named=True)):
+            owner = twin[line] if line and bands.height > 1 else None
+            colour = "0.35" if owner is None else looks[values.index(owner)].colour
+            name = ("_" if place else "") + "no DP" if owner is None else f"no DP, {show(owner)}"
+            axes.axhline(twin["mean"], color=colour, linestyle=(0, (6, 2)), label=name)
+            if twin["low"] is not None and twin["high"] is not None:
+                axes.axhspan(twin["low"], twin["high"], color=colour, alpha=0.15, linewidth=0)
+        if chance is not None:
+            reference(axes, chance, "chance")
+        for value, look in zip(values, looks, strict=True):
             points = rows if line is None else rows.filter(pl.col(line).eq_missing(pl.lit(value)))
             label = f"_{metric}" if line is None else f"{short(line)} = {show(value)}"
             bars = {"linestyle": look.line, "capsize": 2, "elinewidth": 0.8, "label": label}

@@ -25,6 +25,7 @@ from experiments.figures.settings import (
     show,
 )
 from experiments.figures.style import Panel, Sheet
+from fnl.fidelity.rules import UNRANKED
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,12 @@ def heat_maps(summary: pl.DataFrame, asked: tuple[int, int] | None = None) -> Sh
     usual = main_product(rows, further)
     for key, value in (usual or {}).items():
         rows = rows.filter(pl.col(key).eq_missing(pl.lit(value)))
-    tables = {one.name: _first_with_values(rows, one.sources) for one in _MAPS}
+    ranked = rows
+    if (key := "coordination.selection") in rows.columns:  # of lots and turns there is no ranking
+        ranked = rows.filter(~pl.col(key).is_in(UNRANKED))
+    tables = {
+        one.name: _first_with_values(ranked if one.floor else rows, one.sources) for one in _MAPS
+    }
     panels: list[Panel] = []
     notes = []
     for one in _MAPS:

@@ -15,7 +15,7 @@ from experiments.figures.catalogue import need
 from experiments.figures.looks import by_level
 from experiments.figures.panel_kinds import over_rounds
 from experiments.figures.settings import described, independent, main_product
-from experiments.figures.style import PERCENT, Panel, Sheet, finish
+from experiments.figures.style import PERCENT, Panel, Sheet, finish, reference
 from experiments.grid.statistics import seed_interval
 
 MOST_PANELS = 8
@@ -23,7 +23,9 @@ _TITLE_LETTERS = 44
 _LEVEL_KEYS = ("privacy.epsilon", "privacy.noise-multiplier")
 
 
-def learning_curves(values: pl.DataFrame, *, metric: str = "accuracy") -> Sheet:
+def learning_curves(
+    values: pl.DataFrame, *, metric: str = "accuracy", chance: float | None = None
+) -> Sheet:
     """Draw a metric's mean over seeds in each round, a line a privacy level.
 
     What else varies makes the panels, which share their scale; a twin is drawn in each to whose
@@ -33,6 +35,7 @@ def learning_curves(values: pl.DataFrame, *, metric: str = "accuracy") -> Sheet:
         values: `cell`, `seed`, `round`, `value`, `is_twin`, `level`, `level_order` and the varied
             keys, a row a round of a finished cell.
         metric: what `value` is.
+        chance: of guessing, drawn as a line; None: not known.
 
     Raises:
         LeftOut: if there is no value.
@@ -40,10 +43,12 @@ def learning_curves(values: pl.DataFrame, *, metric: str = "accuracy") -> Sheet:
     rows = need(values, ["round", "value"], of=f"the grid's {metric}")
     private = rows.filter(~pl.col("is_twin"))
     keys = [key for key in rows.columns if "." in key and private[key].n_unique() > 1]
-    keys = [key for key in independent(private, keys) if key not in _LEVEL_KEYS]
+    levels = [key for key in keys if key in _LEVEL_KEYS]
+    keys = [key for key in keys if len(independent(private, [*levels, key])) > len(levels)]
     usual = main_product(private, keys)
     chosen = private.select(keys).unique(maintain_order=True).to_dicts() if keys else [{}]
     means = _over_seeds(rows, keys)
+    limits = shared_limits(means, None if chance is None else (chance, 1.0))
     panels: list[Panel] = []
     for setting in chosen[:MOST_PANELS]:
         title = described({k: v for k, v in setting.items() if not usual or v != usual[k]})
@@ -54,7 +59,7 @@ def learning_curves(values: pl.DataFrame, *, metric: str = "accuracy") -> Sheet:
                 _where(means, setting),
                 textwrap.fill(title, _TITLE_LETTERS),
                 metric,
-                shared_limits(means),
+                (limits, chance),
             )
         )
     notes = [said_of_seeds(means)]
@@ -85,8 +90,13 @@ def _where(means: pl.DataFrame, setting: Mapping[str, object]) -> pl.DataFrame:
 
 
 def _panel(
-    means: pl.DataFrame, title: str, metric: str, limits: tuple[float, float], axes: Axes
+    means: pl.DataFrame,
+    title: str,
+    metric: str,
+    scale: tuple[tuple[float, float], float | None],
+    axes: Axes,
 ) -> None:
+    limits, chance = scale
     for level, look, rows in by_level(means):
         over_rounds(axes, rows, "mean", look, label=level, bridge=True)
         known = rows.drop_nulls("low")
@@ -99,6 +109,8 @@ def _panel(
             linewidth=0,
         )
     axes.set_ylim(limits)
+    if chance is not None:
+        reference(axes, chance, "chance")
     if metric == "accuracy":
         axes.yaxis.set_major_formatter(PERCENT)
     finish(axes, title, x="round", y=metric.replace("_", " "))

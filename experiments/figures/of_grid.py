@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
@@ -18,11 +20,12 @@ from experiments.figures.rank_bump import rank_bump
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.run_tables import read_tables
 from experiments.figures.selection_shares import labels_held, selection_shares
-from experiments.figures.settings import WITHOUT_DP
+from experiments.figures.settings import WITHOUT_DP, short, show
 from experiments.figures.sparsity_memory import INDICATORS, shift_against_indicators
 from experiments.figures.style import Sheet
 from fnl.errors import RunError
 
+_LEVELS = ("privacy.epsilon", "privacy.noise-multiplier", "run.seed")
 _MEMBRANES = ["membrane_variance", "membrane_autocorrelation"]
 
 
@@ -33,13 +36,13 @@ def of_grid(grid: GridTables) -> list[Entry]:
             "accuracy-epsilon",
             "Accuracy against the privacy budget ε, mean and 95 % interval over seeds; dashed: the "
             "same run without differential privacy (DP). Panels share their scale.",
-            lambda: accuracy_against_epsilon(grid.summary),
+            lambda: accuracy_against_epsilon(grid.summary, chance=_chance(grid)),
         ),
         Entry(
             "learning-curves",
             "Accuracy of the global model over the rounds, a line a privacy budget, mean and 95 % "
             "interval over seeds.",
-            lambda: learning_curves(_values(grid, "accuracy")),
+            lambda: learning_curves(_values(grid, "accuracy"), chance=_chance(grid)),
         ),
         Entry(
             "heat-maps",
@@ -136,6 +139,16 @@ def _values(grid: GridTables, metric: str) -> pl.DataFrame:
     return grid.scan("rounds", ["round", metric]).rename({metric: "value"}).drop_nulls("value")
 
 
+def _chance(grid: GridTables) -> float | None:
+    """Return the accuracy of guessing; None where cells have other labels, or do not say."""
+    if {"data.words", "data.corpus"} & set(grid.axes):
+        return None
+    try:
+        return 1 / read_tables(grid.directory / str(strictest(grid)["run"])).labels
+    except RunError:
+        return None
+
+
 def _asked(grid: GridTables) -> tuple[int, int] | None:
     """Return candidates and selected of the grid's runs; None where they vary."""
     if {"coordination.candidates", "coordination.selected", "data.clients"} & set(grid.axes):
@@ -162,7 +175,7 @@ def _ranks(grid: GridTables) -> Sheet:
     chosen = grid.finished.filter(pl.col("cell").is_in([cell["cell"], cell["twin"]]))
     names = ["round", "partition", "rank", "selected"]
     tables = {
-        f"{row['level']}, seed {row['seed']}": grid.scan(
+        f"{row['level']}, {_settings_of(grid, row)}seed {row['seed']}": grid.scan(
             "clients", names, chosen.filter(cell=row["cell"])
         )
         for row in chosen.sort("level_order", maintain_order=True).iter_rows(named=True)
@@ -171,13 +184,19 @@ def _ranks(grid: GridTables) -> Sheet:
     return rank_bump(tables, selected=int(last["selected"].sum()))
 
 
+def _settings_of(grid: GridTables, row: Mapping[str, object]) -> str:
+    """Return what else a cell's settings are, for a title."""
+    keys = [key for key in grid.axes if key not in _LEVELS and row[key] is not None]
+    return "".join(f"{short(key)} {show(row[key])}, " for key in keys)
+
+
 def _selection(grid: GridTables) -> Sheet:
     cell = strictest(grid)
     try:
         run = read_tables(grid.directory / str(cell["run"]))
     except RunError as error:
         raise LeftOut(f"the cell's run cannot be read: {error}") from None
-    note = f"Here: {cell['level']}, seed {cell['seed']}."
+    note = f"Here: {cell['level']}, {_settings_of(grid, cell)}seed {cell['seed']}."
     return selection_shares(run.clients, labels_held(run), note)
 
 

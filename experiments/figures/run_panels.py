@@ -7,7 +7,7 @@ import math
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.figures.chance import overlap_band, tau_band
 from experiments.figures.panel_kinds import by_client, over_rounds, spread_over_rounds
@@ -17,6 +17,7 @@ from experiments.figures.style import (
     LOOKS,
     MAIN,
     PERCENT,
+    PLAIN,
     SHADOW,
     THIRD,
     finish,
@@ -76,7 +77,10 @@ def candidate_rates(run: RunTables, axes: Axes) -> None:
 def rate_change(run: RunTables, axes: Axes) -> None:
     """Draw by how much training moved the candidates' rates, with and without privacy."""
     for name, look, label in (("after", MAIN, "after training"), ("shadow", SHADOW, "shadow")):
-        change = pl.col(f"firing_rate_{name}") - pl.col("firing_rate_before")
+        before = pl.col("firing_rate_before")
+        if name == "shadow":  # of a run that releases rates `before` has the release's noise
+            before = pl.coalesce("firing_rate_before_shadow", before)
+        change = pl.col(f"firing_rate_{name}") - before
         table = run.clients.select("round", change.alias(name))
         spread_over_rounds(axes, table, name, look, label=label)
     reference(axes, 0, "no\nchange")
@@ -165,6 +169,9 @@ def gradient_norms(run: RunTables, axes: Axes) -> None:
     values = run.clients["gradient_norm_median"].drop_nulls()
     if values.len() and float(str(values.min())) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(PLAIN)
+        axes.yaxis.set_minor_locator(NullLocator())
     finish(axes, "Per-sample gradients", x=_ROUND, y="L2 norm (median)")
 
 

@@ -93,6 +93,9 @@ class RunTables:
             f"{coordination.selected} of {coordination.candidates} candidates selected",
             f"seed {config.run.seed}",
         )
+        if (noise := self.clients["rate_noise"].drop_nulls()).len():
+            sd = float(str(noise.mean()))
+            facts += (f"clients' rates as released, with noise of sd {sd:.2g}",)
         about = " · ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts)
         if self.status == FINISHED:
             return (about,)

@@ -57,7 +57,7 @@ def independent(rows: pl.DataFrame, keys: Sequence[str]) -> list[str]:
     of the others.
     """
     axes: list[str] = []
-    for key in keys:
+    for key in dict.fromkeys(keys):
         values = rows[key].n_unique()
         pairs = [(rows[axis].n_unique(), rows.select(axis, key).unique().height) for axis in axes]
         if (values, values) not in pairs:

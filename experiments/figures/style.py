@@ -153,6 +153,8 @@ class Sheet:
         return figure
 
 
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+"""Formatter of a logarithmic axis: matplotlib's own writes mathematics, which is text here."""
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
 """Formatter of an axis of shares."""
 

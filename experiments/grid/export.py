@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from experiments.figures.settings import independent
 from experiments.grid.directory import GridDirectory
 from experiments.grid.summary import SEED
 from fnl.errors import ConfigError, RunError
@@ -78,10 +80,9 @@ def latex(summary: pl.DataFrame, keys: Sequence[str]) -> str:
     for name in compared:
         partner = "without DP" if name == "difference" else "baseline"
         heads += [f"Less {partner}", r"95\,\% interval", "$p$ (Holm)"]
-    lines = []
+    lines, digits = [], _digits(summary)
     for row in summary.iter_rows(named=True):
         cells = [_value(row[key], row["is_twin"]) for key in keys]
-        digits = _digits(row["se"], row["mean"])
         cells += [str(row["n"]), _number(row["mean"], digits)]
         cells.append(_interval(row["low"], row["high"], digits))
         for name in compared:
@@ -105,8 +106,8 @@ def pivoted(summary: pl.DataFrame, keys: Sequence[str], pivot: str) -> str:
         keys: the varied keys.
         pivot: of them.
     """
-    others = [key for key in keys if key != pivot]
-    private = summary.filter(~pl.col("is_twin"))
+    private, digits = summary.filter(~pl.col("is_twin")), _digits(summary)
+    others = [key for key in independent(private, [pivot, *keys]) if key != pivot]
     values = private[pivot].drop_nulls().unique().sort().to_list()
     twins = summary.filter("is_twin")
     heads = [*map(heading, others)]
@@ -116,11 +117,13 @@ def pivoted(summary: pl.DataFrame, keys: Sequence[str], pivot: str) -> str:
     for setting in private.select(others).unique(maintain_order=True).to_dicts() or [{}]:
         cells = [_value(setting[key], False) for key in others]
         for value in values:
-            cells.append(_estimate(_of(private, setting | {pivot: value})))
+            cells.append(_estimate(_of(private, setting | {pivot: value}), digits))
         if twins.height:
-            cells.append(_estimate(_of(twins, setting, or_null=True)))
+            cells.append(_estimate(_of(twins, setting, or_null=True), digits))
         lines.append(cells)
-    return _tabular("l" * len(others) + "r" * (len(heads) - len(others)), heads, lines)
+    seeds = sorted(summary["n"].drop_nulls().unique())
+    said = f"% mean and half of the 95 % interval, over {', '.join(map(str, seeds))} seeds\n"
+    return said + _tabular("l" * len(others) + "r" * (len(heads) - len(others)), heads, lines)
 
 
 def heading(key: str) -> str:
@@ -157,23 +160,24 @@ def _of(
     return rows.row(0, named=True) if rows.height else None
 
 
-def _estimate(row: Mapping[str, Any] | None) -> str:
+def _estimate(row: Mapping[str, Any] | None, digits: int) -> str:
     """Return a mean and half its interval."""
     if row is None or row["mean"] is None:
         return "--"
-    digits = _digits(row["se"], row["mean"])
     if row["low"] is None or row["high"] is None:
         return _number(row["mean"], digits)
     half = (row["high"] - row["low"]) / 2
     return rf"${row['mean']:.{digits}f} \pm {half:.{digits}f}$"
 
 
-def _digits(error: float | None, value: float | None) -> int:
-    """Return the decimals that a number has whose standard error has two digits."""
-    size = error if error and math.isfinite(error) else abs(value or 0.0) / 100
-    if not size or not math.isfinite(size):
+def _digits(summary: pl.DataFrame) -> int:
+    """Return the decimals of a table whose typical standard error then has two digits."""
+    errors = summary["se"].cast(pl.Float64).drop_nulls().to_numpy()
+    values = summary["mean"].cast(pl.Float64).drop_nulls().abs().to_numpy()
+    sizes = errors[errors > 0] if (errors > 0).any() else values[values > 0] / 100
+    if not sizes.size:
         return 2
-    return max(0, 1 - math.floor(math.log10(size)))
+    return max(0, 1 - math.floor(math.log10(np.median(sizes))))
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from experiments.figures.grid_tables import GridTables, is_grid, read_grid
 from experiments.figures.of_grid import of_grid, strictest
 from experiments.figures.of_run import of_run
 from experiments.figures.run_tables import RunTables, read_tables
+from experiments.grid.directory import record_of
+from experiments.grid.stale import said_of, stale_cells
 from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
 from experiments.report.page import Report, render
@@ -86,14 +88,18 @@ def report_of_grid(directory: Path) -> Report:
     cell = strictest(grid)
     run = read_tables(grid.directory / str(cell["run"]))
     total, finished = grid.cells.height, grid.finished.height
+    places = grid.cells["cell", "run"].iter_rows()
+    records = ((str(name), record_of(directory / str(run))) for name, run in places)
+    stale = stale_cells((name, one) for name, one in records if one and "fnl_sources" in one)
+    old = said_of(stale, "numbers of several codes stand side by side") if stale else ""
     guarantee = {
         "Of which cell": [f"{cell['cell']} ({cell['level']}); every cell's own is in its run.json"]
     }
     return Report(
         title=grid.directory.name,
         kind="grid",
-        status=f"{finished} of {total} cells finished",
-        troubled=finished < total,
+        status=f"{finished} of {total} cells finished" + (f"; {old}" if old else ""),
+        troubled=finished < total or bool(old),
         facts=_grid_facts(grid, run),
         findings=findings_of_grid(grid),
         figures=drawn,

@@ -11,6 +11,7 @@ from experiments.figures.grid_tables import GridTables
 from experiments.figures.settings import short, show
 from experiments.report.intervals import number, probability
 from experiments.report.page import Finding
+from fnl.fidelity.rules import UNRANKED
 
 SIGNIFICANT = 0.05
 _COMPARED = {
@@ -35,6 +36,8 @@ _MEANS = {
     "attenuation": "Attenuation",
     "jaccard_shadow": "Selection, Jaccard",
 }
+_OF_RANKINGS = ("kendall_tau_shadow", "jaccard_shadow")
+_SELECTION = "coordination.selection"
 _FULL = {"kendall_tau_shadow": "1 is the ranking without DP, 0 a random one"}
 
 
@@ -136,6 +139,13 @@ def _compared(grid: GridTables, metric: str, partner: _Partner) -> Iterator[Find
 
 def _range(grid: GridTables, metric: str) -> Iterator[Finding]:
     rows = _private(grid, metric, "mean").sort("mean")
+    drawn = ""
+    if metric in _OF_RANKINGS and _SELECTION in rows.columns:
+        known = rows.height
+        rows = rows.filter(~pl.col(_SELECTION).is_in(UNRANKED))
+        drawn = " Rules that draw lots or take turns have no ranking and are left out." * (
+            rows.height < known
+        )
     if not rows.height:
         return
     low, high = rows.row(0, named=True), rows.row(-1, named=True)
@@ -143,11 +153,11 @@ def _range(grid: GridTables, metric: str) -> Iterator[Finding]:
     means = [number(row["mean"], ".2f") for row in (low, high)]
     intervals = [_interval(row, ".2f", 1) for row in (low, high)]
     if rows.height == 1:
-        yield Finding(_MEANS[metric], means[0], f"{means[0]} ({intervals[0]}){note}.")
+        yield Finding(_MEANS[metric], means[0], f"{means[0]} ({intervals[0]}){note}.{drawn}")
         return
     text = (
         f"From {means[0]} at {configuration(grid, low)} ({intervals[0]}) to {means[1]} at "
-        f"{configuration(grid, high)} ({intervals[1]}){note}."
+        f"{configuration(grid, high)} ({intervals[1]}){note}.{drawn}"
     )
     yield Finding(_MEANS[metric], " to ".join(means), text)
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from fnl.api.run import Run, open_run
-from fnl.errors import RunError
+from fnl.errors import ConfigError, RunError
 
 
 def run_grid(
@@ -41,6 +41,11 @@ def run_grid(
     from experiments.grid.tables import write_tables
     from fnl.console import plain_console
 
+    if not isinstance(file, str | Path):
+        raise ConfigError(
+            f"fnl.run_grid takes the path of a grid file, not a {type(file).__name__}: write it as "
+            "TOML, see docs/grids.md; functions are named in it as module:function"
+        )
     directory, _, failed = run_grid(
         Path(file),
         overrides=dict(overrides or {}),

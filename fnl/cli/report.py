@@ -30,8 +30,9 @@ def figures(
     from experiments.figures.draw import draw_directory
 
     paths, gaps = draw_directory(directory, output or directory / "figures")
-    for path in paths:
-        out.print(f"figure {path}")
+    names = dict.fromkeys(path.stem for path in paths if not path.stem.endswith("-one-column"))
+    where = (output or directory / "figures").absolute()
+    out.print(f"figures in {where}, each in two widths as PNG, SVG and PDF: {', '.join(names)}")
     for gap in gaps:
         out.print(f"left out {gap.name}: {gap.reason}")
 

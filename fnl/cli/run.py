@@ -167,7 +167,8 @@ def _carry(
     chosen_device(config)
     check_initial(config)
     prepare(config, progress=True)
-    with RunProgress(config, _out, _err) as progress, _telling_how_to_go_on(progress):
+    progress = RunProgress(config, _out, _err)
+    with _telling_how_to_go_on(progress), progress:
         if engine is Engine.IN_PROCESS:
             logging.getLogger("flwr").setLevel(logging.WARNING)
             run_in_process(

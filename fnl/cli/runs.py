@@ -166,6 +166,7 @@ def _only(found: Sequence[Run], condition: str) -> list[Run]:
     if parsed is None:
         raise ConfigError(f"--where {condition!r} is no condition: write privacy.epsilon=8")
     name, sign, text = parsed.groups()
+    name = _long(found, name)
     _check_known(found, name, "--where")
     relation = _RELATIONS[sign]
 
@@ -184,7 +185,7 @@ def _only(found: Sequence[Run], condition: str) -> list[Run]:
 
 def _sorted(found: list[Run], column: str) -> list[Run]:
     """Return the runs by a column or key; those without it come last."""
-    name = column.removeprefix("-")
+    name = _long(found, column.removeprefix("-"))
     if found:
         _check_known(found, name, "--sort")
     found = sorted(found, key=lambda one: one["name"])
@@ -196,6 +197,15 @@ def _sorted(found: list[Run], column: str) -> list[Run]:
         reverse=column.startswith("-"),
     )
     return order + [one for one in found if _value(one, name) is None]
+
+
+def _long(found: Sequence[Run], name: str) -> str:
+    """Return the key that the table calls `name`; `name` itself if it is none, or several are."""
+    heads = {head: name for name, head in _HEADS.items()}
+    if name in heads or (found and name in found[0]):
+        return heads.get(name, name)
+    keys = {key for one in found for key in one["config"] if key.endswith(f".{name}")}
+    return keys.pop() if len(keys) == 1 else name
 
 
 def _check_known(found: Sequence[Run], name: str, option: str) -> None:

@@ -46,12 +46,16 @@ def parse_config(flat: Mapping[str, object]) -> Config:
 
 
 def _follow_clients(nested: dict[str, dict[str, object]]) -> None:
-    """Ask and select no more clients than there are, where only their number was given."""
+    """Ask no more clients than there are, and select a share, where only their number was given.
+
+    Were all of few clients selected, the selection rule would have no effect.
+    """
     asked, clients = Config().coordination, nested["data"].get("clients")
     chosen = nested["coordination"]
     if isinstance(clients, int) and clients >= 1 and not chosen.keys() & {"candidates", "selected"}:
         candidates = min(asked.candidates, clients)
-        chosen["candidates"], chosen["selected"] = candidates, min(asked.selected, candidates)
+        share = asked.selected / asked.candidates
+        chosen["candidates"], chosen["selected"] = candidates, max(1, round(share * candidates))
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:

@@ -142,7 +142,7 @@ def weights_file(name: str) -> Path:
     if not path.is_file():
         raise ConfigError(
             f"model.initial = {name!r} is neither a finished run nor a file: "
-            "`fnl pretrain` makes one"
+            f"`fnl pretrain --output {Path(name).name}` makes one, in minutes"
         )
     return path
 

@@ -309,6 +309,9 @@ class RunDirectory:
             remedy = "make room there"
             if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
                 remedy = "make it writable"
+            if getattr(error, "errno", None) in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+                named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+                remedy = f"remove what is in the place of {Path(named).name if named else 'a file'}"
             if not self.path.is_dir():
                 remedy = "it was moved or deleted: put it back"
             raise RunError(

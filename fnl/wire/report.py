@@ -319,7 +319,8 @@ def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
     left = {Cover.PUBLIC} if strict else {Cover.PUBLIC, Cover.OUTSIDE}
     if not strict and not released:
         left.add(Cover.RELEASED)
-    return [words for part in parts(ClientReport) if part.cover in left for words in part.tells]
+    told = (words for part in parts(ClientReport) if part.cover in left for words in part.tells)
+    return list(dict.fromkeys(told))
 
 
 def _without_unusable(values: dict[str, Any]) -> dict[str, Any]:

@@ -107,9 +107,12 @@ def test_a_run_prints_where_it_is_and_what_came_out(cli, monkeypatch):
     directory = Path(out.splitlines()[0].removeprefix("run directory "))
     assert directory.is_absolute()
     assert (directory / "model.safetensors").exists()
-    figures = [line.removeprefix("figure ") for line in out.splitlines() if "figure " in line]
-    assert figures
-    assert all(Path(figure).stat().st_size > 0 for figure in figures)
+    (drawn,) = [line for line in out.splitlines() if line.startswith("figures in ")]
+    folder, names = (
+        Path(drawn.removeprefix("figures in ").split(", each")[0]),
+        drawn.split(": ")[-1],
+    )
+    assert all((folder / f"{name}.svg").stat().st_size > 0 for name in names.split(", "))
 
 
 def test_describe_prints_every_client(cli, tmp_path):

@@ -68,7 +68,7 @@ def test_accuracy_is_the_mean_with_its_interval_and_the_twin_its_own(grid: GridT
         np.testing.assert_allclose(ends, expected.select("low", "high").to_numpy())
     twin = rows.filter(pl.col("is_twin")).row(0, named=True)
     np.testing.assert_allclose(line(axes, "no DP")[:, 1], twin["mean"])
-    (band,) = [patch for patch in axes.patches if patch.get_alpha() == 0.18]
+    (band,) = [patch for patch in axes.patches if patch.get_alpha() == 0.15]
     box = band.get_path().get_extents(band.get_patch_transform())
     assert (box.y0, box.y1) == pytest.approx((twin["low"], twin["high"]))
 
@@ -178,7 +178,7 @@ def test_rates_by_layer_are_boxes_of_the_last_round(grid: GridTables) -> None:
 def test_ranks_are_the_tables_with_gaps_where_not_asked(grid: GridTables) -> None:
     figure = named(of_grid.of_grid(grid), "ranks")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["ε = 1, seed 0", "no DP, seed 0"]
+    assert titles == ["ε = 1, C 0.5, seed 0", "no DP, seed 0"]
     run = pl.read_parquet(grid.directory / "cells" / "c0-0" / "clients.parquet")
     axes = figure.axes[0]
     for one in axes.lines[: run["partition"].n_unique()]:

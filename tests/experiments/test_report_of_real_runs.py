@@ -101,7 +101,8 @@ def test_the_command_says_what_it_draws_and_what_it_leaves_out(
     )
     figures(path, tmp_path / "figures")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("/")[-1] for line in lines if line.startswith("figure ")] == saved
+    (drawn,) = [line for line in lines if line.startswith("figures in ")]
+    assert drawn.split(": ")[-1].split(", ") == saved
     assert "ranks" in saved
     assert "left out audit: no audit was run: there is no audit.parquet" in lines
 

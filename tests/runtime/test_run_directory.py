@@ -211,3 +211,13 @@ def test_checkpoints_that_nobody_asked_for_take_a_share_of_the_time_and_go_at_th
     assert written == 1  # forty rounds of no time are not a hundred times a checkpoint's
     directory.finish(WEIGHTS)
     assert not list((directory.path / "checkpoints").glob("round-*"))
+
+
+def test_a_folder_in_the_place_of_a_table_is_named_with_what_to_do(tmp_path):
+    directory = _create(tmp_path)
+    table = directory.path / "rounds.parquet"
+    table.unlink()
+    table.mkdir()
+    said = r"remove what is in the place of rounds\.parquet"
+    with pytest.raises(RunError, match=said), directory._written():
+        directory._tables.flush()
