@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     BOOTSTRAP = 40
     PILOT = 41
     MASKS = 50
+    CLIPS_OF_SPEAKER = 51
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -13,6 +13,12 @@ class PrivacyGroup(Group, frozen=True):
     mode: Literal["none", "record", "client", "both"] = "record"
     """`record` (DP-SGD on every client hides a clip), `client` (noise on the server hides a
     client), `both` or `none`."""
+    unit: Literal["clip", "speaker"] = "clip"
+    """What `record` hides: a `clip`, or all clips of a `speaker` at one client. Speakers are then
+    drawn into mini-batches, and whatever counts clips (`training.batch-size`, n_k) counts
+    speakers; simulation only."""
+    clips_per_speaker: CountOrNone = 0
+    """Clips that a speaker gives to a mini-batch at most, drawn anew in each step; 0: all."""
     epsilon: Positive = 8.0
     """ε of the whole run for every client; its noise is derived from it and its planned rounds."""
     delta: BelowOne = 1e-4

@@ -14,6 +14,11 @@ def check_privacy(config: Config) -> None:
     Raises:
         ConfigError: naming the first combination and what would be right.
     """
+    if config.privacy.clips_per_speaker and config.privacy.unit != "speaker":
+        raise ConfigError(
+            f"privacy.clips-per-speaker = {config.privacy.clips_per_speaker} needs "
+            f"privacy.unit = 'speaker', not {config.privacy.unit!r}"
+        )
     _check_rate_release(config)
     _check_strict(config)
     check_shared_noise(config)

@@ -15,6 +15,7 @@ from fnl.privacy.shared_noise import SharedSum
 from fnl.randomness import Purpose
 from fnl.schedule import candidates
 from fnl.training.spending import noise_of, workload_of
+from fnl.training.units import unit_counts
 
 
 @lru_cache(maxsize=4)
@@ -28,8 +29,7 @@ def shared_sum_of(config: Config, numbers: int) -> SharedSum:
     Raises:
         ConfigError: if no noise keeps every client's budget, or its shares are too coarse.
     """
-    partitioning = open_federation(config).partitioning
-    sizes = [len(partitioning.rows(partition)) for partition in range(config.data.clients)]
+    sizes = unit_counts(config, open_federation(config))
     works = [workload_of(config, partition, clips) for partition, clips in enumerate(sizes)]
     asked = next(work for work in works if work.rounds)
     return SharedSum(

@@ -12,10 +12,11 @@ from fnl.privacy.budget import NEVER_ASKED, Budget, Noise, Workload, delta_of
 from fnl.privacy.ledger import Ledger
 from fnl.schedule import planned_participations
 from fnl.training.plan import plan_of
+from fnl.training.units import unit_counts
 
 
 def workload_of(config: Config, partition: int, clips: int, *, first_round: int = 1) -> Workload:
-    """Return what the client of `partition` will do in the run: public, known in advance.
+    """Return what the client of `partition` with `clips` units does: public, known in advance.
 
     With a `first_round` from that round on, itself included.
     """
@@ -86,9 +87,6 @@ def _budget(config: Config) -> Budget:
 @lru_cache(maxsize=2)
 def _noise_of_all(config: Config) -> Noise:
     """Return the one noise of all clients, from everyone's number of clips: they are public."""
-    partitioning = open_federation(config).partitioning
-    works = [
-        workload_of(config, partition, len(partitioning.rows(partition)))
-        for partition in range(config.data.clients)
-    ]
+    counts = unit_counts(config, open_federation(config))
+    works = [workload_of(config, partition, count) for partition, count in enumerate(counts)]
     return _budget(config).noise_of_all(works)
