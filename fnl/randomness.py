@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     PILOT = 41
     MASKS = 50
     CLIPS_OF_SPEAKER = 51
+    CANDIDATES_IN_TURN = 52
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -14,7 +14,7 @@ from fnl.data.federated import Federation
 from fnl.privacy.budget import Noise
 from fnl.privacy.client_level import private_aggregate
 from fnl.randomness import Purpose, stream
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.training.local import LocalTraining
 from fnl.training.units import Units
 from fnl.weights import Weights
@@ -77,9 +77,8 @@ def update_sensitivity(
         count: how many of the clients give nothing in turn.
         weights: where the round starts; None: where the run starts.
     """
-    coordination, seed = config.coordination, config.run.seed
-    asked = candidates(seed, 1, config.data.clients, coordination.candidates)
-    clients = asked[: coordination.selected].tolist()
+    seed = config.run.seed
+    clients = asked_in(config, 1)[: config.coordination.selected].tolist()
     before = first_weights(config, federation) if weights is None else weights
     local = [LocalTraining(config, federation, (1, client)) for client in clients]
     noise = Noise(0.0) if config.is_private else None

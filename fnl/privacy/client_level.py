@@ -23,7 +23,7 @@ from fnl.privacy.budget import delta_of
 from fnl.privacy.clip_factor import clip_factor
 from fnl.privacy.ledger import Ledger, Spend, calibrate
 from fnl.privacy.noise import NoiseSource
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.weights import Weights
 
 
@@ -145,10 +145,9 @@ def _ledgers(config: Config, released: Released) -> list[Ledger]:
 
 def _asked(config: Config, rounds: Iterable[int]) -> NDArray[np.int64]:
     """Return in how many of `rounds` each client is asked: int64 [N]."""
-    settings, clients = config.coordination, config.data.clients
-    counts = np.zeros(clients, np.int64)
+    counts = np.zeros(config.data.clients, np.int64)
     for server_round in rounds:
-        counts[candidates(config.run.seed, server_round, clients, settings.candidates)] += 1
+        counts[asked_in(config, server_round)] += 1
     return counts
 
 

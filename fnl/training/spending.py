@@ -10,7 +10,7 @@ from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.privacy.budget import NEVER_ASKED, Budget, Noise, Workload, delta_of
 from fnl.privacy.ledger import Ledger
-from fnl.schedule import planned_participations
+from fnl.schedule import planned_of
 from fnl.training.plan import plan_of
 from fnl.training.units import unit_counts
 
@@ -72,10 +72,7 @@ def book_round(
 
 def _planned(config: Config, rounds: int, partition: int) -> int:
     """Return in how many of the first `rounds` rounds the client of `partition` is asked."""
-    asked = planned_participations(
-        config.run.seed, rounds, config.data.clients, config.coordination.candidates
-    )
-    return int(asked[partition])
+    return int(planned_of(config, rounds)[partition])
 
 
 def _budget(config: Config) -> Budget:
