@@ -118,7 +118,10 @@ def test_a_speaker_with_seventeen_clips_moves_the_sum_by_no_more_than_the_bound(
     moved = length(step(mechanism), step(mechanism, drawn=(0, 2, 3)))
     assert 0.05 < moved <= 0.1 * (1 + 1e-3)
     if clipping == "flat":  # where each clip counts, the same speaker moves it by several bounds
-        alone, others = Units(None, len(SPEAKERS)), tuple(np.flatnonzero(SPEAKERS != "bob"))
+        alone, others = (
+            Units(None, len(SPEAKERS)),
+            tuple(np.flatnonzero(SPEAKERS != "bob").tolist()),
+        )
         everyone = step(mechanism, units=alone, drawn=tuple(range(len(SPEAKERS))))
         assert length(everyone, step(mechanism, units=alone, drawn=others)) > 0.4
 
@@ -141,6 +144,7 @@ def test_which_clips_a_speaker_gives_depends_on_nobody_else_and_changes():
     features, _ = clips()
     units, draws = Units.by_speaker(SPEAKERS, 3), KEYS.of(features)
     rows, sizes = units.drawn([0, 1, 3], draws, 4)
+    assert sizes is not None
     assert sizes.tolist() == [2, 3, 1]
     assert units.drawn([1], draws, 4)[0] == rows[2:5] == sorted(rows[2:5])
     kept, others = units.without(0)
