@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fnl.config.kinds import BelowOne, CountOrNone, Group, Inside, NonNegative, Positive
+from fnl.config.kinds import BelowOne, Count, CountOrNone, Group, Inside, NonNegative, Positive
 
 
 class PrivacyGroup(Group, frozen=True):
@@ -69,5 +69,9 @@ class PrivacyGroup(Group, frozen=True):
     client_noise_multiplier: NonNegative = 0.0
     """z for all rounds, client-level ε is then only reported; 0: z from
     `privacy.client-epsilon`."""
+    client_bands: Count = 1
+    """b, rounds over which the server's noise is correlated, so that much of it cancels in the
+    global model (banded matrix factorisation); at most ⌊N/d⌋, with `coordination.schedule` =
+    `balanced`. 1: independent noise."""
     client_clip_norm: Positive = 1.0
     """S, the L2 bound on a client's update."""

@@ -224,9 +224,12 @@ def _client_level(config: Config) -> str:
     privacy = config.privacy
     fixed = privacy.client_noise_multiplier > 0
     budget = "as reported" if fixed else f"at most {privacy.client_epsilon}"
+    bands = privacy.client_bands
+    noise = f"noise multiplier {planned_noise(config):.4g}"
+    noise += f" correlated over {bands} rounds" if bands > 1 else ""
     return (
         f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
-        f"who see nothing else, ε {budget}, noise multiplier {planned_noise(config):.4g}, "
+        f"who see nothing else, ε {budget}, {noise}, "
         f"updates clipped to {privacy.client_clip_norm:g}; an update that is not taken counts as "
         "zero; the server is trusted, and how many clips each client has is taken as public"
     )

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from flwr.app import ConfigRecord, Message
+from safetensors.numpy import load_file
 
 from fnl.audit.books import count_releases
 from fnl.config import parse_config
+from fnl.data.federated import open_federation
 from fnl.errors import RunError
 from fnl.privacy.client_level import client_delta, epsilon_client, planned_noise
+from fnl.runtime.run_directory import read_run
 from fnl.schedule import asked_in, planned_of
+from fnl.training.start import start_network
+from fnl.weights import as_vector, get_weights
 from fnl.wire import exchange
 from tests.runs import assert_same_run, path_of, run_here, table
 
@@ -50,8 +56,12 @@ def flat(small_config):
     }  # fmt: skip
 
 
-def test_a_run_asks_in_turn_and_goes_on_so_after_a_stop(flat):
+@pytest.mark.parametrize("bands", [1, 2])
+def test_a_run_asks_in_turn_and_goes_on_so_after_a_stop(flat, bands):
+    flat |= {"privacy.client-bands": bands}
     run_here(flat)
+    said = str(read_run(path_of(flat))["privacy"])
+    assert ("correlated over 2 rounds" in said) == (bands == 2)
     rows, config = table(flat, "clients"), parse_config(flat)
     for number in range(1, 5):
         asked = rows.filter(round=number)["partition"].sort().to_list()
@@ -72,6 +82,22 @@ def test_a_run_asks_in_turn_and_goes_on_so_after_a_stop(flat):
         run_here(stopped, on_send=stop)
     run_here(stopped)
     assert_same_run(path_of(flat), path_of(stopped))
+
+
+def test_the_noise_of_a_round_undoes_a_part_of_the_last_round_s(flat):
+    """The run's own models: without clients' part, the second round's noise has c_1/c_0 of it."""
+    still = {**flat, "training.learning-rate": 1e-12, "privacy.mode": "client", "run.rounds": 2}
+    still |= {"training.optimizer": "sgd", "privacy.client-bands": 2, "run.checkpoint-every": 1}
+    run_here({**still, "run.name": "one", "run.rounds": 1, "privacy.client-noise-multiplier": 1.0})
+    run_here({**still, "run.name": "two", "privacy.client-noise-multiplier": 1.0})
+    config = parse_config(still)
+    start = as_vector(get_weights(start_network(config, open_federation(config))))
+    models = [
+        load_file(path_of({**flat, "run.name": n}) / "model.safetensors") for n in ("one", "two")
+    ]
+    first, second = (as_vector(model) for model in models)
+    correlation = np.corrcoef(first - start, second - first)[0, 1]
+    assert correlation == pytest.approx(-0.5 / np.sqrt(1.25), abs=5 / np.sqrt(len(start)))
 
 
 def test_all_that_leaves_such_a_run_is_in_its_books(flat):
