@@ -24,7 +24,7 @@ from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.snn.network import build_network, initialise
 from fnl.training.local import train_round
 from fnl.weights import get_weights
@@ -99,9 +99,7 @@ def measure(config: Config, count: int) -> tuple[float, float, float, int]:
             patches.enter_context(patch.object(owner, name, timed))
         started = time.process_time()
         for server_round in range(1, config.run.rounds + 1):
-            asked = candidates(
-                config.run.seed, server_round, config.data.clients, config.coordination.candidates
-            )
+            asked = asked_in(config, server_round)
             for partition in set(asked.tolist()) & ledgers.keys():
                 known = {"server_round": server_round, "ledger": ledgers[partition]}
                 outcome = train(config, partition=partition, **known)

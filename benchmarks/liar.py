@@ -23,7 +23,7 @@ from fnl.config.rules import SELECTIONS
 from fnl.data.federated import Federation, open_federation
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.snn.evaluation import evaluate
 from fnl.training.local import LocalRound, train_round
 from fnl.training.start import network_of, start_network
@@ -83,9 +83,7 @@ def play(config: Config, federation: Federation, *, lying: bool) -> Outcome:
         asked = chosen = 0
         for number in range(1, config.run.rounds + 1):
             answers = []
-            for partition in candidates(
-                config.run.seed, number, config.data.clients, config.coordination.candidates
-            ).tolist():
+            for partition in asked_in(config, number).tolist():
                 answer = train_round(
                     config, federation, partition=partition, server_round=number, weights=weights,
                     ledger=ledgers.get(partition, Ledger()),

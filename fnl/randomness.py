@@ -45,6 +45,9 @@ class Purpose(IntEnum):
     BOOTSTRAP = 40
     PILOT = 41
     MASKS = 50
+    CLIPS_OF_SPEAKER = 51
+    CANDIDATES_IN_TURN = 52
+    BANDED_NOISE = 53
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

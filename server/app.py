@@ -23,6 +23,7 @@ from fnl.runtime.run_place import check_name
 from fnl.runtime.run_record import INTERRUPTED
 from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network, start_of, whole_weights
+from fnl.training.units import unit_counts
 from fnl.weights import get_weights
 from fnl.wire import exchange
 from server.client_privacy import ClientPrivacy
@@ -62,6 +63,7 @@ def main(grid: Grid, context: Context) -> None:
         if not deployed:  # a device runs no code of the user's own
             check_own_modules(config, federation)
     start_network(config, federation)  # what does not fit is seen before any work
+    counts = None if deployed else unit_counts(config, federation)
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(
@@ -78,7 +80,7 @@ def main(grid: Grid, context: Context) -> None:
         notify(grid, RunWarning(warning))
     try:
         with one_thread():
-            _run(config, federation, nodes, carrier, directory, layers=len(layers))
+            _run(config, federation, nodes, carrier, directory, layers=len(layers), counts=counts)
     except KeyboardInterrupt:
         directory.fail("interrupted", status=INTERRUPTED)
         raise
@@ -96,6 +98,7 @@ def _run(
     directory: RunDirectory,
     *,
     layers: int,
+    counts: list[int] | None,
 ) -> None:
     network = start_network(config, federation).to(chosen_device(config))
     simulated, releases = engine_name(grid) in SIMULATIONS, Releases(directory.path)
@@ -104,7 +107,6 @@ def _run(
     private = ClientPrivacy(config, releases, done) if config.is_client_private else None
     if private is not None:  # repeated releases may have raised it
         directory.note(client_noise_multiplier=private.noise_multiplier)
-    clips = _clips(config, federation) if simulated else None
     spending, weights = Spending(config, devices=not simulated), get_weights(network)
     numbers = sum(value.size for value in weights.values())
     shared = shared_sum_of(config, numbers) if config.shares_noise else None
@@ -114,7 +116,7 @@ def _run(
         nodes,
         grid,
         client_privacy=private,
-        clips=clips,
+        clips=counts,
         weights=weights,
         summed=summed,
     )
@@ -141,7 +143,7 @@ def _run(
         nodes=nodes,
         layers=layers,
         classes=federation.classes,
-        clips=clips,
+        clips=counts,
         done=done,
         simulated=simulated,
         initial=initial.sha256 if initial is not None else "",
@@ -163,9 +165,3 @@ def _run(
     kept = whole_weights(config, federation, rounds.average or weights)
     origin = origin_of(config, federation, guarantee_in_words(config), directory.table("rounds"))
     directory.finish(kept, metadata_of(kept, origin))
-
-
-def _clips(config: Config, federation: Federation) -> list[int]:
-    """Return the number of clips of each client: public."""
-    partitioning = federation.partitioning
-    return [len(partitioning.rows(partition)) for partition in range(config.data.clients)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.errors import RunError
+from fnl.privacy.banded_noise import BandedNoise
 from fnl.privacy.client_level import epsilon_client, noise_after, private_aggregate
 from fnl.privacy.noise import noise_source
 from fnl.randomness import Purpose
@@ -31,6 +32,7 @@ class ClientPrivacy:
     def __init__(self, config: Config, releases: Releases, done: int = 0) -> None:
         self._config = config
         self._releases = releases
+        self._banded = BandedNoise(config) if config.privacy.client_bands > 1 else None
         self._repeats = not config.privacy.secure_noise  # the same bits, from the run's seed
         self.noise_multiplier = noise_after(config, self._released(done), done)
 
@@ -49,13 +51,14 @@ class ClientPrivacy:
             models: what they trained; `before` itself of a client that gave nothing.
             shares: their shares, float64 [m], which depend on nothing that clients compute.
         """
+        source = self._banded.of_round(server_round) if self._banded else None
         return private_aggregate(
             before,
             models,
             shares,
             clip_norm=self._config.privacy.client_clip_norm,
             noise_multiplier=self.noise_multiplier,
-            generator=noise_source(self._config, Purpose.CLIENT_NOISE, server_round),
+            generator=source or noise_source(self._config, Purpose.CLIENT_NOISE, server_round),
         )
 
     def book(self, server_round: int, after: Weights) -> float:

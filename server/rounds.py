@@ -278,10 +278,7 @@ class Rounds:
             unprotected = {**shadow, **floor}.items()
             read = {key: [as_read(report) for report in reports] for key, as_read in unprotected}
             return {exchange.ARRAYS: reports, **read}
-        settings = self._config.coordination
-        asked = schedule.candidates(
-            self._config.run.seed, server_round, self._config.data.clients, settings.candidates
-        )
+        asked = schedule.asked_in(self._config, server_round)
         public = [
             known_beforehand(int(k), self._clips[k] if self._clips else 1) for k in asked.tolist()
         ]

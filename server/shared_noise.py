@@ -12,7 +12,7 @@ from fnl.errors import RunError
 from fnl.privacy.secure_sum import opened
 from fnl.privacy.shared_noise import SharedSum
 from fnl.runtime.releases import Release, Releases, What
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.weights import Weights, from_vector, weights_hash
 from server.replies.vetting import Answer
 
@@ -42,9 +42,7 @@ class SummedUpdates:
             RunError: if too few answered to open it, or it was opened before under the same noise.
         """
         config = self._config
-        asked = candidates(
-            config.run.seed, server_round, config.data.clients, config.coordination.candidates
-        )
+        asked = asked_in(config, server_round)
         self._book(server_round, answers, before)
         masked = {a.report.partition: a.masked for a in answers if a.masked is not None}
         total = opened(

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from fnl.config import Config
 from fnl.privacy.ledger import Ledger
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.wire.report import ClientReport
 from server.replies.rejections import FaultKind, Rejection
 
@@ -81,10 +81,8 @@ class Spending:
 
         Whoever was asked may have trained, and what it gave cannot be called back.
         """
-        settings = self._config.coordination
         for server_round in rounds:
-            seed, clients = self._config.run.seed, self._config.data.clients
-            for partition in candidates(seed, server_round, clients, settings.candidates):
+            for partition in asked_in(self._config, server_round):
                 self._rounds.setdefault(int(partition), []).append(server_round)
 
     def book(

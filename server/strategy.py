@@ -16,7 +16,7 @@ from fnl.config.rules import NOISE
 from fnl.runtime.engine import notify
 from fnl.runtime.events import RoundStarted
 from fnl.runtime.releases import Release, Releases, What
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.weights import Weights, weights_hash
 from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
@@ -95,12 +95,7 @@ class RateStrategy(Strategy):
         server_round += self._done
         notify(grid, RoundStarted(server_round))
         self._global = exchange.from_arrays(arrays)
-        asked = candidates(
-            self._config.run.seed,
-            server_round,
-            self._config.data.clients,
-            self._config.coordination.candidates,
-        )
+        asked = asked_in(self._config, server_round)
         content = RecordDict(
             {
                 exchange.ARRAYS: arrays,

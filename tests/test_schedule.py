@@ -59,3 +59,26 @@ def test_everyone_is_planned_for_every_round_if_all_are_asked():
 def test_the_plan_is_shared_and_so_cannot_be_written_to():
     with pytest.raises(ValueError, match="read-only"):
         planned_participations(0, 2, 4, 2)[0] = 1
+
+
+@settings(max_examples=50)
+@given(st.data(), st.integers(0, 2**63 - 1), st.integers(1, 60), st.integers(1, 40))
+def test_in_turn_everyone_is_asked_equally_often_and_far_apart(data, seed, rounds, clients):
+    count = data.draw(st.integers(1, clients))
+    asked = np.zeros((rounds, clients), np.int64)
+    for number in range(rounds):
+        drawn = candidates(seed, number + 1, clients, count, "balanced")
+        assert drawn.tolist() == sorted(set(drawn.tolist()))
+        asked[number, drawn] = 1
+    assert (asked.sum(axis=1) == count).all()
+    planned = planned_participations(seed, rounds, clients, count, "balanced")
+    assert asked.sum(axis=0).tolist() == planned.tolist()
+    assert planned.max() == -(-rounds * count // clients)
+    assert planned.max() - planned.min() <= 1
+    for partition in range(clients):
+        assert (np.diff(np.flatnonzero(asked[:, partition])) >= clients // count).all()
+
+
+def test_the_order_of_turns_is_drawn_by_the_seed():
+    orders = {tuple(candidates(seed, 1, 9, 3, "balanced")) for seed in range(50)}
+    assert len(orders) > 25

@@ -11,7 +11,7 @@ import numpy as np
 from fnl.api.pieces import configuration
 from fnl.config import Config
 from fnl.errors import ConfigError
-from fnl.schedule import planned_participations
+from fnl.schedule import planned_of
 
 if TYPE_CHECKING:
     from fnl.planning.pilot import Pilot, Play
@@ -195,10 +195,7 @@ def _inverse(
     from fnl.planning.predictions import by_clips, by_epsilon, by_steps, least
 
     config = pilot.config
-    settings = config.coordination
-    asked = planned_participations(
-        config.run.seed, config.run.rounds, config.data.clients, settings.candidates
-    )
+    asked = planned_of(config, config.run.rounds)
     typical = int(np.median(pilot.clips)), max(1, int(np.median(asked)))
     budgets = by_epsilon(config, *typical)
     points = {

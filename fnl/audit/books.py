@@ -26,7 +26,7 @@ from fnl.privacy.client_level import client_delta
 from fnl.privacy.ledger import RDP_ORDERS
 from fnl.runtime.checkpoint import checkpoints
 from fnl.runtime.releases import Releases, What
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.weights import weights_hash
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport
@@ -183,10 +183,7 @@ def _server(watch: _Watch, path: Path) -> Count:
     accountants = [RDPAccountant() for _ in range(config.data.clients)]
     models = [*watch.models.values(), config.run.rounds]  # the last one is the run's
     for server_round in models:
-        asked = candidates(
-            config.run.seed, server_round, config.data.clients, config.coordination.candidates
-        )
-        for partition in asked:
+        for partition in asked_in(config, server_round):
             accountants[partition].step(noise_multiplier=most[server_round], sample_rate=1.0)
     delta = client_delta(config)
     counted = max(

@@ -90,6 +90,11 @@ def check_auditable(config: Config) -> None:
             f"privacy.mode = {privacy.mode!r}: an audit is of record-level privacy, use "
             "privacy.mode = 'record' (and --epsilon inf for none), or --target sensitivity"
         )
+    if privacy.unit != "clip":
+        raise ConfigError(
+            f"privacy.unit = {privacy.unit!r}: the attacks are on single clips, use --target "
+            "sensitivity, steering or books"
+        )
     if config.shares_noise:
         raise ConfigError(
             "privacy.noise = 'distributed': the attacks are on what one client sends, which is "

@@ -12,6 +12,7 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.snn.network import own_keys
+from fnl.training.units import unit_counts
 from fnl.weights import Weights
 
 _PROBED = 8
@@ -20,6 +21,8 @@ _PROBED = 8
 
 def sensitivities(config: Config, federation: Federation, clips: int) -> list[Sensitivity]:
     """Return how far clips and clients move all that is released, under the bounds and tight ones.
+
+    Where `privacy.unit` is the speaker, speakers take the place of clips.
 
     Args:
         config: of the run.
@@ -42,7 +45,7 @@ def sensitivities(config: Config, federation: Federation, clips: int) -> list[Se
             removed = evenly(drawn, clips)
             found += step_sensitivity(bounded, federation, removed, batches)
         if config.rate_epsilon > 0:
-            everyone = range(len(federation.partitioning.rows(0)))
+            everyone = range(unit_counts(config, federation)[0])
             found.append(rate_sensitivity(bounded, federation, evenly(everyone, clips)))
         if config.is_client_private:
             found.append(update_sensitivity(bounded, federation, clips))
@@ -52,10 +55,10 @@ def sensitivities(config: Config, federation: Federation, clips: int) -> list[Se
 def probe(
     config: Config, federation: Federation, *, weights: Weights | None = None
 ) -> list[Sensitivity]:
-    """Return how far three clips of one client move a single step and its release of rates.
+    """Return how far three units of one client move a single step and its release of rates.
 
     The bounds are tight ones: a network under which clips meet shows at its first step. It takes
-    the time of a few steps of eight clips, and of a few evaluations where rates are released.
+    the time of a few steps of eight of them, and of a few evaluations where rates are released.
 
     Args:
         config: names network, neuron and encoder; record-level private.
@@ -63,7 +66,7 @@ def probe(
         weights: where the run starts; None: as it is initialised.
     """
     config = with_bounds_of(config, TIGHT)
-    sizes = [len(federation.partitioning.rows(k)) for k in range(config.data.clients)]
+    sizes = unit_counts(config, federation)
     partition = sizes.index(max(sizes))
     rows = list(range(min(_PROBED, max(sizes))))
     removed = evenly(rows, 3)

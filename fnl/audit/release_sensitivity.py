@@ -14,8 +14,9 @@ from fnl.data.federated import Federation
 from fnl.privacy.budget import Noise
 from fnl.privacy.client_level import private_aggregate
 from fnl.randomness import Purpose, stream
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.training.local import LocalTraining
+from fnl.training.units import Units
 from fnl.weights import Weights
 
 _LAST_PLACE = 2.0**-23
@@ -43,19 +44,25 @@ def rate_sensitivity(
     after = before if config.shares_noise else client.train(before, Noise(0.0))[0]
     features, labels = client.features, client.labels
 
-    def total(rows: list[int]) -> NDArray[np.float64]:
-        measuring = LocalTraining(config, federation, path, clips=(features[rows], labels[rows]))
+    def total(rows: list[int], units: Units) -> NDArray[np.float64]:
+        clips = features[rows], labels[rows]
+        measuring = LocalTraining(config, federation, path, clips=clips, units=units)
         told = measuring.reported_rates(
             measuring.measure(before), measuring.measure(after), Noise(0.0, rates=0.0)
         )
-        return len(rows) * np.hstack([part for r in told[:2] for part in (r.layers, r.classes)])
+        return units.count * np.hstack([part for r in told[:2] for part in (r.layers, r.classes)])
 
-    rows, bound = list(range(len(labels))), config.privacy.rate_clip_norm
-    everyone = total(rows)
-    others = [total([row for row in rows if row != clip]) for clip in removed]
+    bound = config.privacy.rate_clip_norm
+    everyone = total(list(range(len(labels))), client.units)
+    others = [total(*client.units.without(unit)) for unit in removed]
     ratios = np.array([[float(np.linalg.norm(everyone - other)) / bound] for other in others])
     return Sensitivity(
-        "sensitivity-rates", bound, tuple(removed), ratios, np.ones_like(ratios, dtype=bool)
+        "sensitivity-rates",
+        bound,
+        tuple(removed),
+        ratios,
+        np.ones_like(ratios, dtype=bool),
+        unit=config.privacy.unit,
     )
 
 
@@ -70,14 +77,13 @@ def update_sensitivity(
         count: how many of the clients give nothing in turn.
         weights: where the round starts; None: where the run starts.
     """
-    coordination, seed = config.coordination, config.run.seed
-    asked = candidates(seed, 1, config.data.clients, coordination.candidates)
-    clients = asked[: coordination.selected].tolist()
+    seed = config.run.seed
+    clients = asked_in(config, 1)[: config.coordination.selected].tolist()
     before = first_weights(config, federation) if weights is None else weights
     local = [LocalTraining(config, federation, (1, client)) for client in clients]
     noise = Noise(0.0) if config.is_private else None
     models = [client.train(before, noise)[0] for client in local]
-    clips = np.array([len(client.labels) for client in local], dtype=np.float64)
+    clips = np.array([client.units.count for client in local], dtype=np.float64)
     shares = clips / clips.sum()
 
     def aggregate(given: list[Weights]) -> NDArray[np.float64]:
@@ -103,4 +109,5 @@ def update_sensitivity(
         ratios,
         np.ones_like(ratios, dtype=bool),
         rounding=ROUNDING + _LAST_PLACE * float(np.linalg.norm(everyone)) / bound,
+        unit="client",
     )

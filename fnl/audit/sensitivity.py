@@ -44,10 +44,11 @@ class Sensitivity:
     Attributes:
         target: what is released, of `RELEASES`.
         bound: the claim: C, 1/2, C_r or S·max w.
-        removed: rows among the client's clips; of an aggregate the clients.
+        removed: the client's units, numbered: rows of clips, or speakers; of an aggregate clients.
         ratios: ‖Σ − Σ′‖/bound of each of `removed` and each release, [removed, releases].
         present: whether it had a part in that release; if not it must not move it at all.
         rounding: how far above the claim a ratio may be.
+        unit: what is removed: "clip", "speaker" or "client".
     """
 
     target: str
@@ -56,6 +57,7 @@ class Sensitivity:
     ratios: NDArray[np.float64]
     present: NDArray[np.bool_]
     rounding: float = ROUNDING
+    unit: str = "clip"
 
     @property
     def largest(self) -> float:
@@ -71,7 +73,7 @@ class Sensitivity:
     def described(self) -> str:
         """What moves by how much, in words."""
         moves = f"moves {RELEASES[self.target]} by {self.largest:.3g} times its bound"
-        return f"{'client' if self.target == 'sensitivity-update' else 'clip'} {self.worst} {moves}"
+        return f"{self.unit} {self.worst} {moves}"
 
     @property
     def worst(self) -> int:
@@ -83,6 +85,7 @@ class Sensitivity:
         """Return a line of the table."""
         return {
             "target": self.target,
+            "unit": self.unit,
             "bound": self.bound,
             "removed": len(self.removed),
             "releases": self.ratios.shape[1],

@@ -44,7 +44,7 @@ def batches_of(
     client = LocalTraining(config, federation, path)
     source = torch_stream(config.run.seed, Purpose.BATCHES, *path)
     plan = client.plan
-    return list(poisson_samples(len(client.labels), plan.sample_rate, plan.steps, source))
+    return list(poisson_samples(client.units.count, plan.sample_rate, plan.steps, source))
 
 
 def step_sensitivity(
@@ -63,8 +63,8 @@ def step_sensitivity(
         config: all of it counts. But secure noise gives way to seeded, for what clips draw has to
             be drawn twice, and an adaptive bound stands still.
         federation: holds the client's clips.
-        removed: rows among the client's clips, one removed at a time.
-        batches: rows of the mini-batch of each step.
+        removed: the client's units, one removed at a time: rows of clips, or speakers by number.
+        batches: units of the mini-batch of each step.
         partition: the client.
         server_round: of the streams.
         weights: where the round starts; None: where the run starts.
@@ -73,25 +73,24 @@ def step_sensitivity(
         ConfigError: if a clip to remove is in no mini-batch, or none is given.
     """
     if not removed or not set(removed) <= {row for rows in batches for row in rows}:
-        raise ConfigError(f"clips {list(removed)} to remove: they have to be in a mini-batch")
+        raise ConfigError(
+            f"{config.privacy.unit}s {list(removed)} to remove: they have to be in a mini-batch"
+        )
     start = first_weights(config, federation) if weights is None else weights
     with_all = _Round(config, federation, (server_round, partition), start, batches)
     steps, counted = with_all.train()
-    present = np.array([[clip in rows for rows in batches] for clip in removed])
+    present = np.array([[unit in drawn for drawn in batches] for unit in removed])
     ratios, counts = np.empty(present.shape), np.empty((len(removed), 1))
-    for place, clip in enumerate(removed):
-        others, count = with_all.train(without=clip, like=steps)
+    for place, gone in enumerate(removed):
+        others, count = with_all.train(without=gone, like=steps)
         moved = [with_all.moved(a, b) for a, b in zip(steps, others, strict=True)]
         ratios[place] = np.array(moved) / config.privacy.clip_norm
         counts[place] = abs(counted - count) / (0.5 * present[place].sum())
-    found = [
-        Sensitivity(
-            "sensitivity-gradients", config.privacy.clip_norm, tuple(removed), ratios, present
-        )
-    ]
+    bound, gone, unit = config.privacy.clip_norm, tuple(removed), config.privacy.unit
+    found = [Sensitivity("sensitivity-gradients", bound, gone, ratios, present, unit=unit)]
     if config.privacy.clipping == "adaptive":
         taken_part = np.ones_like(counts, dtype=bool)
-        found.append(Sensitivity("sensitivity-count", 0.5, tuple(removed), counts, taken_part))
+        found.append(Sensitivity("sensitivity-count", 0.5, gone, counts, taken_part, unit=unit))
     return found
 
 
@@ -117,7 +116,8 @@ class _Round:
         self._weights, self._batches = weights, batches
         client = LocalTraining(self._config, federation, path)
         self._clips = client.features, client.labels
-        self.divisor = client.plan.sample_rate * len(client.labels)
+        self._units = client.units
+        self.divisor = client.plan.sample_rate * client.units.count
 
     def moved(self, one: Tensor, other: Tensor) -> float:
         """Return how far two steps' sums are apart; of integers, in parts of their bound.
@@ -137,18 +137,19 @@ class _Round:
         """Return the gradient of each step, and what an adaptive bound has counted in all.
 
         Args:
-            without: a clip that is nothing: nan, of no class, in no mini-batch.
+            without: a unit that is nothing: nan, of no class, in no mini-batch.
             like: gradients to go on with in place of one's own.
         """
         features, labels = (part.clone() for part in self._clips)
         if without is not None:
-            features[without], labels[without] = torch.nan, -1
+            rows = self._units.rows(without)
+            features[rows], labels[rows] = torch.nan, -1
         client = LocalTraining(self._config, self._federation, self._path, clips=(features, labels))
         steps = _Steps(like)
         _, summary = client.train(
             self._weights,
             Noise(0.0),
-            batches=[[row for row in rows if row != without] for rows in self._batches],
+            batches=[[unit for unit in drawn if unit != without] for drawn in self._batches],
             watch=steps,
         )
         start = self._config.privacy.clip_norm

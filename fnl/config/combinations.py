@@ -68,6 +68,11 @@ def check_combinations(config: Config) -> None:
             f"neurons and encodings, not {own[0]!r}: use 'auto', which trains your own one client "
             "at a time"
         )
+    if config.run.batched_clients not in ("auto", "0") and config.privacy.unit != "clip":
+        raise ConfigError(
+            f"run.batched-clients = {config.run.batched_clients!r} clips each clip by itself, not "
+            f"privacy.unit = {config.privacy.unit!r}: use 'auto', which trains one client at a time"
+        )
     _check_model(config)
     _check_measurements(config)
     _check_aggregation(config)
@@ -136,6 +141,11 @@ def _check_measurements(config: Config) -> None:
         raise ConfigError(
             f"evaluation.sensitivity looks at one view of a clip, not at training.views = "
             f"{config.training.views}: set it to 1"
+        )
+    if config.privacy.unit != "clip":
+        raise ConfigError(
+            f"evaluation.sensitivity looks at single clips, not at privacy.unit = "
+            f"{config.privacy.unit!r}: use 'clip'"
         )
     if config.training.optimizer != "sgd":
         raise ConfigError(

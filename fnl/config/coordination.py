@@ -24,6 +24,9 @@ class CoordinationGroup(Group, frozen=True):
 
     candidates: Count = 12
     """d, clients asked to train in a round."""
+    schedule: Literal["random", "balanced"] = "random"
+    """Who is a candidate when, known beforehand: `random` (drawn anew each round) or `balanced` (in
+    turn, in an order drawn once: equally often, so that client level takes less noise)."""
     selected: Count = 8
     """m, candidates whose update is averaged."""
     selection: Annotated[str, known_or_own(SELECTIONS)] = "rate-difference"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fnl.config.kinds import BelowOne, CountOrNone, Group, Inside, NonNegative, Positive
+from fnl.config.kinds import BelowOne, Count, CountOrNone, Group, Inside, NonNegative, Positive
 
 
 class PrivacyGroup(Group, frozen=True):
@@ -13,6 +13,12 @@ class PrivacyGroup(Group, frozen=True):
     mode: Literal["none", "record", "client", "both"] = "record"
     """`record` (DP-SGD on every client hides a clip), `client` (noise on the server hides a
     client), `both` or `none`."""
+    unit: Literal["clip", "speaker"] = "clip"
+    """What `record` hides: a `clip`, or all clips of a `speaker` at one client. Speakers are then
+    drawn into mini-batches, and whatever counts clips (`training.batch-size`, n_k) counts
+    speakers; simulation only."""
+    clips_per_speaker: CountOrNone = 0
+    """Clips that a speaker gives to a mini-batch at most, drawn anew in each step; 0: all."""
     epsilon: Positive = 8.0
     """ε of the whole run for every client; its noise is derived from it and its planned rounds."""
     delta: BelowOne = 1e-4
@@ -63,5 +69,9 @@ class PrivacyGroup(Group, frozen=True):
     client_noise_multiplier: NonNegative = 0.0
     """z for all rounds, client-level ε is then only reported; 0: z from
     `privacy.client-epsilon`."""
+    client_bands: Count = 1
+    """b, rounds over which the server's noise is correlated, so that much of it cancels in the
+    global model (banded matrix factorisation); at most ⌊N/d⌋, with `coordination.schedule` =
+    `balanced`. 1: independent noise."""
     client_clip_norm: Positive = 1.0
     """S, the L2 bound on a client's update."""

@@ -14,6 +14,12 @@ def check_privacy(config: Config) -> None:
     Raises:
         ConfigError: naming the first combination and what would be right.
     """
+    if config.privacy.clips_per_speaker and config.privacy.unit != "speaker":
+        raise ConfigError(
+            f"privacy.clips-per-speaker = {config.privacy.clips_per_speaker} needs "
+            f"privacy.unit = 'speaker', not {config.privacy.unit!r}"
+        )
+    _check_bands(config)
     _check_rate_release(config)
     _check_strict(config)
     check_shared_noise(config)
@@ -25,6 +31,35 @@ def check_privacy(config: Config) -> None:
         raise ConfigError(
             "evaluation.shadow needs the mini-batches of the private steps again, which "
             "privacy.secure-noise = true draws once and forgets: use one of the two"
+        )
+
+
+def _check_bands(config: Config) -> None:
+    """Refuse correlated noise without what its sensitivity or its second start needs."""
+    bands, coordination = config.privacy.client_bands, config.coordination
+    if bands == 1:
+        return
+    apart, named = config.data.clients // coordination.candidates, f"privacy.client-bands = {bands}"
+    if not config.is_client_private:
+        raise ConfigError(
+            f"{named} is about the server's noise, of which privacy.mode = "
+            f"{config.privacy.mode!r} has none: use privacy.mode = 'client' or 'both'"
+        )
+    if coordination.schedule != "balanced":
+        raise ConfigError(
+            f"{named} needs rounds of a client that are so far apart: set coordination.schedule = "
+            "'balanced'"
+        )
+    if bands > apart:
+        raise ConfigError(
+            f"{named} is more than the {apart} rounds from one turn of a client to its next, "
+            f"data.clients / coordination.candidates = {config.data.clients} / "
+            f"{coordination.candidates}: ask fewer, or use fewer bands"
+        )
+    if config.privacy.secure_noise:
+        raise ConfigError(
+            f"{named} draws the noise of earlier rounds again where a run goes on, which "
+            "privacy.secure-noise = true has forgotten: use one of the two"
         )
 
 

@@ -67,6 +67,11 @@ class Federation:
         """Return float32 [n_k, T, F] and int64 [n_k] of one client."""
         return self._clips(self.partitioning.rows(partition_id))
 
+    def client_speakers(self, partition_id: int) -> NDArray[np.str_]:
+        """Return who speaks in the clips of one client, str [n_k]."""
+        names = self.store.clips["speaker"].to_numpy()
+        return names[self.partitioning.rows(partition_id)].astype(str)
+
     def split_clips(self, split: str) -> tuple[Tensor, Tensor]:
         """Return float32 [n, T, F] and int64 [n] of all clips of one split."""
         return self._clips(np.flatnonzero(self.store.clips["split"].to_numpy() == split))

@@ -48,6 +48,10 @@ def pilot_federation(
             "privacy.noise = 'distributed' shows the server no client by itself: there is no "
             "ranking to plan, use privacy.noise = 'local'"
         )
+    if config.privacy.unit != "clip":
+        raise ConfigError(
+            f"privacy.unit = {config.privacy.unit!r}: a plan is of clips, use privacy.unit = 'clip'"
+        )
     if not clips and config.data.corpus != "synthetic":
         raise ConfigError(
             f"a plan reads no clip of data.corpus = {config.data.corpus!r}: say how many a client "

@@ -22,7 +22,7 @@ from fnl.metrics.sensitivity import weight_noise
 from fnl.privacy.budget import Budget, Noise
 from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.snn.evaluation import evaluate
 from fnl.training.local import LocalRound, LocalTraining, train_round
 from fnl.training.sensitivity import class_rate_gradients
@@ -167,8 +167,7 @@ def _check_spikes(config: Config, federation: Federation, weights: Weights) -> N
 
 
 def _asked(config: Config, number: int) -> list[int]:
-    settings = config.coordination
-    return candidates(config.run.seed, number, config.data.clients, settings.candidates).tolist()
+    return asked_in(config, number).tolist()
 
 
 def _has_law(config: Config) -> bool:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.config import Config
+from fnl.privacy.banded_noise import Normal
 from fnl.privacy.budget import delta_of
 from fnl.privacy.clip_factor import clip_factor
 from fnl.privacy.ledger import Ledger, Spend, calibrate
-from fnl.privacy.noise import NoiseSource
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.weights import Weights
 
 
@@ -48,7 +48,7 @@ def private_aggregate(
     *,
     clip_norm: float,
     noise_multiplier: float,
-    generator: NoiseSource,
+    generator: Normal,
 ) -> Weights:
     """Return θ + Σ_k w_k·clip_S(θ_k − θ) + N(0, (z·S·max w)²I).
 
@@ -58,7 +58,7 @@ def private_aggregate(
         shares: w_k, float64 [m]; they must not depend on what the clients compute.
         clip_norm: S.
         noise_multiplier: z.
-        generator: where the noise comes from.
+        generator: where the noise comes from; it may be correlated over rounds (`banded_noise`).
 
     Raises:
         ValueError: if there are no models, shares are negative or none a model, or an update is
@@ -145,10 +145,9 @@ def _ledgers(config: Config, released: Released) -> list[Ledger]:
 
 def _asked(config: Config, rounds: Iterable[int]) -> NDArray[np.int64]:
     """Return in how many of `rounds` each client is asked: int64 [N]."""
-    settings, clients = config.coordination, config.data.clients
-    counts = np.zeros(clients, np.int64)
+    counts = np.zeros(config.data.clients, np.int64)
     for server_round in rounds:
-        counts[candidates(config.run.seed, server_round, clients, settings.candidates)] += 1
+        counts[asked_in(config, server_round)] += 1
     return counts
 
 

@@ -49,6 +49,11 @@ def check_deployable(config: Config) -> None:
             "privacy.noise-allocation = 'uniform-noise' needs the numbers of clips of all clients, "
             "which no device knows: set privacy.noise-allocation = 'uniform-epsilon'"
         )
+    if config.privacy.unit != "clip":
+        raise ConfigError(
+            f"privacy.unit = {config.privacy.unit!r} is for simulations: a device's ledger is of "
+            "clips over all its runs, and another unit does not add up with it: use 'clip'"
+        )
     if config.shares_noise:
         raise ConfigError(
             "privacy.noise = 'distributed' needs secure aggregation, which Flower has for the "

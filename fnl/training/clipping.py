@@ -23,7 +23,12 @@ from opacus.optimizers import DPOptimizerFastGradientClipping, DPPerLayerOptimiz
 from torch import Tensor, nn
 
 from fnl.privacy.clip_factor import Clipping
-from fnl.training.per_clip.clip_gradients import ClipNorms, DenseGradients, mean_of_views
+from fnl.training.per_clip.clip_gradients import (
+    ClipNorms,
+    DenseGradients,
+    mean_of_units,
+    mean_of_views,
+)
 from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.module import PerClipGradientModule
@@ -55,13 +60,17 @@ class WrittenOut:
             bounds = [clip_norm / layers**0.5] * layers
             self.optimizer = DPPerLayerOptimizer(optimizer, max_grad_norm=bounds, **options)
 
-    def clip(self) -> ClipNorms:
-        """Return the norms before clipping; the optimizer clips."""
-        if self._views > 1:
+    def clip(self, sizes: Tensor | None = None) -> ClipNorms:
+        """Return the norms before clipping; the optimizer clips.
+
+        Of units of several clips, whose `sizes` [U] are given, the mean of each is clipped.
+        """
+        if self._views > 1 or sizes is not None:
             for parameter, sample in zip(
                 self.optimizer.params, self.optimizer.grad_samples, strict=True
             ):
-                _set_samples(parameter, mean_of_views(sample, self._views))
+                means = mean_of_views(sample, self._views) if self._views > 1 else sample
+                _set_samples(parameter, means if sizes is None else mean_of_units(means, sizes))
         if isinstance(self.optimizer, WholeClipOptimizer):
             norms = self.optimizer.norms()
         else:
@@ -111,8 +120,8 @@ class Ghost:
         )
         self._clipping: Clipping = clipping
 
-    def clip(self) -> ClipNorms:
-        """Write the clipped sums to the gradients; return the norms before."""
+    def clip(self, sizes: Tensor | None = None) -> ClipNorms:
+        """Write the clipped sums to the gradients; return the norms before: see `WrittenOut`."""
         bound = self.optimizer.max_grad_norm
         return self.module.clip(
             self.optimizer.params,
@@ -120,6 +129,7 @@ class Ghost:
             per_layer=self._clipping == "per-layer",
             automatic=self._clipping == "automatic",
             views=self._views,
+            sizes=sizes,
         )
 
     def skip(self) -> None:

@@ -34,6 +34,7 @@ from fnl.training.per_clip.clip_gradients import ClipNorms
 from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
 from fnl.training.separate_clips import refuse_mixing
+from fnl.training.units import Units
 
 Augment = Callable[[Tensor, Draws], Tensor]
 """Features [B, T, F] to other features of the same words, by what each clip draws."""
@@ -146,6 +147,7 @@ def train(
     draws: DrawKeys | None = None,
     augment: Augment | None = None,
     views: int = 1,
+    units: Units | None = None,
     watch: Watch | None = None,
 ) -> TrainingSummary:
     """Train `network` in place.
@@ -165,6 +167,8 @@ def train(
             still enters a step through its own gradient alone.
         views: K; the gradient of a clip is the mean of those of K views of it, each with its own
             draws, and is clipped as one (De et al. 2022, arXiv 2204.13650).
+        units: what is drawn into mini-batches, also fixed ones, and whose mean gradient is clipped
+            as one; None: each clip alone.
         watch: for an audit; what it changes is no longer what the ledger books.
 
     Raises:
@@ -176,12 +180,13 @@ def train(
         raise ValueError("a Gaussian mechanism needs a noise stream")
     if (augment is not None or views > 1) and draws is None:
         raise ValueError("augmentation needs the keys of what clips draw")
+    units = units or Units(None, len(labels))
     sampler: Iterable[list[int]] = (
-        poisson_samples(len(labels), plan.sample_rate, plan.steps, batches)
+        poisson_samples(units.count, plan.sample_rate, plan.steps, batches)
         if isinstance(batches, torch.Generator | SecureNoise)
         else batches
     )
-    expected_batch = plan.sample_rate * len(labels)
+    expected_batch = plan.sample_rate * units.count
     device = device_of(network)
     features, labels = features.to(device), labels.to(device)
     clips = _Clips(
@@ -192,6 +197,7 @@ def train(
         drawing_layers(network),
         draws.of(features) if draws else None,
         HiddenState(network),
+        units,
         views,
     )
     network.train()
@@ -240,6 +246,7 @@ class _Clips:
     layers: list[Dropout | Encoder]
     draws: ClipDraws | None
     state: HiddenState
+    units: Units
     views: int = 1
 
     def __enter__(self) -> None:
@@ -247,6 +254,10 @@ class _Clips:
 
     def __exit__(self, *_: object) -> None:
         self.state.rest()
+
+    def of_units(self, drawn: list[int], step: int) -> tuple[list[int], Tensor | None]:
+        """Return the rows of what is drawn, and of how many clips each unit is: see `Units`."""
+        return self.units.drawn(drawn, self.draws, step)
 
     def drawn(self, rows: list[int], step: int) -> tuple[Tensor, Tensor]:
         """Return what the network is given of the clips `rows`, [K·B, T, F], and labels [K·B].
@@ -272,14 +283,19 @@ def _train_plain(
     expected_batch: float,
 ) -> TrainingSummary:
     total_loss, drawn = 0.0, 0
-    for step, rows in enumerate(sampler):
+    for step, units in enumerate(sampler):
         optimizer.zero_grad()
-        if rows:
+        if units:
+            rows, sizes = clips.of_units(units, step)
             inputs, labels = clips.drawn(rows, step)
-            loss = F.cross_entropy(
-                network(inputs), labels, reduction="sum", label_smoothing=clips.label_smoothing
-            )
-            (loss / (expected_batch * clips.views)).backward()
+            logits, smoothing = network(inputs), clips.label_smoothing
+            loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+            summed = loss
+            if sizes is not None:  # the mean of each unit's clips, as under clipping
+                each = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+                shares = (1 / sizes).repeat_interleave(sizes).repeat(clips.views)
+                summed = (each * shares.to(each)).sum()
+            (summed / (expected_batch * clips.views)).backward()
             total_loss += loss.item() / clips.views
             drawn += len(rows)
         else:  # an empty Poisson sample is a step of gradient zero
@@ -300,18 +316,20 @@ def _train_private(
     noise: torch.Generator | SecureNoise,
 ) -> TrainingSummary:
     clip_norm = mechanism.clip_norm
-    total_loss = 0.0
+    total_loss, trained = 0.0, 0
     norms: list[Tensor] = []
     clipped: list[Tensor] = []
     descend = training.module.descent()
-    for step, rows in enumerate(sampler):
+    for step, units in enumerate(sampler):
         training.optimizer.zero_grad(set_to_none=True)
         drawn = torch.zeros(0)
-        if rows:
+        if units:
+            rows, sizes = clips.of_units(units, step)
             inputs, labels = clips.drawn(rows, step)
             loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
             total_loss += descend(inputs, loss) / clips.views
-            clip_norms = training.clip()
+            trained += len(rows)
+            clip_norms = training.clip(sizes)
             drawn = clip_norms.whole
             norms.append(drawn)
             above = mechanism.clipped(clip_norms, clip_norm)
@@ -326,7 +344,7 @@ def _train_private(
         return TrainingSummary(None, clip_norm=clip_norm)
     all_norms = torch.cat(norms)
     return TrainingSummary(
-        loss=total_loss / len(all_norms),
+        loss=total_loss / trained,
         clip_fraction=torch.cat(clipped).float().mean().item() if clipped else None,
         gradient_norm_median=all_norms.quantile(0.5).item(),
         gradient_norm_q10=all_norms.quantile(0.1).item(),

@@ -36,6 +36,7 @@ from fnl.training.sensitivity import predict_rate_shift
 from fnl.training.shared_noise import masked_share
 from fnl.training.spending import book_round, noise_of, workload_of
 from fnl.training.start import network_of
+from fnl.training.units import Units, units_of
 from fnl.weights import Weights, as_vector, get_weights, view_weights
 from fnl.wire.report import ClientReport, Rates
 
@@ -126,7 +127,7 @@ def play_round(
     )
     spent: dict[str, Any] = {}
     if config.is_private:
-        work = workload_of(config, partition, len(client.labels))
+        work = workload_of(config, partition, client.units.count)
         noise = noise or noise_of(config, work)
         ledger = book_round(config, ledger, noise, work, spent_rounds)
         epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
@@ -150,7 +151,7 @@ def play_round(
         plain = _without_privacy(client, weights, (before, after), others, noise)
     report = ClientReport(
         partition=partition,
-        num_examples=len(client.labels),
+        num_examples=client.units.count,
         steps=client.plan.steps,
         sample_rate=client.plan.sample_rate,
         before=rates_before,
@@ -214,6 +215,7 @@ class LocalTraining:
         federation: holds the client's clips.
         path: of all random streams; begins with the round and the client's partition.
         clips: features [n, T, F] and labels [n] in place of the client's own.
+        units: what is hidden of `clips`; needed with them where `privacy.unit` is no clip.
         public_clips: the number of clips that steps and sampling rate are planned for, in place of
             how many there are.
         clip_norm: where an adaptive bound stands; None at its first round.
@@ -227,12 +229,19 @@ class LocalTraining:
         path: tuple[int, ...],
         *,
         clips: tuple[Tensor, Tensor] | None = None,
+        units: Units | None = None,
         public_clips: int | None = None,
         clip_norm: float | None = None,
         correction: Weights | None = None,
     ) -> None:
         self.features, self.labels = clips or federation.client_clips(path[1])
-        plan = plan_of(config, public_clips or len(self.labels), path[0])
+        if units is None:
+            alone = config.privacy.unit == "clip"
+            units = (
+                Units(None, len(self.labels)) if alone else units_of(config, federation, path[1])
+            )
+        self.units = units
+        plan = plan_of(config, public_clips or units.count, path[0])
         self.plan = replace(plan, correction=correction)
         adaptive = config.privacy.clipping == "adaptive"
         self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
@@ -284,6 +293,7 @@ class LocalTraining:
             draws=self.draws(seed),
             augment=Augmentation() if self.config.training.augmentation else None,
             views=self.config.training.views,
+            units=self.units,
             watch=watch,
         )
         return get_weights(network), summary
@@ -322,7 +332,7 @@ class LocalTraining:
             taken.extend(p.grad.reshape(-1).double().cpu().numpy() for p in parameters)
 
         _, summary = self.train(weights, Noise(0.0), watch=take)
-        divisor = self.plan.sample_rate * len(self.labels)
+        divisor = self.plan.sample_rate * self.units.count
         in_order = view_weights(self.network(weights))  # that of the optimizer
         sizes = np.cumsum([value.size for value in in_order.values()])[:-1]
         parts = np.split(np.concatenate(taken), sizes)
@@ -348,6 +358,7 @@ class LocalTraining:
             before,
             after,
             self.labels.numpy(),
+            self.units,
             clip_norm=privacy.rate_clip_norm,
             noise_multiplier=noise.rates,
             generator=noise_source(self.config, Purpose.RATE_NOISE, *path),
@@ -357,7 +368,7 @@ class LocalTraining:
         """Return rates in the clear, comparable with what `reported_rates` gives."""
         if noise is None or noise.rates is None:
             return clear_rates(evaluation)
-        return comparable_rates(evaluation, self.labels.numpy())
+        return comparable_rates(evaluation, self.labels.numpy(), self.units)
 
     def predict_shift(self, weights: Weights, noise: Noise) -> RateShift:
         """Return the rate shift that first order expects of this round."""

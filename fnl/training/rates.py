@@ -9,6 +9,7 @@ from fnl.metrics.shift import layer_shifts
 from fnl.privacy.noise import NoiseSource
 from fnl.privacy.rate_release import per_clip_rates, release
 from fnl.snn.evaluation import Evaluation
+from fnl.training.units import Units
 from fnl.wire.report import Rates, Unprotected
 
 
@@ -18,15 +19,17 @@ def clear_rates(evaluation: Evaluation) -> Rates:
     return Rates(firing.rate(), firing.layer_rates().tolist(), firing.class_rates().tolist())
 
 
-def comparable_rates(evaluation: Evaluation, labels: NDArray[np.int64]) -> Rates:
+def comparable_rates(evaluation: Evaluation, labels: NDArray[np.int64], units: Units) -> Rates:
     """Return the rates in the clear, of the classes as a release gives them: for shadows."""
-    return _rates(_per_clip(evaluation, labels).mean(axis=0), evaluation.firing.neurons)
+    each = units.means(_per_clip(evaluation, labels))
+    return _rates(each.mean(axis=0), evaluation.firing.neurons)
 
 
 def released_rates(
     before: Evaluation,
     after: Evaluation,
     labels: NDArray[np.int64],
+    units: Units,
     *,
     clip_norm: float,
     noise_multiplier: float,
@@ -38,7 +41,8 @@ def released_rates(
         before: of the global model on the client's clips.
         after: of the trained model on the same clips.
         labels: of the clips, [n].
-        clip_norm: C_r, of the rates before and after of a clip together.
+        units: what is hidden: the mean of each unit's clips is clipped.
+        clip_norm: C_r, of the rates before and after of a unit together.
         noise_multiplier: σ_r.
         generator: where the noise comes from.
 
@@ -46,14 +50,14 @@ def released_rates(
         Both, and the standard deviation of the noise on each number.
     """
     released = release(
-        np.hstack([_per_clip(one, labels) for one in (before, after)]),
+        units.means(np.hstack([_per_clip(one, labels) for one in (before, after)])),
         clip_norm=clip_norm,
         noise_multiplier=noise_multiplier,
-        num_clips=len(labels),
+        num_clips=units.count,
         generator=generator,
     )
     first, second = (_rates(half, before.firing.neurons) for half in np.split(released, 2))
-    return first, second, noise_multiplier * clip_norm / len(labels)
+    return first, second, noise_multiplier * clip_norm / units.count
 
 
 def unprotected(

@@ -13,8 +13,9 @@ from fnl.privacy.noise import noise_source
 from fnl.privacy.secure_sum import mask_of
 from fnl.privacy.shared_noise import SharedSum
 from fnl.randomness import Purpose
-from fnl.schedule import candidates
+from fnl.schedule import asked_in
 from fnl.training.spending import noise_of, workload_of
+from fnl.training.units import unit_counts
 
 
 @lru_cache(maxsize=4)
@@ -28,8 +29,7 @@ def shared_sum_of(config: Config, numbers: int) -> SharedSum:
     Raises:
         ConfigError: if no noise keeps every client's budget, or its shares are too coarse.
     """
-    partitioning = open_federation(config).partitioning
-    sizes = [len(partitioning.rows(partition)) for partition in range(config.data.clients)]
+    sizes = unit_counts(config, open_federation(config))
     works = [workload_of(config, partition, clips) for partition, clips in enumerate(sizes)]
     asked = next(work for work in works if work.rounds)
     return SharedSum(
@@ -53,8 +53,7 @@ def masked_share(
         path: the round and the client's partition.
     """
     server_round, partition = path
-    seed, asked = config.run.seed, config.coordination.candidates
-    cohort = candidates(seed, server_round, config.data.clients, asked).tolist()
+    seed, cohort = config.run.seed, asked_in(config, server_round).tolist()
     source = noise_source(config, Purpose.PRIVACY_NOISE, *path)
     noised = shared_sum_of(config, total.size).noised(total, source)
     return noised + mask_of(partition, cohort, total.size, seed=seed, server_round=server_round)

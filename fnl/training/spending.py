@@ -10,12 +10,13 @@ from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.privacy.budget import NEVER_ASKED, Budget, Noise, Workload, delta_of
 from fnl.privacy.ledger import Ledger
-from fnl.schedule import planned_participations
+from fnl.schedule import planned_of
 from fnl.training.plan import plan_of
+from fnl.training.units import unit_counts
 
 
 def workload_of(config: Config, partition: int, clips: int, *, first_round: int = 1) -> Workload:
-    """Return what the client of `partition` will do in the run: public, known in advance.
+    """Return what the client of `partition` with `clips` units does: public, known in advance.
 
     With a `first_round` from that round on, itself included.
     """
@@ -71,10 +72,7 @@ def book_round(
 
 def _planned(config: Config, rounds: int, partition: int) -> int:
     """Return in how many of the first `rounds` rounds the client of `partition` is asked."""
-    asked = planned_participations(
-        config.run.seed, rounds, config.data.clients, config.coordination.candidates
-    )
-    return int(asked[partition])
+    return int(planned_of(config, rounds)[partition])
 
 
 def _budget(config: Config) -> Budget:
@@ -86,9 +84,6 @@ def _budget(config: Config) -> Budget:
 @lru_cache(maxsize=2)
 def _noise_of_all(config: Config) -> Noise:
     """Return the one noise of all clients, from everyone's number of clips: they are public."""
-    partitioning = open_federation(config).partitioning
-    works = [
-        workload_of(config, partition, len(partitioning.rows(partition)))
-        for partition in range(config.data.clients)
-    ]
+    counts = unit_counts(config, open_federation(config))
+    works = [workload_of(config, partition, count) for partition, count in enumerate(counts)]
     return _budget(config).noise_of_all(works)

@@ -152,7 +152,9 @@ class ClientReport:
     ] = None
     gradient_norm_q10: Annotated[float | None, Cover.OUTSIDE, real("L2", "its first decile")] = None
     gradient_norm_q90: Annotated[float | None, Cover.OUTSIDE, real("L2", "its last decile")] = None
-    num_examples: Annotated[int, Cover.PUBLIC, Tells("number of clips"), whole("clips", "n_k")]
+    num_examples: Annotated[
+        int, Cover.PUBLIC, Tells("number of clips"), whole("clips (or speakers)", "n_k")
+    ]
     steps: Annotated[int, Cover.PUBLIC, whole("steps", "mini-batches in the round")]
     sample_rate: Annotated[float, Cover.PUBLIC, SHARE, real("[0, 1]", "q of Poisson sampling")]
     seconds: Annotated[

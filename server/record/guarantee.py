@@ -13,10 +13,18 @@ from fnl.privacy.curve import largest_curve
 from fnl.privacy.shared_noise import BITS
 from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network, start_of
+from fnl.training.units import unit_counts
 from fnl.weights import get_weights
 from fnl.wire import report
 from server.coordination import rules_read
 from server.record.origin import initial_record
+
+_UNITS = {
+    "clip": "record: data sets that differ in one clip of one client (add or remove)",
+    "speaker": "speaker: data sets that differ in all clips of one speaker at one client (add or "
+    "remove), however many these are; of a speaker at several clients ε and δ add up",
+}
+"""`privacy.unit` in words."""
 
 
 def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
@@ -95,14 +103,14 @@ def guarantee_in_words(config: Config) -> str:
 
 
 def _weak_deltas(config: Config, federation: Federation) -> list[str]:
-    sizes = [len(federation.partitioning.rows(k)) for k in range(config.data.clients)]
+    sizes, unit = unit_counts(config, federation), config.privacy.unit
     delta = config.privacy.delta
     weak = sum(delta_of(delta, clips) > LARGEST_N_DELTA / clips for clips in sizes)
     if not weak:
         return []
     return [
         f"privacy.delta = {delta:g} is above 1/(10 n) for {weak} of {len(sizes)} clients, the "
-        f"largest has {max(sizes)} clips: δ alone would allow to publish one of them with "
+        f"largest has {max(sizes)} {unit}s: δ alone would allow to publish one of them with "
         f"probability {_chance(delta, max(sizes))}; privacy.delta = 0 sets 1/(10 n) of each client"
     ]
 
@@ -130,7 +138,10 @@ def _undeclared(config: Config) -> list[str]:
 
 def _feedback(config: Config) -> str:
     """Say which statistics outside the guarantee steer the global model or the noise."""
-    public = "the number of clips sets sampling rate, noise and weights and is taken as public"
+    public = (
+        f"the number of {config.privacy.unit}s sets sampling rate, noise and weights and is taken "
+        "as public"
+    )
     outside = _outside_that_is_read(config)
     if unknown := _undeclared(config):
         outside.append(f"whatever {' and '.join(unknown)} reads, which is not declared")
@@ -164,7 +175,7 @@ def _guarantee(config: Config) -> dict[str, object]:
             "outside_guarantee": ["what clients send to the server, which is trusted"],
         }
     return {
-        "unit": "record: data sets that differ in one clip of one client (add or remove)",
+        "unit": _UNITS[config.privacy.unit],
         "guarantee": _record_level(config),
         **clients,
         "caveat": _feedback(config),
@@ -213,9 +224,12 @@ def _client_level(config: Config) -> str:
     privacy = config.privacy
     fixed = privacy.client_noise_multiplier > 0
     budget = "as reported" if fixed else f"at most {privacy.client_epsilon}"
+    bands = privacy.client_bands
+    noise = f"noise multiplier {planned_noise(config):.4g}"
+    noise += f" correlated over {bands} rounds" if bands > 1 else ""
     return (
         f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
-        f"who see nothing else, ε {budget}, noise multiplier {planned_noise(config):.4g}, "
+        f"who see nothing else, ε {budget}, {noise}, "
         f"updates clipped to {privacy.client_clip_norm:g}; an update that is not taken counts as "
         "zero; the server is trusted, and how many clips each client has is taken as public"
     )

@@ -167,6 +167,18 @@ def mean_of_views(values: Tensor, views: int) -> Tensor:
     return values.reshape(views, len(values) // views, *values.shape[1:]).mean(0)
 
 
+def mean_of_units(values: Tensor, sizes: Tensor) -> Tensor:
+    """Return the mean over the clips of each unit, [U, …], of values [B, …], unit by unit.
+
+    Clip after clip: a product with weights would let nan of one unit into another's mean.
+
+    Args:
+        values: of the clips.
+        sizes: how many clips each unit has, int64 [U], none 0.
+    """
+    return torch.segment_reduce(values, "mean", lengths=sizes.to(values.device), axis=0)
+
+
 def _product(left: Tensor, right: Tensor, factor: int) -> Tensor:
     """Return factor · left @ right of each clip: [B, M, K] and [B, K, N] -> [B, M, N]."""
     if factor == 1:

@@ -20,6 +20,7 @@ from fnl.training.per_clip.clip_gradients import (
     ClipGradients,
     ClipNorms,
     DenseGradients,
+    mean_of_units,
     mean_of_views,
 )
 from fnl.training.per_clip.module import PerClipGradientModule
@@ -51,6 +52,7 @@ class GhostClippingModule(PerClipGradientModule):
         per_layer: bool = False,
         automatic: bool = False,
         views: int = 1,
+        sizes: Tensor | None = None,
     ) -> ClipNorms:
         """Write to each `p.grad` the sum over clips of their clipped gradients.
 
@@ -64,6 +66,7 @@ class GhostClippingModule(PerClipGradientModule):
             automatic: scale the whole gradient of every clip to C·g/(‖g‖ + γ).
             views: K; a clip's gradient is the mean over its views, which writes it out: the batch
                 holds the first view of all clips, then the second, and so on.
+            sizes: of units [U], whose mean is clipped as one and written out; None: each clip.
 
         A clip whose gradient is infinite or nan contributes nothing: no scaling would bound it.
 
@@ -77,6 +80,10 @@ class GhostClippingModule(PerClipGradientModule):
         if views > 1:
             gradients = [
                 DenseGradients(mean_of_views(one.written_out(), views)) for one in gradients
+            ]
+        if sizes is not None:
+            gradients = [
+                DenseGradients(mean_of_units(one.written_out(), sizes)) for one in gradients
             ]
         squared = [one.squared_norms() for one in gradients]
         norms = ClipNorms(torch.stack(squared, dim=1).sqrt())
