@@ -181,6 +181,7 @@ class RateStrategy(Strategy):
             accountant=config.privacy.accountant,
             config=config,
             clips=self._clips,
+            booked={k: len(self._spending.rounds(k)) for k in self._nodes},
         )
 
     def _message(self, content: RecordDict, partition: int) -> Message:

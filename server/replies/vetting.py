@@ -8,7 +8,7 @@ which arrays the global model has, and what the client said of its ledger before
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -75,6 +75,7 @@ class Expected:
         config: of the run: what a client does in a round follows from it and its clips. None:
             nothing is known of that.
         clips: n_k of each partition; None where only the clients know them.
+        booked: partition -> rounds that count as spent before this one, in a simulation.
     """
 
     partition_of: Mapping[int, int]
@@ -89,6 +90,7 @@ class Expected:
     accountant: str = "rdp"
     config: Config | None = None
     clips: Sequence[int] | None = None
+    booked: Mapping[int, int] = field(default_factory=dict)
 
 
 def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], list[Rejection]]:
@@ -197,7 +199,8 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
     if report.num_examples < 1:
         raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
     if expected.config is not None:
-        check_plan(report, expected.config, expected.clips)
+        booked = expected.booked.get(partition, 0)
+        check_plan(report, expected.config, expected.clips, booked)
     values = report.values()
     for name in sorted(expected.entries):
         if name not in values or all_nan(values[name]):
