@@ -235,8 +235,8 @@ class ClientReport:
         if len(values) < len(record):
             twice = next(key for key in record if "_" in key)
             raise RunError(f"a client's report has {twice!r} in two spellings")
-        for name in values.keys() - ENTRIES.keys():
-            raise RunError(f"a client's report has the unknown field {name!r}")
+        if unknown := values.keys() - ENTRIES.keys():
+            raise RunError(f"a client's report has the unknown field {min(unknown)!r}")
         values = _without_unusable(values)
         withheld = all_nan(values.get("seconds"))  # a clock never says so
         spikes = values.get("layer_rates_after") != []  # else there are no rates

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("flower_identity")
 
 def _expected(accountant: str) -> Expected:
     return Expected(
-        partition_of={11: 0}, messages=frozenset(), like={}, models=(), layers=1, classes=1,
+        partition_of={11: 0}, messages={}, like={}, models=(), layers=1, classes=1,
         entries=frozenset({"epsilon"}), epsilons={}, max_update_norm=0.0, accountant=accountant,
         config=CONFIG, clips=[CLIPS],
     )  # fmt: skip
