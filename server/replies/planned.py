@@ -89,9 +89,8 @@ def _check_simulated(report: ClientReport, config: Config, booked: int) -> None:
     _check_most(report.epsilon, most + slack)
     least = cost(booked + 1)
     if report.epsilon < least * (1 - _ROUNDING) - slack:
-        reason = (
-            f"epsilon {report.epsilon:.6g} is below {least:.6g}, what its {booked + 1} rounds cost"
-        )
+        what = f"its {booked + 1} rounds cost" if booked else "this round alone costs"
+        reason = f"epsilon {report.epsilon:.6g} is below {least:.6g}, what {what}"
         raise RejectedError(FaultKind.LEDGER, reason)
 
 

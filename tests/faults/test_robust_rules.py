@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 
 from fnl.runtime.run_directory import read_run
@@ -18,17 +20,18 @@ EIGHT = {
 }
 
 
+@dataclass(frozen=True)
 class Lost(Schedule):
     """The first of the round's replies are malformed, in round 2."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(seed=0, share=0.0)
-        object.__setattr__(self, "_count", count)
-        object.__setattr__(self, "_hit", set())
+    seed: int = 0
+    share: float = 0.0
+    count: int = 1
+    hit: set[int] = field(default_factory=set)
 
     def fault(self, server_round, partition):
-        if server_round == 2 and len(self._hit) < self._count:
-            self._hit.add(partition)
+        if server_round == 2 and len(self.hit) < self.count:
+            self.hit.add(partition)
             return "no report"
         return None
 
@@ -46,7 +49,7 @@ class Lost(Schedule):
 )
 def test_too_few_models_leave_the_model(tiny, settings, lost):
     flat = tiny(**{"privacy.mode": "none", **settings})
-    run_with_faults(flat, Lost(lost))
+    run_with_faults(flat, Lost(count=lost))
     assert read_run(path_of(flat))["status"] == "finished"
     faults = table(flat, "faults").filter(kind="unusable-model")
     assert faults["round"].to_list() == [2]
@@ -59,6 +62,6 @@ def test_too_few_models_leave_the_model(tiny, settings, lost):
 @pytest.mark.parametrize("rule", ["krum", "multi-krum"])
 def test_enough_models_are_combined(tiny, rule):
     flat = tiny(**{"privacy.mode": "none", **EIGHT, "coordination.aggregation": rule})
-    run_with_faults(flat, Lost(2))
+    run_with_faults(flat, Lost(count=2))
     assert table(flat, "faults").filter(kind="unusable-model").is_empty()
     assert table(flat, "rounds")["update_norm"][2] > 0
