@@ -83,10 +83,8 @@ def _check_simulated(report: ClientReport, config: Config, booked: int) -> None:
         return Ledger().with_entries(spends).epsilon(work.delta, privacy.accountant)
 
     # who said that it refused may have trained: more than is booked, never more than is planned
-    most = cost(max(work.rounds, booked + 1))
-    if privacy.noise_multiplier == 0:
-        most = min(most + slack, privacy.epsilon)
-    _check_most(report.epsilon, most + slack)
+    most = cost(max(work.rounds, booked + 1)) + slack
+    _check_most(report.epsilon, most if privacy.noise_multiplier else min(most, privacy.epsilon))
     least = cost(booked + 1)
     if report.epsilon < least * (1 - _ROUNDING) - slack:
         what = f"its {booked + 1} rounds cost" if booked else "this round alone costs"
