@@ -222,6 +222,19 @@ class Coordinator:
         shares = shares_of(chosen, self._weighting, context, name=self._named["weigh"])
         return Coordination(scores, selected, shares.clients, kept=shares.kept, note=shares.note)
 
+    def lacking(self, decision: Coordination) -> str:
+        """Return why the rule cannot combine whom `decision` selects; empty if it can.
+
+        With fewer models than a robust rule needs it still gives one, which one client may steer.
+        """
+        needed = self._settings.least_models
+        if decision.weights is not None or len(decision.selected) >= needed:
+            return ""
+        return (
+            f"coordination.aggregation = {self._settings.aggregation!r} needs {needed} models, "
+            f"there are {len(decision.selected)}: the model stays as it was"
+        )
+
     def combine(
         self,
         server_round: int,
@@ -236,9 +249,10 @@ class Coordinator:
         Raises:
             RunError: if the rule refuses the models.
         """
-        rule: Shares | FedAvg
+        rule: Shares | FedAvg  # a rule of Flower's is told how many models there are
         if decision.weights is None:
-            rule = ROBUST_RULES[self._settings.aggregation](self._settings)
+            there = self._settings.model_copy(update={"selected": len(models)})
+            rule = ROBUST_RULES[self._settings.aggregation](there)
         else:
             rule = Shares(decision.weights, decision.kept)
         chosen = [reports[position] for position in decision.selected]

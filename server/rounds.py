@@ -223,8 +223,9 @@ class Rounds:
             if decision.selected.size or key == exchange.ARRAYS
         }
         step = steps[exchange.ARRAYS]
+        lacking = self._coordinator.lacking(decisions[exchange.ARRAYS])
         decisions |= {key: stepped.decision for key, stepped in steps.items()}
-        noted = _noted(decisions[exchange.ARRAYS], step.after)
+        noted = _noted(decisions[exchange.ARRAYS], step.after, lacking)
         after = before
         if not any(note.kind is FaultKind.UNUSABLE for note in noted):
             after, self._optimizer_state, self._state = step.after, step.optimizer, step.state
@@ -300,6 +301,8 @@ class Rounds:
         Under client-level privacy every client's part of what counts is bounded and in noise. Where
         the sum of updates alone is seen, `summed` is the aggregate.
         """
+        if self._coordinator.lacking(decision):
+            return _Step(before, self._optimizer_state, self._state, decision)
         privacy, chosen = self._client_privacy, [models[k] for k in decision.selected]
         selected = [model.get(key, before) if privacy or summed else model[key] for model in chosen]
         if summed is not None:
@@ -371,11 +374,13 @@ class Rounds:
         return uploads
 
 
-def _noted(decision: Coordination, after: Weights) -> list[Rejection]:
+def _noted(decision: Coordination, after: Weights, lacking: str) -> list[Rejection]:
     """Return what went wrong with a round beside its replies."""
     noted = []
     if decision.note:
         noted.append(Rejection(None, FaultKind.NO_WEIGHTS, decision.note))
+    if lacking:
+        noted.append(Rejection(None, FaultKind.UNUSABLE, lacking))
     if not all(np.isfinite(value).all() for value in after.values()):
         reason = "the aggregate is not finite: the model stays as it was"
         noted.append(Rejection(None, FaultKind.UNUSABLE, reason))

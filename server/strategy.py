@@ -24,7 +24,7 @@ from server.client_privacy import ClientPrivacy
 from server.coordination import rules_read
 from server.replies.arrays import content_bytes
 from server.replies.rejections import ABSENT, by_partition, require_enough
-from server.replies.vetting import Expected, vet
+from server.replies.vetting import Expected, sent_to, vet
 from server.rounds import GlobalRound, Rounds
 from server.spending import Spending
 
@@ -170,7 +170,7 @@ class RateStrategy(Strategy):
         config, nodes = self._config, {message.metadata.dst_node_id for message in self._asked}
         return Expected(
             partition_of={node: p for p, node in self._nodes.items() if node in nodes},
-            messages=frozenset(message.metadata.message_id for message in self._asked) - {""},
+            messages=sent_to(self._asked),
             like=self._global,
             models=_models(config),
             entries=self._entries,
@@ -181,6 +181,7 @@ class RateStrategy(Strategy):
             accountant=config.privacy.accountant,
             config=config,
             clips=self._clips,
+            booked={k: len(self._spending.rounds(k)) for k in self._nodes},
         )
 
     def _message(self, content: RecordDict, partition: int) -> Message:

@@ -37,6 +37,8 @@ def _spent(curve: object) -> dict[str, list[str]]:
     """Return what the client that spent most has spent, as a curve, if the record tells."""
     if not isinstance(curve, Mapping):
         return {}
+    if "unknown" in curve:
+        return {"Spent, at most": [str(curve["unknown"])]}
     points = ", ".join(f"{eps:.2f} at {delta}" for delta, eps in curve["epsilon at delta"].items())
     exact = f"; exactly {curve['gdp_mu']:.2f}-GDP" if curve["gdp_mu"] is not None else ""
     return {"Spent, at most": [f"ε at δ: {points}{exact}"]}

@@ -103,3 +103,26 @@ class CoordinationGroup(Group, frozen=True):
     and gives none is not usable; at least one of the selected must be."""
     max_update_norm: NonNegative = 0.0
     """An update longer than this (L2) is rejected; 0: one above a million."""
+
+    @property
+    def least_models(self) -> int:
+        """How many models `aggregation` needs to be what it says; 1 of a rule that is not robust.
+
+        Krum n ≥ 2f + 3 and Bulyan n ≥ 4f + 3; a trimmed mean cuts off one at each end, and the
+        median has one on each side, unless fewer are to be selected at all.
+        """
+        match self.aggregation:
+            case "krum":
+                return 2 * self.byzantine + 3
+            case "multi-krum":
+                return max(2 * self.byzantine + 3, self.krum_average + self.byzantine)
+            case "bulyan":
+                return 4 * self.byzantine + 3
+            case "trimmed-mean":
+                counts = range(1, self.selected + 1)
+                cut = (count for count in counts if int(self.trim * count) >= 1)
+                return next(cut, self.selected + 1)
+            case "median":
+                return min(3, self.selected)
+            case _:
+                return 1

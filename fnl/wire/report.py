@@ -40,7 +40,7 @@ _SIGMA = Within(1e-9, 1e7)
 """Below, the square of a noise multiplier leaves the numbers that accountants can reckon with;
 above is more than `calibrate` finds and `MOST_NOISE` times that."""
 _BOUND = Within(1e-30)
-"""A clipping bound is never 0: adaptive clipping multiplies it."""
+"""A clipping bound is never 0: adaptive clipping multiplies it. Nor is the noise of a release."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ class ClientReport:
     rate_noise: Annotated[
         float | None,
         Cover.ACCOUNTED,
+        _BOUND,
         real("rate", "standard deviation of the noise on each released rate; null: in the clear"),
     ] = None
     before_in_clear: Annotated[Rates | None, Cover.SIMULATION, "before_shadow"] = None
@@ -234,8 +235,8 @@ class ClientReport:
         if len(values) < len(record):
             twice = next(key for key in record if "_" in key)
             raise RunError(f"a client's report has {twice!r} in two spellings")
-        for name in values.keys() - ENTRIES.keys():
-            raise RunError(f"a client's report has the unknown field {name!r}")
+        if unknown := values.keys() - ENTRIES.keys():
+            raise RunError(f"a client's report has the unknown field {min(unknown)!r}")
         values = _without_unusable(values)
         withheld = all_nan(values.get("seconds"))  # a clock never says so
         spikes = values.get("layer_rates_after") != []  # else there are no rates

@@ -52,15 +52,19 @@ def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
 def spent_curve(config: Config, clients: pl.DataFrame) -> dict[str, object] | None:
     """Return ε at several δ, and μ of Gaussian DP where it is exact, of who has spent most.
 
-    None without record-level privacy, or where the table of clients does not hold all of it.
+    None without record-level privacy, or where the table of clients does not hold all of it. Rows
+    that cannot be accounted say so: nothing that a client said may fail a finished run.
     """
     if not config.is_private:
         return None
-    curve = largest_curve(
-        clients,
-        rate_clip_norm=config.privacy.rate_clip_norm,
-        accountant=config.privacy.accountant,
-    )
+    try:
+        curve = largest_curve(
+            clients,
+            rate_clip_norm=config.privacy.rate_clip_norm,
+            accountant=config.privacy.accountant,
+        )
+    except (ArithmeticError, ValueError) as error:
+        return {"unknown": f"the table of clients cannot be accounted: {error}"}
     if curve is None:
         return None
     epsilons = {f"{delta:.0e}": epsilon for delta, epsilon in curve.epsilons.items()}

@@ -45,7 +45,8 @@ class FaultKind(StrEnum):
     NO_WEIGHTS = "no-weights"
     """Of no reply: the aggregation rule gave every selected client the weight 0."""
     UNUSABLE = "unusable-model"
-    """Of no reply: what came of the aggregation is not finite, and the model stays as it was."""
+    """Of no reply: the aggregate is not finite, or of too few models for a robust rule. The model
+    stays as it was."""
 
 
 ABSENT = (FaultKind.NO_ANSWER, FaultKind.CRASHED, FaultKind.REFUSED)

@@ -16,7 +16,7 @@ from fnl.weights import Weights
 from fnl.wire import exchange
 from server.replies.arrays import content_bytes, parse_models
 from server.replies.rejections import Rejection
-from server.replies.vetting import one_from_each
+from server.replies.vetting import one_from_each, sent_to
 
 UPLOAD = "upload: "
 """Begins the reason of a rejection in the second phase: the client's report was taken before."""
@@ -76,7 +76,7 @@ def request_uploads(
     replies = list(
         grid.send_and_receive(requests, timeout=timeout)
     )  # an engine gives ids as it sends
-    messages = frozenset(request.metadata.message_id for request in requests) - {""}
+    messages = sent_to(requests)
     taken, rejected = one_from_each(replies, partition_of, messages, parse)
     return Uploads(
         {partition: models for partition, (models, _) in taken.items()},

@@ -8,7 +8,7 @@ which arrays the global model has, and what the client said of its ledger before
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +33,8 @@ Parsed = TypeVar("Parsed")
 
 _ROUNDING = 1e-9
 """Relative difference of an ε that is the same ledger's."""
+_TOLD = 5
+"""Rejections of one client, or of strangers, that are told of each kind in a round."""
 _UNREACHABLE = (
     ErrorCode.NODE_UNAVAILABLE,
     ErrorCode.MESSAGE_UNAVAILABLE,
@@ -63,7 +65,7 @@ class Expected:
 
     Attributes:
         partition_of: node id -> partition, of those that were asked.
-        messages: ids of the messages that asked them.
+        messages: id of each message that asked them -> the node it went to.
         like: the global weights: names and shapes.
         models: keys of the weights that a reply must carry; any others are checked as well.
         entries: names in `fnl.wire.report.ENTRIES` that a report must have.
@@ -75,10 +77,11 @@ class Expected:
         config: of the run: what a client does in a round follows from it and its clips. None:
             nothing is known of that.
         clips: n_k of each partition; None where only the clients know them.
+        booked: partition -> rounds that count as spent before this one, in a simulation.
     """
 
     partition_of: Mapping[int, int]
-    messages: frozenset[str]
+    messages: Mapping[str, int]
     like: Weights
     models: Sequence[str]
     entries: frozenset[str]
@@ -89,6 +92,7 @@ class Expected:
     accountant: str = "rdp"
     config: Config | None = None
     clips: Sequence[int] | None = None
+    booked: Mapping[int, int] = field(default_factory=dict)
 
 
 def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], list[Rejection]]:
@@ -122,10 +126,16 @@ def is_whole(key: str, models: Mapping[str, Weights], expected: Expected) -> boo
     return key in models or key not in expected.models
 
 
+def sent_to(requests: Iterable[Message]) -> dict[str, int]:
+    """Return the node that each message went to by its id, of those that an engine gave one."""
+    ids = {asked.metadata.message_id: asked.metadata.dst_node_id for asked in requests}
+    return {message: node for message, node in ids.items() if message}
+
+
 def one_from_each(
     replies: Iterable[Message],
     partition_of: Mapping[int, int],
-    messages: frozenset[str],
+    messages: Mapping[str, int],
     parse: Callable[[Message, int], Parsed],
 ) -> tuple[dict[int, Parsed], list[Rejection]]:
     """Return what each client that was asked has answered, and everything that is wrong.
@@ -136,7 +146,8 @@ def one_from_each(
     Args:
         replies: what came back.
         partition_of: node id -> partition, of those that were asked.
-        messages: ids of the messages that asked them.
+        messages: id of each message that asked them -> the node it went to. Whoever names another
+            as the sender has not spoken for it.
         parse: called with a reply and its partition, returns its content; raises `RejectedError`
             if that is not to be taken.
     """
@@ -148,6 +159,9 @@ def one_from_each(
         try:
             if partition is None:
                 raise RejectedError(FaultKind.STRANGER, "answered without being asked")
+            if _answers_another(reply, messages):
+                partition, reason = None, f"answered in the name of partition {partition}"
+                raise RejectedError(FaultKind.STRANGER, reason)
             _check_envelope(reply, messages, is_second=partition in heard)
             heard.add(partition)
             _check_is_no_failure(reply)
@@ -160,10 +174,29 @@ def one_from_each(
     for partition in set(partition_of.values()) - heard:
         reason = "nothing came before the deadline"
         rejected.append(Rejection(partition, FaultKind.NO_ANSWER, reason))
-    return dict(sorted(taken.items())), sorted(rejected, key=by_partition)
+    return dict(sorted(taken.items())), _bounded(rejected)
 
 
-def _check_envelope(reply: Message, messages: frozenset[str], *, is_second: bool) -> None:
+def _bounded(rejected: Iterable[Rejection]) -> list[Rejection]:
+    """Return the rejections by partition, of many of a kind the first, the last telling of more."""
+    found: dict[tuple[int | None, FaultKind], list[Rejection]] = {}
+    for one in rejected:
+        found.setdefault((one.partition, one.kind), []).append(one)
+    kept: list[Rejection] = []
+    for alike in found.values():
+        kept += alike[:_TOLD]
+        if (more := len(alike) - _TOLD) > 0:
+            kept[-1] = replace(kept[-1], reason=f"{kept[-1].reason} (and {more} more)")
+    return sorted(kept, key=by_partition)
+
+
+def _answers_another(reply: Message, messages: Mapping[str, int]) -> bool:
+    """Return whether a reply is to the message that another node than its sender was sent."""
+    asked = messages.get(reply.metadata.reply_to_message_id)
+    return asked is not None and asked != reply.metadata.src_node_id
+
+
+def _check_envelope(reply: Message, messages: Mapping[str, int], *, is_second: bool) -> None:
     """Refuse what is no answer to this round's message."""
     if messages and reply.metadata.reply_to_message_id not in messages:
         raise RejectedError(FaultKind.LATE, "answered the message of another round")
@@ -197,7 +230,8 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
     if report.num_examples < 1:
         raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
     if expected.config is not None:
-        check_plan(report, expected.config, expected.clips)
+        booked = expected.booked.get(partition, 0)
+        check_plan(report, expected.config, expected.clips, booked)
     values = report.values()
     for name in sorted(expected.entries):
         if name not in values or all_nan(values[name]):

@@ -40,7 +40,7 @@ _MARKUP = "[/bold]\x1b[2J\u202e"
 
 _FORGED_NUMBERS: dict[str, list[object]] = {
     "noise-multiplier": [5e-324, 1e-200, 0.0, -1.0, 1.7e308, float("inf"), float("nan"), 1e-10],
-    "epsilon": [float("inf"), float("nan"), -1.0, 1.7e308],
+    "epsilon": [float("inf"), float("nan"), -1.0, 1e30, 1.7e308],
     "delta": [5e-324, 0.0, 0.5, 1.0, 2.0, float("nan")],
     "steps": [0, -1, 1000, 2**62],
     "sample-rate": [0.0, 5e-324, 0.999, 2.0],
@@ -48,8 +48,8 @@ _FORGED_NUMBERS: dict[str, list[object]] = {
     "seconds": [float("nan"), float("inf"), -1.0, 1.7e308],
     "peak-memory-bytes": [-1, 2**62],
     "update-norm": [1.7e308, -1.0],
-    "clip-norm": [0.0, 1.7e308],
-    "rate-noise": [0.0, 1.0, 1.7e308],
+    "clip-norm": [0.0, 1e-30, 1e30, 1.7e308],
+    "rate-noise": [0.0, 5e-324, 1.0, 1e30, 1.7e308],
     "train-loss": [1.7e308, -1.0],
     "clip-fraction": [1.5, [0.5]],
     "gradient-norm-median": [1.7e308],
@@ -81,7 +81,7 @@ FORGED = {kind: _FORGED_KINDS.get(kind, FaultKind.IMPOSSIBLE) for kind in _NUMBE
     "an array with a pickle": FaultKind.MALFORMED,
     "an array that claims too much": FaultKind.MALFORMED,
     "an array named in markup": FaultKind.MALFORMED,
-    "sigma of a tenth of the cost": FaultKind.LEDGER,
+    "sigma of a tenth of the cost": FaultKind.IMPOSSIBLE,
 }
 """What a hostile client may send -> what the server must call it."""
 

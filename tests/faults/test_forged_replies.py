@@ -54,3 +54,12 @@ def test_a_clients_words_are_printed_as_they_are():
     with cli_run.RunProgress(parse_config({}), console, console) as progress:
         progress.on_event(RunWarning("round 1, partition 0: crashed: [/bold] [red]x"))
     assert "[/bold] [red]x" in written.getvalue()
+
+
+def test_a_release_without_noise_does_not_fail_the_run(tiny):
+    flat = tiny(**{"privacy.rate-release": "gaussian"})
+    run_with_faults(flat, Only(f"rate-noise = {5e-324!r}"))
+    assert read_run(path_of(flat))["status"] == "finished"
+    (fault,) = table(flat, "faults").rows(named=True)
+    assert (fault["partition"], fault["kind"]) == (1, "impossible-report")
+    assert "rate_noise" in fault["reason"]

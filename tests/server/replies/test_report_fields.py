@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fnl.config import parse_config
 from fnl.privacy.ledger import Ledger
 from fnl.training.plan import plan_of
+from fnl.training.spending import noise_of, workload_of
 from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
 from server.replies.vetting import Expected, vet
@@ -24,7 +25,9 @@ EXAMPLES = int(os.environ.get("FNL_PROPERTY_EXAMPLES", "150"))
 CONFIG = parse_config(
     {"coordination.minimum": 1, "privacy.delta": 1e-3, "privacy.rate-release": "none"}
 )
-CLIPS, SIGMA = 40, 1.1
+CLIPS = 40
+WORK = workload_of(CONFIG, 0, CLIPS)
+NOISE = noise_of(CONFIG, WORK)
 EDGES = [0.0, 5e-324, 1e-200, 1e-9, 1.0, 1e7, 1e30, 1.7e308]
 numbers = st.one_of(
     st.floats(),
@@ -40,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("flower_identity")
 
 def _expected(accountant: str) -> Expected:
     return Expected(
-        partition_of={11: 0}, messages=frozenset(), like={}, models=(), layers=1, classes=1,
+        partition_of={11: 0}, messages={}, like={}, models=(), layers=1, classes=1,
         entries=frozenset({"epsilon"}), epsilons={}, max_update_norm=0.0, accountant=accountant,
         config=CONFIG, clips=[CLIPS],
     )  # fmt: skip
@@ -48,10 +51,10 @@ def _expected(accountant: str) -> Expected:
 
 def _reply(report, changed) -> Message:
     plan = plan_of(CONFIG, CLIPS, 1)
-    spent = Ledger().spend(SIGMA, plan.sample_rate, plan.steps).epsilon(1e-3)
+    spent = Ledger(NOISE.round_of(WORK)).epsilon(1e-3, CONFIG.privacy.accountant)
     honest = report(
         0, num_examples=CLIPS, steps=plan.steps, sample_rate=plan.sample_rate, delta=1e-3,
-        noise_multiplier=SIGMA, epsilon=spent, clip_norm=5.0,
+        noise_multiplier=NOISE.gradients, epsilon=spent, clip_norm=CONFIG.privacy.clip_norm,
     )  # fmt: skip
     record = MetricRecord(dict(honest.to_record()))
     for name, value in changed.items():
@@ -61,7 +64,7 @@ def _reply(report, changed) -> Message:
 
 
 def test_the_honest_report_is_taken(report):
-    taken, rejected = vet([_reply(report, {})], _expected("rdp"))
+    taken, rejected = vet([_reply(report, {})], _expected(CONFIG.privacy.accountant))
     assert len(taken) == 1
     assert not rejected
 

@@ -29,7 +29,7 @@ def faults(
         asked = Message(RecordDict(), dst_node_id=11, message_type="train")
         reply = Message(RecordDict({exchange.METRICS: said.to_record()}), reply_to=asked)
         expected = Expected(
-            partition_of={11: 0}, messages=frozenset(), like={}, models=(), layers=1, classes=1,
+            partition_of={11: 0}, messages={}, like={}, models=(), layers=1, classes=1,
             entries=frozenset({"epsilon"}), epsilons=before, max_update_norm=0.0,
             accountant=accountant,
         )  # fmt: skip
