@@ -94,7 +94,7 @@ def nothing(path):
         (cut_short, "is damaged: "),
         (no_origin, "does not say where its weights come from"),
         (half_an_origin, "says wrongly where its weights come from: words: Field required"),
-        (nothing, "is neither a finished run nor a file: `fnl pretrain` makes one"),
+        (nothing, "is neither a finished run nor a file: `fnl pretrain --output"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
