@@ -26,8 +26,11 @@ _LEFT = {
     "torch.distributed._composable.fsdp": ("FSDPModule", "torch.distributed.fsdp"),
     "scipy.stats": ("norm", "scipy.stats"),
     "scipy.signal": ("convolve", "scipy.signal"),
+    "scipy.fft": ("irfft rfft", "scipy.fft"),
+    "scipy.optimize": ("root_scalar", "scipy.optimize"),
+    "scipy.integrate": ("quad", "scipy.integrate"),
 }
-"""Modules that Opacus' modules import at their top -> the name taken from each, and its home."""
+"""Modules that Opacus' modules import at their top -> the names taken from each, and their home."""
 _FOUND_WHEN_NAMED = ("tensor", "fsdp")
 
 
@@ -99,10 +102,11 @@ def _submodule(name: str) -> ModuleType:
 @contextmanager
 def _stand_ins() -> Iterator[None]:
     placed: dict[str, ModuleType] = {}
-    for module, (name, home) in _LEFT.items():
+    for module, (names, home) in _LEFT.items():
         if module not in sys.modules:
             placed[module] = ModuleType(module)
-            setattr(placed[module], name, _Later(name, (), {"home": home}))
+            for name in names.split():
+                setattr(placed[module], name, _Later(name, (), {"home": home}))
     sys.modules.update(placed)
     try:
         yield

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from fnl.data.corpus import CLIP_SCHEMA, TEST, TRAIN, VALIDATION
 from fnl.data.synthesis.lexicon import LEXICON
-from fnl.data.synthesis.speaker import synthesise_clip
 from fnl.errors import CorpusError
 
 __all__ = ["LEXICON", "SYNTHESIS_VERSION", "SyntheticCorpus", "split_of_speaker"]
@@ -100,6 +99,8 @@ class SyntheticCorpus:
 
     def waveform(self, row: int) -> NDArray[np.float32]:
         """Synthesise row `row` of `clips`: float32 [16000] in [-1, 1] at 16 kHz."""
+        from fnl.data.synthesis.speaker import synthesise_clip  # noqa: PLC0415 not where it is cached
+
         word, _, utterance = self.clips["clip"][row].partition("/")
         speaker, _, repetition = utterance.partition("_")
         return synthesise_clip(self.seed, int(speaker), word, int(repetition), self.difficulty)
