@@ -21,7 +21,7 @@ import click
 import torch
 import typer
 
-import fnl.training.local
+import fnl.training.client
 import server.record.recorder
 from benchmarks.processes import run_here
 from fnl.cli.terminal import Assignments
@@ -94,7 +94,7 @@ def main(
 def run(config: Config) -> Clock:
     """Run `config` in this process and return its clock."""
     clock = Clock()
-    record, train = server.record.recorder.Recorder._record, fnl.training.local.train
+    record, train = server.record.recorder.Recorder._record, fnl.training.client.train
 
     def recorded(*arguments: object) -> object:
         result = record(*arguments)  # type: ignore[arg-type]  # handed through as they came
@@ -111,7 +111,7 @@ def run(config: Config) -> Clock:
     with (
         tempfile.TemporaryDirectory() as results,
         patch.object(server.record.recorder.Recorder, "_record", recorded),
-        patch.object(fnl.training.local, "train", trained),
+        patch.object(fnl.training.client, "train", trained),
     ):
         run_here(parse_config(config.flat() | {"run.results-dir": results}))
     return clock

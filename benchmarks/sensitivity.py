@@ -24,7 +24,7 @@ from fnl.audit.step_sensitivity import first_weights, step_sensitivity
 from fnl.config import Config, Scalar, parse_config
 from fnl.data.federated import open_federation
 from fnl.snn.network import SpikingNetwork, build_network, initialise
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.start import _start
 
 SMALL: dict[str, Scalar] = {

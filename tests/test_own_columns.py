@@ -60,8 +60,8 @@ def test_a_number_of_the_client_is_its_field_and_its_value(small_config, tmp_pat
     )
     edit(
         tree / "fnl/training/local.py",
-        after="        num_examples=len(client.labels),",
-        line="        clips_twice=2 * len(client.labels),\n",
+        after="        num_examples=client.units.count,",
+        line="        clips_twice=2 * client.units.count,\n",
     )
     command = [sys.executable, "-m", "fnl.cli.main", "run", *assignments(small_config.items())]
     subprocess.run(command, check=True, cwd=tree, env={"PYTHONPATH": str(tree)}, timeout=300)

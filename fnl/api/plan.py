@@ -60,6 +60,12 @@ class Plan:
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     curve: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
+    def uncovered(self, rule: str) -> list[str]:
+        """Return what a rule reads that no ledger of the run would have."""
+        from fnl.config.rules import SELECTIONS, uncovered
+
+        return uncovered(SELECTIONS[rule], released=self.config.rate_epsilon > 0)
+
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON knows."""
         settings = self.config.coordination
@@ -74,7 +80,9 @@ class Plan:
             "accuracy_pilot": list(self.accuracy),
             "seconds": self.seconds,
             "bytes": self.bytes,
-            "rules": [asdict(one) for one in self.predictions],
+            "rules": [
+                asdict(one) | {"uncovered": self.uncovered(one.rule)} for one in self.predictions
+            ],
             "wanted": {rule: asdict(one) for rule, one in self.wanted.items()},
             "tau_by_epsilon": {
                 rule: [list(p) for p in points] for rule, points in self.curve.items()

@@ -26,7 +26,7 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.start import start_network
 from fnl.weights import get_weights, set_weights
 

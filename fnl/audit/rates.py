@@ -29,7 +29,7 @@ from fnl.data.federated import Federation
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
 from fnl.randomness import Purpose, stream
 from fnl.snn.evaluation import Evaluation, evaluate
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 

@@ -15,7 +15,7 @@ from fnl.privacy.budget import Noise
 from fnl.privacy.client_level import private_aggregate
 from fnl.randomness import Purpose, stream
 from fnl.schedule import asked_in
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.units import Units
 from fnl.weights import Weights
 

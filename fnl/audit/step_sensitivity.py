@@ -21,7 +21,7 @@ from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.privacy.budget import Noise
 from fnl.randomness import Purpose, torch_stream
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.sampling import poisson_samples
 from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network

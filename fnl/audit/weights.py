@@ -29,7 +29,7 @@ from fnl.audit.noise_meter import NoiseMeter
 from fnl.audit.result import Attack
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights, weighted_mean
 

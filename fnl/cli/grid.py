@@ -134,20 +134,25 @@ def _print_cells(
     grid: GridDirectory, manifest: Manifest
 ) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     """Print a row a cell; return those that other code has made, and all cells."""
+    from experiments.grid.directory import DAMAGED, PENDING
     from experiments.grid.stale import stale_cells
     from experiments.grid.tables import cell_table
 
     stale = stale_cells((cell.id, grid.record(cell.id)) for cell in manifest.cells)
     cells = cell_table(grid, manifest).to_dicts()
-    found = [
-        summary(grid.cells / cell["cell"])
-        | {
-            "name": cell["cell"] + (" (twin)" if cell["is_twin"] else ""),
-            "status": cell["status"] + (", stale" if cell["cell"] in stale else ""),
-            "seconds": cell["seconds"],
-            "config": {key: cell[key] for key in manifest.keys},
-        }
-        for cell in cells
-    ]
+    found = []
+    for cell in cells:
+        run = summary(grid.cells / cell["cell"])
+        if run["status"] == DAMAGED and cell["status"] != PENDING:  # its tables, not its record
+            cell["status"] = DAMAGED
+        found.append(
+            run
+            | {
+                "name": cell["cell"] + (" (twin)" if cell["is_twin"] else ""),
+                "status": cell["status"] + (", stale" if cell["cell"] in stale else ""),
+                "seconds": cell["seconds"],
+                "config": {key: cell[key] for key in manifest.keys},
+            }
+        )
     out.print(table_of(found))
     return stale, cells

@@ -78,6 +78,8 @@ def plan(
 
 
 def _show(found: Plan, tau: float | None) -> None:
+    from fnl.planning.predictions import OWN_DRAW
+
     settings, rounds = found.config.coordination, found.config.run.rounds
     low, middle, high = found.clips
     of = f"{low}" if low == high else f"{low} to {high}, median {middle}"
@@ -96,7 +98,15 @@ def _show(found: Plan, tau: float | None) -> None:
     if found.rate_gradient is not None:
         out.print(f"coordination.rate-gradient = {found.rate_gradient:.3g}")
     out.print(_table(found, tau))
-    out.print("tau, flips, gain: expected; pilot: tau measured there; floor: by chance alone")
+    out.print("tau, flips: expected; pilot: tau measured there")
+    out.print("gain: of the selected over random ones, in standard deviations of the score")
+    if tau is None:
+        out.print("floor: tau of two draws of mini-batches, without privacy")
+    out.print("by: the law, the pilot's noise, or exact: no noise of privacy in the score")
+    if any(found.uncovered(one.rule) for one in found.predictions):
+        out.print("*: reads what no ledger has: not private, whatever tau it keeps")
+    if any(one.rule in OWN_DRAW for one in found.predictions):
+        out.print("~: draws lots, alike with and without privacy: part of its tau is that draw")
     if tau is not None:
         out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
 
@@ -106,6 +116,8 @@ def _released(found: Plan) -> str:
 
 
 def _table(found: Plan, tau: float | None) -> Table:
+    from fnl.planning.predictions import OWN_DRAW
+
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("rule", no_wrap=True)
     heads = ["signal", "noise", "tau", "flips", "gain", "pilot", "floor"]
@@ -128,7 +140,8 @@ def _table(found: Plan, tau: float | None) -> Table:
             "clips": _number(wanted and wanted.clips, ".0f"),
             "steps": _number(wanted and wanted.steps, ".0f"),
         }
-        table.add_row(one.rule, *(cells[head] for head in heads), one.by)
+        mark = ("*" if found.uncovered(one.rule) else "") + ("~" if one.rule in OWN_DRAW else "")
+        table.add_row(f"{one.rule}{mark}", *(cells[head] for head in heads), one.by)
     return table
 
 

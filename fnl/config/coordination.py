@@ -80,7 +80,8 @@ class CoordinationGroup(Group, frozen=True):
     """f, malicious clients that `krum` and `multi-krum` (selected ≥ 2f + 3) and `bulyan` (≥ 4f + 3)
     allow for."""
     krum_average: CountOrNone = 0
-    """Models that `multi-krum` averages; 0: selected − f − 2."""
+    """Models that `multi-krum` averages; 0: of n that gave
+    models, n − f − 2."""
     server_optimizer: Literal["none", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "none"
     """How the server steps towards the aggregate, whatever its rule: `none` (onto it), Flower's
     `fedavgm`, `fedadagrad`, `fedadam`, `fedyogi`."""

@@ -24,7 +24,8 @@ from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
 from fnl.schedule import asked_in
 from fnl.snn.evaluation import evaluate
-from fnl.training.local import LocalRound, LocalTraining, train_round
+from fnl.training.client import LocalTraining
+from fnl.training.local import LocalRound, train_round
 from fnl.training.sensitivity import class_rate_gradients
 from fnl.training.spending import noise_of, workload_of
 from fnl.training.start import network_of, start_network

@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 TRUSTED = 2.0
 """Largest factor between the law's variance of noise and the pilot's at which the law is used."""
 
+OWN_DRAW = ("rate-proportional",)
+"""Rules whose scores are draws, the same in both rankings."""
+
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Clips of a client that are tried, times those that there are."""
@@ -199,7 +202,7 @@ def _trusted(moments: ScoreMoments, scored: Scored) -> bool:
 
 
 def _law(rule: str, rates: NoisyRates | None, config: Config) -> ScoreMoments | None:
-    if rates is None or rule not in LAWS or rule == "rate-proportional":  # its scores are draws
+    if rates is None or rule not in LAWS or rule in OWN_DRAW:
         return None
     settings = config.coordination
     return LAWS[rule](rates, Target(settings.target_rate, settings.rate_band))

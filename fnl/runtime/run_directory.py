@@ -421,8 +421,9 @@ class RunDirectory:
         write_record(self.path, self._record)
 
     def _remove_temporary_files(self) -> None:
-        for name in ("run.json.", "model.safetensors.", *(f"{name}.parquet." for name in TABLES)):
-            remove_temporary_files(self.path, name)
+        tables = [f"{name}.parquet" for name in TABLES]
+        for name in ("run.json", "digests.json", "model.safetensors", *tables):
+            remove_temporary_files(self.path, f"{name}.")
         remove_temporary_files(self._checkpoints, "round-")
 
     def _end(self, status: str, **entries: object) -> None:

@@ -11,8 +11,8 @@ from fnl.audit.membership import auc
 from fnl.audit.result import Attack, AuditResult
 from fnl.audit.weights import attack_weights
 from fnl.config import parse_config
+from fnl.training.client import LocalTraining
 from fnl.training.dp_sgd import GaussianMechanism
-from fnl.training.local import LocalTraining
 
 
 def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150, **changes):

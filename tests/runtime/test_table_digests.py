@@ -32,7 +32,9 @@ def test_who_is_killed_while_tables_are_replaced_leaves_tables_that_pass(tmp_pat
 
     class Killed(BaseException): ...
 
-    def killed_at_the_second(path, write, seen=[]):  # noqa: B006
+    seen = []
+
+    def killed_at_the_second(path, write):
         seen.append(path)
         if len(seen) == 2:
             raise Killed

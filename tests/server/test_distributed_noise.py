@@ -17,7 +17,7 @@ from fnl.errors import ConfigError, RunError
 from fnl.privacy.budget import Noise
 from fnl.runtime.checkpoint import checkpoints
 from fnl.runtime.run_directory import read_run
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network
 from fnl.weights import Weights, as_vector, get_weights

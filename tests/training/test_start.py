@@ -11,7 +11,7 @@ from fnl.errors import ConfigError
 from fnl.interchange.pretrained import Origin, save_pretrained
 from fnl.privacy.budget import Noise
 from fnl.snn.network import build_network, initialise
-from fnl.training.local import LocalTraining
+from fnl.training.client import LocalTraining
 from fnl.training.start import network_of, start_network, start_of, whole_weights
 from fnl.weights import Weights, get_weights
 from tests.training.starts import public_weights
