@@ -21,13 +21,11 @@ from fnl.errors import RunError, one_line
 from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.digests import check_digest, write_digests
 from fnl.runtime.regular_files import regular
-from fnl.runtime.run_directory import FINISHED, RUNNING, read_run
 from fnl.runtime.run_lock import is_taken, take
+from fnl.runtime.run_record import DAMAGED, FINISHED, INTERRUPTED, RUNNING, read_run
 
-PENDING, INTERRUPTED = "pending", "interrupted"
-"""Statuses that only a grid knows: not begun, and begun by a process that is no more."""
-DAMAGED = "damaged"
-"""Status of a cell whose record cannot be read."""
+PENDING = "pending"
+"""Status that only a grid knows: not begun."""
 
 CHECKPOINTS = 10
 """Checkpoints of a cell whose grid file does not say how many rounds lie between two."""

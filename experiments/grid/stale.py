@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experiments.grid.directory import DAMAGED
 from fnl.runtime.own_code import DECIDING, names_in
 from fnl.runtime.provenance import Provenance, in_words, provenance_of
+from fnl.runtime.run_record import DAMAGED
 
 REPLACED = "replaced"
 """Folder of a grid: cells that other code had made, and that were run again."""

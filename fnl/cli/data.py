@@ -9,7 +9,9 @@ import typer
 
 from fnl.cli.terminal import Assignments, ConfigFile, Workers, configuration, out
 
-data_app = typer.Typer(help="Prepare and describe a corpus.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Prepare and describe a corpus.", no_args_is_help=True, suggest_commands=False
+)
 
 
 @data_app.command()

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fnl.cli.runs import summary, table_of
+from fnl.cli.runs import say_reasons, summary, table_of
 from fnl.cli.terminal import Assignments, cores, err, out
 from fnl.console import on_one_line
 
 if TYPE_CHECKING:
     from experiments.grid.directory import GridDirectory, Manifest
 
-grid_app = typer.Typer(help="Run many runs from one grid file.", no_args_is_help=True)
+grid_app = typer.Typer(
+    help="Run many runs from one grid file.", no_args_is_help=True, suggest_commands=False
+)
 Directory = Annotated[Path, typer.Argument(help="A grid's directory.")]
 
 
@@ -119,9 +121,6 @@ def status(directory: Directory) -> None:
     grid = GridDirectory.open(directory)
     manifest = grid.manifest()
     stale, cells = _print_cells(grid, manifest)
-    for cell in cells:
-        if error := (grid.record(cell["cell"]) or {}).get("error"):
-            out.print(on_one_line(f"{cell['status']}: {cell['cell']}: {error}"))
     if stale:
         out.print(said_of(stale, "stale, `fnl grid run` runs them again"))
     statuses = Counter(cell["status"] for cell in cells)
@@ -134,16 +133,19 @@ def _print_cells(
     grid: GridDirectory, manifest: Manifest
 ) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     """Print a row a cell; return those that other code has made, and all cells."""
-    from experiments.grid.directory import DAMAGED, PENDING
+    from experiments.grid.directory import PENDING
     from experiments.grid.stale import stale_cells
     from experiments.grid.tables import cell_table
+    from fnl.runtime.run_record import DAMAGED
 
     stale = stale_cells((cell.id, grid.record(cell.id)) for cell in manifest.cells)
     cells = cell_table(grid, manifest).to_dicts()
     found = []
     for cell in cells:
         run = summary(grid.cells / cell["cell"])
-        if run["status"] == DAMAGED and cell["status"] != PENDING:  # its tables, not its record
+        if cell["status"] == PENDING:
+            run["error"] = None
+        elif run["status"] == DAMAGED:  # its tables, not its record
             cell["status"] = DAMAGED
         found.append(
             run
@@ -155,4 +157,5 @@ def _print_cells(
             }
         )
     out.print(table_of(found))
+    say_reasons(found)
     return stale, cells

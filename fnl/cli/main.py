@@ -8,6 +8,7 @@ Exit status is 0 only on success. An error a user can act on is one line on stde
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    suggest_commands=False,  # click does it as well
 )
 for command in (run, resume, plan, pretrain, runs, figures, report, export, audit, doctor):
     app.command()(command)
@@ -59,7 +61,7 @@ def main() -> None:
     own_environment()
     stop_in_order()
     with one_line_errors():
-        app()
+        sys.exit(app(standalone_mode=False))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,6 @@ from fnl.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from fnl.config import Scalar
 
-DAMAGED = "damaged"
-"""Status of a run whose record or table of rounds is not what was written."""
-
 _NUMBERS = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
 _NUMBERS |= {"seconds": ".0f"}
 """What came of a run, and how it reads."""
@@ -75,6 +72,7 @@ def runs(
         out.print_json(json.dumps([_finite(one) for one in found]))
         return
     out.print(table_of(found))
+    say_reasons(found)
     if csv is not None:
         out.print(f"table {csv.absolute()}")
 
@@ -111,6 +109,13 @@ def table_of(found: Sequence[Run]) -> Table:
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
+
+
+def say_reasons(found: Sequence[Run]) -> None:
+    """Print a line for every run that failed or is damaged: why."""
+    for one in found:
+        if one["error"]:
+            out.print(on_one_line(f"{one['status']}: {one['name']}: {one['error']}"))
 
 
 def _too_wide(columns: dict[str, list[str]], width: int) -> list[str]:
@@ -245,21 +250,22 @@ def _number(value: Any, form: str) -> str:
 def summary(path: Path) -> Run:
     """Return what is known of a run; None where there is no such number (yet)."""
     from fnl.runtime.run_lock import is_locked
-    from fnl.runtime.run_record import INTERRUPTED, RUNNING, read_run
+    from fnl.runtime.run_record import DAMAGED, INTERRUPTED, RUNNING, read_run
 
-    one: Run = dict.fromkeys(("name", "status", "rounds", "of", *_NUMBERS))
+    one: Run = dict.fromkeys(("name", "status", "error", "rounds", "of", *_NUMBERS))
     one |= {"engine": None, "started": None, "name": path.name, "rounds": 0, "config": {}}
     try:
         record = read_run(path)
         config = _config(record.get("config"))
         table = path / "rounds.parquet"
         last = _last_values(table) if table.exists() else {}
-    except RunError:
-        return one | {"status": DAMAGED}
+    except RunError as error:
+        return one | {"status": DAMAGED, "error": str(error)}
     interrupted = record["status"] == RUNNING and not is_locked(path)
     of, seconds = config.get("run.rounds"), record.get("seconds")
     one |= {
         "status": INTERRUPTED if interrupted else str(record["status"]),
+        "error": str(record["error"]) if record.get("error") else None,
         "of": of if isinstance(of, int) and not isinstance(of, bool) else None,
         "seconds": float(seconds) if isinstance(seconds, int | float) else None,
         "config": config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import site
 import sys
 import traceback
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import click
 import typer
 
 from fnl.console import on_one_line, plain_console
@@ -96,6 +98,11 @@ def one_line_errors() -> Iterator[None]:
         yield
     except FnlError as error:
         _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        _fail(_of_usage(error), error.exit_code)
     except Exception as error:
         _fail(f"{_place_of(error)}{type(error).__name__}: {one_line(error)} (--debug: the trace)")
     except KeyboardInterrupt:
@@ -103,13 +110,22 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _fail(said: str) -> NoReturn:
-    """Say what went wrong, in red or with its trace, and end with status 1."""
+def _of_usage(error: click.UsageError) -> str:
+    """Return what was wrong with the words of a command, and where it is said what is right."""
+    said = error.format_message().rstrip(".")
+    if keys := re.findall(r"[\w-]+\.[\w-]+=[^\s)]*", said):
+        said += f": write {' '.join(f'--set {key}' for key in keys)}"
+    path = error.ctx.command_path if error.ctx is not None else "fnl"
+    return f"{said} ({path} --help: what there is)"
+
+
+def _fail(said: str, status: int = 1) -> NoReturn:
+    """Say what went wrong, in red or with its trace, and end."""
     if os.environ.get("FNL_DEBUG"):
         logging.exception("fnl failed")
     else:
         err.print(on_one_line(f"fnl: {said}"), style="red")
-    sys.exit(1)
+    sys.exit(status)
 
 
 def _place_of(error: Exception) -> str:

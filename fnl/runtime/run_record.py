@@ -18,6 +18,8 @@ from fnl.runtime.regular_files import regular
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 INTERRUPTED = "interrupted"
 """Status of a run that its user stopped, or whose process is gone: `fnl resume` goes on with it."""
+DAMAGED = "damaged"
+"""Status of a run whose record or table of rounds is not what was written."""
 
 _CHECKSUM = "checksum"
 """Entry of `run.json`: SHA-256 of all the others. It finds accidents, not forgers."""

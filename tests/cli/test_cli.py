@@ -38,6 +38,26 @@ def _folder_corpus(root: Path, labels=("yes", "no"), speakers=4) -> Path:
     return root
 
 
+USAGE = {
+    "command": (["rnu"], "No such command 'rnu'. Did you mean 'run'? (fnl --help: what there is)"),
+    "command of a group": (["grid", "statsu"], "Did you mean 'status'? (fnl grid --help"),
+    "option": (["run", "--ste", "a.b=1"], "No such option '--ste'. Did you mean '--set'?"),
+    "key without --set": (
+        ["run", "privacy.epsilon=4", "run.rounds=3"],
+        "write --set privacy.epsilon=4 --set run.rounds=3 (fnl run --help",
+    ),
+    "argument": (["report"], "Missing argument 'DIRECTORY' (fnl report --help"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE.keys())
+def test_words_that_are_no_command_are_one_line(command, arguments, message):
+    status, out, err = command(*arguments)
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert message in line
+
+
 BAD = {
     "unknown key": ({"privacy.epsilom": 1.0}, "unknown configuration key 'privacy.epsilom'"),
     "zero epsilon": ({"privacy.epsilon": 0}, "privacy.epsilon = 0: input should be greater than 0"),

@@ -58,6 +58,7 @@ def test_the_table_has_what_differs_and_says_the_rest_once(results, command):
     head, *_ = out.splitlines()
     assert head.split() == ["run", "status", "seed", "epsilon", "accuracy", "rate", "ε", "seconds"]
     assert "[third]" in out
+    assert "failed: first: stopped" in out
     assert "all: rounds 1/30, rejected 2" in out
 
 

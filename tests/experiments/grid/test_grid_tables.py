@@ -168,6 +168,15 @@ def test_the_status_counts_cells_and_names_errors(directory, capsys):
     assert f"failed: {directory.manifest().cells[0].id}: no clips today" in output
 
 
+def test_the_status_names_a_cell_whose_tables_are_damaged(directory, capsys):
+    cell = directory.manifest().cells[0].id
+    (directory.cells / cell / "digests.json").write_text("[]")
+    status(directory.path)
+    output = capsys.readouterr().out
+    assert "grid g: 1 damaged, 17 finished" in output
+    assert f"damaged: {cell}: " in output.replace("\n", " ")
+
+
 def test_csv_and_latex(directory):
     write_tables(directory)
     cells = pl.read_csv(write_csv(directory)[0])
