@@ -16,7 +16,7 @@ from experiments.figures.of_run import SHIFT, read_audit, with_shadows
 from experiments.figures.pareto import pareto_front
 from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.privacy_spent import privacy_spent
-from experiments.figures.rank_bump import rank_bump
+from experiments.figures.rank_maps import rank_maps
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.run_tables import read_tables
 from experiments.figures.selection_shares import labels_held, selection_shares
@@ -86,7 +86,7 @@ def of_grid(grid: GridTables) -> list[Entry]:
             "memory: shares of silent and saturated neurons, the membranes' variance and their "
             "autocorrelation from step to step, bytes.",
             lambda: shift_against_indicators(
-                indicators(grid), point="a cell's last evaluated round"
+                indicators(grid), point="a cell's last evaluated round", independent=True
             ),
         ),
         Entry(
@@ -181,7 +181,7 @@ def _ranks(grid: GridTables) -> Sheet:
         for row in chosen.sort("level_order", maintain_order=True).iter_rows(named=True)
     }
     last = _last_round(next(iter(tables.values())))
-    return rank_bump(tables, selected=int(last["selected"].sum()))
+    return rank_maps(tables, selected=int(last["selected"].sum()))
 
 
 def _settings_of(grid: GridTables, row: Mapping[str, object]) -> str:

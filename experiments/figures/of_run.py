@@ -9,7 +9,7 @@ import polars as pl
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry, LeftOut
 from experiments.figures.predicted_shift import predicted_against_measured
-from experiments.figures.rank_bump import rank_bump
+from experiments.figures.rank_maps import rank_maps
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.run_figures import over_rounds
 from experiments.figures.run_tables import RunTables
@@ -40,7 +40,7 @@ def of_run(run: RunTables) -> list[Entry]:
         Entry(
             "ranks",
             "The clients' ranks from round to round.",
-            lambda: rank_bump(_rankings(run), selected=run.config.coordination.selected),
+            lambda: rank_maps(_rankings(run), selected=run.config.coordination.selected),
         ),
         Entry(
             "selection-shares",
@@ -56,7 +56,7 @@ def of_run(run: RunTables) -> list[Entry]:
             "sparsity-memory",
             "The candidates' rate shift against indicators of sparsity and memory, round by round.",
             lambda: shift_against_indicators(
-                _indicators(run), point="a round, the mean over its candidates"
+                _indicators(run), point="a round, the mean over its candidates", independent=False
             ),
         ),
         Entry(

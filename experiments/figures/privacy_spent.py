@@ -30,8 +30,12 @@ def privacy_spent(rounds: pl.DataFrame) -> Sheet:
         partial(_panel, rows, most, "Client that has spent most"),
         partial(_panel, rows, mean, "Mean of all clients"),
     ]
-    budgets = "budget" in rows.columns and rows["budget"].count()
-    return Sheet("Privacy spent over the rounds", panels, ["Thin lines: budgets."] * bool(budgets))
+    notes = [
+        "ε of what clients have released so far. Left: the largest of all runs; right: their mean."
+    ]
+    if "budget" in rows.columns and rows["budget"].count():
+        notes.append("Thin lines: budgets, of which nobody spends more.")
+    return Sheet("Privacy spent over the rounds", panels, notes)
 
 
 def _panel(rows: pl.DataFrame, spent: pl.Expr, title: str, axes: Axes) -> None:

@@ -29,7 +29,10 @@ def rate_distributions(rates: pl.DataFrame, *, of: str) -> Sheet:
     rows = need(rates, ["layer", "firing_rate", "level"], of="the table of layers")
     if rows["level"].n_unique() < 2:
         raise LeftOut(f"all rates are of {rows['level'][0]}: nothing to compare with")
-    notes = [of, "Boxes: quartiles and median; whiskers: to 1.5 box lengths; points: beyond."]
+    notes = [
+        f"{of} A value: a candidate's mean over the layer's neurons, after its training.",
+        "Boxes: quartiles and median; whiskers: to 1.5 box lengths; points: beyond.",
+    ]
     return Sheet("Firing rates by layer", [partial(_panel, rows)], notes, 2.4)
 
 

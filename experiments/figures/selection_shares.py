@@ -46,9 +46,14 @@ def selection_shares(clients: pl.DataFrame, label_counts: pl.DataFrame, *notes: 
         ["share", "partition"], descending=[True, False], nulls_last=True
     )
     inches = float(np.clip(0.14 * order.height + 0.9, 2.2, 4.6))
-    note = "Clients by how often they were selected when asked; “–”: never asked."
+    chance = float(rows["selected"].cast(pl.Float64).mean() or 0.0)  # type: ignore[arg-type]
+    note = (
+        "Clients by how often they were selected when asked; “–”: never asked. "
+        "Line: what to expect under random selection."
+    )
     title = "Selection by client, and the labels they hold"
-    return Sheet(title, [partial(_bars, order), partial(_heat_map, order)], [*notes, note], inches)
+    panels = [partial(_bars, order, chance), partial(_heat_map, order)]
+    return Sheet(title, panels, [*notes, note], inches)
 
 
 def labels_held(run: RunTables) -> pl.DataFrame:
@@ -85,9 +90,10 @@ def _name_clients(axes: Axes, order: pl.DataFrame, offset: float) -> list[int]:
     return places
 
 
-def _bars(order: pl.DataFrame, axes: Axes) -> None:
+def _bars(order: pl.DataFrame, chance: float, axes: Axes) -> None:
     shares = order["share"].fill_null(0).to_numpy()
     axes.barh(np.arange(order.height), shares, color=MAIN.colour, height=0.8)
+    axes.axvline(chance, color="0.2", linewidth=0.8, linestyle=(0, (6, 2)))
     for place in _name_clients(axes, order, 0.0):
         asked = order["asked"][place]
         text = "–" if asked is None else f"of {asked}"
@@ -97,7 +103,12 @@ def _bars(order: pl.DataFrame, axes: Axes) -> None:
     axes.set_xticks([0, 0.5, 1])
     axes.xaxis.set_major_formatter(PERCENT)
     axes.grid(visible=False)
-    finish(axes, "Selected when asked", x="share of rounds", y="client (partition)")
+    finish(
+        axes,
+        "Selected when asked",
+        x="share of the rounds in which it was asked",
+        y="client (partition)",
+    )
 
 
 def _heat_map(order: pl.DataFrame, axes: Axes) -> None:
@@ -117,5 +128,5 @@ def _heat_map(order: pl.DataFrame, axes: Axes) -> None:
     _name_clients(axes, order, 0.5)
     axes.tick_params(axis="x", rotation=90, length=0)
     axes.grid(visible=False)
-    axes.set_title("Labels of its clips")
+    axes.set_title("Labels: share of the client's clips")
     axes.set(xlabel="", ylabel="")

@@ -114,7 +114,7 @@ def table_of(found: Sequence[Run]) -> Table:
 def say_reasons(found: Sequence[Run]) -> None:
     """Print a line for every run that failed or is damaged: why."""
     for one in found:
-        if one["error"]:
+        if one["error"] not in (None, one["status"]):  # "interrupted" says all
             out.print(on_one_line(f"{one['status']}: {one['name']}: {one['error']}"))
 
 

@@ -175,20 +175,30 @@ def test_rates_by_layer_are_boxes_of_the_last_round(grid: GridTables) -> None:
     assert len({box.get_hatch() for box in axes.patches}) == 3
 
 
-def test_ranks_are_the_tables_with_gaps_where_not_asked(grid: GridTables) -> None:
+def test_ranks_are_the_tables_with_nothing_where_not_asked(grid: GridTables) -> None:
     figure = named(of_grid.of_grid(grid), "ranks")
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["ε = 1, C 0.5, seed 0", "no DP, seed 0"]
+    maps = figure.axes[:2]
+    assert [axes.get_title(loc="left") for axes in maps] == [
+        "ε = 1, C 0.5, seed 0",
+        "no DP, seed 0",
+    ]
     run = pl.read_parquet(grid.directory / "cells" / "c0-0" / "clients.parquet")
-    axes = figure.axes[0]
-    for one in axes.lines[: run["partition"].n_unique()]:
-        points = np.asarray(one.get_xydata())
-        points = points[np.isfinite(points).all(axis=1)]
-        client = int(one.get_label().split()[-1])
-        rows = run.filter(pl.col("partition") == client).sort("round")
-        np.testing.assert_array_equal(points, rows.select("round", "rank").to_numpy())
-    assert axes.lines[-1].get_ydata()[0] == SELECTED + 0.5
-    assert axes.yaxis_inverted()
+    drawn = maps[0].collections[0].get_array()
+    clients = [int(label.get_text()) for label in maps[0].get_yticklabels()]
+    found = {
+        (round_, client, int(drawn[row, round_ - 1]))
+        for row, client in enumerate(clients)
+        for round_ in range(1, drawn.shape[1] + 1)
+        if not np.ma.is_masked(drawn[row, round_ - 1])
+    }
+    assert found == set(run.select("round", "partition", "rank").iter_rows())
+    assert drawn.mask.any()
+    assert [int(label.get_text()) for label in maps[1].get_yticklabels()] == clients
+    colours = [axes.collections[0].get_cmap() for axes in maps]
+    middle = [axes.collections[0].norm(SELECTED + 0.5) for axes in maps]
+    assert (colours[0].name, middle) == (colours[1].name, [0.5, 0.5])
+    means = run.group_by("partition").agg(pl.col("rank").mean()).sort("rank", "partition")
+    assert clients == means["partition"].to_list()
 
 
 def test_the_shift_is_against_the_twin_of_the_same_seed(grid: GridTables) -> None:
