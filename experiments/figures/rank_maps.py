@@ -51,7 +51,7 @@ def rank_maps(rankings: Mapping[str, pl.DataFrame], *, selected: int) -> Sheet:
     left_out = f"; the {len(shown)} of {count} that were asked most" if len(shown) < count else ""
     note = (
         f"Orange: ranks 1 to {selected}, selected. Grey: not a candidate. "
-        f"Clients by their mean rank on the left{left_out}."
+        f"Clients by their mean rank in the first panel{left_out}."
     )
     inches = float(np.clip(0.11 * len(shown) + 0.9, 2.2, 5.0))
     return Sheet("Ranks of the clients over the rounds", panels, [note], inches)
