@@ -104,6 +104,7 @@ def _check_model(config: Config) -> None:
             f"model.neuron = {model.neuron!r} does not go with model.network = 'recurrent', whose "
             "neurons are recurrent-lif: use model.network = 'feedforward'"
         )
+    _check_activation(config)
     if model.normalisation == "group" and any(size % model.groups for size in model.hidden_sizes):
         raise ConfigError(
             f"model.groups = {model.groups} does not divide every layer of model.hidden = "
@@ -114,6 +115,28 @@ def _check_model(config: Config) -> None:
         raise ConfigError(
             f"model.latency-steps = {model.latency_steps} does not divide the {steps} steps of "
             f"a clip (1000 / data.frame-hop-ms): choose a divisor"
+        )
+
+
+def _check_activation(config: Config) -> None:
+    """Refuse what spiking networks alone have of a network without spikes."""
+    model = config.model
+    if model.activation == "spiking":
+        return
+    if ":" in model.network:
+        raise ConfigError(
+            f"model.activation = {model.activation!r} is for built-in networks, not for "
+            f"model.network = {model.network!r}: build your own without spikes, or use 'spiking'"
+        )
+    if model.neuron not in ("lif", "recurrent-lif"):
+        raise ConfigError(
+            f"model.activation = {model.activation!r} has twins of lif and recurrent-lif neurons, "
+            f"none of model.neuron = {model.neuron!r}: use one of the two"
+        )
+    if model.reset != "subtract":
+        raise ConfigError(
+            f"model.reset = {model.reset!r} is what a spike does, and model.activation = "
+            f"{model.activation!r} has no spikes: leave out one of the two"
         )
 
 

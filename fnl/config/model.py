@@ -53,6 +53,10 @@ class ModelGroup(Group, frozen=True):
     """`lif`: snnTorch's `Leaky`, reset by subtraction; `recurrent-lif`: its `RLeaky`; `synaptic`:
     its `Synaptic`; `adlif`: adaptive LIF (Bittar & Garner 2022); or `module:function` of your
     own."""
+    activation: Literal["spiking", "relu"] = "spiking"
+    """`spiking`, or `relu`: the network's conventional twin, the same layers with leaky integrators
+    that send max(u, 0). Its rates are mean activations; threshold, surrogate are not used
+    ([networks](networks.md#the-twin-without-spikes))."""
     beta: Inside = 0.9
     """Decay of the membrane per step, in (0, 1); also of the read-out."""
     learn_beta: bool = False
@@ -110,6 +114,11 @@ class ModelGroup(Group, frozen=True):
         if not 0 < low <= high:
             raise ValueError("give the lower and the upper end, both above 0 and below 1")
         return value
+
+    @property
+    def spikes(self) -> bool:
+        """Whether neurons spike, so that a rate is at most 1."""
+        return self.activation == "spiking"
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:

@@ -28,6 +28,9 @@ KEY = "fnl"
 _ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
 """Keys of the model that change how it is trained, not what it computes."""
 
+_BEFORE: dict[str, Scalar] = {"activation": "spiking"}
+"""Keys that files from before them lack, and what these networks are."""
+
 _CORPUS = tuple(
     f"data.{key}" for key in ("words", "speakers", "clips-per-word", "difficulty", "corpus-seed")
 )
@@ -103,7 +106,8 @@ class Origin(BaseModel, frozen=True):
         Raises:
             ConfigError: naming the first key that differs, and what it has to be.
         """
-        theirs = {**self.features, **{f"model.{key}": v for key, v in self.network.items()}}
+        network = {**_BEFORE, **self.network}
+        theirs = {**self.features, **{f"model.{key}": v for key, v in network.items()}}
         free = {f"model.{key}" for key in _ANY_FUNCTION}
         for key, value in config.flat().items():
             ours = key.startswith("model.") or key in _FEATURES

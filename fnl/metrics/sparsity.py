@@ -30,7 +30,7 @@ class Sparsity:
     which values meet which synapses.
 
     Attributes:
-        activation_sparsity: share of (clip, step, neuron) without a spike.
+        activation_sparsity: share of (clip, step, neuron) that sends nothing.
         effective_acs: accumulates per clip.
         effective_macs: multiply-accumulates per clip.
         energy_nj: energy per clip in nanojoules.
@@ -78,7 +78,7 @@ def sparsity(
         energy = (macs * mac_picojoules + acs * ac_picojoules) / 1000
     built = isinstance(network, SpikingNetwork)
     return Sparsity(
-        activation_sparsity=1.0 - evaluation.firing.rate() if evaluation.firing.neurons else None,
+        activation_sparsity=_activation_sparsity(evaluation),
         effective_acs=acs,
         effective_macs=macs,
         energy_nj=energy,
@@ -87,6 +87,18 @@ def sparsity(
         dense_operations=dense,
         membrane_updates=membrane_updates(evaluation),
     )
+
+
+def _activation_sparsity(evaluation: Evaluation) -> float | None:
+    firing = evaluation.firing
+    if not firing.neurons:
+        return None
+    if firing.spiking:
+        return 1.0 - firing.rate()
+    if not evaluation.activity:
+        return None
+    active = sum(float(layer.sum()) for layer in evaluation.activity[1:])
+    return 1.0 - active / (firing.steps * sum(firing.neurons))
 
 
 def _operations(network: nn.Module, evaluation: Evaluation) -> tuple[float, float, float] | None:
@@ -104,5 +116,9 @@ def _operations(network: nn.Module, evaluation: Evaluation) -> tuple[float, floa
         for active, synapses in zip(evaluation.activity, reached, strict=True)
     )
     macs = 0.0 if network.encoder.spiking else inputs
-    acs = sum(spikes) + (inputs if network.encoder.spiking else 0.0)
+    acs = inputs if network.encoder.spiking else 0.0
+    if network.spikes:
+        acs = sum(spikes) + acs
+    else:
+        macs += sum(spikes)
     return macs, acs, float(sum(layer.sum() for layer in dense))

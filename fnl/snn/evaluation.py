@@ -16,7 +16,7 @@ from fnl.device import device_of
 from fnl.randomness import Purpose, global_generators
 from fnl.snn.kernels.activity import add_activity
 from fnl.snn.kernels.statistics import SpikeStatistics
-from fnl.snn.network import drawing_layers, set_draws, tracer
+from fnl.snn.network import SpikingNetwork, drawing_layers, set_draws, tracer
 from fnl.snn.statistics import FiringStatistics
 
 EVALUATION_BATCH = 64
@@ -127,7 +127,9 @@ def _evaluate(
     activity = tuple((layer.cpu().double() / len(labels)).numpy() for layer in active)
     steps, hit = features.shape[1], torch.cat(right)
     found = counted(spikes, labels.cpu(), classes, steps, loss=loss, right=hit)
-    return replace(found, activity=activity, membranes=tuple(recorded))
+    spiking = not isinstance(network, SpikingNetwork) or network.spikes
+    firing = replace(found.firing, spiking=spiking)
+    return replace(found, firing=firing, activity=activity, membranes=tuple(recorded))
 
 
 def counted(

@@ -2,12 +2,13 @@
 
 A firing rate is spikes per neuron per time step, in [0, 1] (the design's term). Everything is kept
 as sums of spikes per (class, neuron), so statistics of disjoint sets of clips add. A network
-without spiking neurons has no rates: they are nan.
+without spiking neurons has no rates: they are nan. A built-in network's twin without spikes has
+mean activations in their place, which have no upper end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,13 @@ class FiringStatistics:
         spikes: for each spiking layer the spikes per class and neuron, float64 [C, F_l].
         clips: clips per class, int64 [C].
         steps: time steps T of a clip.
+        spiking: whether they are spikes; else activations of any size from zero.
     """
 
     spikes: tuple[NDArray[np.float64], ...]
     clips: NDArray[np.int64]
     steps: int
+    spiking: bool = True
 
     def __add__(self, other: FiringStatistics) -> FiringStatistics:
         """Return the statistics of both sets of clips together.
@@ -39,7 +42,7 @@ class FiringStatistics:
         if self.steps != other.steps:
             raise ValueError(f"clips of {self.steps} and {other.steps} steps have no common rate")
         spikes = tuple(a + b for a, b in zip(self.spikes, other.spikes, strict=True))
-        return FiringStatistics(spikes, self.clips + other.clips, self.steps)
+        return replace(self, spikes=spikes, clips=self.clips + other.clips)
 
     @property
     def neurons(self) -> tuple[int, ...]:
@@ -69,8 +72,13 @@ class FiringStatistics:
         return np.array([float(np.mean(layer.sum(axis=0) == 0)) for layer in self.spikes])
 
     def saturated_fractions(self) -> NDArray[np.float64]:
-        """Return the share of neurons of each layer above `SATURATED_RATE`: float64 [L]."""
+        """Return the share of neurons of each layer above `SATURATED_RATE`: float64 [L].
+
+        nan for activations, which have no most.
+        """
         layers = range(len(self.spikes))
+        if not self.spiking:
+            return np.full(len(self.spikes), np.nan)
         return np.array([float(np.mean(self.neuron_rates(n) > SATURATED_RATE)) for n in layers])
 
     def over_neurons(self, fractions: NDArray[np.float64]) -> float:

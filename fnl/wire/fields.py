@@ -46,13 +46,21 @@ LARGEST_COUNT = 2**53
 
 
 class Within(NamedTuple):
-    """The range of a number, or of the numbers of a list."""
+    """The range of a number, or of the numbers of a list.
+
+    Attributes:
+        low: the least.
+        high: the most.
+        of_spikes: whether that is the most because neurons spike at most once a step.
+    """
 
     low: float = 0.0
     high: float = LARGEST
+    of_spikes: bool = False
 
 
 SHARE, SIGNED = Within(high=1.0), Within(low=-LARGEST)
+RATE = Within(high=1.0, of_spikes=True)
 
 
 class Part(NamedTuple):
@@ -168,7 +176,9 @@ def all_nan(value: object) -> bool:
     return bool(numbers) and all(isinstance(n, float) and math.isnan(n) for n in numbers)
 
 
-def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> None:
+def check(
+    name: str, entry: Entry, value: object, *, nan: bool, noisy: bool, spiking: bool = True
+) -> None:
     """Refuse a value of another kind or out of range.
 
     Args:
@@ -177,6 +187,7 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
         value: what was sent.
         nan: whether nan stands for a number that there is not.
         noisy: whether any number up to `LARGEST` will do, whatever its range.
+        spiking: whether neurons spike; else rates are activations, which have no most.
 
     Raises:
         RunError: naming the entry.
@@ -207,7 +218,7 @@ def check(name: str, entry: Entry, value: object, *, nan: bool, noisy: bool) -> 
             low = entry.within.low
             reason = f"at least {low:g} is possible" if low > 0 else "not a finite count or size"
             _refuse(name, number, reason)
-        if number > entry.within.high:
+        if number > entry.within.high and (spiking or not entry.within.of_spikes):
             high = entry.within.high
             _refuse(name, number, "a share is at most 1" if high == 1 else f"above {high:g}")
 

@@ -19,6 +19,7 @@ from flwr.app import MetricRecord
 from fnl.errors import RunError
 from fnl.runtime.columns import real, whole
 from fnl.wire.fields import (
+    RATE,
     SHARE,
     SIGNED,
     Cover,
@@ -45,7 +46,7 @@ _BOUND = Within(1e-30)
 
 @dataclass(frozen=True)
 class Rates:
-    """Firing rates of one model on a client's clips.
+    """Firing rates of one model on a client's clips; mean activations of a model without spikes.
 
     Attributes:
         firing_rate: of the network.
@@ -55,9 +56,9 @@ class Rates:
             not tell which labels a client has.
     """
 
-    firing_rate: Annotated[float, SHARE, "firing_rate_{}"]
-    layers: Annotated[list[float], SHARE, "layer_rates_{}"]
-    classes: Annotated[list[float], SHARE, "class_rates_{}"]
+    firing_rate: Annotated[float, RATE, "firing_rate_{}"]
+    layers: Annotated[list[float], RATE, "layer_rates_{}"]
+    classes: Annotated[list[float], RATE, "class_rates_{}"]
 
     def withheld(self) -> Rates:
         """Return nan for every rate."""
@@ -86,8 +87,8 @@ class Unprotected:
     """
 
     rates: Annotated[Rates, "{}"]
-    distances: Annotated[list[float] | None, SHARE, "layer_rates_{}_distance"] = None
-    neurons: Annotated[list[float] | None, SHARE, "layer_rates_{}_neurons"] = None
+    distances: Annotated[list[float] | None, RATE, "layer_rates_{}_distance"] = None
+    neurons: Annotated[list[float] | None, RATE, "layer_rates_{}_neurons"] = None
     update_norm: Annotated[float | None, "update_norm_{}"] = None
 
 
@@ -222,8 +223,12 @@ class ClientReport:
         return nest(cls, values)
 
     @classmethod
-    def from_record(cls, record: MetricRecord) -> ClientReport:
+    def from_record(cls, record: MetricRecord, *, spiking: bool = True) -> ClientReport:
         """Parse and check a report.
+
+        Args:
+            record: what came.
+            spiking: whether the network's neurons spike, so that a rate is at most 1.
 
         What is in no ledger, or for measurement alone, is left out where it is not to be used: were
         the report refused for it, it would decide who has a part in the global model.
@@ -252,7 +257,7 @@ class ClientReport:
                 continue
             noisy = released and "rate_noise" in values
             nan = name.startswith("class_rates") or (name.startswith("firing_rate") and not spikes)
-            check(name, entry, values[name], nan=nan, noisy=noisy)
+            check(name, entry, values[name], nan=nan, noisy=noisy, spiking=spiking)
         _check_lengths(values)
         return cls.from_values(values)
 
@@ -293,16 +298,18 @@ class ClientReport:
             changes[part.name] = None if part.optional else plain
         return replace(self, **changes)
 
-    def in_range(self, rate_clip_norm: float = 1.0) -> ClientReport:
+    def in_range(self, rate_clip_norm: float = 1.0, *, spiking: bool = True) -> ClientReport:
         """Return the report with released rates put back into (0, 1], as rules expect them.
 
         This is post-processing and costs no privacy. The floor is above zero so that noise alone
         does not take all weight from a client, or from all of them. A mean of what was clipped to
         C_r is at most C_r: a rate that is above by more than noise explains is a lie, and cut off.
+        Without `spiking` that alone is the upper end.
         """
         if self.rate_noise is None:
             return self
-        most = min(1.0, rate_clip_norm + NOISE_ABOVE * self.rate_noise)
+        most = rate_clip_norm + NOISE_ABOVE * self.rate_noise
+        most = min(1.0, most) if spiking else most
         return replace(self, before=self.before.in_range(most), after=self.after.in_range(most))
 
 

@@ -129,7 +129,7 @@ def global_layer_rows(
             "layer": layer,
             "firing_rate": float(rate),
             "silent_fraction": float(silent),
-            "saturated_fraction": float(saturated),
+            "saturated_fraction": _or_null(float(saturated)),
             "membrane_mean": membrane.mean,
             "membrane_variance": membrane.variance,
             "membrane_autocorrelation": membrane.autocorrelation,

@@ -45,12 +45,14 @@ class Dynamics:
             in the spike's own step.
         surrogate: stands in for dS/dU in the backward pass.
         backend: which implementation runs.
+        rectifies: whether what is above θ is sent in place of a spike; the kind of neuron says so.
     """
 
     reset: Reset
     reset_delay: bool
     surrogate: Surrogate
     backend: Backend = "auto"
+    rectifies: bool = False
 
     @property
     def acts_at_once(self) -> bool:

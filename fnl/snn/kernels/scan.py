@@ -29,9 +29,10 @@ from fnl.snn.kernels.torch_blocks import (
 from fnl.snn.surrogates import SurrogateKind
 
 Recorded = tuple[Tensor, Tensor]
-"""Spikes per clip and neuron, int32 [B, F], and moments of the membrane, float64 [6, F]: over
-clips, per neuron, Σu, Σu², Σu[t]u[t+1], Σu[0], Σu[T−1] of the membrane after each step, and in how
-many steps it changed, the first step of a clip counted in any case."""
+"""Spikes per clip and neuron, int32 [B, F] (sums of activations where the kind `rectifies`), and
+moments of the membrane, float64 [6, F]: over clips, per neuron, Σu, Σu², Σu[t]u[t+1], Σu[0],
+Σu[T−1] of the membrane after each step, and in how many steps it changed, the first step of a clip
+counted in any case."""
 
 MOST_RECURRENT = 512
 """Neurons of a recurrent layer that the GPU's kernels can hold; larger ones run in PyTorch."""
@@ -74,6 +75,8 @@ class Scan:
         keeps_current: whether the gradients of the rows need I.
         overwrites: whether the membrane may take the place of I, and dL/dI that of dL/dS.
         always_delays: whether the reset acts in the step after the spike, whatever was asked for.
+        rectifies: whether a neuron sends max(U − θ, 0), any number, in place of spikes; the word
+            spikes then stands for these.
     """
 
     rows: tuple[str, ...]
@@ -85,6 +88,7 @@ class Scan:
     keeps_current: bool = False
     overwrites: bool = False
     always_delays: bool = False
+    rectifies: bool = False
 
     def forward(
         self,
@@ -112,13 +116,13 @@ class Scan:
         if self._uses_triton(dynamics, current):
             return self._triton().forward(current, tensors, dynamics, save=save, record=record)
         if not uses_numba(dynamics.backend, current):
-            dynamics = self._timed(dynamics)
+            dynamics = self._own(dynamics)
             tensors = self._by_clip(tensors, len(current))
             charge = self.plain(current, tensors, dynamics)
             spikes, membrane, left = step_through(
                 current, self.threshold(tensors), dynamics, charge
             )
-            recorded = (spikes.sum(1).to(torch.int32), moments_of(left)) if record else None
+            recorded = (self._counts(spikes), moments_of(left)) if record else None
             return spikes, membrane if save else None, recorded
         clips, _, features = current.shape
         spikes = torch.empty_like(current)
@@ -138,6 +142,8 @@ class Scan:
                 *(room[rows].numpy() for room in (spikes, membrane, counts)),
                 moments.numpy(),
             )
+        if self.rectifies and record:
+            counts = self._counts(spikes)  # those of the kernel are whole numbers
         return spikes, membrane if save else None, (counts, moments) if record else None
 
     def backward(
@@ -169,7 +175,7 @@ class Scan:
                 grad_spikes, membrane, current, tensors, dynamics, learns=learns
             )
         if not uses_numba(dynamics.backend, membrane):
-            kind, dynamics = (self.plain, len(self.rows)), self._timed(dynamics)
+            kind, dynamics = (self.plain, len(self.rows)), self._own(dynamics)
             tensors = self._by_clip(tensors, len(membrane))
             return step_back(
                 kind, grad_spikes, membrane, current, tensors=tensors, dynamics=dynamics
@@ -215,6 +221,8 @@ class Scan:
         """Return the spikes of the step before each, zeros at the first, [B, T, F]."""
         threshold = self.threshold(self._by_clip(tensors, len(membrane)))
         spikes = above(membrane, over_steps(threshold))
+        if self.rectifies:
+            spikes = (membrane - over_steps(threshold)).relu_()
         return torch.cat([torch.zeros_like(spikes[:, :1]), spikes[:, :-1]], dim=1)
 
     def _by_clip(self, tensors: Sequence[Tensor], clips: int) -> Sequence[Tensor]:
@@ -225,8 +233,15 @@ class Scan:
         rows = [row.repeat_interleave(each, 0) for row in tensors[: len(self.rows)]]
         return [*rows, *tensors[len(self.rows) :]]
 
-    def _timed(self, dynamics: Dynamics) -> Dynamics:
-        return replace(dynamics, reset_delay=True) if self.always_delays else dynamics
+    def _own(self, dynamics: Dynamics) -> Dynamics:
+        """Return `dynamics` as plain PyTorch needs them of this kind."""
+        delays = dynamics.reset_delay or self.always_delays
+        return replace(dynamics, reset_delay=delays, rectifies=self.rectifies)
+
+    def _counts(self, spikes: Tensor) -> Tensor:
+        """Return the sums over steps [B, F]: int32 of spikes, the signal's type else."""
+        sums = spikes.sum(1)
+        return sums if self.rectifies else sums.to(torch.int32)
 
     def _uses_triton(self, dynamics: Dynamics, tensor: Tensor) -> bool:
         """Return whether the kernels for the GPU run.

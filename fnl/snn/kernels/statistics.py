@@ -14,7 +14,8 @@ class SpikeStatistics:
 
     Attributes:
         steps: T.
-        spike_counts: spikes of each clip and neuron, int32 [B, F].
+        spike_counts: spikes of each clip and neuron, int32 [B, F]; of neurons that send other
+            numbers their sums.
         moments: per neuron over clips, float64 [6, F]: Σu, Σu² and Σu[t]u[t+1] over steps, Σu[0],
             Σu[T−1], and in how many steps the membrane changed, where the first step of a clip
             always counts (NeuroBench). u is the membrane after the step, as snnTorch returns it.

@@ -62,7 +62,7 @@ def step_through(
         fired = charge(t, carried, spike, was_reset)
         if known is not None:
             fired = known[:, t] + (fired - fired.detach())
-        spike = _Spike.apply(fired - threshold, dynamics.surrogate)
+        spike = sent(fired - threshold, dynamics)
         carried = fired
         if not dynamics.reset_delay:
             carried = reset_by_spike(dynamics, threshold, fired, spike - was_reset)
@@ -100,6 +100,13 @@ def step_back(
         spikes, _, _ = step_through(source, own[-1], dynamics, charge, membrane)
     grad_current, *grads = torch.autograd.grad(spikes, inputs, grad_spikes, materialize_grads=True)
     return grad_current, grads
+
+
+def sent(shifted: Tensor, dynamics: Dynamics) -> Tensor:
+    """Return what neurons send at `shifted` = U − θ, differentiable: spikes, or U − θ above 0."""
+    if dynamics.rectifies:
+        return torch.relu(shifted)
+    return _Spike.apply(shifted, dynamics.surrogate)  # pyright: ignore[reportReturnType] - untyped
 
 
 class _Spike(torch.autograd.Function):

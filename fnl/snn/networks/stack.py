@@ -23,6 +23,7 @@ from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.neurons.lif import LeakyReadout
+from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
 from fnl.snn.normalisation import build_normalisation
 
 
@@ -81,6 +82,11 @@ class SpikingNetwork(nn.Module):
         self.dropout = nn.ModuleList(Dropout(model.dropout) for _ in sizes)
         self.encoder: Encoder = build_encoder(model)
 
+    @property
+    def spikes(self) -> bool:
+        """Whether layers send spikes; else any numbers from zero."""
+        return self.model.spikes
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [B, C] of inputs [B, T, F]."""
         signal = inputs
@@ -135,13 +141,20 @@ class SpikingNetwork(nn.Module):
         return zip(self.linear, self.norm, self.neuron, self.dropout, strict=True)
 
 
+_TWINS = {"lif": Rectified.build, "recurrent-lif": RecurrentRectified.build}
+
+
 def build_neuron(model: ModelGroup, features: int) -> nn.Module:
     """Return the neurons that `model` names, `features` of them.
+
+    Under `model.activation = relu` these are the twins of what it names.
 
     Raises:
         ConfigError: if it names a builder of the user's own that cannot be imported.
     """
     name = "recurrent-lif" if model.network == "recurrent" else model.neuron
+    if not model.spikes:
+        return _TWINS[name](model, features)
     return builder_of("model.neuron", name, NEURONS)(model, features)
 
 

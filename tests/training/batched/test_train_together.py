@@ -49,6 +49,10 @@ NETWORKS = {
     "delays": {"model.network": "delays"},
     "synaptic": {"model.neuron": "synaptic", "model.learn-beta": True},
     "adaptive": {"model.neuron": "adlif", "model.learn-beta": True},
+    "rectified": {"model.activation": "relu", "model.learn-beta": True},
+    "rectified, recurrent": {
+        "model.activation": "relu", "model.network": "recurrent", "model.learn-threshold": True,
+    },
     "thresholds": {"model.learn-threshold": True, "model.reset": "zero"},
     "no reset": {"model.reset": "none", "model.surrogate": "sigmoid"},
     "mean read-out": {"model.readout": "mean", "model.surrogate": "triangular"},
@@ -56,7 +60,7 @@ NETWORKS = {
     "delta code": {"model.encoding": "delta"},
     "latency code": {"model.encoding": "latency"},
     "dropout": {"model.dropout": 0.3},
-}
+}  # fmt: skip
 WAYS = {
     "sgd": {"training.optimizer": "sgd", "training.learning-rate": 0.1},
     "momentum": {"training.optimizer": "sgd", "training.momentum": 0.9},

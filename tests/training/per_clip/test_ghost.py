@@ -18,6 +18,7 @@ from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
+from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.dp_sgd import GaussianMechanism, train
@@ -54,6 +55,8 @@ def every_layer() -> nn.Sequential:
         OverChannels(),
         AdaptiveLIF(0.6, 0.9, 0.1, 0.2, 0.1, learn_b=True, learn_alpha=True),
         RecurrentLIF(8, 0.8, 0.4),
+        Rectified(0.6, 0.1, learn_beta=True, learn_threshold=True),
+        RecurrentRectified(8, 0.7),
         LeakyReadout(8, CLASSES),
     )
 

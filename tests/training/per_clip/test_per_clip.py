@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fnl.errors import ConfigError
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
+from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.per_clip.module import PerClipGradientModule
@@ -38,6 +39,8 @@ def mixed() -> nn.Sequential:
         "recurrent": RecurrentLIF(8, 0.9, 0.4, bias=False, learn_beta=True),
         "synaptic": Synaptic(0.7, 0.8, 0.5, learn_alpha=True, learn_threshold=True),
         "adaptive": AdaptiveLIF(0.6, 0.9, 0.1, 0.3, 0.1, learn_a=True, learn_alpha=True),
+        "rectified": Rectified(0.6, 0.1, learn_beta=True, learn_threshold=True),
+        "rectified, recurrent": RecurrentRectified(8, 0.7, learn_beta=True),
         "readout": LeakyReadout(8, 3),
     }
     return nn.Sequential(OrderedDict(layers))
