@@ -46,6 +46,7 @@ class InProcessGrid(Grid):
 
     Attributes:
         clients_apart: whether clients compute in other processes.
+        nodes: partition -> node id.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class InProcessGrid(Grid):
         self.notify = notify
         self._client_app = client_app
         self._clients = clients
+        first = SERVER_NODE + 1
+        self.nodes = dict(enumerate(range(first, first + clients)))
         self._run_config = dict(run_config)
         self._on_send = on_send
         self._on_reply = on_reply
@@ -105,7 +108,7 @@ class InProcessGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the ids of all nodes."""
-        return range(SERVER_NODE + 1, SERVER_NODE + 1 + self._clients)
+        return self.nodes.values()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Compute the replies to `messages` and keep them; returns the messages' ids."""
