@@ -129,7 +129,12 @@ def federation(clients: int, results: str, cache: Path) -> dict[str, Scalar]:
 def measure(clients: int, workers: int, cache: Path) -> tuple[float, float]:
     """Start one run; returns seconds to its start and the peak of its memory in MiB."""
     with tempfile.TemporaryDirectory() as results:
-        command = [*FNL, "run", f"--workers={workers}", *settings(federation(clients, results, cache))]
+        command = [
+            *FNL,
+            "run",
+            f"--workers={workers}",
+            *settings(federation(clients, results, cache)),
+        ]
         launched, started, peak = time.perf_counter(), 0.0, 0
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fnl.data.corpus import CLIP_SCHEMA, TEST, TRAIN, VALIDATION
+from fnl.data.corpus import TEST, TRAIN, VALIDATION
 from fnl.data.synthesis.lexicon import LEXICON
 from fnl.errors import CorpusError
 

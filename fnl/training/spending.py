@@ -77,9 +77,7 @@ def book_round(
 
 def _workload(config: Config, clips: int, rounds: int) -> Workload:
     plan = plan_of(config, clips, server_round=1)  # every round has the same steps
-    return Workload(
-        plan.sample_rate, plan.steps, rounds, delta_of(config.privacy.delta, clips)
-    )
+    return Workload(plan.sample_rate, plan.steps, rounds, delta_of(config.privacy.delta, clips))
 
 
 def _planned(config: Config, rounds: int, partition: int) -> int:
