@@ -69,7 +69,7 @@ def _few() -> SyntheticCorpus:
 
 
 def echoes(data: DataGroup) -> Echoes:
-    """Return `data.speakers` speakers that train, with `CLIPS_PER_CLIENT` clips each, and others."""
+    """Return a corpus of which `data.speakers` train, with `CLIPS_PER_CLIENT` clips each."""
     speakers = pl.concat(
         pl.DataFrame({"split": [split] * count})
         for split, count in (

@@ -55,22 +55,30 @@ def _most_prominent(rows: pl.DataFrame) -> list[int]:
 
 def _panel(rows: pl.DataFrame, title: str, followed: list[int], selected: int, axes: Axes) -> None:
     looks = dict(zip(followed, graded_looks(len(followed)), strict=True))
-    drawn = {}
-    for (partition,), line in rows.group_by("partition", maintain_order=True):
-        client = int(str(partition))
-        look = looks.get(client)
-        (drawn[client],) = axes.plot(
+    others = rows.filter(~pl.col("partition").is_in(followed)).sort("partition", "round")
+    axes.plot(  # as one line with gaps: a line each takes minutes where thousands were asked
+        *_with_gaps(others),
+        color=_OTHERS,
+        marker=".",
+        linewidth=0.6,
+        markersize=2,
+        zorder=1,
+        label="_others",
+    )
+    for position, client in enumerate(followed):
+        look, line = looks[client], rows.filter(pl.col("partition") == client)
+        if line.is_empty():
+            continue
+        axes.plot(
             *_with_gaps(line),
-            color=look.colour if look else _OTHERS,
-            linestyle=look.line if look else "-",
-            marker=look.marker if look else ".",
-            linewidth=1.4 if look else 0.6,
-            markersize=4 if look else 2,
-            zorder=1,
-            label=f"client {partition}" if look else f"_client {partition}",
+            color=look.colour,
+            linestyle=look.line,
+            marker=look.marker,
+            linewidth=1.4,
+            markersize=4,
+            zorder=3 + position / 100,
+            label=f"client {client}",
         )
-    for position, client in enumerate(client for client in followed if client in drawn):
-        drawn[client].set_zorder(3 + position / 100)
     axes.axhline(selected + 0.5, color="0.2", linewidth=0.8, linestyle=(0, (6, 2)))
     axes.set_ylim(int(str(rows["rank"].max())) + 0.6, 0.4)
     axes.set_xlim(0.7, int(str(rows["round"].max())) + 0.3)
@@ -80,8 +88,8 @@ def _panel(rows: pl.DataFrame, title: str, followed: list[int], selected: int, a
     finish(axes, title, x="round", y="rank")
 
 
-def _with_gaps(line: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return rounds and ranks with a break wherever the client was not asked in between."""
-    rounds, ranks = (line[name].cast(pl.Float64).to_numpy() for name in ("round", "rank"))
-    gaps = np.flatnonzero(np.diff(rounds) > 1) + 1
+def _with_gaps(lines: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return rounds and ranks, with a break between clients and wherever one was not asked."""
+    rounds, ranks = (lines[name].cast(pl.Float64).to_numpy() for name in ("round", "rank"))
+    gaps = np.flatnonzero((np.diff(rounds) > 1) | (np.diff(lines["partition"]) != 0)) + 1
     return np.insert(rounds, gaps, rounds[gaps] - 0.5), np.insert(ranks, gaps, np.nan)

@@ -26,7 +26,7 @@ from fnl.config import Config, Scalar
 MOST_MEASURED = 50
 """Finished cells of a kind that are looked at."""
 
-DECIDING = (
+DECIDING: tuple[str, ...] = (
     "run.device", "run.batched-clients",
     "data.corpus", "data.words", "data.speakers", "data.clips-per-word", "data.clients",
     "data.partitioner", "data.features", "data.mel-bins", "data.frame-hop-ms",

@@ -70,7 +70,7 @@ class _Watch:
 
 
 def probe(flat: Mapping[str, Scalar], seconds: float) -> Cost:
-    """Run two rounds of a cell and time them, but no longer than `seconds` once two clients replied.
+    """Run two rounds of a cell and time them; after `seconds` and two replies that is enough.
 
     A process' first client also imports, compiles kernels and opens the data. That is done once by
     a process and not by every cell: it is done before anything is timed.

@@ -181,12 +181,19 @@ def test_ranks_are_the_tables_with_gaps_where_not_asked(grid: GridTables) -> Non
     assert titles == ["ε = 1, C 0.5, seed 0", "no DP, seed 0"]
     run = pl.read_parquet(grid.directory / "cells" / "c0-0" / "clients.parquet")
     axes = figure.axes[0]
-    for one in axes.lines[: run["partition"].n_unique()]:
+    followed = [one for one in axes.lines if one.get_label().startswith("client ")]
+    assert followed
+    for one in followed:
         points = np.asarray(one.get_xydata())
         points = points[np.isfinite(points).all(axis=1)]
         client = int(one.get_label().split()[-1])
         rows = run.filter(pl.col("partition") == client).sort("round")
         np.testing.assert_array_equal(points, rows.select("round", "rank").to_numpy())
+    (others,) = (one for one in axes.lines if one.get_label() == "_others")
+    points = np.asarray(others.get_xydata())
+    assert np.isfinite(points).all(axis=1).sum() == run.height - sum(
+        np.isfinite(one.get_ydata()).sum() for one in followed
+    )
     assert axes.lines[-1].get_ydata()[0] == SELECTED + 0.5
     assert axes.yaxis_inverted()
 
@@ -243,6 +250,21 @@ def test_clients_are_ordered_by_how_often_they_were_selected() -> None:
     shares = np.asarray(labels.collections[0].get_array()).reshape(3, 2)
     np.testing.assert_allclose(shares, [[0, 1], [0.75, 0.25], [0.5, 0.5]])
     assert [text.get_text() for text in bars.texts] == ["of 2", "of 2", "–"]
+
+
+def test_thousands_of_clients_are_drawn_as_few_shapes() -> None:
+    many = 2_500  # two or three to a row
+    clients = pl.DataFrame({"round": 1, "partition": range(many)}).with_columns(
+        selected=pl.col("partition") < many // 2
+    )
+    counts = pl.DataFrame({"partition": range(many), "yes": 1, "no": 3})
+    bars, labels, _ = selection_shares(clients, counts).draw().axes
+    assert [len(bars.patches), len(labels.collections)] == [1, 1]
+    values = bars.patches[0].get_data().values
+    np.testing.assert_allclose(values, np.repeat([1.0, 0.0], 500))
+    np.testing.assert_allclose(labels.collections[0].get_array().reshape(1000, 2)[:, 0], 0.25)
+    names = [int(text.get_text()) for text in labels.get_yticklabels()]
+    np.testing.assert_allclose(labels.get_yticks() - 0.5, np.array(names) * 1000 / many)
 
 
 def test_what_is_absent_is_left_out_with_its_reason(tmp_path: Path) -> None:
