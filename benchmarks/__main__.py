@@ -19,6 +19,7 @@ BENCHMARKS = {
     "batched": "clients trained as one batch against one at a time, on a processor or a GPU",
     "run": "client updates a second of `fnl run`, and its workers' time inside clients",
     "scale": "rounds with 100 and with 10,000 clients: seconds and peak memory",
+    "start": "seconds and memory until 100,000 clients have started",
     "soak": "a long run in one process: does memory, open files or time a round grow?",
     "grid-throughput": "seconds a cell of a grid, against the same cells through `flwr run`",
     "grid-tables": "seconds and peak memory of the tables of a grid of 10,000 runs",

@@ -6,17 +6,16 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fnl.wire import exchange
 
-_KEPT = "kept-"
 _KEYS = (exchange.ARRAYS, exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
 
 
 def keep_update(state: RecordDict, server_round: int, content: RecordDict) -> None:
     """Move the arrays of a reply from `content` to `state`, in place of any that wait there."""
     drop_update(state)
-    state[_KEPT + exchange.CONFIG] = ConfigRecord({exchange.ROUND: server_round})
+    state[exchange.KEPT + exchange.CONFIG] = ConfigRecord({exchange.ROUND: server_round})
     for key in _KEYS:
         if key in content:
-            state[_KEPT + key] = content.pop(key)
+            state[exchange.KEPT + key] = content.pop(key)
 
 
 def take_update(state: RecordDict, server_round: int, keys: list[str]) -> RecordDict:
@@ -25,12 +24,12 @@ def take_update(state: RecordDict, server_round: int, keys: list[str]) -> Record
     Raises:
         LookupError: if no such update waits.
     """
-    kept = state.get(_KEPT + exchange.CONFIG)
+    kept = state.get(exchange.KEPT + exchange.CONFIG)
     if not isinstance(kept, ConfigRecord) or kept[exchange.ROUND] != server_round:
         raise LookupError(f"no update of round {server_round} waits here")
     content = RecordDict()
     for key in keys:
-        arrays = state.get(_KEPT + key)
+        arrays = state.get(exchange.KEPT + key)
         if not isinstance(arrays, ArrayRecord):
             raise LookupError(f"no {key} of round {server_round} wait here")
         content[key] = arrays
@@ -41,4 +40,4 @@ def take_update(state: RecordDict, server_round: int, keys: list[str]) -> Record
 def drop_update(state: RecordDict) -> None:
     """Forget an update that waits, if one does."""
     for key in (exchange.CONFIG, *_KEYS):
-        state.pop(_KEPT + key, None)
+        state.pop(exchange.KEPT + key, None)

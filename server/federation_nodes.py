@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 import fnl
 from fnl.errors import ConfigError, DeviceError, RunError
 from fnl.runtime.deployment import IDENTITY, IS_DEVICE, VERSION, check_version
+from fnl.runtime.engine import Hosting
 from fnl.wire import exchange
 
 CONNECT_TIMEOUT_SECONDS = 120.0
@@ -29,7 +30,8 @@ class _Identity:
 def nodes_by_partition(grid: Grid, clients: int, *, devices: bool = False) -> dict[int, int]:
     """Return partition -> node id for all clients.
 
-    Node ids are random and change between runs; the partition is a client's stable identity.
+    Node ids are random and change between runs; the partition is a client's stable identity. Nodes
+    are asked, but for those of an engine that hosts clients itself: it has numbered them.
 
     Args:
         grid: the engine's.
@@ -40,6 +42,8 @@ def nodes_by_partition(grid: Grid, clients: int, *, devices: bool = False) -> di
         ConfigError: if the engine was started with another number of nodes.
         RunError: if nodes do not connect, do not answer, or are not the clients 0 to N - 1.
     """
+    if isinstance(grid, Hosting):
+        return dict(grid.nodes)
     if not devices:
         first = _wait_for_nodes(grid, 1)[0]
         announced = _identify(grid, [first])[first].partitions

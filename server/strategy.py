@@ -84,7 +84,7 @@ class RateStrategy(Strategy):
         self._initial = {exchange.INITIAL: initial} if initial else {}
         self._on_round = on_round
         self._global: Weights = {}
-        self._asked: list[Message] = []
+        self._asked: dict[int, Message] = {}
         self._bytes_down = 0
         self._entries = _entries(config)
 
@@ -109,11 +109,12 @@ class RateStrategy(Strategy):
                 what=What.ASKED, server_round=server_round, digest=weights_hash(self._global)
             )
             self._releases.note(asking, same_bits_again=False)
-        self._asked = [self._message(content, int(partition)) for partition in asked]
-        corrected = [m.content for m in self._asked if exchange.CORRECTION in m.content]
+        self._asked = {k: self._message(content, k) for k in asked.tolist()}
+        messages = list(self._asked.values())
+        corrected = [m.content for m in messages if exchange.CORRECTION in m.content]
         sizes = [content_bytes(RecordDict({"": told[exchange.CORRECTION]})) for told in corrected]
         self._bytes_down = len(asked) * content_bytes(content) + sum(sizes)
-        return self._asked
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -144,7 +145,7 @@ class RateStrategy(Strategy):
             assumed=self._spending.book(server_round, played.reports, rejections),
             epsilon_client=client_level,
         )
-        self._asked = []
+        self._asked = {}
         self._on_round(finished)
         return exchange.to_arrays(finished.after), None
 
@@ -167,10 +168,10 @@ class RateStrategy(Strategy):
         log(INFO, "\t└──> Aggregation: %s", settings.aggregation)
 
     def _expected(self) -> Expected:
-        config, nodes = self._config, {message.metadata.dst_node_id for message in self._asked}
+        config = self._config
         return Expected(
-            partition_of={node: p for p, node in self._nodes.items() if node in nodes},
-            messages=sent_to(self._asked),
+            partition_of={self._nodes[k]: k for k in self._asked},
+            messages=sent_to(self._asked.values()),
             like=self._global,
             models=_models(config),
             entries=self._entries,
@@ -181,7 +182,7 @@ class RateStrategy(Strategy):
             accountant=config.privacy.accountant,
             config=config,
             clips=self._clips,
-            booked={k: len(self._spending.rounds(k)) for k in self._nodes},
+            booked={k: len(self._spending.rounds(k)) for k in self._asked},
         )
 
     def _message(self, content: RecordDict, partition: int) -> Message:

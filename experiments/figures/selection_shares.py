@@ -20,6 +20,8 @@ from fnl.data.store import FeatureStore
 from fnl.errors import FnlError
 
 MOST_NAMED = 24
+MOST_ROWS = 1_000
+"""Of a figure, which has no more pixels: of more clients neighbours are drawn as their mean."""
 
 
 def selection_shares(clients: pl.DataFrame, label_counts: pl.DataFrame, *notes: str) -> Sheet:
@@ -81,18 +83,32 @@ def labels_held(run: RunTables) -> pl.DataFrame:
     )
 
 
-def _name_clients(axes: Axes, order: pl.DataFrame, offset: float) -> list[int]:
+def _means_of_neighbours(values: np.ndarray) -> np.ndarray:
+    """Return `values` [N, K] if a figure has so many rows, else means of neighbours."""
+    if len(values) <= MOST_ROWS:
+        return values
+    starts = np.arange(MOST_ROWS) * len(values) // MOST_ROWS
+    sizes = np.diff(starts, append=len(values))
+    return np.add.reduceat(values, starts, axis=0) / sizes[:, None]
+
+
+def _name_clients(axes: Axes, order: pl.DataFrame, offset: float, scale: float = 1.0) -> list[int]:
     """Name the clients down the page, of many some; return the places of those."""
     places = list(range(0, order.height, -(-order.height // MOST_NAMED)))
     names = [str(name) for name in order["partition"].gather(places)]
-    axes.set_yticks([place + offset for place in places], names)
+    axes.set_yticks([place * scale + offset for place in places], names)
     axes.tick_params(axis="y", rotation=0, length=0)
     return places
 
 
 def _bars(order: pl.DataFrame, chance: float, axes: Axes) -> None:
     shares = order["share"].fill_null(0).to_numpy()
-    axes.barh(np.arange(order.height), shares, color=MAIN.colour, height=0.8)
+    if order.height <= MOST_ROWS:
+        axes.barh(np.arange(order.height), shares, color=MAIN.colour, height=0.8)
+    else:  # one outline: a bar each takes minutes
+        edges = np.linspace(-0.5, order.height - 0.5, MOST_ROWS + 1)
+        means = _means_of_neighbours(shares[:, None])[:, 0]
+        axes.stairs(means, edges, orientation="horizontal", fill=True, color=MAIN.colour)
     axes.axvline(chance, color="0.2", linewidth=0.8, linestyle=(0, (6, 2)))
     for place in _name_clients(axes, order, 0.0):
         asked = order["asked"][place]
@@ -114,8 +130,9 @@ def _bars(order: pl.DataFrame, chance: float, axes: Axes) -> None:
 def _heat_map(order: pl.DataFrame, axes: Axes) -> None:
     counts = order["held"].struct.unnest()
     table = counts.to_numpy().astype(float)
+    shares = _means_of_neighbours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
     sns.heatmap(
-        table / np.maximum(table.sum(axis=1, keepdims=True), 1),
+        shares,
         cmap="viridis_r",
         vmin=0,
         xticklabels=counts.columns if counts.width <= MOST_NAMED else "auto",
@@ -125,7 +142,7 @@ def _heat_map(order: pl.DataFrame, axes: Axes) -> None:
         cbar_kws={"aspect": 18, "pad": 0.03, "format": PERCENT},
         ax=axes,
     )
-    _name_clients(axes, order, 0.5)
+    _name_clients(axes, order, 0.5, scale=len(shares) / order.height)
     axes.tick_params(axis="x", rotation=90, length=0)
     axes.grid(visible=False)
     axes.set_title("Labels: share of the client's clips")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +14,19 @@ from rich.console import Console
 
 from experiments.grid.cells import Cell, Grid, expand
 from experiments.grid.directory import GridDirectory, Manifest
-from experiments.grid.estimate import Cost, available_memory_bytes, cost_of_cells, in_words
+from experiments.grid.estimate import (
+    Cost,
+    Costs,
+    Kind,
+    available_memory_bytes,
+    costs_of_cells,
+    in_words,
+    kind_of,
+    kinds_in_words,
+    makespan,
+    mean_cost,
+    to_probe,
+)
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
 from experiments.grid.ray_session import placement, ray_session
@@ -24,6 +39,14 @@ from fnl.runtime.run_directory import RUNNING
 
 if TYPE_CHECKING:
     from experiments.grid.worker import Outcome
+
+MOST_PROBED = 8
+"""Kinds of cells that are probed; others are reckoned from those most like them."""
+
+PROBE_SECONDS = 30.0
+"""That a probe may train; before a run it is as many as `RUN_PROBE_SECONDS`, on each core once."""
+
+RUN_PROBE_SECONDS = 5.0
 
 ATTEMPTS = 3
 """How often a cell is begun whose worker dies under it."""
@@ -86,7 +109,7 @@ def estimate_grid(
 ) -> tuple[GridDirectory, Manifest]:
     """Say how long what is left of a grid will take here; nothing of it is run or written.
 
-    Where no cell of it has finished, one round of two clients is run away from its directory.
+    A kind of cells of which none has finished is probed: its first rounds are run elsewhere.
 
     Args:
         path: the grid file.
@@ -102,17 +125,16 @@ def estimate_grid(
     Raises:
         ConfigError: if the file, or one of its cells, cannot be run.
     """
-    from experiments.grid.worker import calibrate  # noqa: PLC0415 heavy
-
     grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
     waiting = [cell for cell in grid.cells if cell.id not in known]
     if waiting:
-        expected = cost_of_cells(directory.cells, _done(grid, waiting))
-        if expected is None:
-            probe = _probe(waiting)
-            _prepare([probe], console)
-            expected = calibrate(probe.config.flat())
-        _say_expected(expected, waiting, workers, console)
+        _prepare(waiting, console)
+        started = time.perf_counter()
+        with ray_session(workers=workers, address="") as cores:
+            how = MOST_PROBED, PROBE_SECONDS
+            expected = _expected(grid, waiting, directory, cores, how)
+        beside = time.perf_counter() - started  # which a run would take as well
+        _say_expected(expected, waiting, workers, console, beside=beside)
     return directory, _manifest(grid, path, overrides)
 
 
@@ -152,7 +174,8 @@ def run_grid(
                     chosen_device(cell.config)
             _prepare(waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
-                expected = _expected(grid, waiting, directory, cores)
+                how = cores, RUN_PROBE_SECONDS  # finished cells will tell the rest
+                expected = _expected(grid, waiting, directory, cores, how)
                 _say_expected(expected, waiting, cores, console)
                 failed = _run(waiting, expected, directory, (cores, keep_stale), console)
     return GridResult(directory, len(grid.cells) - len(failed), failed)
@@ -166,10 +189,6 @@ def _manifest(grid: Grid, path: Path, overrides: Mapping[str, Scalar]) -> Manife
 def _done(grid: Grid, waiting: Sequence[Cell]) -> dict[str, Config]:
     ids = {cell.id for cell in waiting}
     return {cell.id: cell.config for cell in grid.cells if cell.id not in ids}
-
-
-def _probe(waiting: Sequence[Cell]) -> Cell:
-    return next((cell for cell in waiting if cell.config.is_private), waiting[0])
 
 
 def _prepare(cells: Sequence[Cell], console: Console) -> None:
@@ -190,47 +209,77 @@ def _prepare(cells: Sequence[Cell], console: Console) -> None:
 
 
 def _expected(
-    grid: Grid, waiting: Sequence[Cell], directory: GridDirectory, cores: int
-) -> Cost | None:
-    """Return what finished cells took, else one short round; None if that fails."""
+    grid: Grid,
+    waiting: Sequence[Cell],
+    directory: GridDirectory,
+    cores: int,
+    how: tuple[int, float],
+) -> Costs | None:
+    """Return what finished cells took, and probes of other kinds; None if all of that fails.
+
+    `how`: of how many kinds there may be probes, and for how many seconds each trains.
+    """
     import ray  # noqa: PLC0415 only within a session
 
-    from experiments.grid.worker import calibrate, warm_up  # noqa: PLC0415 heavy
+    from experiments.grid.probe import probe  # noqa: PLC0415 heavy
 
-    if known := cost_of_cells(directory.cells, _done(grid, waiting)):
-        return known
-    probe = _probe(waiting).config
-    placed = ray.remote(calibrate).options(**placement(probe, cores))
-    shot = placed.remote(probe.flat())
-    others = [ray.remote(warm_up).options(max_retries=0).remote() for _ in range(cores - 1)]
-    try:
-        return ray.get(shot)
-    except Exception:  # the cell itself will say what is wrong, and be recorded
-        return None
-    finally:
-        ray.wait(others, num_returns=len(others), timeout=30) if others else None
+    found = costs_of_cells(directory.cells, _done(grid, waiting))
+    finished, probed = sum(map(len, found.values())), 0
+    most, seconds = how
+    configs = to_probe((cell.config for cell in waiting), found, most)
+    at_once = min(cores, len(waiting))  # cells, and so probes: they slow each other down
+    configs += configs[:1] * (at_once - len(configs))
+    shots = [
+        (
+            config,
+            ray.remote(probe).options(**placement(config, cores)).remote(config.flat(), seconds),
+        )
+        for config in configs
+    ]
+    for config, shot in shots:
+        with suppress(Exception):  # the cell itself will say what is wrong, and be recorded
+            cost: Cost = ray.get(shot)
+            found.setdefault(kind_of(config), []).append(cost)
+            probed += 1
+    sources = {"finished cells": finished, "probes of the first rounds": probed}
+    source = " and ".join(f"{count} {name}" for name, count in sources.items() if count)
+    return (
+        Costs({kind: mean_cost(costs) for kind, costs in found.items()}, source) if found else None
+    )
 
 
 def _say_expected(
-    expected: Cost | None, waiting: Sequence[Cell], cores: int, console: Console
+    expected: Costs | None,
+    waiting: Sequence[Cell],
+    cores: int,
+    console: Console,
+    *,
+    beside: float = 0.0,
 ) -> None:
+    """Say how long `waiting` cells will take, each kind of them, and what is `beside` them."""
     many = f"{len(waiting)} cells to run on {cores} cores"
     if expected is None:
         console.print(many)
         return
-    seconds = sum(expected.seconds(cell.config) for cell in waiting) / min(cores, len(waiting))
+    of_kind: dict[Kind, list[float]] = {}
+    for cell in waiting:
+        of_kind.setdefault(kind_of(cell.config), []).append(expected.seconds(cell.config))
+    seconds = beside + makespan(chain.from_iterable(of_kind.values()), cores)
     memory, free = expected.peak_bytes * cores, available_memory_bytes()
     console.print(
         f"{many}: about {in_words(seconds)} and {memory / 2**30:.1f} GiB of memory, "
         f"from {expected.source}"
     )
+    words = kinds_in_words(list(of_kind))
+    for kind, each in sorted(of_kind.items(), key=lambda one: -sum(one[1])):
+        console.print(f"  {words[kind]}: {len(each)} cells of {in_words(sum(each) / len(each))}")
     if memory > free > 0:
         console.print(f"only {free / 2**30:.1f} GiB of memory are free: give fewer --workers")
 
 
 def _run(
     waiting: Sequence[Cell],
-    expected: Cost | None,
+    expected: Costs | None,
     directory: GridDirectory,
     how: tuple[int, bool],
     console: Console,

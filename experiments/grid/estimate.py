@@ -1,18 +1,19 @@
 """How long a grid will take and how much memory, from what its runs have taken so far.
 
-A run is rounds of `coordination.candidates` clients that train one after the other, plus what the
-server does in a round, which is mostly evaluation. Both times are measured: on cells of the same
-directory that are finished, else on one round of two candidates of the first cell. A client's time
-is taken as proportional to `training.local-epochs`, to 1 / `data.clients`, and as doubled by a
-shadow; other networks and corpora within one grid are not told apart. Cells that run side by side
-share caches and memory bandwidth, which a calibration by itself does not see.
+A run is what is done once (its data opened, its directory written, the first model evaluated, the
+last one saved) and rounds: `coordination.candidates` clients that train one after the other, and
+what the server does beside them, which is mostly evaluation. All are measured for each kind of run:
+on cells of the same directory that are finished, else by probes (`experiments.grid.probe`) that run
+side by side as cells do, and so share caches and memory bandwidth as cells do.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
 import statistics
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,39 +21,105 @@ from pathlib import Path
 import polars as pl
 
 from experiments.grid.directory import record_of, taken
-from fnl.config import Config
+from fnl.config import Config, Scalar
 
 MOST_MEASURED = 50
-"""Finished cells that are looked at."""
+"""Finished cells of a kind that are looked at."""
+
+DECIDING: tuple[str, ...] = (
+    "run.device", "run.batched-clients",
+    "data.corpus", "data.words", "data.speakers", "data.clips-per-word", "data.clients",
+    "data.partitioner", "data.features", "data.mel-bins", "data.frame-hop-ms",
+    "model.network", "model.hidden", "model.kernel-size", "model.neuron", "model.normalisation",
+    "model.encoding",
+    "training.trained", "training.optimizer", "training.batch-size", "training.local-epochs",
+    "training.steps", "training.views", "training.augmentation",
+    "privacy.mode", "privacy.unit", "privacy.noise", "privacy.clipping", "privacy.clipping-method",
+    "privacy.rate-release", "privacy.secure-noise",
+    "coordination.algorithm",
+    "evaluation.split", "evaluation.shadow", "evaluation.floor", "evaluation.sensitivity",
+)  # fmt: skip
+"""Keys that decide how long a client's round takes; others hardly count."""
+
+Kind = tuple[Scalar, ...]
+"""Values of `DECIDING`: runs of a kind take as long for a client and a round."""
+
+
+def kind_of(config: Config) -> Kind:
+    """Return of which kind a run is."""
+    flat = config.flat()
+    return tuple(flat[key] for key in DECIDING)
+
+
+def kinds_in_words(kinds: Sequence[Kind]) -> dict[Kind, str]:
+    """Return what each kind is: network, device and privacy, and whatever else differs."""
+    always = ("model.network", "model.hidden", "run.device", "privacy.mode")
+    differ = [key for key, values in zip(DECIDING, zip(*kinds, strict=True), strict=True)
+              if key not in always and len(set(values)) > 1]  # fmt: skip
+    words: dict[Kind, str] = {}
+    for kind in kinds:
+        of = dict(zip(DECIDING, kind, strict=True))
+        network, hidden, device, mode = (of[key] for key in always)
+        privacy = "without privacy" if mode == "none" else f"privacy.mode {mode}"
+        others = [f"{key} {of[key]}" for key in differ]
+        words[kind] = ", ".join([f"{network} {hidden} on {device}", privacy, *others])
+    return words
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took, or cells are expected to take.
+    """What a run took, or cells are expected to take, on one core beside others.
 
     Attributes:
-        client_seconds: of one candidate's round, for one local epoch over the whole corpus'
-            clips, without a shadow.
+        once_seconds: before its first round and after its last.
+        client_seconds: of one candidate's round, for a unit of `work`.
         server_seconds: of a round beside its candidates, evaluation included.
         peak_bytes: the most memory its process held; 0: not known.
-        source: what it rests on, for people.
     """
 
+    once_seconds: float
     client_seconds: float
     server_seconds: float
     peak_bytes: int
-    source: str = ""
 
     def seconds(self, config: Config) -> float:
-        """Return how long one cell is expected to take on one core."""
-        client = self.client_seconds * _work(config)
-        return config.run.rounds * (
-            config.coordination.candidates * client + self.server_seconds / config.evaluation.every
+        """Return how long one cell is expected to take."""
+        clients = config.coordination.candidates * self.client_seconds * work(config)
+        beside = self.server_seconds / config.evaluation.every
+        return self.once_seconds + config.run.rounds * (clients + beside)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What cells are expected to take, by their kind.
+
+    Attributes:
+        of_kind: of the kinds that were measured, at least one.
+        source: what it rests on, for people.
+    """
+
+    of_kind: Mapping[Kind, Cost]
+    source: str
+
+    def seconds(self, config: Config) -> float:
+        """Return how long a cell takes: by its kind, else by what is most like it."""
+        return self.like(kind_of(config)).seconds(config)
+
+    def like(self, kind: Kind) -> Cost:
+        """Return the cost of the kind that shares most keys with `kind`."""
+        closest = max(
+            self.of_kind, key=lambda known: sum(a == b for a, b in zip(known, kind, strict=True))
         )
+        return self.of_kind[closest]
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that a process held; 0: not known."""
+        return max(cost.peak_bytes for cost in self.of_kind.values())
 
 
-def measure_run(path: Path, config: Config, peak_bytes: int, source: str = "") -> Cost:
-    """Return what the run in `path` took.
+def measure_run(path: Path, config: Config, seconds: float, peak_bytes: int) -> Cost:
+    """Return what the run in `path` took, `seconds` in all.
 
     Raises:
         OSError, polars.exceptions.PolarsError, ValueError: if its tables do not tell.
@@ -62,34 +129,65 @@ def measure_run(path: Path, config: Config, peak_bytes: int, source: str = "") -
     trained = rounds.filter(pl.col("round") > 0)
     if clients.is_empty() or trained.is_empty():
         raise ValueError("no round was trained")
-    each = clients["seconds"].to_numpy()
-    server = (trained["seconds"].to_numpy().sum() - each.sum()) / trained.height
-    # a process' first client also compiles kernels
-    client = float(each.min() if len(each) <= 2 else each.mean())
-    beside = max(float(server), 0.0) * config.evaluation.every
-    return Cost(client / _work(config), beside, peak_bytes, source)
+    each, in_rounds = clients["seconds"].to_numpy(), float(trained["seconds"].sum())
+    server = max(in_rounds - float(each.sum()), 0.0) / trained.height
+    return Cost(
+        once_seconds=max(seconds - in_rounds, 0.0),
+        client_seconds=float(each.mean()) / work(config),
+        server_seconds=server * config.evaluation.every,
+        peak_bytes=peak_bytes,
+    )
 
 
-def cost_of_cells(cells: Path, configs: Mapping[str, Config]) -> Cost | None:
-    """Return the mean cost of finished cells; None if none of them tells.
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    """Return the mean of several, with the most memory of any."""
+    return Cost(
+        once_seconds=statistics.mean(one.once_seconds for one in costs),
+        client_seconds=statistics.mean(one.client_seconds for one in costs),
+        server_seconds=statistics.mean(one.server_seconds for one in costs),
+        peak_bytes=max(one.peak_bytes for one in costs),
+    )
+
+
+def costs_of_cells(cells: Path, configs: Mapping[str, Config]) -> dict[Kind, list[Cost]]:
+    """Return what finished cells took, by their kind; empty if none of them tells.
 
     Args:
         cells: the folder of their run directories.
         configs: cell id -> configuration of finished cells.
     """
-    known = []
-    for cell in list(configs)[:MOST_MEASURED]:
+    found: dict[Kind, list[Cost]] = {}
+    for cell, config in configs.items():
+        known = found.setdefault(kind_of(config), [])
+        if len(known) >= MOST_MEASURED:
+            continue
         with suppress(OSError, ValueError, pl.exceptions.PolarsError):
-            peak = int(taken(record_of(cells / cell), "peak_bytes") or 0)
-            known.append(measure_run(cells / cell, configs[cell], peak))
-    if not known:
-        return None
-    return Cost(
-        client_seconds=statistics.mean(one.client_seconds for one in known),
-        server_seconds=statistics.mean(one.server_seconds for one in known),
-        peak_bytes=max(one.peak_bytes for one in known),
-        source=f"{len(known)} finished cells",
-    )
+            record = record_of(cells / cell)
+            seconds, peak = taken(record, "seconds"), taken(record, "peak_bytes")
+            known.append(measure_run(cells / cell, config, seconds or 0.0, int(peak or 0)))
+    return {kind: known for kind, known in found.items() if known}
+
+
+def to_probe(configs: Iterable[Config], known: Mapping[Kind, object], most: int) -> list[Config]:
+    """Return one cell of each kind that is not `known`, of those with most to do first."""
+    asked: Counter[Kind] = Counter()
+    cells: dict[Kind, Config] = {}
+    for config in configs:
+        kind = kind_of(config)
+        if kind in known:
+            continue
+        cells.setdefault(kind, config)
+        clients = config.run.rounds * config.coordination.candidates
+        asked[kind] += round(1e6 * clients * work(config))
+    return [cells[kind] for kind, _ in asked.most_common(most)]
+
+
+def makespan(seconds: Iterable[float], cores: int) -> float:
+    """Return how long cells take on `cores`, each beginning the longest cell that is left."""
+    free = [0.0] * cores
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(free, free[0] + one)
+    return max(free)
 
 
 def available_memory_bytes() -> int:
@@ -111,8 +209,9 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _work(config: Config) -> float:
-    shadows = 2 if config.is_private and config.evaluation.shadow else 1
-    training = config.training
+def work(config: Config) -> float:
+    """Return the passes over the corpus' clips that a client's round makes, times 1 / N."""
+    evaluation, training = config.evaluation, config.training
+    trained = 1 + evaluation.floor + (config.is_private and evaluation.shadow)
     passes = training.views * (training.steps or training.local_epochs)
-    return passes * shadows / config.data.clients
+    return passes * trained / config.data.clients

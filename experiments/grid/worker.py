@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import resource
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +12,9 @@ from pathlib import Path
 import filelock
 
 from experiments.grid.directory import record_of
-from experiments.grid.estimate import Cost, measure_run
 from experiments.grid.stale import CodeNow, set_aside
 from fnl.config import Config, Scalar, parse_config
+from fnl.metrics.memory import peak_memory_bytes
 from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
 from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
 from fnl.runtime.run_place import accept_changes
@@ -74,30 +72,6 @@ def record_failure(config: Config, reason: str) -> None:
         write_record(path, record | {"status": FAILED, "error": reason, "finished": timestamp()})
 
 
-def calibrate(flat: Mapping[str, Scalar]) -> Cost:
-    """Run one round of two candidates of a cell, away from its directory, and time it."""
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as results:
-        few = min(2, int(flat["coordination.candidates"]))
-        short = {
-            "run.rounds": 1,
-            "run.name": "calibration",
-            "run.results-dir": results,
-            "coordination.candidates": few,
-            "coordination.selected": min(few, int(flat["coordination.selected"])),
-            "evaluation.every": 1,
-        }
-        config = parse_config({**flat, **short})
-        _start(config)
-        return measure_run(_place(config), config, _peak_bytes(), "one round of two clients")
-
-
-def warm_up() -> None:
-    """Import what cells need, while another worker calibrates."""
-    import clients.app  # noqa: F401, PLC0415 the import is the point
-    import server.app  # noqa: F401, PLC0415 the import is the point
-
-
 def no_room(error: BaseException) -> bool:
     """Return whether an error, or what it came of, is a disk that takes no more."""
     return any(
@@ -130,7 +104,7 @@ def _run(config: Config, keep_stale: bool) -> None:
                 "started": at,
                 "seconds": time.perf_counter() - started,
                 "cpu_seconds": time.process_time() - computed,
-                "peak_bytes": _peak_bytes(),
+                "peak_bytes": peak_memory_bytes(),
             }
             write_record(path, record | {"worker": took})
 
@@ -168,7 +142,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -42,7 +42,9 @@ class Plan:
         rate_noise: the same of the noise on each released rate; empty where none is released.
         rate_gradient: ‖∇r‖, a value for `coordination.rate-gradient`; None where there is no law.
         accuracy: of the pilot on synthetic clips, before its first round and after each.
-        seconds: of the run on one core, evaluation left out.
+        seconds: of the run's rounds on one core of this machine, or on its GPU, evaluation
+            included.
+        device: where they were timed.
         bytes: sent in the run, to clients and back.
         wanted: by rule, what a wanted τ takes; empty if none is wanted.
         curve: by rule, τ at several ε; empty unless asked for.
@@ -56,6 +58,7 @@ class Plan:
     rate_gradient: float | None
     accuracy: tuple[float, ...]
     seconds: float
+    device: str
     bytes: int
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     curve: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class Plan:
             "rate_gradient": self.rate_gradient,
             "accuracy_pilot": list(self.accuracy),
             "seconds": self.seconds,
+            "device": self.device,
             "bytes": self.bytes,
             "rules": [
                 asdict(one) | {"uncovered": self.uncovered(one.rule)} for one in self.predictions
@@ -147,7 +151,7 @@ def plan(
     tell = progress or (lambda _done, _total: None)
     found = run_pilot(
         pilot_config, federation, length, _play_of(pilot_config),
-        progress=lambda: tell(next(done), total),
+        evaluation=config.evaluation, progress=lambda: tell(next(done), total),
     )  # fmt: skip
     ranked = tuple(rule for rule in SELECTIONS if rule not in UNRANKED)
     predicted = {
@@ -168,6 +172,8 @@ def _told(
     want_tau: float | None,
     curve: bool,
 ) -> Plan:
+    from fnl.device import device_in_words
+
     noises = [one for _, one in sorted(pilot.noise.items())]
     sizes = pilot.clips
     released = [
@@ -176,7 +182,9 @@ def _told(
         if one.rates is not None
     ]
     asked = config.run.rounds * config.coordination.candidates
-    settings = config.coordination
+    settings, evaluation = config.coordination, config.evaluation
+    each = 1 + (config.is_private and evaluation.shadow)  # models that are evaluated
+    evaluations = each * -(-config.run.rounds // evaluation.every)
     back = settings.selected if settings.probe else settings.candidates
     wanted: dict[str, Wanted] = {}
     points: dict[str, list[tuple[float, float]]] = {}
@@ -190,7 +198,8 @@ def _told(
         rate_noise=_spread(released),
         rate_gradient=None if np.isnan(pilot.rate_gradient) else pilot.rate_gradient,
         accuracy=pilot.accuracy,
-        seconds=pilot.seconds * asked,
+        seconds=pilot.seconds * asked + evaluations * pilot.evaluation_seconds,
+        device=device_in_words(config),
         bytes=pilot.weights_bytes * (asked + config.run.rounds * back),
         wanted=wanted,
         curve=points,

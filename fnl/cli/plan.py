@@ -78,6 +78,7 @@ def plan(
 
 
 def _show(found: Plan, tau: float | None) -> None:
+    from experiments.grid.estimate import in_words
     from fnl.planning.predictions import OWN_DRAW
 
     settings, rounds = found.config.coordination, found.config.run.rounds
@@ -94,7 +95,10 @@ def _show(found: Plan, tau: float | None) -> None:
         f"pilot (synthetic clips): accuracy {found.accuracy[0]:.3f} -> {found.accuracy[-1]:.3f} "
         f"after {last} of {rounds} rounds"
     )
-    out.print(f"run: {found.seconds:.0f} s on one core, {found.bytes / 1e6:.1f} MB sent")
+    out.print(
+        f"run: about {in_words(found.seconds)} with one worker on {found.device}, "
+        f"{found.bytes / 1e6:.1f} MB sent"
+    )
     if found.rate_gradient is not None:
         out.print(f"coordination.rate-gradient = {found.rate_gradient:.3g}")
     out.print(_table(found, tau))

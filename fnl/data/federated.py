@@ -69,12 +69,12 @@ class Federation:
 
     def client_speakers(self, partition_id: int) -> NDArray[np.str_]:
         """Return who speaks in the clips of one client, str [n_k]."""
-        names = self.store.clips["speaker"].to_numpy()
-        return names[self.partitioning.rows(partition_id)].astype(str)
+        names = self.store.clips["speaker"][self.partitioning.rows(partition_id)]
+        return names.to_numpy().astype(str)
 
     def split_clips(self, split: str) -> tuple[Tensor, Tensor]:
         """Return float32 [n, T, F] and int64 [n] of all clips of one split."""
-        return self._clips(np.flatnonzero(self.store.clips["split"].to_numpy() == split))
+        return self._clips(_rows_of(self.store, split))
 
     def _clips(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         features = torch.from_numpy(self.store.features[rows].astype(np.float32))
@@ -188,7 +188,7 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     for split in (TRAIN, config.evaluation.split):
         if not (store.clips["split"] == split).any():
             raise CorpusError(f"the corpus has no {split} clips: {corpus.name}, {data.root}")
-    trained = set(store.clips.filter(split=TRAIN)["label"])
+    trained = set(store.clips.filter(split=TRAIN)["label"].unique())
     if lacking := [name for code, name in enumerate(store.labels) if code not in trained]:
         raise CorpusError(
             f"labels of corpus {corpus.name!r} without training clips: {', '.join(lacking)}"
@@ -204,7 +204,7 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
 
 
 def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:
-    rows = np.flatnonzero(store.clips["split"].to_numpy() == TRAIN)
+    rows = _rows_of(store, TRAIN)
     if ":" in spec.partitioner:  # one's own may have been edited
         return partition(store.clips, rows, spec)
     key = sha256(f"{PARTITION_VERSION}:{store.key}:{spec!r}".encode()).hexdigest()[:32]
@@ -216,6 +216,11 @@ def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) 
         path.parent.mkdir(parents=True, exist_ok=True)
         partitioning.save(path)
     return partitioning
+
+
+def _rows_of(store: FeatureStore, split: str) -> NDArray[np.int64]:
+    """Return the rows of a split, int64 [n]; no clip becomes an object of Python's."""
+    return (store.clips["split"] == split).arg_true().to_numpy().astype(np.int64)
 
 
 def open_federation(config: Config) -> Federation:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fnl.data.corpus import CLIP_SCHEMA, TEST, TRAIN, VALIDATION
+from fnl.data.corpus import TEST, TRAIN, VALIDATION
 from fnl.data.synthesis.lexicon import LEXICON
 from fnl.errors import CorpusError
 
@@ -107,14 +107,20 @@ class SyntheticCorpus:
 
 
 def _index(labels: tuple[str, ...], speakers: int, clips_per_word: int) -> pl.DataFrame:
-    """Return the table of all clips, sorted by name."""
-    rows = [
-        (f"{word}/{number:04}_{repetition}", label, f"synthetic-{number:04}", split)
-        for label, word in enumerate(labels)
-        for number, split in ((number, split_of_speaker(number)) for number in range(speakers))
-        for repetition in range(clips_per_word)
-    ]
-    return pl.DataFrame(rows, schema=CLIP_SCHEMA, orient="row").sort("clip")
+    """Return the table of all clips, sorted by name. No clip becomes an object of Python's."""
+    words = pl.DataFrame({"word": labels, "label": range(len(labels))})
+    people = pl.DataFrame({"number": range(speakers)}).with_columns(
+        padded=pl.col("number").cast(pl.String).str.zfill(4),
+        split=pl.Series([split_of_speaker(number) for number in range(speakers)]),
+    )
+    repetitions = pl.DataFrame({"repetition": range(clips_per_word)})
+    clips = words.join(people, how="cross").join(repetitions, how="cross")
+    return clips.select(
+        clip=pl.format("{}/{}_{}", "word", "padded", "repetition"),
+        label=pl.col("label").cast(pl.Int32),
+        speaker=pl.format("synthetic-{}", "padded"),
+        split="split",
+    ).sort("clip")
 
 
 def _check(

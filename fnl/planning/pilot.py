@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.config import Config
+from fnl.config import Config, EvaluationGroup
 from fnl.data.federated import Federation
 from fnl.errors import BudgetError, ConfigError
 from fnl.fidelity.rules import NoisyRates
@@ -24,13 +25,18 @@ from fnl.privacy.ledger import Ledger
 from fnl.runtime.determinism import one_thread
 from fnl.schedule import asked_in
 from fnl.snn.evaluation import evaluate
+from fnl.training.batched.choice import clients_at_once
+from fnl.training.batched.rounds import play_together
 from fnl.training.client import LocalTraining
-from fnl.training.local import LocalRound, train_round
+from fnl.training.local import LocalRound, play_round, train_round
 from fnl.training.sensitivity import class_rate_gradients
 from fnl.training.spending import noise_of, workload_of
 from fnl.training.start import network_of, start_network
 from fnl.weights import Weights, get_weights
 from fnl.wire.report import ClientReport
+
+_TIMED = 4
+"""Candidates of the first round that are timed, as they differ in clips."""
 
 Floats = NDArray[np.float64]
 Play = Callable[[int, Sequence[LocalRound], Weights], Weights]
@@ -50,7 +56,8 @@ class Pilot:
         accuracy: of the global model before the first round and after each.
         noise: of each client that is asked, by partition; empty without privacy.
         clips: n_k of the pilot's clients, [N].
-        seconds: of one client's round, without shadow and floor.
+        seconds: of one client's round, as the run has it: with a shadow and a floor if it has.
+        evaluation_seconds: of the global model's evaluation, on the pilot's clips.
         weights_bytes: of one model.
         rate_gradient: mean ‖∇r‖ of the network's rate; nan where `rates` is None.
     """
@@ -63,6 +70,7 @@ class Pilot:
     noise: dict[int, Noise]
     clips: NDArray[np.int64]
     seconds: float
+    evaluation_seconds: float
     weights_bytes: int
     rate_gradient: float
 
@@ -91,6 +99,7 @@ def run_pilot(
     rounds: int,
     play: Play,
     *,
+    evaluation: EvaluationGroup,
     progress: Callable[[], None] = lambda: None,
 ) -> Pilot:
     """Play the first `rounds` rounds of `config` on the clips of `federation`.
@@ -100,6 +109,7 @@ def run_pilot(
         federation: its clips.
         rounds: at most those of the run.
         play: see `Play`.
+        evaluation: of the run, which decides what its clients compute.
         progress: is called after each candidate.
     """
     clips = federation.partitioning.sizes()
@@ -107,10 +117,14 @@ def run_pilot(
     with one_thread():
         weights = get_weights(start_network(config, federation))
         _check_spikes(config, federation, weights)
-        seconds = _seconds_of_a_round(config, federation, weights, noises)
+        as_run = config.model_copy(update={"evaluation": evaluation})
+        seconds = _seconds_of_a_round(as_run, federation, weights, noises)
         ledgers: dict[int, Ledger] = {}
         bounds: dict[int, float | None] = {}
         accuracy = [_accuracy(config, federation, weights)]
+        started = time.perf_counter()
+        _accuracy(config, federation, weights)  # again: the first one warms up
+        evaluation_seconds = time.perf_counter() - started
         reports: list[tuple[ClientReport, ...]] = []
         clipped: list[tuple[ClientReport, ...]] = []
         gathered: list[list[_Gradients]] = []
@@ -153,6 +167,7 @@ def run_pilot(
         noise=noises,
         clips=clips,
         seconds=seconds,
+        evaluation_seconds=evaluation_seconds,
         weights_bytes=sum(array.nbytes for array in weights.values()),
         rate_gradient=float(rates.rate_gradient.mean()) if rates is not None else float("nan"),
     )
@@ -179,21 +194,26 @@ def _has_law(config: Config) -> bool:
 def _seconds_of_a_round(
     config: Config, federation: Federation, weights: Weights, noises: dict[int, Noise]
 ) -> float:
-    """Return how long a candidate takes by itself, after another one that warms up."""
-    plain = config.model_copy(
-        update={
-            "evaluation": config.evaluation.model_copy(update={"shadow": False, "floor": False})
-        }
-    )
-    taken = 0.0
-    for partition in _asked(config, 1)[:2]:
-        started = time.perf_counter()
-        train_round(
-            plain, federation, partition=partition, server_round=1, weights=weights,
-            ledger=Ledger(), noise=noises.get(partition),
-        )  # fmt: skip
-        taken = time.perf_counter() - started
-    return taken
+    """Return a candidate's share of the time of several, as many at once as in the run."""
+    at_once = clients_at_once(config)
+
+    def given(partition: int) -> dict[str, Any]:
+        noise, ledger = noises.get(partition), Ledger()
+        told = {"partition": partition, "server_round": 1, "weights": weights}
+        return told | {"config": config, "federation": federation, "noise": noise, "ledger": ledger}
+
+    def play(partitions: Sequence[int]) -> None:
+        if at_once > 1:
+            play_together([play_round(**given(partition)) for partition in partitions])
+        else:
+            train_round(**given(partitions[0]))
+
+    asked = _asked(config, 1)[: max(_TIMED, at_once)]
+    play(asked[:at_once])  # warms up
+    started = time.perf_counter()
+    for start in range(0, len(asked), at_once):
+        play(asked[start : start + at_once])
+    return (time.perf_counter() - started) / len(asked)
 
 
 def _accuracy(config: Config, federation: Federation, weights: Weights) -> float:

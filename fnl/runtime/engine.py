@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from logging import INFO
 from typing import Protocol, runtime_checkable
 
@@ -26,9 +26,15 @@ class Notifying(Protocol):
 
 @runtime_checkable
 class Hosting(Protocol):
-    """A grid that computes clients itself, and whether it does so in other processes."""
+    """A grid that computes clients itself.
+
+    Attributes:
+        clients_apart: whether it does so in other processes.
+        nodes: partition -> node id, which need not be asked for then.
+    """
 
     clients_apart: bool
+    nodes: Mapping[int, int]
 
 
 def engine_name(grid: Grid) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
@@ -24,6 +24,7 @@ from fnl.runtime.worker_pool import (
     start_process,
 )
 from fnl.training.batched.choice import clients_at_once
+from fnl.wire import exchange
 
 
 class InProcessGrid(Grid):
@@ -46,6 +47,7 @@ class InProcessGrid(Grid):
 
     Attributes:
         clients_apart: whether clients compute in other processes.
+        nodes: partition -> node id.
     """
 
     def __init__(
@@ -64,10 +66,13 @@ class InProcessGrid(Grid):
         self.notify = notify
         self._client_app = client_app
         self._clients = clients
+        first = SERVER_NODE + 1
+        self.nodes = dict(enumerate(range(first, first + clients)))
         self._run_config = dict(run_config)
         self._on_send = on_send
         self._on_reply = on_reply
         self._states: dict[int, RecordDict] = {}
+        self._waiting: set[int] = set()
         self._replies: dict[str, Message] = {}
         self._sent = 0
         self._run = Run.create_empty(run_id=RUN_ID)
@@ -105,7 +110,7 @@ class InProcessGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the ids of all nodes."""
-        return range(SERVER_NODE + 1, SERVER_NODE + 1 + self._clients)
+        return self.nodes.values()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Compute the replies to `messages` and keep them; returns the messages' ids."""
@@ -132,6 +137,8 @@ class InProcessGrid(Grid):
         return self._exchange(list(messages), timeout)
 
     def _exchange(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:
+        if any(message.metadata.message_type == MessageType.TRAIN for message in messages):
+            self._drop_what_waits()
         for message in messages:
             self._sent += 1
             message.metadata.__dict__["_message_id"] = str(self._sent)
@@ -166,12 +173,23 @@ class InProcessGrid(Grid):
         )
 
     def _keep(self, message: Message, reply: Message, state: RecordDict) -> Message:
+        node = message.metadata.dst_node_id
+        if any(name.startswith(exchange.KEPT) for name in state):
+            self._waiting.add(node)
         if state:
-            self._states[message.metadata.dst_node_id] = state
+            self._states[node] = state
         else:
-            self._states.pop(message.metadata.dst_node_id, None)
+            self._states.pop(node, None)
         self._on_reply(reply)
         return reply
+
+    def _drop_what_waits(self) -> None:
+        """Forget updates that nobody asked for in their round: else each client keeps one."""
+        for node in self._waiting:
+            state = self._states[node]
+            for name in [name for name in state if name.startswith(exchange.KEPT)]:
+                del state[name]
+        self._waiting.clear()
 
 
 SERVER_APP = "server.app:app"

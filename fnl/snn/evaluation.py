@@ -99,10 +99,10 @@ def _evaluate(
     set_draws(layers, draws.batch(two, step=0))
     trace_of = tracer(network, torch.stack([features[row] for row in two]).float())
     loss = 0.0
-    right: list[Tensor] = []
+    right = torch.empty(len(labels), dtype=torch.bool)
+    spikes: list[Tensor] = []  # of all clips: small pieces kept here and there tear the heap apart
     active: list[Tensor] = []
     recorded: list[SpikeStatistics | None] = []
-    counts: list[list[Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(labels), EVALUATION_BATCH):
             rows = slice(start, start + EVALUATION_BATCH)
@@ -111,7 +111,7 @@ def _evaluate(
             trace = trace_of(inputs, not rates_alone)
             logits = trace.logits
             loss += F.cross_entropy(logits, target, reduction="sum").item()
-            right.append((logits.argmax(dim=1) == target).cpu())
+            right[rows] = (logits.argmax(dim=1) == target).cpu()
             if not rates_alone:
                 active = active or [_no_activity(signal) for signal in trace.signals]
                 for signal, times in zip(trace.signals, active, strict=True):
@@ -122,11 +122,15 @@ def _evaluate(
                 if recorded
                 else observed
             )
-            counts.append([layer.cpu() for layer in trace.counts])
-    spikes = [torch.cat(layer) for layer in zip(*counts, strict=True)]
+            spikes = spikes or [
+                torch.empty(len(labels), layer.shape[1], dtype=layer.dtype)
+                for layer in trace.counts
+            ]
+            for layer, counts in zip(spikes, trace.counts, strict=True):
+                layer[rows] = counts.cpu()
     activity = tuple((layer.cpu().double() / len(labels)).numpy() for layer in active)
-    steps, hit = features.shape[1], torch.cat(right)
-    found = counted(spikes, labels.cpu(), classes, steps, loss=loss, right=hit)
+    steps = features.shape[1]
+    found = counted(spikes, labels.cpu(), classes, steps, loss=loss, right=right)
     spiking = not isinstance(network, SpikingNetwork) or network.spikes
     firing = replace(found.firing, spiking=spiking)
     return replace(found, firing=firing, activity=activity, membranes=tuple(recorded))

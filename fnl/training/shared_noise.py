@@ -14,7 +14,7 @@ from fnl.privacy.secure_sum import mask_of
 from fnl.privacy.shared_noise import SharedSum
 from fnl.randomness import Purpose
 from fnl.schedule import asked_in
-from fnl.training.spending import noise_of, workload_of
+from fnl.training.spending import noise_of, workloads_of_all
 from fnl.training.units import unit_counts
 
 
@@ -30,8 +30,7 @@ def shared_sum_of(config: Config, numbers: int) -> SharedSum:
         ConfigError: if no noise keeps every client's budget, or its shares are too coarse.
     """
     sizes = unit_counts(config, open_federation(config))
-    works = [workload_of(config, partition, clips) for partition, clips in enumerate(sizes)]
-    asked = next(work for work in works if work.rounds)
+    asked = next(work for work in workloads_of_all(config) if work.rounds)
     return SharedSum(
         numbers=numbers,
         clip_norm=config.privacy.clip_norm,

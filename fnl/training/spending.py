@@ -22,9 +22,14 @@ def workload_of(config: Config, partition: int, clips: int, *, first_round: int 
     """
     rounds = _planned(config, config.run.rounds, partition)
     rounds = max(rounds - _planned(config, first_round - 1, partition), 0)
-    plan = plan_of(config, clips, server_round=1)  # every round has the same steps
-    delta = delta_of(config.privacy.delta, clips)
-    return Workload(plan.sample_rate, plan.steps, rounds, delta)
+    return _workload(config, clips, rounds)
+
+
+def workloads_of_all(config: Config) -> list[Workload]:
+    """Return what clients do, each of different workloads once: N clients have few of them."""
+    counts = unit_counts(config, open_federation(config))
+    kinds = set(zip(counts, planned_of(config, config.run.rounds).tolist(), strict=True))
+    return [_workload(config, clips, rounds) for clips, rounds in sorted(kinds)]
 
 
 def noise_of(config: Config, work: Workload) -> Noise:
@@ -70,6 +75,11 @@ def book_round(
     return ledger.with_entries(ahead)
 
 
+def _workload(config: Config, clips: int, rounds: int) -> Workload:
+    plan = plan_of(config, clips, server_round=1)  # every round has the same steps
+    return Workload(plan.sample_rate, plan.steps, rounds, delta_of(config.privacy.delta, clips))
+
+
 def _planned(config: Config, rounds: int, partition: int) -> int:
     """Return in how many of the first `rounds` rounds the client of `partition` is asked."""
     return int(planned_of(config, rounds)[partition])
@@ -84,6 +94,4 @@ def _budget(config: Config) -> Budget:
 @lru_cache(maxsize=2)
 def _noise_of_all(config: Config) -> Noise:
     """Return the one noise of all clients, from everyone's number of clips: they are public."""
-    counts = unit_counts(config, open_federation(config))
-    works = [workload_of(config, partition, count) for partition, count in enumerate(counts)]
-    return _budget(config).noise_of_all(works)
+    return _budget(config).noise_of_all(workloads_of_all(config))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -110,22 +111,26 @@ def unit_counts(config: Config, federation: Federation) -> list[int]:
     Raises:
         ConfigError: if speakers are to be hidden and the corpus does not know who speaks.
     """
-    units = [units_of(config, federation, k) for k in range(config.data.clients)]
-    if config.privacy.unit == "speaker":
-        _check_speakers(config, federation, units)
-    return [one.count for one in units]
-
-
-def _check_speakers(config: Config, federation: Federation, units: Sequence[Units]) -> None:
+    partitioning = federation.partitioning
+    clips = partitioning.sizes()
+    if config.privacy.unit == "clip":
+        return clips.tolist()
+    held = pl.DataFrame(
+        {
+            "client": partitioning.owners(),
+            "speaker": federation.store.clips["speaker"][partitioning.order],
+        }
+    )
     named = f"privacy.unit = 'speaker': data.corpus = {config.data.corpus!r}"
-    held = federation.store.clips["speaker"].to_numpy()[federation.partitioning.order]
-    if any(not speaker for speaker in held):
+    if (held["speaker"].fill_null("") == "").any():
         raise ConfigError(
             f"{named} has clips without a speaker, which no speaker's noise hides: name all, or "
             "use privacy.unit = 'clip'"
         )
-    if all(one.count == one.clips for one in units):
+    counts = np.bincount(held.unique()["client"].to_numpy(), minlength=len(clips))
+    if (counts == clips).all():
         raise ConfigError(
             f"{named} has no client with two clips of a speaker, as if it knew no speakers: set "
             "data.speaker-pattern, or use privacy.unit = 'clip'"
         )
+    return counts.tolist()

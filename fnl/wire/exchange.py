@@ -33,6 +33,8 @@ CORRECTION = "correction"
 """Arrays that a client adds to the gradient of each of its steps, behind clipping and noise."""
 INITIAL = "initial-sha256"
 """Digest of the public weights that the run starts from: a client that keeps some checks it."""
+KEPT = "kept-"
+"""Begins the names of what a client keeps for the rest of a round, and never needs afterwards."""
 REFUSAL = "refusal"
 """The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import polars as pl
 
 from fnl.config import Config
@@ -109,7 +111,11 @@ def guarantee_in_words(config: Config) -> str:
 def _weak_deltas(config: Config, federation: Federation) -> list[str]:
     sizes, unit = unit_counts(config, federation), config.privacy.unit
     delta = config.privacy.delta
-    weak = sum(delta_of(delta, clips) > LARGEST_N_DELTA / clips for clips in sizes)
+    weak = sum(
+        clients
+        for clips, clients in Counter(sizes).items()
+        if delta_of(delta, clips) > LARGEST_N_DELTA / clips
+    )
     if not weak:
         return []
     return [

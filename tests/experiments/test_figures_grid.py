@@ -255,6 +255,21 @@ def test_clients_are_ordered_by_how_often_they_were_selected() -> None:
     assert [text.get_text() for text in bars.texts] == ["of 2", "of 2", "–"]
 
 
+def test_thousands_of_clients_are_drawn_as_few_shapes() -> None:
+    many = 2_500  # two or three to a row
+    clients = pl.DataFrame({"round": 1, "partition": range(many)}).with_columns(
+        selected=pl.col("partition") < many // 2
+    )
+    counts = pl.DataFrame({"partition": range(many), "yes": 1, "no": 3})
+    bars, labels, _ = selection_shares(clients, counts).draw().axes
+    assert [len(bars.patches), len(labels.collections)] == [1, 1]
+    values = bars.patches[0].get_data().values
+    np.testing.assert_allclose(values, np.repeat([1.0, 0.0], 500))
+    np.testing.assert_allclose(labels.collections[0].get_array().reshape(1000, 2)[:, 0], 0.25)
+    names = [int(text.get_text()) for text in labels.get_yticklabels()]
+    np.testing.assert_allclose(labels.get_yticks() - 0.5, np.array(names) * 1000 / many)
+
+
 def test_what_is_absent_is_left_out_with_its_reason(tmp_path: Path) -> None:
     root = tmp_path / "bare"
 

@@ -12,8 +12,11 @@ from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime.in_process import InProcessGrid, run_in_process
 from fnl.runtime.run_directory import read_run
+from fnl.wire import exchange
+from server.federation_nodes import nodes_by_partition
 
 TIMES = ["seconds"]
+_KEPT = exchange.KEPT + exchange.ARRAYS
 
 
 def _run(flat, workers=1, client_app="clients.app:app"):
@@ -103,3 +106,31 @@ def test_pushed_messages_are_pulled_once(small_config):
     ids = list(grid.push_messages([Message(RecordDict(), node, MessageType.QUERY)]))
     assert len(list(grid.pull_messages(ids))) == 1
     assert list(grid.pull_messages(ids)) == []
+
+
+def test_a_hundred_thousand_clients_are_known_without_a_message(monkeypatch):
+    grid = InProcessGrid("clients.app:app", clients=100_000, run_config={})
+    monkeypatch.setattr(grid, "_exchange", lambda *_: pytest.fail("a message was sent"))
+    nodes = nodes_by_partition(grid, 100_000)
+    assert list(nodes) == list(range(100_000))
+    assert list(nodes.values()) == list(grid.get_node_ids())
+
+
+def test_updates_that_nobody_asked_for_are_kept_for_their_round_alone(small_config, monkeypatch):
+    grids, kept = [], []
+    start, drop = InProcessGrid.__init__, InProcessGrid._drop_what_waits
+
+    def noted(grid):
+        drop(grid)
+        kept.append(sum(_KEPT in state for state in grid._states.values()))
+
+    monkeypatch.setattr(
+        InProcessGrid,
+        "__init__",
+        lambda self, *a, **k: (grids.append(self), start(self, *a, **k))[1],
+    )
+    monkeypatch.setattr(InProcessGrid, "_drop_what_waits", noted)
+    _run(small_config | {"coordination.probe": True, "run.rounds": 3})
+    assert kept == [0, 0, 0]  # as each round begins
+    (grid,) = grids
+    assert sum(_KEPT in state for state in grid._states.values()) == 1  # 3 asked, 2 selected
