@@ -11,9 +11,10 @@ from pathlib import Path
 from flwr.app import ConfigRecord
 
 from fnl.config import Config
+from fnl.config.public_starts import SYNTHETIC
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError, DeviceError, RunError
-from fnl.interchange.pretrained import load_pretrained
+from fnl.interchange.pretrained import initial_file, load_pretrained
 from fnl.training.start import start_of
 from fnl.wire import exchange
 
@@ -37,6 +38,8 @@ def check_start(config: Config, federation: Federation, instructions: ConfigReco
 def device_start(config: Config, path: Path | None, instructions: object) -> Config:
     """Return the configuration with a device's own copy of the public weights.
 
+    What comes with fnl a device has already.
+
     Args:
         config: of the run; its `model.initial` is the server's.
         path: of the device's copy; None without.
@@ -48,6 +51,8 @@ def device_start(config: Config, path: Path | None, instructions: object) -> Con
     if not keeps_start(config):
         return config
     part = f"training.trained = {config.training.trained!r} leaves a part of model.initial unsent"
+    if config.model.initial == SYNTHETIC:
+        path = initial_file(config)
     if path is None:
         raise DeviceError(
             f"{part}: the node configuration needs initial-weights = an absolute path to it"

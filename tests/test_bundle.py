@@ -1,4 +1,4 @@
-"""What Flower sends of a checkout: code, and none of the results that lie in it."""
+"""What Flower sends of a checkout: code, public starts, and none of the results that lie in it."""
 
 from __future__ import annotations
 
@@ -27,3 +27,6 @@ def test_results_in_the_checkout_never_travel(tmp_path: Path) -> None:
         names = bundle.namelist()
     assert not [name for name in names if "my outputs" in name]
     assert {"fnl/__init__.py", "clients/app.py", "server/app.py", "pyproject.toml"} <= set(names)
+    assert {"fnl/interchange/starts/feedforward.json", "fnl/interchange/starts/nir.json"} <= set(
+        names
+    )

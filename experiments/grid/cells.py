@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.grid.grid_file import GridFile, Identity, Partial, describe, identity_of
 from fnl.config import Config, Scalar, absolute_paths, parse_config
+from fnl.config.public_starts import SYNTHETIC
 from fnl.errors import ConfigError
 
 LARGEST_GRID = 100_000
@@ -76,6 +77,7 @@ def expand(file: GridFile, path: Path) -> Grid:
     try:
         points = _points(file)
         cells, repeated = _cells(points, file)
+        _check_one_start(cells.values())
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Grid(file.name, file.keys, tuple(cells.values()), file.baseline, repeated)
@@ -174,6 +176,19 @@ def _cells(points: Iterable[Partial], file: GridFile) -> tuple[dict[str, Cell], 
             cells[twin.id] = replace(known, is_twin=True)
             cells[cell.id] = replace(cell, twin=twin.id)
     return cells, repeated
+
+
+def _check_one_start(cells: Iterable[Cell]) -> None:
+    """Refuse cells of which some begin at the public start, and others at drawn weights unasked."""
+    unasked = (cell for cell in cells if "model.initial" not in cell.values)
+    by_start = {cell.config.model.initial: cell for cell in unasked}
+    if by_start.keys() >= {"", SYNTHETIC}:
+        public, drawn = by_start[SYNTHETIC], by_start[""]
+        raise ConfigError(
+            f"some cells begin at the public start of fnl ({describe(public.values)}), others, "
+            f"which it does not fit, at drawn weights ({describe(drawn.values)}): they differ in "
+            'more than the axes; set model.initial = "" for all'
+        )
 
 
 def _cell(config: Config, keys: Iterable[str]) -> Cell:

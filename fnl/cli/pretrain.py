@@ -41,7 +41,10 @@ def pretrain(
             loaded, federation, progress=lambda epoch, _: bar.update(task, completed=epoch)
         )
     try:
-        write_atomically(output, lambda path: save_pretrained(path, weights, origin))
+        write_atomically(
+            output,
+            lambda path: save_pretrained(path, weights, origin, as_text=output.suffix == ".json"),
+        )
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror}") from None
     label = " (synthetic clips)" if origin.synthetic else ""

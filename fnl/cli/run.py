@@ -193,6 +193,17 @@ def _carry(
     return path
 
 
+def _why_drawn(config: Config) -> str:
+    """Return why a run does not begin at fnl's public start; empty if it does or could."""
+    from fnl.config.public_starts import misfits, shipped_start
+
+    flat = config.flat()
+    if config.model.initial or shipped_start(flat) is not None:
+        return ""
+    others = ", ".join(f"{key}={flat[key]}" for key in misfits(flat))
+    return f"first weights are drawn: the public start that comes with fnl is not for {others}"
+
+
 @contextmanager
 def _telling_how_to_go_on(progress: RunProgress) -> Iterator[None]:
     try:
@@ -270,6 +281,8 @@ class RunProgress:
             if isinstance(event, RunStarted):
                 self.directory = event.directory
             (self.out if isinstance(event, RunStarted) else self.err).print(text_of(event))
+            if isinstance(event, RunStarted) and (why := _why_drawn(self.config)):
+                self.err.print(why)
 
     def on_reply(self, reply: Message) -> None:
         """Count a client's reply of the in-process engine."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from fnl.config.kinds import BelowOne, Count, Group, Inside, Positive, Sizes, known_or_own
+from fnl.config.public_starts import SYNTHETIC
 
 NETWORKS = {
     "feedforward": "fnl.snn.networks.dense:dense",
@@ -36,10 +37,13 @@ class ModelGroup(Group, frozen=True):
     network: Annotated[str, known_or_own(NETWORKS)] = "feedforward"
     """`feedforward`, `recurrent`, `temporal-conv` (dilated, over time), `conv` (over time and
     frequency), `delays` (learned, one set a neuron), or `module:function` of your own."""
-    initial: str = ""
-    """What a run starts from: a run directory or a `.safetensors` file of `fnl pretrain`, whose
-    corpus is taken as public; empty: drawn from `run.seed`. Of other labels the read-out is drawn
-    anew ([private keywords](private-keywords.md))."""
+    initial: str = SYNTHETIC
+    """What a run starts from: `synthetic`, the public start that comes with fnl for the default
+    network and for recipe `nir`; a run directory or a file of `fnl pretrain`, whose corpus is
+    taken as public; empty: drawn from `run.seed`. Of other labels the read-out is drawn anew.
+    Where it is not given and the network or the features are others, weights are drawn, and
+    `training.trained`, `training.learning-rate` and `privacy.clip-norm` follow
+    ([private keywords](private-keywords.md#the-start-that-comes-with-fnl))."""
     hidden: Sizes = "128,128"
     """Neurons of each spiking layer, comma-separated; channels under `conv`."""
     kernel_size: Annotated[int, Field(ge=1, le=99)] = 5

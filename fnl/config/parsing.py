@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from fnl.config.combinations import check_combinations
 from fnl.config.groups import Config
 from fnl.config.kinds import Scalar
+from fnl.config.public_starts import SYNTHETIC, shipped_start
 from fnl.errors import ConfigError
 
 Value = TypeVar("Value")
@@ -39,6 +40,8 @@ def parse_config(flat: Mapping[str, object]) -> Config:
     _follow_clients(nested)
     try:
         config = Config.model_validate(nested)
+        if _follow_start(nested, config):
+            config = Config.model_validate(nested)
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from None
     check_combinations(config)
@@ -56,6 +59,30 @@ def _follow_clients(nested: dict[str, dict[str, object]]) -> None:
         candidates = min(asked.candidates, clients)
         share = asked.selected / asked.candidates
         chosen["candidates"], chosen["selected"] = candidates, max(1, round(share * candidates))
+
+
+OTHER_START: Mapping[str, Scalar] = {
+    "training.trained": "all",
+    "training.learning-rate": 0.005,
+    "privacy.clip-norm": 5.0,
+}
+"""What goes with weights that are drawn or named, as the defaults go with fnl's own start."""
+
+
+def _follow_start(nested: dict[str, dict[str, object]], config: Config) -> bool:
+    """Draw the first weights where nothing is said of them and fnl's start does not fit the run.
+
+    What goes with any other start than fnl's follows, as far as it was not given. Return whether
+    anything did.
+    """
+    if "initial" not in nested["model"] and shipped_start(config.flat()) is None:
+        nested["model"]["initial"] = ""
+    if nested["model"].get("initial", SYNTHETIC) == SYNTHETIC:
+        return False
+    for key, value in OTHER_START.items():
+        group, name = key.split(".")
+        nested[group].setdefault(name, value)
+    return True
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Scalar]:
@@ -83,7 +110,7 @@ def absolute_paths(flat: Mapping[str, Value]) -> dict[str, Value | str]:
     absolute: dict[str, Value | str] = dict(flat)
     for key in ("run.results-dir", "data.root", "data.cache-dir", "model.initial"):
         value = absolute.get(key)
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and (key, value) != ("model.initial", SYNTHETIC):
             absolute[key] = str(Path(value).expanduser().absolute())
     return absolute
 

@@ -21,7 +21,7 @@ class PrivacyGroup(Group, frozen=True):
     """Clips that a speaker gives to a mini-batch at most, drawn anew in each step; 0: all."""
     epsilon: Positive = 8.0
     """ε of the whole run for every client; its noise is derived from it and its planned rounds."""
-    delta: BelowOne = 1e-4
+    delta: BelowOne = 1e-5
     """δ; a run warns where it is above 1 / (10 n_k); 0: 1 / (10 n_k) for each client."""
     noise: Literal["local", "distributed"] = "local"
     """Whose noise hides a clip: `local` (its client's own) or `distributed` (the sum of all: each
@@ -32,8 +32,8 @@ class PrivacyGroup(Group, frozen=True):
     `coordination.minimum`, or all candidates where that is 0."""
     noise_multiplier: NonNegative = 0.0
     """σ for all clients, ε is then only reported; 0: σ from ε."""
-    clip_norm: Positive = 5.0
-    """C, the bound on each clip's gradient."""
+    clip_norm: Positive = 1.0
+    """C, the bound on each clip's gradient; not given, 5 from any other start than fnl's own."""
     clipping: Literal["flat", "per-layer", "adaptive", "automatic"] = "flat"
     """`flat`: the whole gradient is bounded by C; `per-layer`: each of its P parameters by C/√P;
     `adaptive`: C starts here and follows a quantile of the norms, at an accounted cost;

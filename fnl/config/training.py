@@ -13,14 +13,15 @@ from fnl.config.kinds import BelowOne, Count, CountOrNone, Group, NonNegative, P
 class TrainingGroup(Group, frozen=True):
     """Local training on a client."""
 
-    trained: Annotated[str, Field(pattern=r"^[\w.*?]+(\+[\w.*?]+)*$")] = "all"
+    trained: Annotated[str, Field(pattern=r"^[\w.*?]+(\+[\w.*?]+)*$")] = "readout+norm.1.bias"
     """What is trained: `all`, or parameters by the beginning of their name, joined by `+`:
     `readout`, `readout+norm`, `readout+linear.2`; `*` stands for anything. The rest stays as the
-    run starts with it: it is not sent, gets no noise and takes no part of a clip's bound."""
+    run starts with it: it is not sent, gets no noise and takes no part of a clip's bound.
+    Not given, it is `all` from any other start than fnl's own (`model.initial`)."""
     optimizer: Literal["sgd", "adam"] = "adam"
     """Local optimizer, `sgd` or `adam`; its state starts anew every round."""
-    learning_rate: Positive = 0.005
-    """Local learning rate."""
+    learning_rate: Positive = 0.03
+    """Local learning rate; not given, 0.005 from any other start than fnl's own."""
     momentum: BelowOne = 0.0
     """Momentum of `sgd`."""
     batch_size: CountOrNone = 128

@@ -1,11 +1,15 @@
 """Weights with where they come from: the safetensors files of `fnl pretrain` and of every run.
 
 The metadata of the file holds, under `fnl`, an `Origin` as JSON: of which clips the weights know
-something, what features and network they are for, and a digest that says that they are whole.
+something, what features and network they are for, and a digest that says that they are whole. A
+`.json` file holds both as text, because a Flower app carries no other files: `{"fnl": the origin,
+"safetensors": the file in base64}`.
 """
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +20,7 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fnl.config import Config, Scalar
+from fnl.config.public_starts import FEATURES, STARTS, SYNTHETIC, misfit, shipped_start
 from fnl.errors import ConfigError, one_line
 from fnl.weights import UNREADABLE, Weights, weights_hash
 
@@ -25,16 +30,11 @@ MODEL_FILE = "model.safetensors"
 KEY = "fnl"
 """Of the metadata."""
 
-_ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
-"""Keys of the model that change how it is trained, not what it computes."""
-
-_BEFORE: dict[str, Scalar] = {"activation": "spiking"}
-"""Keys that files from before them lack, and what these networks are."""
+_OR_DRAWN = "; empty, with training.trained = all and training.learning-rate = 0.005, draws them"
 
 _CORPUS = tuple(
     f"data.{key}" for key in ("words", "speakers", "clips-per-word", "difficulty", "corpus-seed")
 )
-_FEATURES = ("data.features", "data.mel-bins", "data.frame-hop-ms")
 
 
 class Origin(BaseModel, frozen=True):
@@ -83,7 +83,7 @@ class Origin(BaseModel, frozen=True):
                 "corpus": config.data.corpus,
                 "words": words,
                 "seed": config.run.seed,
-                "features": {key: flat[key] for key in _FEATURES},
+                "features": {key: flat[key] for key in FEATURES},
                 "training": {**{key: flat[key] for key in _CORPUS}, **training},
                 "network": config.model.model_dump(by_alias=True, exclude={"initial"}),
                 **known,
@@ -106,16 +106,13 @@ class Origin(BaseModel, frozen=True):
         Raises:
             ConfigError: naming the first key that differs, and what it has to be.
         """
-        network = {**_BEFORE, **self.network}
-        theirs = {**self.features, **{f"model.{key}": v for key, v in network.items()}}
-        free = {f"model.{key}" for key in _ANY_FUNCTION}
-        for key, value in config.flat().items():
-            ours = key.startswith("model.") or key in _FEATURES
-            if ours and key not in free and theirs.get(key) != value:
-                raise ConfigError(
-                    f"{key} = {value!r} does not fit model.initial = {name!r}, whose weights are "
-                    f"for {key} = {theirs.get(key)!r}: set one of the two"
-                )
+        theirs = {**self.features, **{f"model.{key}": v for key, v in self.network.items()}}
+        if (key := misfit(config.flat(), theirs)) is not None:
+            raise ConfigError(
+                f"{key} = {config.flat()[key]!r} does not fit model.initial = {name!r}, whose "
+                f"weights are for {key} = {theirs.get(key)!r}: set one of the two"
+                f"{_OR_DRAWN if name == SYNTHETIC else ''}"
+            )
 
 
 def metadata_of(weights: Weights, origin: Origin) -> dict[str, str]:
@@ -124,14 +121,20 @@ def metadata_of(weights: Weights, origin: Origin) -> dict[str, str]:
     return {KEY: known.model_dump_json()}
 
 
-def save_pretrained(path: Path, weights: Weights, origin: Origin) -> None:
-    """Write weights and where they come from.
+def save_pretrained(path: Path, weights: Weights, origin: Origin, *, as_text: bool = False) -> None:
+    """Write weights and where they come from; `as_text` as JSON.
 
     Raises:
         OSError: if it cannot be written.
     """
     whole = {name: np.ascontiguousarray(value) for name, value in weights.items()}
-    safetensors.numpy.save_file(whole, path, metadata_of(whole, origin))
+    metadata = metadata_of(whole, origin)
+    if not as_text:
+        safetensors.numpy.save_file(whole, path, metadata)
+        return
+    content = b64encode(safetensors.numpy.save(whole, metadata)).decode()
+    text = json.dumps({KEY: json.loads(metadata[KEY]), "safetensors": content}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def weights_file(name: str) -> Path:
@@ -151,6 +154,28 @@ def weights_file(name: str) -> Path:
     return path
 
 
+def initial_file(config: Config) -> Path:
+    """Return the file of the weights that a run starts from; `model.initial` is not empty.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if config.model.initial == SYNTHETIC:
+        return shipped_start(config.flat()) or STARTS / "feedforward.json"
+    return weights_file(config.model.initial)
+
+
+def load_initial(config: Config) -> tuple[Weights, Origin]:
+    """Return the weights that a run starts from, and where they come from.
+
+    Raises:
+        ConfigError: as `load_pretrained`; if they are for other features or another network.
+    """
+    weights, origin = load_pretrained(str(initial_file(config)))
+    origin.check_fits(config, config.model.initial)
+    return weights, origin
+
+
 def load_pretrained(name: str) -> tuple[Weights, Origin]:
     """Return the weights that `model.initial` names, and where they come from.
 
@@ -162,9 +187,7 @@ def load_pretrained(name: str) -> tuple[Weights, Origin]:
     """
     path = weights_file(name)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-        weights = safetensors.numpy.load_file(path)
+        weights, metadata = _of_text(path) if path.suffix == ".json" else _of_safetensors(path)
     except UNREADABLE as error:
         raise ConfigError(f"model.initial = {name!r} is damaged: {one_line(error)}") from None
     if KEY not in metadata:
@@ -183,6 +206,18 @@ def load_pretrained(name: str) -> tuple[Weights, Origin]:
             f"model.initial = {name!r} is damaged: its weights are not those of its digest"
         )
     return weights, origin
+
+
+def _of_safetensors(path: Path) -> tuple[Weights, Mapping[str, str]]:
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata: Mapping[str, str] = file.metadata() or {}
+    return safetensors.numpy.load_file(path), metadata
+
+
+def _of_text(path: Path) -> tuple[Weights, Mapping[str, str]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    weights = safetensors.numpy.load(b64decode(content["safetensors"]))
+    return weights, {KEY: json.dumps(content[KEY])} if KEY in content else {}
 
 
 def _sound(values: np.ndarray) -> bool:

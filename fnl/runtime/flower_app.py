@@ -17,7 +17,7 @@ from fnl.errors import RunError
 
 PACKAGES = ("fnl", "clients", "server", "experiments")
 SERVER, CLIENT = "server.app:app", "clients.app:app"
-_TRAVELS = ("*.py", "*.toml")
+_TRAVELS = ("*.py", "*.toml", "*.json")
 
 
 def check_app(app: Path) -> None:
@@ -57,7 +57,7 @@ def installed_app() -> Iterator[Path]:
 
 
 def _left(folder: str, names: list[str]) -> set[str]:
-    """Return what does not travel: whatever is neither code nor a grid or recipe."""
+    """Return what does not travel: whatever is neither code nor a grid, recipe or public start."""
     here = Path(folder)
     travels = {path.name for pattern in _TRAVELS for path in here.glob(pattern)}
     travels |= {name for name in names if (here / name).is_dir() and name != "__pycache__"}

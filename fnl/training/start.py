@@ -19,7 +19,7 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.device import chosen_device
 from fnl.errors import ConfigError
-from fnl.interchange.pretrained import Origin, load_pretrained, weights_file
+from fnl.interchange.pretrained import Origin, initial_file, load_initial
 from fnl.snn.network import build_network, initialise
 from fnl.weights import Weights, get_weights, set_weights, view_weights
 
@@ -48,7 +48,7 @@ def check_initial(config: Config) -> None:
         ConfigError: naming what.
     """
     if config.model.initial:
-        load_pretrained(config.model.initial)[1].check_fits(config, config.model.initial)
+        load_initial(config)
 
 
 def start_of(config: Config, federation: Federation) -> Start:
@@ -58,7 +58,7 @@ def start_of(config: Config, federation: Federation) -> Start:
         ConfigError: if `model.initial` does not fit, naming what.
     """
     initial = config.model.initial
-    stamp = weights_file(initial).stat().st_mtime_ns if initial else 0
+    stamp = initial_file(config).stat().st_mtime_ns if initial else 0
     return _start(config, federation.inputs, federation.store.labels, stamp)
 
 
@@ -131,11 +131,9 @@ def _start(config: Config, inputs: int, labels: tuple[str, ...], _stamp: int) ->
     network = build_network(config.model, inputs, len(labels), seed=config.run.seed)
     initialise(network, config.run.seed)
     drawn = get_weights(network)
-    if not config.model.initial:
+    if not (name := config.model.initial):
         return Start(drawn)
-    weights, origin = load_pretrained(config.model.initial)
-    origin.check_fits(config, config.model.initial)
-    name = config.model.initial
+    weights, origin = load_initial(config)
     if (names := sorted(drawn.keys() ^ weights.keys())) != []:
         raise ConfigError(f"model.initial = {name!r} has other parameters than the run: {names}")
     taken = {}

@@ -50,7 +50,7 @@ def test_a_round_is_one_entry_of_steps_and_one_of_the_release(small_config):
         report.rate_noise * report.num_examples / clip_norm
     )
     assert (release.sample_rate, release.steps) == (1.0, 1)
-    assert report.epsilon == outcome.ledger.epsilon(1e-4)
+    assert report.epsilon == outcome.ledger.epsilon(1e-5)
 
 
 def test_what_is_released_is_the_clear_rates_and_noise_of_the_size_it_says(small_config):
@@ -74,7 +74,7 @@ def test_weights_are_the_same_bits_with_another_noise_only_if_the_budget_is(smal
     clear, released = one_round(fixed), one_round({**fixed, **RELEASE})
     assert weights_hash(clear.weights) == weights_hash(released.weights)
     assert released.report.after.classes != clear.report.after.classes
-    assert released.ledger.epsilon(1e-4) > clear.ledger.epsilon(1e-4)
+    assert released.ledger.epsilon(1e-5) > clear.ledger.epsilon(1e-5)
 
 
 def test_rates_clipped_to_nothing_are_noise_alone(small_config):
@@ -91,7 +91,7 @@ def test_a_client_refuses_the_round_that_its_budget_does_not_allow(small_config)
     ledger = Ledger()
     for _ in range(rounds):
         ledger = one_round(flat, ledger=ledger).ledger
-        assert ledger.epsilon(1e-4) <= config.privacy.epsilon
+        assert ledger.epsilon(1e-5) <= config.privacy.epsilon
     with pytest.raises(BudgetError, match=r"privacy\.epsilon = 8 is spent: 7\.9") as refusal:
         one_round(flat, ledger=ledger)
     assert "\n" not in str(refusal.value)

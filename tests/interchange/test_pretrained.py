@@ -32,7 +32,10 @@ def path(tmp_path):
     return saved
 
 
-def test_a_file_gives_back_weights_and_origin(path):
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.json"])
+def test_a_file_gives_back_weights_and_origin(tmp_path, name):
+    path = tmp_path / name
+    save_pretrained(path, WEIGHTS, ORIGIN, as_text=path.suffix == ".json")
     weights, origin = load_pretrained(str(path))
     assert weights_hash(weights) == weights_hash(WEIGHTS) == origin.sha256
     assert origin == ORIGIN.model_copy(update={"sha256": origin.sha256})
@@ -103,6 +106,24 @@ def test_what_cannot_be_taken_is_one_line(path, damage, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_pretrained(str(path))
     assert str(caught.value).startswith(f"model.initial = {str(path)!r} ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged: "),
+        ("[]", "is damaged: "),
+        ('{"fnl": {}}', "is damaged: "),
+        ('{"fnl": {}, "safetensors": "AAAA"}', "is damaged: "),
+        ('{"fnl": {}, "safetensors": "' + "A" * 9, "is damaged: "),
+    ],
+)
+def test_damaged_text_is_one_line(tmp_path, text, message):
+    path = tmp_path / "weights.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_pretrained(str(path))
     assert "\n" not in str(caught.value)
 
 

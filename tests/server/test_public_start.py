@@ -120,7 +120,7 @@ def test_a_finished_run_is_a_start_and_says_what_it_was(flat):
     first = path_of(flat)
     weights, origin = load_pretrained(str(first))
     assert origin.sha256 == weights_hash(weights) == read_run(first)["model_sha256"]
-    assert "(ε, 0.0001)-DP" in origin.privacy
+    assert "(ε, 1e-05)-DP" in origin.privacy
     accuracy = table(flat, "rounds").row(-1, named=True)["accuracy"]
     assert (origin.accuracy, origin.split, origin.before) == (accuracy, "test", "")
     second = {**flat, "run.name": "second", "model.initial": str(first)}

@@ -47,8 +47,9 @@ def assert_equal(one: Weights, other: Weights) -> None:
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def test_without_initial_weights_a_run_starts_from_its_seed(opened):
-    config, federation = opened()
+@pytest.mark.parametrize("keys", [{"model__initial": ""}, {"model__hidden": "9"}])
+def test_without_initial_weights_a_run_starts_from_its_seed(opened, keys):
+    config, federation = opened(**keys)
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
     assert_equal(get_weights(network), get_weights(start_network(config, federation)))

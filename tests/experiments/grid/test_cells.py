@@ -128,6 +128,15 @@ def test_cells_that_cannot_be(entries, message):
     assert "\n" not in str(error.value)
 
 
+def test_cells_of_which_some_have_a_public_start_are_refused_unless_that_is_asked_for():
+    axes = {"model.hidden": ["128,128", "64,64"]}
+    with pytest.raises(ConfigError, match=r"others, which it does not fit, .*hidden = '64,64'"):
+        _expand(axes=axes)
+    assert len(_expand(axes=axes, base={"model.initial": ""}).cells) == 2
+    asked = {"model.hidden": ["128,128", "64,64"], "model.initial": ["synthetic", ""]}
+    assert len(_expand(together=[asked]).cells) == 2
+
+
 def test_a_cell_is_named_by_its_configuration_alone():
     small = _expand(axes={"run.seed": [0, 1]})
     large = _expand(

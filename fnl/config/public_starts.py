@@ -1,0 +1,67 @@
+"""The public starts that come with fnl, and which runs they are for.
+
+Each file holds a small network that says words of the synthetic corpus, with its origin
+(`fnl.interchange.pretrained`): other words than the ten of the default federation, by other voices.
+`fnl pretrain --recipe start` made them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from fnl.config.kinds import Scalar
+
+SYNTHETIC = "synthetic"
+"""Of `model.initial`: the public start that comes with fnl."""
+
+STARTS = Path(__file__).parents[1] / "interchange" / "starts"
+
+FEATURES = ("data.features", "data.mel-bins", "data.frame-hop-ms")
+"""Keys that decide what a network is given."""
+
+_ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
+"""Keys of the model that change how it is trained, not what it computes."""
+
+_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
+"""Keys that files from before them lack, and what these networks are."""
+
+
+def misfit(flat: Mapping[str, Scalar], theirs: Mapping[str, Scalar]) -> str | None:
+    """Return the first key of features or network in which a run is not as weights are for.
+
+    Args:
+        flat: the configuration of the run.
+        theirs: the values of those keys that the weights were trained with.
+    """
+    free = {f"model.{key}" for key in _ANY_FUNCTION}
+    for key, value in flat.items():
+        ours = key.startswith("model.") or key in FEATURES
+        if ours and key not in free and theirs.get(key, _BEFORE.get(key)) != value:
+            return key
+    return None
+
+
+def shipped_start(flat: Mapping[str, Scalar]) -> Path | None:
+    """Return the start that fits a configuration; None if there is none."""
+    fitting = (path for path, theirs in _decisive().items() if misfit(flat, theirs) is None)
+    return next(fitting, None)
+
+
+def misfits(flat: Mapping[str, Scalar]) -> tuple[str, ...]:
+    """Return the keys in which a configuration is like none of the starts, the first of each."""
+    found = {misfit(flat, theirs) for theirs in _decisive().values()}
+    return tuple(sorted(key for key in found if key))
+
+
+@cache
+def _decisive() -> dict[Path, dict[str, Scalar]]:
+    """Return what each start is for: the values of its features and of its network."""
+    known = {}
+    for path in sorted(STARTS.glob("*.json")):
+        origin = json.loads(path.read_text(encoding="utf-8"))["fnl"]
+        network = {f"model.{key}": value for key, value in origin["network"].items()}
+        known[path] = {**origin["features"], **network}
+    return known
