@@ -34,7 +34,14 @@ _BEFORE: dict[str, Scalar] = {"activation": "spiking"}
 _CORPUS = tuple(
     f"data.{key}" for key in ("words", "speakers", "clips-per-word", "difficulty", "corpus-seed")
 )
-_FEATURES = ("data.features", "data.mel-bins", "data.frame-hop-ms")
+_HOP = "data.frame-hop-ms"
+
+
+def _feature_keys(config: Config) -> tuple[str, ...]:
+    """Return the keys that make a run's features."""
+    if config.data.corpus == "spikes":
+        return ("data.event-channels", "data.event-values", _HOP)
+    return ("data.features", "data.mel-bins", _HOP)
 
 
 class Origin(BaseModel, frozen=True):
@@ -83,7 +90,7 @@ class Origin(BaseModel, frozen=True):
                 "corpus": config.data.corpus,
                 "words": words,
                 "seed": config.run.seed,
-                "features": {key: flat[key] for key in _FEATURES},
+                "features": {key: flat[key] for key in _feature_keys(config)},
                 "training": {**{key: flat[key] for key in _CORPUS}, **training},
                 "network": config.model.model_dump(by_alias=True, exclude={"initial"}),
                 **known,
@@ -110,7 +117,7 @@ class Origin(BaseModel, frozen=True):
         theirs = {**self.features, **{f"model.{key}": v for key, v in network.items()}}
         free = {f"model.{key}" for key in _ANY_FUNCTION}
         for key, value in config.flat().items():
-            ours = key.startswith("model.") or key in _FEATURES
+            ours = key.startswith("model.") or key in _feature_keys(config)
             if ours and key not in free and theirs.get(key) != value:
                 raise ConfigError(
                     f"{key} = {value!r} does not fit model.initial = {name!r}, whose weights are "
