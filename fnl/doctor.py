@@ -192,7 +192,7 @@ def _asked(config: Config, changes: dict[str, str | int]) -> Config:
 
 def _network(config: Config) -> tuple[SpikingNetwork, Weights]:
     """Return the network of `config` on the processor, and its first weights."""
-    network = build_network(config.model, config.data.mel_bins, CLASSES)
+    network = build_network(config.model, config.data.inputs, CLASSES)
     if not isinstance(network, SpikingNetwork):
         raise TypeError(f"{type(network).__name__} is not built in")
     initialise(network, 0)
@@ -202,7 +202,7 @@ def _network(config: Config) -> tuple[SpikingNetwork, Weights]:
 def made_clients(config: Config, start: Weights, count: int, clips: int) -> list[ClientTraining]:
     """Return clients with about `clips` made-up clips each, up to a fifth more or fewer."""
     generator = torch.Generator().manual_seed(0)
-    steps, bins = 1000 // config.data.frame_hop_ms, config.data.mel_bins
+    steps, bins = 1000 // config.data.frame_hop_ms, config.data.inputs
     made = []
     for number in range(count):
         size = max(2, round(clips * (0.8 + 0.4 * number / max(1, count - 1))))

@@ -46,6 +46,33 @@ def prepare(
 
 
 @data_app.command()
+def convert(
+    output: Annotated[Path, typer.Option(help="Folder for train.h5, valid.h5 and test.h5.")],
+    assignments: Assignments = None,
+    config_file: ConfigFile = None,
+    channels: Annotated[int, typer.Option(help="Channels of the auditory model, 1 to 700.")] = 700,
+    workers: Workers = 0,
+) -> None:
+    """Turn audio into events by a model of the inner ear: files in the layout of SHD and SSC."""
+    from fnl.data import convert as conversion
+    from fnl.data.auditory import AuditoryModel
+    from fnl.data.extraction import cores
+    from fnl.data.federated import open_corpus
+    from fnl.data.store import reporter
+
+    config = configuration(assignments, file=config_file)
+    model = AuditoryModel(channels)
+    corpus = open_corpus(config.data)
+    workers = 1 if ":" in config.data.corpus else workers or cores()
+    with reporter(progress=True, what="clips heard") as report:
+        written = conversion.convert(corpus, model, output, workers=workers, report=report)
+    kind = "synthetic clips" if corpus.synthetic else "clips"
+    out.print(f"{corpus.clips.height} {kind}, {channels} channels: {model.describe()}")
+    for path in written.values():
+        out.print(str(path.absolute()))
+
+
+@data_app.command()
 def describe(
     assignments: Assignments = None,
     config_file: ConfigFile = None,

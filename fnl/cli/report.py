@@ -93,7 +93,7 @@ def _check_exportable(config: Config) -> None:
     from fnl.interchange.nir_export import nir_obstacles
     from fnl.snn.network import build_network
 
-    network = build_network(config.model, config.data.mel_bins, 2)
+    network = build_network(config.model, config.data.inputs, 2)
     if obstacles := nir_obstacles(network):
         raise ConfigError(f"NIR cannot hold this network: {'; '.join(obstacles)}")
     out.print("fnl export can write this network as NIR")

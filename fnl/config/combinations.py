@@ -30,7 +30,7 @@ def check_combinations(config: Config) -> None:
             f"coordination.minimum = {coordination.minimum} is more than "
             f"coordination.candidates = {coordination.candidates}: no more than these can answer"
         )
-    if data.corpus in ("speech-commands", "folder") and not data.root:
+    if data.corpus in ("speech-commands", "folder", "spikes") and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
         )
@@ -73,11 +73,28 @@ def check_combinations(config: Config) -> None:
             f"run.batched-clients = {config.run.batched_clients!r} clips each clip by itself, not "
             f"privacy.unit = {config.privacy.unit!r}: use 'auto', which trains one client at a time"
         )
+    _check_events(config)
     _check_model(config)
     _check_measurements(config)
     _check_aggregation(config)
     _check_estimate(config)
     check_privacy(config)
+
+
+def _check_events(config: Config) -> None:
+    """Refuse what is made of sound where a corpus has events."""
+    if config.data.corpus != "spikes":
+        return
+    if config.data.features != "log-mel":
+        raise ConfigError(
+            f"data.features = {config.data.features!r} is of sound, and data.corpus = 'spikes' has "
+            "events: leave it out, data.event-values says what they become"
+        )
+    if config.training.augmentation:
+        raise ConfigError(
+            "training.augmentation works on log-mel features, not on the events of "
+            "data.corpus = 'spikes': set training.augmentation = false"
+        )
 
 
 def _check_model(config: Config) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fnl.config.kinds import Count, Group, NonNegative, Positive, Seed, Text, known_or_own
 
-CORPORA = ("synthetic", "speech-commands", "folder", "device")
+CORPORA = ("synthetic", "speech-commands", "folder", "spikes", "device")
 PARTITIONERS = {
     "speaker": "fnl.data.partitioning.speakers:partition_by_speaker",
     "dirichlet": "fnl.data.partitioning.dirichlet:partition_dirichlet",
@@ -22,8 +22,9 @@ class DataGroup(Group, frozen=True):
     """Corpus, features and how the training clips are spread over clients."""
 
     corpus: Annotated[str, known_or_own(CORPORA)] = "synthetic"
-    """`synthetic`, `speech-commands`, `folder`, `device`: every client's own clips, on real
-    devices ([deployment](deployment.md)), or `module:function` of your own."""
+    """`synthetic`, `speech-commands`, `folder`, `spikes`: event data as SHD and SSC have it
+    ([event data](event-data.md)), `device`: every client's own clips, on real devices
+    ([deployment](deployment.md)), or `module:function` of your own."""
     root: str = ""
     """Folder of the corpus (for `speech-commands` the folder that holds `SpeechCommands/`; under
     `device` the server's own clips for evaluation, empty: none)."""
@@ -33,8 +34,8 @@ class DataGroup(Group, frozen=True):
     (`_(\\w+)_\\d+\\.wav$`), or a file of lines `<label>/<file>`, tab, speaker."""
     words: Text = "core"
     """`core` (ten words), `all`, `twelve` (core, unknown, silence, whose cuts share no sample;
-    Speech Commands only) or a list `yes,no,up`. With `folder`, `core` and `all` mean every
-    label."""
+    Speech Commands only) or a list `yes,no,up`. With `folder` and `spikes`, `core` and `all`
+    mean every label."""
     clients: Count = 20
     """Partitions of the training clips = clients = Flower's `num-supernodes`."""
     partitioner: Annotated[str, known_or_own(PARTITIONERS)] = "speaker"
@@ -60,10 +61,19 @@ class DataGroup(Group, frozen=True):
     features: Literal["log-mel", "mfcc"] = "log-mel"
     """`log-mel` or `mfcc`, normalised within each clip."""
     mel_bins: Annotated[int, Field(ge=4, le=128)] = 40
-    """Features of a time step."""
+    """Features of a time step; of `spikes` see `data.event-channels`."""
+    event_channels: Annotated[int, Field(ge=1, le=1024)] = 140
+    """Groups of adjacent channels of `spikes`, the features of a time step."""
+    event_values: Literal["counts", "binary"] = "counts"
+    """What a step of `spikes` is: the `counts` of its events, or `binary`, whether there is one."""
     frame_hop_ms: Annotated[int, Field(ge=5, le=100)] = 20
     """A time step, in milliseconds; divides 1000."""
     on_bad_audio: Literal["fail", "skip"] = "fail"
     """`fail` names the bad files, `skip` leaves them out with a warning."""
     cache_dir: str = ""
     """Where features and partitionings are kept; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""
+
+    @property
+    def inputs(self) -> int:
+        """Features of a time step, F."""
+        return self.event_channels if self.corpus == "spikes" else self.mel_bins

@@ -19,11 +19,18 @@ SYNTHETIC = "synthetic"
 
 STARTS = Path(__file__).parents[1] / "interchange" / "starts"
 
-FEATURES = ("data.features", "data.mel-bins", "data.frame-hop-ms")
-"""Keys that decide what a network is given."""
-
 _ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
 """Keys of the model that change how it is trained, not what it computes."""
+
+_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
+"""Keys that weights from before them lack, and what their networks are."""
+
+
+def feature_keys(flat: Mapping[str, Scalar]) -> tuple[str, ...]:
+    """Return the keys that decide what a network is given."""
+    if flat["data.corpus"] == "spikes":
+        return ("data.event-channels", "data.event-values", "data.frame-hop-ms")
+    return ("data.features", "data.mel-bins", "data.frame-hop-ms")
 
 _BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
 """Keys that files from before them lack, and what these networks are."""
@@ -37,8 +44,9 @@ def misfit(flat: Mapping[str, Scalar], theirs: Mapping[str, Scalar]) -> str | No
         theirs: the values of those keys that the weights were trained with.
     """
     free = {f"model.{key}" for key in _ANY_FUNCTION}
+    features, known = feature_keys(flat), {**_BEFORE, **theirs}
     for key, value in flat.items():
-        ours = key.startswith("model.") or key in FEATURES
+        ours = key.startswith("model.") or key in features
         if ours and key not in free and theirs.get(key, _BEFORE.get(key)) != value:
             return key
     return None

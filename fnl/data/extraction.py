@@ -19,12 +19,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from fnl.data.corpus import CLIP_SAMPLES, ClipError, Corpus
+from fnl.data.event_corpus import EventCorpus
+from fnl.data.event_features import EventSpec
 from fnl.data.features import FeatureSpec, extract
 from fnl.errors import ConfigError, CorpusError, RunError, one_line
 
@@ -51,31 +53,40 @@ class BadClip(NamedTuple):
 class _Job:
     """What a worker needs to know: sent to it once."""
 
-    corpus: Corpus
-    spec: FeatureSpec
+    corpus: Corpus | EventCorpus
+    spec: FeatureSpec | EventSpec
     path: Path
     data_offset: int
 
     def run(self, start: int, stop: int) -> list[BadClip]:
         """Compute and write the features of rows `start` to `stop`."""
         bad: list[BadClip] = []
-        waveforms = np.zeros((stop - start, CLIP_SAMPLES), np.float32)
+        of_clip = self.spec.shape if isinstance(self.spec, EventSpec) else (CLIP_SAMPLES,)
+        read = np.zeros((stop - start, *of_clip), np.float32)
         for row in range(start, stop):
             try:
-                waveforms[row - start] = self._waveform(row)
+                read[row - start] = self._read(row)
             except (CorpusError, MemoryError):
                 raise
             except ClipError as error:
                 bad.append(BadClip(row, one_line(error)))
             except Exception as error:  # a decoder's or an own corpus': named, or skipped if asked
                 bad.append(BadClip(row, f"{type(error).__name__}: {one_line(error)}"))
-        features = extract(torch.from_numpy(waveforms), self.spec).numpy().astype(STORED)
+        made = (
+            read
+            if isinstance(self.spec, EventSpec)
+            else extract(torch.from_numpy(read), self.spec).numpy()
+        )
+        features = made.astype(STORED)
         with self.path.open("r+b") as file:
             file.seek(self.data_offset + start * features[0].nbytes)
             file.write(features.tobytes())
         return bad
 
-    def _waveform(self, row: int) -> np.ndarray:
+    def _read(self, row: int) -> np.ndarray:
+        """Return what is read of a clip: events as features, or its waveform."""
+        if isinstance(self.corpus, EventCorpus):
+            return self.corpus.features(row, cast("EventSpec", self.spec))
         waveform = self.corpus.waveform(row)
         if waveform.shape != (CLIP_SAMPLES,) or waveform.dtype != np.float32:
             raise CorpusError(
@@ -88,8 +99,8 @@ class _Job:
 
 
 def write_features(
-    corpus: Corpus,
-    spec: FeatureSpec,
+    corpus: Corpus | EventCorpus,
+    spec: FeatureSpec | EventSpec,
     path: Path,
     *,
     workers: int = 0,
@@ -165,14 +176,15 @@ def _run(job: _Job, chunks: list[Chunk], workers: int) -> Results:
         yield from _run_here(job, chunks[:1])
         chunks = chunks[1:]
         expected_seconds = (time.perf_counter() - started) * len(chunks)
-        workers = _cores()
+        workers = cores()
         if expected_seconds * (1 - 1 / workers) < START_SECONDS:
             workers = 1
     workers = min(workers, len(chunks))
     yield from _run_pool(job, chunks, workers) if workers > 1 else _run_here(job, chunks)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from fnl.config import Config, DataGroup, EvaluationGroup, RunGroup
 from fnl.data.corpus import CLIP_SCHEMA, TRAIN, Corpus
+from fnl.data.event_corpus import EventCorpus
+from fnl.data.event_features import EventSpec
 from fnl.data.features import FeatureSpec
 from fnl.data.folder import FolderCorpus
 from fnl.data.partitioning import Partitioning, PartitionSpec, partition
@@ -94,7 +96,7 @@ def cache_dir(data: DataGroup) -> Path:
 
 
 def open_corpus(data: DataGroup) -> Corpus:
-    """Return the corpus that `data` describes; reads the index, no audio.
+    """Return the corpus of audio that `data` describes; reads the index, no audio.
 
     Raises:
         CorpusError: if it is not there or cannot be used.
@@ -103,6 +105,8 @@ def open_corpus(data: DataGroup) -> Corpus:
         return SpeechCommandsCorpus.create(
             Path(data.root).expanduser(), data.words, data.corpus_seed
         )
+    if data.corpus == "spikes":
+        raise CorpusError("data.corpus = 'spikes' has events: name a corpus of audio")
     if data.corpus == "device":
         raise CorpusError(
             "data.corpus = 'device' has its clips on SuperNodes, which docs/deployment.md starts: "
@@ -122,6 +126,22 @@ def open_corpus(data: DataGroup) -> Corpus:
         seed=data.corpus_seed,
         difficulty=data.difficulty,
     )
+
+
+def _event_corpus(data: DataGroup) -> EventCorpus:
+    """Return the spiking recordings in `data.root`.
+
+    Raises:
+        CorpusError: if they cannot be used, or are split by speakers that nobody knows.
+    """
+    root = Path(data.root).expanduser()
+    corpus = EventCorpus.create(root, "" if data.words in ("core", "all") else data.words)
+    if data.partitioner == "speaker" and not corpus.has_speakers:
+        raise CorpusError(
+            f"the files in {root} do not say who speaks (extra/speaker), as in SSC: set "
+            "data.partitioner to iid, dirichlet or shards"
+        )
+    return corpus
 
 
 def _own_corpus(data: DataGroup) -> Corpus:
@@ -174,12 +194,12 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
         FnlError: one line on what is wrong with the corpus, the audio or the partitioning.
     """
     data = config.data
-    corpus = open_corpus(data)
+    corpus = _event_corpus(data) if data.corpus == "spikes" else open_corpus(data)
     if len(corpus.labels) < 2:
         raise CorpusError(f"the corpus has the labels {list(corpus.labels)}: two are needed")
     store = build_features(
         corpus,
-        FeatureSpec.of(data),
+        EventSpec.of(data) if data.corpus == "spikes" else FeatureSpec.of(data),
         cache_dir(data),
         workers=1 if ":" in data.corpus else workers,  # one's own may be of this session
         on_bad_audio=data.on_bad_audio,

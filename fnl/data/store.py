@@ -21,6 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fnl.console import plain_console
 from fnl.data.corpus import CLIP_SCHEMA, Corpus
+from fnl.data.event_corpus import EventCorpus
+from fnl.data.event_features import EventSpec
 from fnl.data.extraction import STORED, BadClip, Report, copy_rows, write_features
 from fnl.data.features import FeatureSpec
 from fnl.data.torchaudio_cpu import torchaudio
@@ -99,8 +101,8 @@ class FeatureStore:
 
 
 def build_features(
-    corpus: Corpus,
-    spec: FeatureSpec,
+    corpus: Corpus | EventCorpus,
+    spec: FeatureSpec | EventSpec,
     cache_dir: Path,
     *,
     workers: int = 0,
@@ -136,7 +138,7 @@ def build_features(
             with filelock.FileLock(folder / f"{key}.lock"):
                 store = _open_if_there(path)
                 if store is None:
-                    with _reporter(progress) as report:
+                    with reporter(progress) as report:
                         _build(
                             corpus,
                             spec,
@@ -159,7 +161,9 @@ def build_features(
     return store
 
 
-def cache_key(corpus: Corpus, spec: FeatureSpec, on_bad_audio: OnBadAudio) -> str:
+def cache_key(
+    corpus: Corpus | EventCorpus, spec: FeatureSpec | EventSpec, on_bad_audio: OnBadAudio
+) -> str:
     """Return a hex digest of all that decides the features."""
     parts = {
         "corpus": corpus.fingerprint,
@@ -184,8 +188,8 @@ def _open_if_there(path: Path) -> FeatureStore | None:
 
 
 def _build(
-    corpus: Corpus,
-    spec: FeatureSpec,
+    corpus: Corpus | EventCorpus,
+    spec: FeatureSpec | EventSpec,
     path: Path,
     *,
     workers: int,
@@ -228,7 +232,7 @@ def _build(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _check_bad(corpus: Corpus, bad: list[BadClip], on_bad_audio: OnBadAudio) -> None:
+def _check_bad(corpus: Corpus | EventCorpus, bad: list[BadClip], on_bad_audio: OnBadAudio) -> None:
     """Refuse bad clips unless they may be skipped and leave clips of every label and split."""
     names = corpus.clips["clip"]
     if on_bad_audio == "fail":
@@ -264,19 +268,19 @@ def _flush_to_disk(file: Path) -> None:
 
 
 @contextmanager
-def _reporter(progress: bool | Report) -> Iterator[Report | None]:
-    """Yield what to call after every chunk."""
+def reporter(progress: bool | Report, what: str = "features") -> Iterator[Report | None]:
+    """Yield what to call after every chunk: what was given, or a bar; None without."""
     if not isinstance(progress, bool):
         yield progress
     elif not progress:
         yield None
     else:
         columns = (
-            TextColumn("features"),
+            TextColumn(what),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
-            task = bar.add_task("features", total=None)
+            task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

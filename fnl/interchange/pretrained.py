@@ -20,7 +20,7 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fnl.config import Config, Scalar
-from fnl.config.public_starts import FEATURES, STARTS, SYNTHETIC, misfit, shipped_start
+from fnl.config.public_starts import STARTS, SYNTHETIC, feature_keys, misfit, shipped_start
 from fnl.errors import ConfigError, one_line
 from fnl.weights import UNREADABLE, Weights, weights_hash
 
@@ -83,7 +83,7 @@ class Origin(BaseModel, frozen=True):
                 "corpus": config.data.corpus,
                 "words": words,
                 "seed": config.run.seed,
-                "features": {key: flat[key] for key in FEATURES},
+                "features": {key: flat[key] for key in feature_keys(flat)},
                 "training": {**{key: flat[key] for key in _CORPUS}, **training},
                 "network": config.model.model_dump(by_alias=True, exclude={"initial"}),
                 **known,

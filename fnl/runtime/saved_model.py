@@ -36,9 +36,7 @@ def load_model(directory: Path, *, trust: bool = False) -> tuple[Config, nn.Modu
         config = parse_config(record["config"])  # type: ignore[arg-type]  # parsing is the check
         check_trust(directory, config, trust=trust)
         labels = record["corpus"]["labels"]  # type: ignore[index]  # KeyError and TypeError below
-        network = build_network(
-            config.model, config.data.mel_bins, len(labels), seed=config.run.seed
-        )
+        network = build_network(config.model, config.data.inputs, len(labels), seed=config.run.seed)
         weights = safetensors.numpy.load_file(regular(directory / "model.safetensors"))
         set_weights(network, weights)
     except UNREADABLE as error:

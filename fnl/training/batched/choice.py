@@ -41,7 +41,7 @@ def bytes_of_client(config: Config) -> int:
     """
     model, training, data = config.model, config.training, config.data
     steps = 1000 // data.frame_hop_ms
-    sizes = (data.mel_bins, *model.hidden_sizes)
+    sizes = (data.inputs, *model.hidden_sizes)
     taps = model.kernel_size if model.network in ("temporal-conv", "delays", "conv") else 1
     numbers = sum(a * b * taps for a, b in pairwise(sizes))
     signals = steps * sum(sizes) * (6 + taps)
