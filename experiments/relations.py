@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def differences(grid: GridTables) -> pl.DataFrame:
-    """Return a row a private cell: its last model's indicators less its twin's; `setting` groups."""
+    """Return a row a private cell: `setting`, and its last model's indicators less its twin's."""
     of_rounds = [name for name in (SHIFT, *INDICATORS) if name not in _OF_LAYERS]
     rounds = grid.scan("rounds", ["round", *of_rounds]).drop_nulls(SHIFT)
     last = rounds.sort("round").group_by("cell", maintain_order=True).agg(pl.col(of_rounds).last())

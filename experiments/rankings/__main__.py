@@ -14,10 +14,12 @@ from experiments.grid.grid_file import read_grid_file
 from experiments.rankings.collapse import draw, points, summary
 from experiments.rankings.measure import measured
 from experiments.rankings.play import played
+from experiments.rankings.tables import SEED, by_setting, markdown, of_estimates
 from fnl.errors import FnlError
 from fnl.runtime.atomic import write_atomically
 
-SEED = "run.seed"
+SHOWN = ("highest-rate", "rate-difference", "rate-difference-signed", "update-norm")
+"""Rules in the table of settings; `rankings.parquet` has all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,10 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = play_grid(grid, options.results_dir / grid.name)
         settings = [key for key in grid.keys if key != SEED]
         found = points(rows, settings)
-        with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, float_precision=2):
-            print(summary(found))
+        for table in (
+            by_setting(rows, settings, SHOWN),
+            summary(found, settings),
+            of_estimates(rows, settings),
+        ):
+            print(f"{markdown(table)}\n")
         if options.figure:
-            draw(found, options.figure)
+            draw(found, settings, options.figure)
     except FnlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -46,6 +46,16 @@ def of_estimates(rows: pl.DataFrame, settings: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(found, infer_schema_length=None)
 
 
+def markdown(table: pl.DataFrame) -> str:
+    """Return a table as Markdown, without columns of which all values are the same."""
+    names = [name for name in table.columns if table[name].n_unique() > 1]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for row in table.select(names).iter_rows():
+        cells = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _shown(values: pl.Series) -> str:
     """Return mean ± half of Student's interval, or the mean alone of one value."""
     known = values.drop_nulls().to_numpy()
