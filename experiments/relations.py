@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -100,7 +101,7 @@ def _interval(x: np.ndarray, y: np.ndarray, setting: np.ndarray) -> tuple[float,
 
 
 def _rho(x: np.ndarray, y: np.ndarray) -> float:
-    return float(stats.spearmanr(x, y)[0])
+    return cast("Any", stats.spearmanr(x, y)).statistic  # SciPy's result is untyped
 
 
 def markdown(table: pl.DataFrame) -> str:

@@ -22,8 +22,11 @@ from fnl.errors import RunError
 
 _LEAST, _MOST = 1e-3, 1e2
 """Ratios that are drawn: beyond, they stand at the edge."""
+_MIRRORS = ("lowest-rate", "target-rate")
+"""Rules whose ranking is that of `highest-rate` turned, the latter where all rates lie on one side
+of the target: counted once."""
 _FAMILIES = {
-    "rates": ("highest-rate", "lowest-rate", "target-rate", "highest-rate-global"),
+    "rates": ("highest-rate", "highest-rate-global"),
     "changes of rates": (
         "rate-difference", "rate-difference-debiased", "rate-difference-signed",
         "rate-difference-scalar", "rate-difference-scalar-signed", "rate-change-global",
@@ -46,7 +49,7 @@ def points(rows: pl.DataFrame, settings: Sequence[str]) -> pl.DataFrame:
     """
     known = rows.filter(
         pl.col("estimate") == "plain", pl.col("by") != "exact", pl.col("tau").is_not_null()
-    )
+    ).filter(~pl.col("rule").is_in(_MIRRORS))
     group = [*settings, "rule"]
     if known.height and known.group_by(group).len()["len"].to_numpy().min() < 2:
         raise RunError("a setting has one seed: what is expected comes from the others of it")

@@ -59,8 +59,12 @@ def _agreement(scored: Scored, selected: int) -> dict[str, float | None]:
     }
 
 
-def _tau(one: Floats, other: Floats) -> float | None:
-    """Return the mean over rounds of Kendall's τ, where it is defined."""
-    taus = [kendall_tau(a, b) for a, b in zip(one, other, strict=True)]
-    known = [tau for tau in taus if tau is not None]
-    return float(np.mean(known)) if known else None
+def _tau(noisy: Floats, clean: Floats) -> float | None:
+    """Return the mean of Kendall's τ over the rounds in which clean scores differ.
+
+    Noisy scores that are all the same rank nobody: τ counts as 0, else an estimate that gives up in
+    its worst rounds would be praised for the others.
+    """
+    rounds = [(a, b) for a, b in zip(noisy, clean, strict=True) if np.ptp(b) > 0]
+    taus = [kendall_tau(a, b) or 0.0 for a, b in rounds]
+    return float(np.mean(taus)) if taus else None

@@ -57,7 +57,8 @@ def test_the_detectable_difference_is_found_four_times_of_five():
     known = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
     shift = rules.detectable(known)
     samples = draws.normal(shift, known.std(ddof=1), size=(4000, len(known)))
-    found = np.mean(stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05)
+    test: Any = stats.ttest_1samp(samples, 0.0, axis=1)
+    found = np.mean(test.pvalue < 0.05)
     assert 0.72 < found < 0.9
     assert rules.detectable(np.array([1.0])) == float("inf")
 
