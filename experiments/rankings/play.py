@@ -32,7 +32,10 @@ def played(config: Config) -> pl.DataFrame:
     candidates' rounds), `sigma` and `clips` (medians).
     """
     config = parse_config(config.flat() | {"evaluation.shadow": True, "evaluation.floor": True})
-    pilot = run_pilot(config, open_federation(config), config.run.rounds, play_of(config))
+    pilot = run_pilot(
+        config, open_federation(config), config.run.rounds, play_of(config),
+        evaluation=config.evaluation,
+    )  # fmt: skip
     of_run = _of_run(pilot)
     parts = []
     for estimate in ESTIMATES:
