@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,15 +20,26 @@ if TYPE_CHECKING:
 
 PILOT_ROUNDS = 10
 """Of a pilot, unless it is told otherwise or the run has fewer."""
+MOST_AGAIN = 4.0
+"""Work, in pilots, up to which an answer to what a τ takes is tried by another pilot."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a rule takes to reach a wanted τ, all else as configured; None: nothing tried does."""
+    """What a rule takes to reach a wanted τ, all else as configured; None: nothing tried does.
+
+    Attributes:
+        epsilon: least ε of the run.
+        clips: least clips a client.
+        steps: least steps a round.
+        found: τ expected by a pilot that was played at an answer, by the names above. It is there
+            for the configured rule, where the pilot takes at most `MOST_AGAIN` times the work.
+    """
 
     epsilon: float | None
     clips: float | None
     steps: float | None
+    found: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,12 +143,6 @@ def plan(
         >>> {one.rule: one.by for one in plan.predictions}["loss"]
         'exact'
     """
-    from fnl.config.rules import SELECTIONS
-    from fnl.fidelity.rules import UNRANKED
-    from fnl.planning.matching import pilot_federation
-    from fnl.planning.pilot import run_pilot
-    from fnl.planning.predictions import predict
-
     if want_tau is not None and not 0 < want_tau < 1:
         raise ConfigError(f"--want tau={want_tau}: a Kendall's tau between 0 and 1")
     config = configuration(base, **groups)
@@ -145,22 +151,77 @@ def plan(
         raise ConfigError(
             "--want needs noise that follows from the budget: set privacy.noise-multiplier = 0"
         )
-    pilot_config, federation = pilot_federation(config, counts, progress=progress is not None)
     length = min(config.run.rounds, rounds or PILOT_ROUNDS)
+    play = partial(_piloted, length=length, progress=progress)
+    pilot, predicted = play(config, counts)
+    models = {rule: model for rule, (_, model) in predicted.items()}
+    predictions = [one for one, _ in predicted.values()]
+    told = _told(config, pilot, predictions, models, want_tau=want_tau, curve=curve)
+    rule = config.coordination.selection
+    if rule not in told.wanted:
+        return told
+    tried = _tried(told.wanted[rule], pilot, config, counts, play)
+    return replace(told, wanted={**told.wanted, rule: tried})
+
+
+def _piloted(
+    config: Config,
+    counts: Sequence[int],
+    *,
+    length: int,
+    progress: Callable[[int, int], None] | None,
+    only: Sequence[str] = (),
+) -> tuple[Pilot, dict[str, tuple[Prediction, Model]]]:
+    """Return a pilot and what it says of the rules `only`, or of all that rank."""
+    from fnl.config.rules import SELECTIONS
+    from fnl.fidelity.rules import UNRANKED
+    from fnl.planning.matching import pilot_federation
+    from fnl.planning.pilot import run_pilot
+    from fnl.planning.predictions import predict
+
+    pilot_config, federation = pilot_federation(config, counts, progress=progress is not None)
     done, total = iter(range(1, 10**9)), length * config.coordination.candidates
     tell = progress or (lambda _done, _total: None)
     found = run_pilot(
-        pilot_config, federation, length, _play_of(pilot_config),
+        pilot_config, federation, length, play_of(pilot_config),
         evaluation=config.evaluation, progress=lambda: tell(next(done), total),
     )  # fmt: skip
-    ranked = tuple(rule for rule in SELECTIONS if rule not in UNRANKED)
-    predicted = {
+    ranked = only or tuple(rule for rule in SELECTIONS if rule not in UNRANKED)
+    return found, {
         rule: predict(rule, scored, found.rates, pilot_config)
-        for rule, scored in _scores(found, ranked).items()
+        for rule, scored in scores_of(found, ranked).items()
     }
-    models = {rule: model for rule, (_, model) in predicted.items()}
-    predictions = [one for one, _ in predicted.values()]
-    return _told(config, found, predictions, models, want_tau=want_tau, curve=curve)
+
+
+def _tried(
+    wanted: Wanted,
+    pilot: Pilot,
+    config: Config,
+    counts: Sequence[int],
+    play: Callable[..., tuple[Pilot, dict[str, tuple[Prediction, Model]]]],
+) -> Wanted:
+    """Return `wanted` of the configured rule with what pilots at its answers expect."""
+    from fnl.training.plan import plan_of
+
+    rule, typical = config.coordination.selection, int(np.median(pilot.clips))
+    answers = {"epsilon": wanted.epsilon, "clips": wanted.clips, "steps": wanted.steps}
+    found: dict[str, float] = {}
+    for what, answer in answers.items():
+        if answer is None:
+            continue
+        other, clips, work = config, counts, 1.0
+        if what == "epsilon":
+            other = configuration(config, privacy={"epsilon": answer})
+        elif what == "clips":
+            work = answer / typical
+            clips = [max(1, round(count * work)) for count in pilot.clips.tolist()]
+        else:
+            other = configuration(config, training={"steps": int(answer)})
+            work = answer / plan_of(config, typical, 1).steps
+        if work <= MOST_AGAIN:
+            _, predicted = play(other, clips, only=(rule,))
+            found[what] = predicted[rule][0].fidelity.tau
+    return replace(wanted, found=found)
 
 
 def _told(
@@ -236,7 +297,7 @@ def _inverse(
     return wanted, points
 
 
-def _play_of(config: Config) -> Play:
+def play_of(config: Config) -> Play:
     """Return the server's side of a pilot: the run's own rules, in this process."""
     from typing import cast
 
@@ -269,7 +330,7 @@ def _play_of(config: Config) -> Play:
     return play
 
 
-def _scores(pilot: Pilot, rules: Sequence[str]) -> dict[str, Scored]:
+def scores_of(pilot: Pilot, rules: Sequence[str]) -> dict[str, Scored]:
     """Return what every rule says of the pilot's reports, of their shadows, and of their floors."""
     from fnl.planning.predictions import Scored
     from fnl.wire.report import ClientReport

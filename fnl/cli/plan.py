@@ -113,6 +113,19 @@ def _show(found: Plan, tau: float | None) -> None:
         out.print("~: draws lots, alike with and without privacy: part of its tau is that draw")
     if tau is not None:
         out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
+        _show_tried(found)
+
+
+def _show_tried(found: Plan) -> None:
+    """Say what pilots at the answers for the configured rule expect there."""
+    rule = found.config.coordination.selection
+    if (wanted := found.wanted.get(rule)) and wanted.found:
+        names = {"epsilon": "eps", "clips": "clips", "steps": "steps"}
+        tried = ", ".join(
+            f"tau {tau:.2f} at {names[what]} = {getattr(wanted, what):.3g}"
+            for what, tau in wanted.found.items()
+        )
+        out.print(f"pilots played there expect of {rule}: {tried}")
 
 
 def _released(found: Plan) -> str:

@@ -97,7 +97,7 @@ def predict(
         fidelity=fidelity,
         by=by,
         signal=_spread(scored.shadow),
-        noise=_spread(scored.private - scored.clipped),
+        noise=float(np.sqrt(in_noise(scored).variance.mean())),
         tau_pilot=_mean([kendall_tau(a, b) for a, b in pairs]),
         tau_floor=_mean(
             [kendall_tau(a, b) for a, b in zip(scored.floor, scored.shadow, strict=True)]
@@ -217,15 +217,26 @@ def _scaled_law(rule: str, rates: NoisyRates, config: Config) -> Model:
     return tau
 
 
+def in_noise(scored: Scored, factor: float = 1.0) -> ScoreMoments:
+    """Return what the pilot's own noise, `factor` times as much of it, makes of scores.
+
+    A noisy score is a share g of the clipped one plus noise, both fitted within rounds. Noise takes
+    signal away where steps are not linear: of Adam's steps, which have one length, the more of it
+    is noise the less is gradient. Without noise g is 1; for other noise it is 1/(1 + k f²).
+    """
+    noisy, clipped = _centred(scored.private), _centred(scored.clipped)
+    spread = float((clipped**2).sum())
+    share = float(np.clip((noisy * clipped).sum() / spread, 1e-3, 1.0)) if spread else 1.0
+    variance = _spread(scored.private - share * scored.clipped) ** 2
+    left = 1 / (1 + (1 / share - 1) * factor**2)
+    return ScoreMoments(
+        scored.shadow, left * scored.clipped, np.full_like(scored.shadow, variance * factor**2)
+    )
+
+
 def _scaled_pilot(scored: Scored) -> Model:
     """Return τ by the pilot's own noise, scaled: no law says how else."""
-    variance = _spread(scored.private - scored.clipped) ** 2
-
-    def tau(change: Change) -> float:
-        scaled = np.full_like(scored.shadow, variance * (change.noise / change.progress) ** 2)
-        return ScoreMoments(scored.shadow, scored.clipped, scaled).tau()
-
-    return tau
+    return lambda change: in_noise(scored, change.noise / change.progress).tau()
 
 
 def _exact(_change: Change) -> float:

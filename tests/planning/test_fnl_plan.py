@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fnl
+from fnl.api.plan import MOST_AGAIN
 from fnl.config import ModelGroup, parse_config
 from fnl.errors import ConfigError
 from fnl.planning.matching import pilot_federation
@@ -144,6 +145,20 @@ def test_a_plan_is_what_its_rules_are_and_what_it_takes(flat):
     if found is not None:
         again = dict(plan.curve["highest-rate"])
         assert min(again) <= found <= max(again)
+
+
+def test_answers_for_the_configured_rule_are_tried_by_pilots_there(flat):
+    """The pilot at an answer is the plan one would make next, unless it takes too much work."""
+    flat |= {"coordination.selection": "highest-rate", "privacy.rate-release": "none"}
+    flat |= {"coordination.aggregation": "fedavg"}
+    plan = fnl.plan(flat, rounds=2, want_tau=0.5)
+    wanted = plan.wanted["highest-rate"]
+    assert wanted.epsilon is not None
+    at_epsilon = fnl.plan(flat | {"privacy.epsilon": wanted.epsilon}, rounds=2)
+    expected = {one.rule: one.fidelity.tau for one in at_epsilon.predictions}["highest-rate"]
+    assert wanted.found["epsilon"] == expected
+    assert wanted.steps is None or ("steps" in wanted.found) == (wanted.steps <= MOST_AGAIN)
+    assert {rule for rule, one in plan.wanted.items() if one.found} == {"highest-rate"}
 
 
 def test_without_privacy_every_ranking_is_what_it_is(flat):

@@ -10,9 +10,10 @@ import pytest
 import experiments
 from experiments.grid.cells import expand
 from experiments.grid.grid_file import read_grid_file
-from fnl.config import coordination
+from fnl.config.rules import SELECTIONS
 
 GRIDS = Path(experiments.__file__).parent / "grids"
+RULE = "coordination.selection"
 
 
 def _recipe(name):
@@ -42,13 +43,30 @@ def test_every_setting_has_three_seeds_and_its_twin():
         assert set(map(len, settings.values())) == {3}
 
 
-def test_coordination_has_every_rule():
-    if not hasattr(coordination, "SELECTIONS"):
-        pytest.skip("this version has no list of rules")
+def test_coordination_compares_rules_with_chance_on_five_seeds_in_every_setting():
     grid, text = _recipe("coordination")
     assert f"{len(grid.cells)} cells" in text
-    for key, rules in (
-        ("coordination.selection", coordination.SELECTIONS),
-        ("coordination.aggregation", coordination.AGGREGATIONS),
-    ):
-        assert {cell.values[key] for cell in grid.cells} == set(rules)
+    rules = {cell.values[RULE] for cell in grid.cells}
+    assert rules <= set(SELECTIONS)
+    assert grid.baseline == {RULE: "random"}
+    others = [key for key in grid.keys if key not in (RULE, "run.seed")]
+    settings = {}
+    for cell in grid.cells:
+        setting = tuple(cell.values[key] for key in others)
+        settings.setdefault(setting, {}).setdefault(cell.values[RULE], set()).add(cell.seed)
+    for seeds in settings.values():
+        assert "random" in seeds
+        assert set(map(len, seeds.values())) == {5}
+
+
+def test_fidelity_has_three_seeds_and_a_twin_of_every_setting():
+    """An expectation comes from a setting's other seeds, and relations from its twin."""
+    grid, text = _recipe("fidelity")
+    private = [cell for cell in grid.cells if cell.config.is_private]
+    assert f"the {len(private)} private cells" in text
+    assert all(cell.twin for cell in private)
+    settings = {}
+    for cell in private:
+        key = tuple((key, cell.values[key]) for key in grid.keys if key != "run.seed")
+        settings.setdefault(key, set()).add(cell.seed)
+    assert set(map(len, settings.values())) == {3}
