@@ -32,6 +32,7 @@ def feature_keys(flat: Mapping[str, Scalar]) -> tuple[str, ...]:
         return ("data.event-channels", "data.event-values", "data.frame-hop-ms")
     return ("data.features", "data.mel-bins", "data.frame-hop-ms")
 
+
 _BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
 """Keys that files from before them lack, and what these networks are."""
 
@@ -44,7 +45,7 @@ def misfit(flat: Mapping[str, Scalar], theirs: Mapping[str, Scalar]) -> str | No
         theirs: the values of those keys that the weights were trained with.
     """
     free = {f"model.{key}" for key in _ANY_FUNCTION}
-    features, known = feature_keys(flat), {**_BEFORE, **theirs}
+    features = feature_keys(flat)
     for key, value in flat.items():
         ours = key.startswith("model.") or key in features
         if ours and key not in free and theirs.get(key, _BEFORE.get(key)) != value:
