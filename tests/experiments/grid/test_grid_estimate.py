@@ -40,7 +40,9 @@ def test_what_takes_as_long_is_of_a_kind():
 
 
 def test_a_kind_says_its_network_its_device_and_what_differs():
-    kinds = [kind_of(parse_config(KINDS[name])) for name in ("private", "twin", "convolution")]
+    drawn = {"model.initial": ""}  # of every kind
+    configs = [parse_config({**KINDS[n], **drawn}) for n in ("private", "twin", "convolution")]
+    kinds = [kind_of(config) for config in configs]
     words = kinds_in_words(kinds)
     assert words[kinds[0]] == (
         "feedforward 128,128 on cpu, privacy.mode record, evaluation.shadow True"
