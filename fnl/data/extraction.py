@@ -24,6 +24,7 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 import torch
 
+from fnl.child_processes import without_script
 from fnl.data.corpus import CLIP_SAMPLES, ClipError, Corpus
 from fnl.data.event_corpus import EventCorpus
 from fnl.data.event_features import EventSpec
@@ -203,13 +204,13 @@ def _run_pool(job: _Job, chunks: list[Chunk], processes: int) -> Results:
         initargs=(pickle.dumps(job),),
     )
     try:
-        futures = {pool.submit(_run_in_worker, *chunk): chunk for chunk in chunks}
+        with without_script():
+            futures = {pool.submit(_run_in_worker, *chunk): chunk for chunk in chunks}
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
     except BrokenProcessPool as error:
         raise RunError(
-            "a process that computes features died: out of memory, or the program that started it "
-            "lacks `if __name__ == '__main__':`; fewer workers need less memory, one needs neither"
+            "a process that computes features died, perhaps out of memory: fewer workers need less"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -24,6 +24,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
+from fnl.child_processes import without_script
 from fnl.own_packages import ROOT
 from fnl.runtime.memory import keep_freed_memory
 
@@ -143,7 +144,8 @@ def _birth() -> Iterator[None]:
     os.environ.update(ours)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with without_script():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():

@@ -87,6 +87,41 @@ def test_workers_start_beside_files_of_our_names_and_in_a_long_tmpdir(tmp_path: 
     assert done.stdout.strip() == "ClientApp", done.stderr
 
 
+SCRIPT = """
+import os, fnl
+print("once", flush=True)
+run = fnl.run(
+    data={"speakers": 20, "clips_per_word": 2, "clients": 4, "cache_dir": os.path.abspath("cache")},
+    model={"hidden": "8"},
+    coordination={"candidates": 2, "selected": 1},
+    run={"rounds": 1, "results_dir": os.path.abspath("results")},
+    workers=2,
+    progress=False,
+)
+print(run.rounds.height, flush=True)
+"""
+
+
+def test_a_script_needs_no_guard_to_compute_in_several_processes(tmp_path: Path) -> None:
+    """Features as well: with 20 ms a process, they are made in two."""
+    (tmp_path / "script.py").write_text(
+        f"import fnl.data.extraction as e; e.START_SECONDS = 0.0\n{SCRIPT}"
+    )
+    done = run_python("import runpy; runpy.run_path('script.py')", tmp_path)
+    direct = subprocess.run(
+        [sys.executable, "script.py"],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    for one in (done, direct):
+        assert one.returncode == 0, one.stderr
+        assert one.stdout.split() == ["once", "2"]
+
+
 def test_a_configuration_file_lies_below_what_is_set(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[run]\nseed = 5\nrounds = 7\n[privacy]\nepsilon = 2.0\n")
