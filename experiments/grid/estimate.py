@@ -31,7 +31,7 @@ DECIDING: tuple[str, ...] = (
     "data.corpus", "data.words", "data.speakers", "data.clips-per-word", "data.clients",
     "data.partitioner", "data.features", "data.mel-bins", "data.frame-hop-ms",
     "model.network", "model.hidden", "model.kernel-size", "model.neuron", "model.normalisation",
-    "model.encoding",
+    "model.encoding", "model.activation",
     "training.trained", "training.optimizer", "training.batch-size", "training.local-epochs",
     "training.steps", "training.views", "training.augmentation",
     "privacy.mode", "privacy.unit", "privacy.noise", "privacy.clipping", "privacy.clipping-method",

@@ -1,11 +1,16 @@
 """`fnl doctor`: all is well here, and what is broken is found and ends with an error."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import torch
 
 import fnl.doctor
 from fnl.config import parse_config
 from fnl.doctor import check_round, check_scan
+from fnl.snn import kernels
 from fnl.snn.kernels.lif import LIF_SCAN
+from fnl.snn.kernels.scan import Scan
 from fnl.training.batched.optimizer import RowOptimizer
 
 
@@ -17,6 +22,15 @@ def test_on_a_processor_all_that_runs_there_is_good_and_the_rest_is_named(comman
     said = " ".join(out.split())
     assert "no GPU here: its kernels were not run" in said
     assert said.count("good") == len(fnl.doctor.SCANS) + 1
+
+
+def test_no_kernel_is_left_out():
+    names = [found.name for found in iter_modules(kernels.__path__, f"{kernels.__name__}.")]
+    modules = [import_module(name) for name in names if "triton" not in name]
+    scans = {
+        id(one) for module in modules for one in vars(module).values() if isinstance(one, Scan)
+    }
+    assert scans == {id(one) for one in fnl.doctor.SCANS.values()}
 
 
 def test_a_kernel_that_computes_something_else_is_found(command, monkeypatch):
