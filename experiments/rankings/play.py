@@ -10,12 +10,11 @@ import polars as pl
 
 from fnl.api.plan import play_of, scores_of
 from fnl.config import Config, parse_config
-from fnl.config.rules import SELECTIONS
+from fnl.config.rules import NOISE_KNOWN, SELECTIONS
 from fnl.data.federated import open_federation
 from fnl.fidelity.rules import LAWS, UNRANKED, Target
 from fnl.planning.pilot import Pilot, run_pilot
 from fnl.planning.predictions import OWN_DRAW, Scored, predict
-from server.selection.estimate import NOISE_OF
 
 RANKED = tuple(rule for rule in SELECTIONS if rule not in (*UNRANKED, *OWN_DRAW))
 """Rules that rank by what clients report: not by turns, nor by lots that privacy does not touch."""
@@ -61,7 +60,7 @@ def _rows(scored: Scored, pilot: Pilot) -> pl.DataFrame:
 
 
 def _rules(estimate: str) -> Sequence[str]:
-    return RANKED if estimate == "plain" else tuple(NOISE_OF)
+    return RANKED if estimate == "plain" else tuple(NOISE_KNOWN)
 
 
 def _estimating(pilot: Pilot, estimate: str) -> Pilot:

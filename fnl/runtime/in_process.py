@@ -185,7 +185,7 @@ class InProcessGrid(Grid):
 
     def _drop_what_waits(self) -> None:
         """Forget updates that nobody asked for in their round: else each client keeps one."""
-        for node in self._waiting:
+        for node in self._waiting & self._states.keys():
             state = self._states[node]
             for name in [name for name in state if name.startswith(exchange.KEPT)]:
                 del state[name]

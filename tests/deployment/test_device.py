@@ -89,7 +89,7 @@ def test_a_round_is_on_disk_before_the_reply_and_the_next_process_adds_to_it(nod
         total = total.spend(**entry)
     assert total.steps == 2 * report.steps
     epsilon = ClientReport.from_record(second.content[exchange.METRICS]).epsilon
-    assert epsilon == total.epsilon(1e-4)
+    assert epsilon == total.epsilon(1e-5)
     assert epsilon > report.epsilon
 
 

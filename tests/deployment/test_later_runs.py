@@ -19,7 +19,7 @@ from server.replies.rejections import FaultKind, Rejection
 from server.spending import Spending
 from tests.deployment.served_device import ACCOUNTED, RUN, Served
 
-DELTA = 1e-4
+DELTA = 1e-5
 
 
 @pytest.fixture

@@ -194,7 +194,7 @@ def test_privacy_shows_budget_bound_and_what_each_client_spent(run: RunTables) -
     assert level(spent, "budget") == 6.5
     np.testing.assert_array_equal(series(spent, "largest")[:, 1], [2, 3, 4])
     np.testing.assert_array_equal(series(spent, "mean of clients")[:, 1], [1.5, 2.5, 3.5])
-    assert level(panel(figure, "Per-sample"), "bound\nC = 5") == 5.0
+    assert level(panel(figure, "Per-sample"), "bound\nC = 1") == 1.0
     bars = panel(figure, "Privacy spent by each client").patches[0].get_data().values[::2]
     expected = [
         run.clients.filter(pl.col("partition") == client)["epsilon"].max() or 0
@@ -235,7 +235,7 @@ def test_every_figure_says_what_was_run(run: RunTables, columns: Columns) -> Non
         figure = draw(run).draw(columns, run.describe())
         text = heading(figure)
         assert "Corpus synthetic (synthetic clips)" in text
-        assert "record-level DP, ε ≤ 6.5, δ = 0.0001" in text
+        assert "record-level DP, ε ≤ 6.5, δ = 1e-05" in text
         assert "5 clients" in text
         assert figure.get_figwidth() == WIDTH_INCHES[columns]
 

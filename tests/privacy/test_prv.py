@@ -83,7 +83,8 @@ def test_releases_of_all_clips_cost_what_the_closed_form_says(sigma, steps, delt
     mu = math.sqrt(steps) / sigma
     if mu < 15:
         truth = gaussian_epsilon(mu, delta)
-        assert truth - 1e-9 <= prv_epsilon(((sigma, 1.0, steps),), delta) <= truth + EPS_ERROR
+        above = EPS_ERROR + 1e-7 * truth  # rounding in double precision, of an ε of 120, say
+        assert truth - 1e-9 <= prv_epsilon(((sigma, 1.0, steps),), delta) <= truth + above
 
 
 any_steps = st.tuples(

@@ -41,4 +41,4 @@ def test_full_batches_are_accounted_as_gaussian_mechanisms_without_sampling():
     assert (work.sample_rate, work.steps, work.rounds) == (1.0, 2, 5)
     # ten Gaussian mechanisms of one σ are one of σ/√10
     one = Ledger().spend(sigma / 10**0.5, 1.0, 1).epsilon(config.privacy.delta, "prv")
-    assert one == pytest.approx(config.privacy.epsilon, rel=2e-3)
+    assert 0.98 * config.privacy.epsilon < one <= config.privacy.epsilon + 1e-3
