@@ -50,11 +50,10 @@ def train_teacher(
         config,
         list(federation.store.labels),
         {f"central.{key}": value for key, value in recipe.training.model_dump().items()},
-        synthetic=config.data.corpus == "synthetic" and (before is None or before.synthetic),
         clips=len(clips[1]),
         accuracy=tested.accuracy,
         split=config.evaluation.split,
-        before=before.sha256 if before else "",
+        before=before,
         sha256=weights_hash(weights),
     )
     return weights, origin

@@ -22,7 +22,7 @@ from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
 from fnl.runtime.run_record import INTERRUPTED
 from fnl.training.shared_noise import shared_sum_of
-from fnl.training.start import start_network, start_of, whole_weights
+from fnl.training.start import start_network, start_of, start_warnings, whole_weights
 from fnl.training.units import unit_counts
 from fnl.weights import get_weights
 from fnl.wire import exchange
@@ -76,7 +76,7 @@ def main(grid: Grid, context: Context) -> None:
         notify(grid, RunNote(f"run.device = auto takes {device}"))
     for note in directory.notes:
         notify(grid, note)
-    for warning in privacy_warnings(config, federation):
+    for warning in (*privacy_warnings(config, federation), *start_warnings(config)):
         notify(grid, RunWarning(warning))
     try:
         with one_thread():

@@ -195,10 +195,10 @@ def _carry(
 
 def _why_drawn(config: Config) -> str:
     """Return why a run does not begin at fnl's public start; empty if it does or could."""
-    from fnl.config.public_starts import misfits, shipped_start
+    from fnl.config.public_starts import misfits
 
     flat = config.flat()
-    if config.model.initial or shipped_start(flat) is not None:
+    if config.model.initial or not misfits(flat):
         return ""
     others = ", ".join(f"{key}={flat[key]}" for key in misfits(flat))
     return f"first weights are drawn: the public start that comes with fnl is not for {others}"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fnl.config.combinations import check_combinations
 from fnl.config.groups import Config
 from fnl.config.kinds import Scalar
-from fnl.config.public_starts import SYNTHETIC, shipped_start
+from fnl.config.public_starts import SYNTHETIC, default_start
 from fnl.errors import ConfigError
 
 Value = TypeVar("Value")
@@ -75,7 +75,7 @@ def _follow_start(nested: dict[str, dict[str, object]], config: Config) -> bool:
     What goes with any other start than fnl's follows, as far as it was not given. Return whether
     anything did.
     """
-    if "initial" not in nested["model"] and shipped_start(config.flat()) is None:
+    if "initial" not in nested["model"] and default_start(config.flat()) is None:
         nested["model"]["initial"] = ""
     if nested["model"].get("initial", SYNTHETIC) == SYNTHETIC:
         return False
@@ -198,10 +198,11 @@ def app_values(app: Path) -> dict[str, Scalar]:
         groups = content["tool"]["flwr"]["app"]["config"]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"cannot read {app / 'pyproject.toml'}: {error}") from None
-    defaults = Config().flat()
     there = {
         f"{group}.{key}": value for group, keys in groups.items() for key, value in keys.items()
     }
+    start = {key: value for key, value in there.items() if key == "model.initial"}
+    defaults = parse_config(start).flat()  # what goes with its start
     return {key: value for key, value in there.items() if defaults.get(key) != value}
 
 

@@ -26,15 +26,14 @@ _BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
 """Keys that weights from before them lack, and what their networks are."""
 
 
+_VOICES = "data.corpus-seed"
+
+
 def feature_keys(flat: Mapping[str, Scalar]) -> tuple[str, ...]:
     """Return the keys that decide what a network is given."""
     if flat["data.corpus"] == "spikes":
         return ("data.event-channels", "data.event-values", "data.frame-hop-ms")
     return ("data.features", "data.mel-bins", "data.frame-hop-ms")
-
-
-_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
-"""Keys that files from before them lack, and what these networks are."""
 
 
 def misfit(flat: Mapping[str, Scalar], theirs: Mapping[str, Scalar]) -> str | None:
@@ -59,18 +58,30 @@ def shipped_start(flat: Mapping[str, Scalar]) -> Path | None:
     return next(fitting, None)
 
 
+def default_start(flat: Mapping[str, Scalar]) -> Path | None:
+    """Return the start of a run that does not say which; None where weights are drawn."""
+    return None if misfits(flat) else shipped_start(flat)
+
+
 def misfits(flat: Mapping[str, Scalar]) -> tuple[str, ...]:
-    """Return the keys in which a configuration is like none of the starts, the first of each."""
-    found = {misfit(flat, theirs) for theirs in _decisive().values()}
-    return tuple(sorted(key for key in found if key))
+    """Return the keys in which a configuration is like none of the starts, the first of each.
+
+    One whose voices the federation has is none to begin with, either.
+    """
+    path = shipped_start(flat)
+    if path is None:
+        found = {misfit(flat, theirs) for theirs in _decisive().values()}
+        return tuple(sorted(key for key in found if key))
+    same = flat["data.corpus"] == "synthetic" and flat[_VOICES] == _decisive()[path][_VOICES]
+    return (_VOICES,) if same else ()
 
 
 @cache
 def _decisive() -> dict[Path, dict[str, Scalar]]:
-    """Return what each start is for: the values of its features and of its network."""
+    """Return what each start is for: its features, its network and whose voices it knows."""
     known = {}
     for path in sorted(STARTS.glob("*.json")):
         origin = json.loads(path.read_text(encoding="utf-8"))["fnl"]
         network = {f"model.{key}": value for key, value in origin["network"].items()}
-        known[path] = {**origin["features"], **network}
+        known[path] = {**origin["features"], **network, _VOICES: origin["training"][_VOICES]}
     return known

@@ -7,6 +7,7 @@ split, `*train.h5`, `*test.h5` and, in SSC alone, `*valid.h5`: what the publishe
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,8 +33,11 @@ HEIDELBERG_UNITS = 700
 ENDINGS = {TRAIN: "train.h5", VALIDATION: "valid.h5", TEST: "test.h5"}
 """How the name of a split's file ends."""
 
-_UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, AttributeError)
 """What h5py raises of a damaged file."""
+
+_MOST_CLIPS, _MOST_EVENTS, _MOST_LABELS = 10_000_000, 10_000_000, 10_000
+"""Of a file, of a clip of it, of a file without `extra/keys`: more is declared, not recorded."""
 
 
 @dataclass(eq=False)
@@ -115,8 +119,9 @@ class EventCorpus:
             ClipError: if they cannot be read.
         """
         try:
-            spikes: Any = _opened(self.files[split], os.getpid())["spikes"]
-            return np.asarray(spikes["times"][row]), np.asarray(spikes["units"][row])
+            file = _opened(self.files[split], os.getpid())
+            times, units = (_own(file, f"spikes/{name}") for name in ("times", "units"))
+            return np.asarray(times[row]), np.asarray(units[row])
         except _UNREADABLE as error:
             raise ClipError(one_line(error)) from error
 
@@ -143,11 +148,10 @@ class _Table:
         try:
             with h5py.File(path, "r") as opened:
                 file: Any = opened
-                labels = np.asarray(file["labels"][()]).astype(np.int64)
-                counts = {len(file["spikes"][name]) for name in ("times", "units")}
-                extra = file.get("extra", {})
-                names = _texts(extra["keys"]) if "keys" in extra else None
-                speakers = _speakers(extra) if "speaker" in extra else None
+                labels = _numbers(_own(file, "labels"))
+                counts = {len(_own(file, f"spikes/{name}")) for name in ("times", "units")}
+                names = _texts(_own(file, "extra/keys")) if "extra/keys" in file else None
+                speakers = _speakers(file) if "extra/speaker" in file else None
                 units = int(file.attrs.get("units", HEIDELBERG_UNITS))
                 synthetic = bool(file.attrs.get("synthetic", False))
         except _UNREADABLE as error:
@@ -155,7 +159,8 @@ class _Table:
                 f"{path} is no HDF5 file with spikes/times, spikes/units and labels as in SHD and "
                 f"SSC: {one_line(error)}"
             ) from error
-        names = names or [str(number) for number in range(int(labels.max(initial=0)) + 1)]
+        most = min(int(labels.max(initial=0)) + 1, _MOST_LABELS)
+        names = names or [str(number) for number in range(most)]
         lengths = counts | {labels.size} | ({len(speakers)} if speakers is not None else set())
         if labels.ndim != 1 or len(lengths) != 1 or units < 1:
             raise CorpusError(f"{path} has {sorted(lengths)} spikes, labels and speakers: damaged")
@@ -195,16 +200,44 @@ def _stamp(path: Path) -> FileStamp:
     return FileStamp(status.st_size, status.st_mtime_ns)
 
 
+def _own(file: Any, path: str) -> Any:
+    """Return a data set that lies in the file itself, of a size that a recording may have.
+
+    Raises:
+        ValueError: if it is elsewhere, none, or larger.
+    """
+    import h5py  # noqa: PLC0415 - as above
+
+    place = file
+    for name in path.split("/"):
+        link = place.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{path} is a link, which is not followed")
+        place = place[name]
+    if not isinstance(place, h5py.Dataset) or place.external or place.is_virtual:
+        raise ValueError(f"{path} is no data set of the file's own")
+    clips, *others = place.shape or (_MOST_CLIPS + 1,)
+    if clips > _MOST_CLIPS or math.prod(others) > _MOST_EVENTS:
+        raise ValueError(f"{path} has the shape {place.shape}, which no recording has")
+    return place
+
+
+def _numbers(values: Any) -> NDArray[np.int64]:
+    if values.dtype.kind not in "iu" or values.ndim != 1:
+        raise ValueError(f"{values.name} are no whole numbers, one a clip")
+    return values[()].astype(np.int64)
+
+
 def _texts(values: Any) -> list[str]:
     return [one.decode() if isinstance(one, bytes) else str(one) for one in values[()]]
 
 
-def _speakers(extra: Any) -> list[str]:
+def _speakers(file: Any) -> list[str]:
     """Return the speaker of each clip: its name where the file has names, else its number."""
-    numbers = np.asarray(extra["speaker"][()]).astype(np.int64)
-    if "speaker_names" not in extra:
+    numbers = _numbers(_own(file, "extra/speaker"))
+    if "extra/speaker_names" not in file:
         return [f"{number:04d}" for number in numbers.tolist()]
-    names = _texts(extra["speaker_names"])
+    names = _texts(_own(file, "extra/speaker_names"))
     if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(names):
         raise ValueError("extra/speaker is none of extra/speaker_names")
     return [names[number] for number in numbers.tolist()]

@@ -55,9 +55,9 @@ def binned(
         spec: the features.
     """
     steps, channels = spec.shape
-    step = np.floor(times.astype(np.float64) * 1000 / spec.frame_hop_ms).astype(np.int64)
-    inside = step < steps
-    group = units.astype(np.int64) * channels // all_units
-    cells = step[inside] * channels + group[inside]
+    step = np.floor(times.astype(np.float64) * 1000 / spec.frame_hop_ms)
+    inside = step < steps  # before it is an integer: 1e300 s is none
+    group = units[inside].astype(np.int64) * channels // all_units
+    cells = step[inside].astype(np.int64) * channels + group
     counts = np.bincount(cells, minlength=steps * channels).reshape(steps, channels)
     return (counts > 0 if spec.values == "binary" else counts).astype(np.float32)

@@ -30,11 +30,30 @@ MODEL_FILE = "model.safetensors"
 KEY = "fnl"
 """Of the metadata."""
 
-_OR_DRAWN = "; empty, with training.trained = all and training.learning-rate = 0.005, draws them"
+_OR_DRAWN = (
+    "; empty draws them, with training.trained = all, training.learning-rate = 0.005 and "
+    "privacy.clip-norm = 5"
+)
 
 _CORPUS = tuple(
     f"data.{key}" for key in ("words", "speakers", "clips-per-word", "difficulty", "corpus-seed")
 )
+
+
+class Seen(BaseModel, frozen=True):
+    """A corpus that weights were trained on.
+
+    Attributes:
+        corpus: its name.
+        synthetic: whether it holds no recording of anybody.
+        voices: the seed of its voices if it is synthetic, else None.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    corpus: str
+    synthetic: bool
+    voices: int | None = None
 
 
 class Origin(BaseModel, frozen=True):
@@ -42,7 +61,7 @@ class Origin(BaseModel, frozen=True):
 
     Attributes:
         corpus: name of the corpus that they were trained on.
-        synthetic: whether that corpus holds no recording of anybody.
+        synthetic: whether neither that corpus nor an earlier one holds a recording of anybody.
         words: its labels, in the order of the read-out.
         clips: how many were trained on.
         seed: of initial weights and training.
@@ -53,6 +72,7 @@ class Origin(BaseModel, frozen=True):
         accuracy: of the last evaluation; None without.
         split: on which clips of the same corpus that was.
         before: the digest of the weights that training began with, if it was not at random.
+        earlier: what those had been trained on, oldest first.
         sha256: digest of names, shapes and values of the weights.
     """
 
@@ -70,17 +90,36 @@ class Origin(BaseModel, frozen=True):
     accuracy: float | None = None
     split: str = ""
     before: str = ""
+    earlier: list[Seen] = []
     sha256: str = ""
 
     @classmethod
     def of(
-        cls, config: Config, words: list[str], training: Mapping[str, Scalar], **known: object
+        cls,
+        config: Config,
+        words: list[str],
+        training: Mapping[str, Scalar],
+        *,
+        before: Origin | None = None,
+        **known: object,
     ) -> Origin:
-        """Return the origin of what `config` has trained; `known` are further attributes."""
+        """Return the origin of what `config` has trained.
+
+        Args:
+            config: of the training.
+            words: the corpus' labels.
+            training: what else was set.
+            before: origin of the weights that it began with; None if they were drawn.
+            known: further attributes.
+        """
         flat = config.flat()
+        made = config.data.corpus == "synthetic"
         return cls.model_validate(
             {
                 "corpus": config.data.corpus,
+                "synthetic": made and (before is None or before.synthetic),
+                "before": before.sha256 if before is not None else "",
+                "earlier": before.seen if before is not None else [],
                 "words": words,
                 "seed": config.run.seed,
                 "features": {key: flat[key] for key in feature_keys(flat)},
@@ -90,11 +129,19 @@ class Origin(BaseModel, frozen=True):
             }
         )
 
+    @property
+    def seen(self) -> list[Seen]:
+        """All corpora that the weights were trained on, oldest first."""
+        blameless = self.synthetic or not all(one.synthetic for one in self.earlier)
+        made = self.corpus == "synthetic" and blameless
+        seed = self.training.get("data.corpus-seed")
+        voices = seed if made and isinstance(seed, int) else None
+        return [*self.earlier, Seen(corpus=self.corpus, synthetic=made, voices=voices)]
+
     def has_voices_of(self, config: Config) -> bool:
         """Return whether the weights have seen synthetic voices that the run's clients hold."""
-        key = "data.corpus-seed"
-        same = self.training.get(key) == config.data.corpus_seed
-        return self.corpus == config.data.corpus == "synthetic" and same
+        heard = {one.voices for one in self.seen if one.corpus == "synthetic"}
+        return config.data.corpus == "synthetic" and config.data.corpus_seed in heard
 
     def check_fits(self, config: Config, name: str) -> None:
         """Refuse a run with other features or another network.

@@ -51,6 +51,17 @@ def check_initial(config: Config) -> None:
         load_initial(config)
 
 
+def start_warnings(config: Config) -> list[str]:
+    """Return what a run says of its start because it is hardly what was meant."""
+    trained = config.training.trained
+    if config.model.initial or trained == "all":
+        return []
+    return [
+        f"model.initial is empty and training.trained = {trained!r}: what is not trained stays as "
+        "it was drawn; training.trained=all trains all"
+    ]
+
+
 def start_of(config: Config, federation: Federation) -> Start:
     """Return what the run of `config` starts from.
 

@@ -88,10 +88,11 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
             f"model.initial was trained on voices of data.corpus-seed = {config.data.corpus_seed}, "
             "as this run's clients have: take another seed for one of the two"
         )
-    if origin is not None and not origin.synthetic:
+    recorded = [] if origin is None else [one.corpus for one in origin.seen if not one.synthetic]
+    if recorded:
         warnings.append(
-            f"model.initial was trained on clips of {origin.corpus!r}: no ε here covers what it "
-            "knows of them; it costs nothing only if they are public"
+            f"model.initial was trained on clips of {', '.join(map(repr, recorded))}: no ε here "
+            "covers what it knows of them; it costs nothing only if they are public"
         )
     if config.is_client_private and client_delta(config) > LARGEST_N_DELTA / config.data.clients:
         warnings.append(

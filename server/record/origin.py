@@ -15,13 +15,17 @@ def initial_record(config: Config, federation: Federation) -> dict[str, object] 
     start = start_of(config, federation)
     if start.origin is None:
         return None
-    corpus = start.origin.corpus
-    cost = (
-        "nothing: its corpus is synthesised and holds nobody's clips"
-        if start.origin.synthetic
-        else f"nothing if {corpus!r} is public and holds no clip of these clients; else what the "
-        "models tell of it is in no ledger"
+    recorded = ", ".join(
+        sorted({repr(one.corpus) for one in start.origin.seen if not one.synthetic})
     )
+    cost = "nothing: its corpus is synthesised and holds nobody's clips"
+    if start.origin.has_voices_of(config):
+        cost = "not known: the start has heard the voices of this run's clients"
+    elif recorded:
+        cost = (
+            f"nothing if {recorded} is public and holds no clip of these clients; else what the "
+            "models tell of it is in no ledger"
+        )
     return {
         **start.origin.model_dump(),
         "public": "the first weights are taken as public: whoever sees the run may have them",
@@ -47,10 +51,9 @@ def origin_of(
         config,
         list(store.labels),
         {"run.rounds": config.run.rounds, "training.trained": config.training.trained},
-        synthetic=config.data.corpus == "synthetic" and (before is None or before.synthetic),
         clips=int((store.clips["split"] == "train").sum()),
         privacy=guarantee,
         accuracy=float(evaluated["accuracy"][-1]) if evaluated.height else None,
         split=config.evaluation.split,
-        before=before.sha256 if before else "",
+        before=before,
     )

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import spawn
 from pathlib import Path
 
 import pytest
 
+from fnl.child_processes import without_script
 from fnl.cli.run import RunProgress
 from fnl.cli.terminal import configuration, one_line_errors, own_environment
 from fnl.config import Config
@@ -120,6 +122,18 @@ def test_a_script_needs_no_guard_to_compute_in_several_processes(tmp_path: Path)
     for one in (done, direct):
         assert one.returncode == 0, one.stderr
         assert one.stdout.split() == ["once", "2"]
+
+
+def test_threads_that_start_processes_together_leave_all_as_it_was() -> None:
+    """Reproduction: the second to leave put back what the first had hidden."""
+    first, second, whole = without_script(), without_script(), spawn.get_preparation_data
+    first.__enter__()
+    second.__enter__()
+    assert "init_main_from_path" not in spawn.get_preparation_data("child")
+    first.__exit__(None, None, None)
+    assert spawn.get_preparation_data is not whole
+    second.__exit__(None, None, None)
+    assert spawn.get_preparation_data is whole
 
 
 def test_a_configuration_file_lies_below_what_is_set(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ def test_events_are_counted_by_step_and_group_of_channels():
     np.testing.assert_array_equal(binary, expected > 0)
 
 
+def test_a_time_beyond_all_integers_is_after_the_clip():
+    spec = EventSpec(channels=1, frame_hop_ms=20)
+    counts = binned(np.array([1e300, 0.1]), np.array([0, 0]), 700, spec)
+    assert counts.sum() == counts[5, 0] == 1
+
+
 def test_groups_of_channels_are_even_to_one_unit_and_in_order():
     units = np.arange(700)
     counts = binned(np.zeros(700), units, 700, EventSpec(channels=40, frame_hop_ms=20))[0]
@@ -213,3 +219,56 @@ def test_tonics_reader_reads_such_a_file_as_we_do(digits, train, monkeypatch):
         np.add.at(theirs, (events["t"][inside] // 10_000, events["x"][inside]), 1)
         np.testing.assert_array_equal(corpus.features(row["index"], spec), theirs)
         assert f"{dataset.speaker[number]:04d}" == row["speaker"]
+
+
+def external(file, folder):
+    del file["labels"]
+    file["labels"] = h5py.ExternalLink(str(folder / "shd_test.h5"), "labels")
+
+
+def elsewhere(file, folder):
+    (folder / "raw").write_bytes(bytes(96))
+    del file["labels"]
+    file.create_dataset("labels", (48,), np.uint16, external=[(str(folder / "raw"), 0, 96)])
+
+
+def endless(file, _folder):
+    del file["labels"]
+    file.create_dataset("labels", (2**34,), np.uint16, chunks=(1024,), compression="gzip")
+
+
+def fractions(file, _folder):
+    del file["labels"]
+    file["labels"] = np.full(48, 0.9)
+
+
+def numberless(file, _folder):
+    del file["extra/keys"], file["labels"]
+    file["labels"] = np.full(48, 2**40)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (external, "a link, which is not followed"),
+        (elsewhere, "no data set of the file's own"),
+        (endless, "which no recording has"),
+        (fractions, "no whole numbers"),
+        (numberless, "labels that are not 0 to 9999"),
+    ],
+)
+def test_a_file_of_a_stranger_reads_nothing_else_and_fills_no_memory(digits, damage, said):
+    with h5py.File(digits / "shd_train.h5", "r+") as file:
+        damage(file, digits)
+    with pytest.raises(CorpusError, match=said) as error:
+        EventCorpus.create(digits)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_clip_of_endless_events_is_named(digits):
+    with h5py.File(digits / "shd_train.h5", "r+") as file:
+        del file["spikes/times"]
+        shape = (48, 2**32)
+        file.create_dataset("spikes/times", shape, np.float16, chunks=(1, 1024), compression="gzip")
+    with pytest.raises(CorpusError, match="which no recording has"):
+        EventCorpus.create(digits)

@@ -9,12 +9,12 @@ import pytest
 from experiments.pretraining import public_clips, train_teacher
 from experiments.recipe import load_recipe
 from fnl.config import Config, parse_config
-from fnl.config.parsing import OTHER_START
+from fnl.config.parsing import OTHER_START, app_values
 from fnl.config.public_starts import STARTS, misfits
 from fnl.data.synthesis.speaker import draw_speaker
 from fnl.data.words import CORE_WORDS
 from fnl.errors import ConfigError
-from fnl.interchange.pretrained import initial_file, load_pretrained
+from fnl.interchange.pretrained import Origin, initial_file, load_pretrained
 from fnl.snn.evaluation import evaluate
 from fnl.training.start import check_initial, network_of
 
@@ -131,3 +131,35 @@ def test_a_changed_start_is_refused(shipped, tmp_path):
     path.write_text(json.dumps(content | {"fnl": content["fnl"] | {"sha256": "0" * 64}}))
     with pytest.raises(ConfigError, match="is damaged: its weights are not those of its digest"):
         load_pretrained(str(path))
+
+
+def test_a_federation_with_the_voices_of_the_start_does_not_begin_at_it():
+    voices = {"data.corpus-seed": 20}
+    assert misfits(parse_config(voices).flat()) == ("data.corpus-seed",)
+    assert parse_config(voices).model.initial == ""
+    assert parse_config({**voices, "data.corpus": "folder", "data.root": "x"}).model.initial
+
+
+def test_what_a_start_began_with_is_remembered():
+    """Reproduction: a run from a run from a start had forgotten whose voices it knows."""
+    first = Origin.of(parse_config({"data.corpus-seed": 20}), ["a"], {}, clips=1)
+    second = Origin.of(parse_config({}), ["a"], {}, clips=1, before=first)
+    folder = parse_config({"data.corpus": "folder", "data.root": "x"})
+    third = Origin.of(folder, ["a"], {}, clips=1, before=second)
+    assert third.has_voices_of(parse_config({"data.corpus-seed": 20}))
+    assert third.has_voices_of(parse_config({}))
+    assert not third.has_voices_of(parse_config({"data.corpus-seed": 3}))
+    last = Origin.of(parse_config({"data.corpus-seed": 4}), ["a"], {}, clips=1, before=third)
+    assert [one.corpus for one in last.seen if not one.synthetic] == ["folder"]
+    assert not last.synthetic
+
+
+def test_an_app_that_draws_its_weights_keeps_what_it_says_beside(tmp_path):
+    """Reproduction: defaults of fnl's start were dropped, and followed drawn weights."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.flwr.app.config.model]\ninitial = ""\n'
+        '[tool.flwr.app.config.training]\ntrained = "readout+norm.1.bias"\nlearning-rate = 0.03\n'
+    )
+    flat = parse_config(app_values(tmp_path)).flat()
+    assert flat["training.trained"] == "readout+norm.1.bias"
+    assert flat["training.learning-rate"] == 0.03
