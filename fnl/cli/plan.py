@@ -102,7 +102,9 @@ def _show(found: Plan, tau: float | None) -> None:
     if found.rate_gradient is not None:
         out.print(f"coordination.rate-gradient = {found.rate_gradient:.3g}")
     out.print(_table(found, tau))
-    out.print("tau, flips: expected; pilot: tau measured there")
+    if tau is None:
+        out.print("signal, noise: deviation of clean scores between clients, of what privacy adds")
+    out.print("tau, flips: expected, with what clipping takes; pilot: tau measured there")
     out.print("gain: of the selected over random ones, in standard deviations of the score")
     if tau is None:
         out.print("floor: tau of two draws of mini-batches, without privacy")
@@ -111,6 +113,11 @@ def _show(found: Plan, tau: float | None) -> None:
         out.print("*: reads what no ledger has: not private, whatever tau it keeps")
     if any(one.rule in OWN_DRAW for one in found.predictions):
         out.print("~: draws lots, alike with and without privacy: part of its tau is that draw")
+    for one in found.predictions:
+        if one.rule == settings.selection:
+            kept = f"tau {one.fidelity.tau:.2f}, gain {one.fidelity.gain:.2f}"
+            chance = ": as good as random" if abs(one.fidelity.gain) < 0.05 else ""
+            out.print(f"configured: {one.rule}, {kept}{chance}")
     if tau is not None:
         out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
         _show_tried(found)

@@ -135,7 +135,7 @@ class Origin(BaseModel, frozen=True):
         blameless = self.synthetic or not all(one.synthetic for one in self.earlier)
         made = self.corpus == "synthetic" and blameless
         seed = self.training.get("data.corpus-seed")
-        voices = seed if made and isinstance(seed, int) else None
+        voices = seed if self.corpus == "synthetic" and isinstance(seed, int) else None
         return [*self.earlier, Seen(corpus=self.corpus, synthetic=made, voices=voices)]
 
     def has_voices_of(self, config: Config) -> bool:
