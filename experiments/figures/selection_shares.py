@@ -48,7 +48,7 @@ def selection_shares(clients: pl.DataFrame, label_counts: pl.DataFrame, *notes: 
         ["share", "partition"], descending=[True, False], nulls_last=True
     )
     inches = float(np.clip(0.14 * order.height + 0.9, 2.2, 4.6))
-    chance = float(rows["selected"].cast(pl.Float64).mean() or 0.0)  # type: ignore[arg-type]
+    chance = float(rows.select(pl.col("selected").cast(pl.Float64).mean()).item())
     note = (
         "Clients by how often they were selected when asked; “–”: never asked. "
         "Line: what to expect under random selection."
