@@ -8,6 +8,7 @@ nothing is written, and files that are out of date are an error.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -16,12 +17,19 @@ from pathlib import Path
 import click
 import typer
 
+import fnl
 from fnl.cli.main import app
 from fnl.config import reference
 from fnl.runtime.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("pyproject.toml", "docs/configuration.md", "docs/metrics.md", "docs/commands.md")
+FILES = (
+    "pyproject.toml",
+    "docs/configuration.md",
+    "docs/metrics.md",
+    "docs/commands.md",
+    "docs/python.md",
+)
 
 
 def commands(command: click.Command, name: str) -> str:
@@ -40,10 +48,26 @@ def commands(command: click.Command, name: str) -> str:
     return "\n".join([*lines, *(["| | |", "|---|---|", *rows, ""] if rows else [])])
 
 
+def names(owner: str) -> str:
+    """Return the public names of `fnl`, or of its class or module `owner`, and what each is."""
+    scope = getattr(fnl, owner) if owner else fnl
+    listed = sorted(getattr(scope, "__all__", ()), key=str.lower) or [
+        key for key, value in vars(scope).items() if not key.startswith("_") and value.__doc__
+    ]
+    return "\n".join(["| | |", "|---|---|", *(_row(scope, key) for key in listed if key[0] != "_")])
+
+
+def _row(scope: object, key: str) -> str:
+    value = getattr(scope, key)
+    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()).replace("|", "\\|")
+    return f"| `{key}{'()' if inspect.isfunction(value) else ''}` | {text} |"
+
+
 MAKERS: dict[str, Callable[[str], str]] = {
     "defaults": lambda _: reference.defaults_toml(),
     "config": lambda group: f"\n{reference.table_of(group)}\n",
     "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
+    "python": lambda owner: f"\n{names(owner)}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
 }
 _PART = re.compile(
