@@ -28,7 +28,7 @@ from clients.device_budget import Terms
 from fnl.errors import DeviceError
 from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger, Spend
-from fnl.runtime.atomic import write_text_atomically
+from fnl.runtime.atomic import sync_folder, write_text_atomically
 
 FOLDER = "ledger"
 KEY_FILE = "device.key"
@@ -210,7 +210,7 @@ def _create(folder: Path) -> None:
             content = {"format": FORMAT, "releases": 0, "entries": [], "previous": ""}
             _write(building, content | {"mac": _mac(key, content)})
             building.rename(folder)
-            _flush(folder.parent)
+            sync_folder(folder.parent)
         finally:
             shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
@@ -220,16 +220,7 @@ def _create(folder: Path) -> None:
 def _write(folder: Path, content: Mapping[str, object]) -> None:
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     write_text_atomically(folder / LEDGER_FILE, text)
-    _flush(folder)
-
-
-def _flush(folder: Path) -> None:
-    """Make a rename in `folder` survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _read(path: Path) -> bytes:

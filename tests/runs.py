@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from fnl.runtime.events import Event
 from fnl.runtime.in_process import run_in_process
-from fnl.runtime.run_directory import read_run
+from fnl.runtime.run_directory import RunDirectory, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ("rounds", "clients", "layers", "faults")
@@ -54,6 +56,29 @@ def directory_of(completed: subprocess.CompletedProcess[str]) -> Path:
     """Return the directory of the run that `fnl run` made."""
     assert completed.returncode == 0, completed.stderr
     return Path(completed.stdout.splitlines()[0].removeprefix("run directory "))
+
+
+@contextmanager
+def interrupted_in(server_round: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have Ctrl-C come before the tables get this round, and expect to hear of it."""
+    add = RunDirectory.add
+
+    def add_or_stop(self: RunDirectory, row: dict, *rows: Any) -> None:
+        if row["round"] == server_round:
+            raise KeyboardInterrupt
+        add(self, row, *rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "add", add_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def flip_a_bit(path: Path) -> None:
+    """Damage a file in its middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def path_of(flat: Flat) -> Path:

@@ -59,11 +59,7 @@ def accuracy_against_epsilon(
         chosen = dict(zip(panel_keys, value, strict=True))
         drawn = _where(rows, chosen), _where(twins, chosen)
         panels.append(_panel(drawn, lines, _title(chosen, usual), metric, (limits, chance)))
-    notes = [said_of_seeds(rows)]
-    if usual:
-        notes.append(f"Where a panel says nothing else: {described(usual)}.")
-    if len(values) > MOST_PANELS:
-        notes.append(f"{len(values) - MOST_PANELS} further combinations of axes are not drawn.")
+    notes = notes_of(rows, usual, len(values) - MOST_PANELS)
     return Sheet(f"{_words(metric).capitalize()} against the privacy budget", panels, notes)
 
 
@@ -112,7 +108,17 @@ def _where(table: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
     return table
 
 
-def said_of_seeds(rows: pl.DataFrame) -> str:
+def notes_of(rows: pl.DataFrame, usual: Mapping[str, object] | None, left: int) -> list[str]:
+    """Return what a figure of several panels says of them; `left`: how many are not drawn."""
+    notes = [_said_of_seeds(rows)]
+    if usual:
+        notes.append(f"Where a panel says nothing else: {described(usual)}.")
+    if left > 0:
+        notes.append(f"{left} further combinations of axes are not drawn.")
+    return notes
+
+
+def _said_of_seeds(rows: pl.DataFrame) -> str:
     """Return what lines and bars over seeds are, from the numbers of seeds `n`."""
     low, high = rows["n"].min(), rows["n"].max()
     seeds = "1 seed" if high == 1 else f"{low if low == high else f'{low} to {high}'} seeds"

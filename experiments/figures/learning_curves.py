@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from experiments.figures.accuracy_epsilon import said_of_seeds, shared_limits
+from experiments.figures.accuracy_epsilon import notes_of, shared_limits
 from experiments.figures.catalogue import need
 from experiments.figures.looks import by_level
 from experiments.figures.panel_kinds import over_rounds
@@ -62,11 +62,7 @@ def learning_curves(
                 (limits, chance),
             )
         )
-    notes = [said_of_seeds(means)]
-    if usual:
-        notes.append(f"Where a panel says nothing else: {described(usual)}.")
-    if len(chosen) > MOST_PANELS:
-        notes.append(f"{len(chosen) - MOST_PANELS} further combinations of axes are not drawn.")
+    notes = notes_of(means, usual, len(chosen) - MOST_PANELS)
     return Sheet(f"{metric.replace('_', ' ').capitalize()} over the rounds", panels, notes)
 
 

@@ -46,6 +46,15 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_atomically(path, write)
 
 
+def sync_folder(folder: Path) -> None:
+    """Make new and renamed files of `folder` survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def remove_temporary_files(folder: Path, names: str) -> None:
     """Remove what a process that was killed while it wrote files called `names*` left behind.
 

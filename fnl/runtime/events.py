@@ -11,10 +11,17 @@ _MARK = "fnl: "
 
 
 @dataclass(frozen=True)
-class RunStarted:
-    """The run has its directory; nothing of it is computed yet."""
-
+class _OfDirectory:
     directory: Path
+
+
+@dataclass(frozen=True)
+class _OfText:
+    text: str
+
+
+class RunStarted(_OfDirectory):
+    """The run has its directory; nothing of it is computed yet."""
 
 
 @dataclass(frozen=True)
@@ -31,32 +38,20 @@ class RoundStarted:
     server_round: int
 
 
-@dataclass(frozen=True)
-class RoundDone:
+class RoundDone(_OfText):
     """A round is evaluated and written: what came of it, in words."""
 
-    text: str
 
-
-@dataclass(frozen=True)
-class RunWarning:
+class RunWarning(_OfText):
     """Something may be taken for more than it is, or went wrong without ending the run."""
 
-    text: str
 
-
-@dataclass(frozen=True)
-class RunNote:
+class RunNote(_OfText):
     """Something else that a user should know."""
 
-    text: str
 
-
-@dataclass(frozen=True)
-class RunFinished:
+class RunFinished(_OfDirectory):
     """All rounds are done and written."""
-
-    directory: Path
 
 
 Event = RunStarted | RunResumed | RoundStarted | RoundDone | RunWarning | RunNote | RunFinished

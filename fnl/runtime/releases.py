@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from fnl.errors import RunError, one_line
+from fnl.runtime.atomic import sync_folder
 from fnl.runtime.regular_files import regular
 
 FILE = "releases.jsonl"
@@ -91,7 +92,7 @@ class Releases:
                 file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             with suppress(OSError):  # half a line before the next one would damage the record
                 os.truncate(self._path, size)
@@ -118,12 +119,3 @@ class Releases:
                 ) from None
         if len(whole) < len(content):
             os.truncate(self._path, len(whole))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the file's name durable, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,37 +10,15 @@ from fnl.data.federated import open_federation
 from fnl.errors import BudgetError
 from fnl.privacy.ledger import Ledger, Spend
 from fnl.schedule import planned_participations
-from fnl.snn.network import build_network, initialise
-from fnl.training.local import LocalRound, train_round
 from fnl.training.spending import noise_of, workload_of
-from fnl.weights import get_weights, weights_hash
+from fnl.weights import weights_hash
+from tests.clients.one_round import round_of_a_client
 
 RELEASE: dict[str, Scalar] = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 2.0}
 
 
-def one_round(
-    flat: dict[str, Scalar],
-    *,
-    ledger: Ledger | None = None,
-    partition: int = 2,
-    server_round: int = 1,
-) -> LocalRound:
-    config = parse_config(flat)
-    federation = open_federation(config)
-    network = build_network(config.model, federation.inputs, federation.classes)
-    initialise(network, 0)
-    return train_round(
-        config,
-        federation,
-        partition=partition,
-        server_round=server_round,
-        weights=get_weights(network),
-        ledger=ledger or Ledger(),
-    )
-
-
 def test_a_round_is_one_entry_of_steps_and_one_of_the_release(small_config):
-    outcome = one_round({**small_config, **RELEASE})
+    outcome = round_of_a_client({**small_config, **RELEASE})
     report = outcome.report
     assert report.rate_noise is not None
     steps, release = outcome.ledger.entries
@@ -57,7 +35,7 @@ def test_what_is_released_is_the_clear_rates_and_noise_of_the_size_it_says(small
     flat = {**small_config, **RELEASE, "privacy.rate-clip-norm": 5.0}  # clips nothing
     errors = []
     for server_round in range(1, 9):
-        report = one_round(flat, server_round=server_round).report
+        report = round_of_a_client(flat, server_round=server_round).report
         assert report.rate_noise is not None
         clear = report.as_shadow()
         errors += list(np.array(report.before.layers) - clear.before.layers)
@@ -71,7 +49,7 @@ def test_what_is_released_is_the_clear_rates_and_noise_of_the_size_it_says(small
 def test_weights_are_the_same_bits_with_another_noise_only_if_the_budget_is(small_config):
     # with sigma fixed, releasing rates changes nothing about training
     fixed = {**small_config, "privacy.noise-multiplier": 1.0}
-    clear, released = one_round(fixed), one_round({**fixed, **RELEASE})
+    clear, released = round_of_a_client(fixed), round_of_a_client({**fixed, **RELEASE})
     assert weights_hash(clear.weights) == weights_hash(released.weights)
     assert released.report.after.classes != clear.report.after.classes
     assert released.ledger.epsilon(1e-5) > clear.ledger.epsilon(1e-5)
@@ -79,7 +57,7 @@ def test_weights_are_the_same_bits_with_another_noise_only_if_the_budget_is(smal
 
 def test_rates_clipped_to_nothing_are_noise_alone(small_config):
     tiny = {**small_config, **RELEASE, "privacy.rate-clip-norm": 1e-6}
-    report = one_round(tiny).report
+    report = round_of_a_client(tiny).report
     assert abs(report.firing_rate_after) < 1e-5
     assert report.as_shadow().firing_rate_after > 1e-3
 
@@ -90,19 +68,19 @@ def test_a_client_refuses_the_round_that_its_budget_does_not_allow(small_config)
     rounds = int(planned_participations(0, 2, 4, 3)[2])
     ledger = Ledger()
     for _ in range(rounds):
-        ledger = one_round(flat, ledger=ledger).ledger
+        ledger = round_of_a_client(flat, ledger=ledger).ledger
         assert ledger.epsilon(1e-5) <= config.privacy.epsilon
     with pytest.raises(BudgetError, match=r"privacy\.epsilon = 8 is spent: 7\.9") as refusal:
-        one_round(flat, ledger=ledger)
+        round_of_a_client(flat, ledger=ledger)
     assert "\n" not in str(refusal.value)
     # with sigma given, epsilon is a report and no budget
-    one_round({**flat, "privacy.noise-multiplier": 1.0}, ledger=ledger)
+    round_of_a_client({**flat, "privacy.noise-multiplier": 1.0}, ledger=ledger)
 
 
 def test_a_client_that_the_schedule_never_asks_refuses(small_config):
     assert planned_participations(0, 2, 4, 3)[1] == 0
     with pytest.raises(BudgetError, match="asks this client in no round"):
-        one_round({**small_config, **RELEASE}, partition=1)
+        round_of_a_client({**small_config, **RELEASE}, partition=1)
 
 
 def test_uniform_noise_is_the_same_for_all_and_costs_differ(small_config):

@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from fnl.clip_draws import ClipDraws, DrawKeys
-from fnl.config import Scalar, parse_config
-from fnl.data.federated import open_federation
-from fnl.privacy.ledger import Ledger
+from fnl.config import Scalar
 from fnl.snn.evaluation import EVALUATION_SEED
-from fnl.snn.network import build_network, initialise
-from fnl.training.local import LocalRound, train_round
-from fnl.weights import get_weights, weights_hash
+from fnl.training.local import LocalRound
+from fnl.weights import weights_hash
+from tests.clients.one_round import round_of_a_client
 
 DRAWN: list[dict[str, Scalar]] = [
     {"model.dropout": 0.3},
@@ -24,18 +22,8 @@ DRAWN: list[dict[str, Scalar]] = [
 
 
 def one_round(flat: dict[str, Scalar], *, partition: int = 1, server_round: int = 1) -> LocalRound:
-    config = parse_config({**flat, "privacy.noise-multiplier": 1.0})
-    federation = open_federation(config)
-    network = build_network(config.model, federation.inputs, federation.classes)
-    initialise(network, 0)
-    return train_round(
-        config,
-        federation,
-        partition=partition,
-        server_round=server_round,
-        weights=get_weights(network),
-        ledger=Ledger(),
-    )
+    flat = {**flat, "privacy.noise-multiplier": 1.0}
+    return round_of_a_client(flat, partition=partition, server_round=server_round)
 
 
 @pytest.mark.parametrize("drawn", DRAWN, ids=str)

@@ -11,7 +11,9 @@ import pytest
 from fnl.config import parse_config
 from tests.conftest import SMALL
 from tests.faults.faulty_app import FAULTS
-from tests.runs import run_here, table
+from tests.faults.faulty_grid import run_with_faults
+from tests.faults.injection import Schedule
+from tests.runs import path_of, run_here, table
 
 TINY = {
     "run.name": "run",
@@ -27,6 +29,18 @@ TINY = {
     "evaluation.shadow": False,
 }
 """Four clients, all asked and selected, of which one alone makes a round."""
+RESUMED = {
+    "run.name": "run",
+    "run.rounds": 4,
+    "run.checkpoint-every": 1,
+    "model.hidden": "8",
+    "training.local-epochs": 0.5,
+    "data.mel-bins": 8,
+    "data.frame-hop-ms": 50,
+    "coordination.candidates": 2,
+    "coordination.selected": 1,
+}
+"""A run to be killed and to go on: beside `tests.conftest.SMALL`."""
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +59,20 @@ def tiny(tmp_path_factory, shared_cache) -> Callable[..., dict]:
 def flat(tiny) -> dict:
     """The tiny configuration."""
     return tiny()
+
+
+@pytest.fixture(scope="module")
+def stopped(tiny) -> Path:
+    """A run of three rounds that was stopped in the third, with checkpoints of the others."""
+
+    class Gone(Schedule):
+        def fault(self, server_round, partition):
+            return "disconnected" if server_round == 3 else None
+
+    flat = tiny(**{"run.checkpoint-every": 1})
+    with pytest.raises(Exception, match="round 3"):
+        run_with_faults(flat, Gone(seed=0, share=0.0))
+    return path_of(flat)
 
 
 def plan_faults(flat: dict, faults: dict) -> None:

@@ -31,18 +31,6 @@ def run(tiny) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stopped(tiny) -> Path:
-    class Gone(Schedule):
-        def fault(self, server_round, partition):
-            return "disconnected" if server_round == 3 else None
-
-    flat = tiny(**{"run.checkpoint-every": 1})
-    with pytest.raises(Exception, match="round 3"):
-        run_with_faults(flat, Gone(seed=0, share=0.0))
-    return path_of(flat)
-
-
-@pytest.fixture(scope="module")
 def grid(tiny, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("grid")
     (folder / "g.toml").write_text(GRID)

@@ -52,6 +52,17 @@ def flat(small_config):
     return parse_config(small_config | changes).flat()
 
 
+def _through_flower(flat, app: Path) -> Path:
+    """Run a copy of the app, made at `app`, whose clients have the faults planned for them."""
+    skipped = shutil.ignore_patterns(".*", "results", "__pycache__")
+    shutil.copytree(ROOT, app, ignore=skipped, symlinks=True)
+    project = app / "pyproject.toml"
+    text = project.read_text().replace("clients.app:app", "tests.faults.faulty_app:app")
+    project.write_text(text)
+    options = ["--engine=flower", f"--app={app}", *settings(flat)]
+    return directory_of(fnl("run", *options, cwd=app, path=str(app)))
+
+
 def _in_process(flat, client_app: str) -> Path:
     flat = flat | {"run.name": "in-process"}
     run_here(flat, client_app)
@@ -63,14 +74,7 @@ def test_bad_answers(flat, tmp_path, probe):
     if probe:
         flat |= {"coordination.probe": True, "coordination.selected": 4}
     plan_faults(flat, BAD_IN_PHASES if probe else BAD)
-    app = tmp_path / "app"
-    skipped = shutil.ignore_patterns(".*", "results", "__pycache__")
-    shutil.copytree(ROOT, app, ignore=skipped, symlinks=True)
-    project = app / "pyproject.toml"
-    text = project.read_text().replace("clients.app:app", "tests.faults.faulty_app:app")
-    project.write_text(text)
-    options = ["--engine=flower", f"--app={app}", *settings(flat)]
-    directory_of(fnl("run", *options, cwd=app, path=str(app)))
+    _through_flower(flat, tmp_path / "app")
     ours = _in_process(flat, "tests.faults.faulty_app:app")
     assert table(flat, "faults").select("round", "partition", "kind").rows() == [
         (2, 0, "crashed"),
@@ -95,14 +99,7 @@ def test_a_dozen_forged_replies(flat, tmp_path):
         for number in range(6)
     }
     plan_faults(flat, faults)
-    app = tmp_path / "app"
-    skipped = shutil.ignore_patterns(".*", "results", "__pycache__")
-    shutil.copytree(ROOT, app, ignore=skipped, symlinks=True)
-    project = app / "pyproject.toml"
-    text = project.read_text().replace("clients.app:app", "tests.faults.faulty_app:app")
-    project.write_text(text)
-    options = ["--engine=flower", f"--app={app}", *settings(flat)]
-    assert directory_of(fnl("run", *options, cwd=app, path=str(app))) == path_of(flat)
+    assert _through_flower(flat, tmp_path / "app") == path_of(flat)
     assert read_run(path_of(flat))["status"] == "finished"
     assert table(flat, "faults").select("round", "partition", "kind").rows() == [
         (number, partition, FORGED[kind].value)

@@ -28,25 +28,8 @@ from fnl.snn.network import build_network
 from server.resumption import take_over
 from server.rounds import Rounds
 from server.spending import Spending
-from tests.faults.faulty_grid import run_with_faults
-from tests.faults.injection import Schedule
-from tests.runs import path_of
 
 SECRET = b"precious\nwithout a newline at its end"
-
-
-@pytest.fixture(scope="module")
-def stopped(tiny) -> Path:
-    """A run of three rounds that was stopped in the third, with checkpoints of the others."""
-
-    class Gone(Schedule):
-        def fault(self, server_round, partition):
-            return "disconnected" if server_round == 3 else None
-
-    flat = tiny(**{"run.checkpoint-every": 1})
-    with pytest.raises(Exception, match="round 3"):
-        run_with_faults(flat, Gone(seed=0, share=0.0))
-    return path_of(flat)
 
 
 @pytest.fixture

@@ -18,25 +18,14 @@ from fnl.runtime.events import RunNote, RunResumed, text_of
 from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_place import check_name, config_of
 from tests.conftest import SMALL
+from tests.faults.conftest import RESUMED
 from tests.faults.killing import run_and_kill
 from tests.runs import assert_same_run, path_of, run_here
-
-TINY = {
-    "run.name": "run",
-    "run.rounds": 4,
-    "run.checkpoint-every": 1,
-    "model.hidden": "8",
-    "training.local-epochs": 0.5,
-    "data.mel-bins": 8,
-    "data.frame-hop-ms": 50,
-    "coordination.candidates": 2,
-    "coordination.selected": 1,
-}
 
 
 @pytest.fixture
 def flat(small_config):
-    return parse_config(small_config | TINY).flat()
+    return parse_config(small_config | RESUMED).flat()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +33,7 @@ def whole(tmp_path_factory, shared_cache):
     """The same run, uninterrupted: its directory and the number of instants it may be killed at."""
     folder = tmp_path_factory.mktemp("whole")
     paths = {"run.results-dir": str(folder), "data.cache-dir": str(shared_cache)}
-    config = parse_config(SMALL | TINY | paths)
+    config = parse_config(SMALL | RESUMED | paths)
     open_federation(config)  # or writing the features would be counted here, and nowhere else
     flat = config.flat()
     assert not run_and_kill(flat, 0, folder / "instants")
@@ -55,7 +44,7 @@ def whole(tmp_path_factory, shared_cache):
 def killed(whole, tmp_path_factory, shared_cache):
     folder = tmp_path_factory.mktemp("killed")
     paths = {"run.results-dir": str(folder), "data.cache-dir": str(shared_cache)}
-    flat = parse_config(SMALL | TINY | paths).flat()
+    flat = parse_config(SMALL | RESUMED | paths).flat()
     assert run_and_kill(flat, whole[1] * 3 // 4, folder / "unused")
     assert len(checkpoints(path_of(flat) / "checkpoints")) >= 2
     return path_of(flat)

@@ -7,17 +7,11 @@ import shutil
 import pytest
 
 from fnl.config import parse_config
+from tests.faults.conftest import RESUMED
 from tests.faults.killing import run_and_kill
 from tests.runs import assert_same_run, path_of, run_here, table
 
-REMEMBERS = {
-    "run.name": "run",
-    "run.rounds": 4,
-    "run.checkpoint-every": 1,
-    "model.hidden": "8",
-    "training.local-epochs": 0.5,
-    "data.mel-bins": 8,
-    "data.frame-hop-ms": 50,
+REMEMBERS = RESUMED | {
     "coordination.candidates": 3,
     "coordination.selected": 2,
     "coordination.max-share": 0.7,

@@ -19,6 +19,7 @@ from fnl.runtime.run_directory import RunDirectory, RunState, read_run
 from fnl.runtime.run_lock import is_locked
 from fnl.runtime.table_reading import read_parquet
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from tests.runs import flip_a_bit
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -128,9 +129,7 @@ def test_a_flipped_bit_of_a_finished_table_is_seen(tmp_path, name):
     directory.finish(WEIGHTS)
     path = directory.path / f"{name}.parquet"
     read_parquet(path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    flip_a_bit(path)
     with pytest.raises(RunError, match=rf"{name}\.parquet is damaged: its SHA-256"):
         read_parquet(path)
 

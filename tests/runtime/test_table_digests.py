@@ -8,6 +8,7 @@ from fnl.errors import RunError
 from fnl.runtime import table_files
 from fnl.runtime.digests import announce, check_digest
 from fnl.runtime.table_files import TableFiles
+from tests.runs import flip_a_bit
 
 ROW = {"rounds": [{"round": 1, "accuracy": 0.5}], "clients": [], "layers": []}
 
@@ -18,9 +19,7 @@ def test_a_bit_that_flips_in_a_growing_table_is_found(tmp_path):
     tables.flush()
     path = tmp_path / "rounds.parquet"
     check_digest(path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    flip_a_bit(path)
     with pytest.raises(RunError, match=r"rounds\.parquet is damaged"):
         check_digest(path)
 

@@ -17,11 +17,20 @@ from safetensors.numpy import load_file
 from fnl.config import parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import ConfigError
-from fnl.runtime.run_directory import RunDirectory, read_run
+from fnl.runtime.run_directory import read_run
 from fnl.training.start import start_network
 from fnl.weights import get_weights
 from server.coordination import Coordinator
-from tests.runs import ROOT, assert_same_run, directory_of, fnl, path_of, run_here, settings
+from tests.runs import (
+    ROOT,
+    assert_same_run,
+    directory_of,
+    fnl,
+    interrupted_in,
+    path_of,
+    run_here,
+    settings,
+)
 
 EXAMPLES = ROOT / "examples"
 NETWORK = """
@@ -134,17 +143,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(flat, more, monkeypatch):
     flat = flat | {"run.checkpoint-every": 1} | more
     whole = {**flat, "run.name": "whole"}
     run_here(whole)
-    add = RunDirectory.add
-
-    def add_or_stop(self, row, *rows):
-        if row["round"] == 3:
-            raise KeyboardInterrupt
-        add(self, row, *rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "add", add_or_stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_here(flat)
+    with interrupted_in(3, monkeypatch):
+        run_here(flat)
     run_here(flat)
     assert "'after_round': 2" in str(read_run(path_of(flat))["resumed"])
     assert_same_run(path_of(flat), path_of(whole))

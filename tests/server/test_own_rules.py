@@ -84,36 +84,28 @@ SELECTION = "import numpy as np\nfrom server.selection import Selection\n"
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("kind", "body", "message"),
     [
-        ("np.array([float('nan')] * 3)", "a score that is not finite"),
-        ("np.ones(4)", "one score a candidate"),
-        ("np.ones((3, 1))", "one score a candidate"),
-        ("Selection(np.ones(3), np.array([1, 1]))", "more than once"),
-        ("Selection(np.ones(3), np.array([0, 1, 2]))", "must select coordination.selected = 2"),
+        ("selection", "np.array([float('nan')] * 3)", "a score that is not finite"),
+        ("selection", "np.ones(4)", "one score a candidate"),
+        ("selection", "np.ones((3, 1))", "one score a candidate"),
+        ("selection", "Selection(np.ones(3), np.array([1, 1]))", "more than once"),
+        (
+            "selection",
+            "Selection(np.ones(3), np.array([0, 1, 2]))",
+            "must select coordination.selected = 2",
+        ),
+        ("aggregation", "[1.0, -1.0]", "weights must be finite and not negative"),
+        ("aggregation", "[1.0, float('nan')]", "weights must be finite and not negative"),
+        ("aggregation", "[1.0]", "one weight a client"),
     ],
 )
-def test_a_wrong_selection_stops_the_run_with_the_rules_name(body, message, start):
+def test_what_a_rule_may_not_return_stops_the_run_with_its_name(kind, body, message, start):
     source = f"{SELECTION}def mine(reports, context):\n    return {body}\n"
     with pytest.raises(RunError, match=message) as caught:
-        start(source, selection="mine")
+        start(source, **{kind: "mine"})
     assert "'own_rules:mine'" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("[1.0, -1.0]", "weights must be finite and not negative"),
-        ("[1.0, float('nan')]", "weights must be finite and not negative"),
-        ("[1.0]", "one weight a client"),
-    ],
-)
-def test_wrong_weights_stop_the_run_with_the_rules_name(body, message, start):
-    source = f"def mine(reports, context):\n    return {body}\n"
-    with pytest.raises(RunError, match=message) as caught:
-        start(source, aggregation="mine")
-    assert "'own_rules:mine'" in str(caught.value)
 
 
 def test_a_rule_that_is_not_there_is_seen_before_any_work(start, tmp_path):

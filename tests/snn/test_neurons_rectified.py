@@ -6,7 +6,8 @@ import torch
 from stepping import currents
 from torch import Tensor
 
-from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
+from fnl.snn.neurons.rectified import Rectified
+from fnl.snn.neurons.recurrent import RecurrentRectified
 
 BACKENDS = ["numba", "torch"]
 

@@ -7,28 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fnl.clip_draws import DrawKeys, Draws
-from fnl.config import ModelGroup
+from fnl.clip_draws import DrawKeys
 from fnl.privacy.rate_release import release
 from fnl.randomness import Purpose
-from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
+from fnl.snn.network import set_draws
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
 from fnl.training.units import Units
 from fnl.weights import Weights, get_weights
+from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier
 
-STEPS, FEATURES, CLASSES = 8, 5, 3
 KEYS = DrawKeys.seeded(3)
 SPEAKERS = np.array(["ann", "bob", "ann", "cy", *["bob"] * 16, "dee"])
 """One speaker with two clips, one with 17, and two with one."""
 SHARED = {"dropout": 0.3, "network": "temporal-conv", "learn_beta": True}
-
-
-def network(**model: object) -> SpikingNetwork:
-    options = {"hidden": "10,8", "threshold": 0.5, **model}
-    built = build_network(ModelGroup.model_validate(options), FEATURES, CLASSES)
-    initialise(built, 0)
-    return built.train()
 
 
 def clips() -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,10 +28,6 @@ def clips() -> tuple[torch.Tensor, torch.Tensor]:
     features = 2 * torch.randn(len(SPEAKERS), STEPS, FEATURES, generator=generator)
     features[SPEAKERS == "bob"] += 3  # alike, so that their gradients do not cancel
     return features, torch.arange(len(SPEAKERS)) % CLASSES
-
-
-def noisier(features: torch.Tensor, draws: Draws) -> torch.Tensor:
-    return features + draws.uniform(Purpose.AUGMENTATION, 0, features.shape[1:])
 
 
 def step(

@@ -8,31 +8,20 @@ import torch
 import torch.nn.functional as F
 
 from fnl.clip_draws import DrawKeys, Draws
-from fnl.config import ModelGroup
 from fnl.randomness import Purpose
-from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
+from fnl.snn.network import set_draws
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
 from fnl.weights import Weights, get_weights
+from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier
 
-CLIPS, STEPS, FEATURES, CLASSES, VIEWS = 6, 8, 5, 3, 4
+CLIPS, VIEWS = 6, 4
 KEYS = DrawKeys.seeded(3)
-
-
-def network(**model: object) -> SpikingNetwork:
-    options = {"hidden": "10,8", "threshold": 0.5, **model}
-    built = build_network(ModelGroup.model_validate(options), FEATURES, CLASSES)
-    initialise(built, 0)
-    return built.train()
 
 
 def clips() -> tuple[torch.Tensor, torch.Tensor]:
     features = torch.randn(CLIPS, STEPS, FEATURES, generator=torch.Generator().manual_seed(1))
     return 2 * features, torch.arange(CLIPS) % CLASSES
-
-
-def noisier(features: torch.Tensor, draws: Draws) -> torch.Tensor:
-    return features + draws.uniform(Purpose.AUGMENTATION, 0, features.shape[1:])
 
 
 def step(mechanism: GaussianMechanism | None, views: int = VIEWS, **model: object) -> Weights:

@@ -156,6 +156,15 @@ def load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out):
 
 
 @kernel
+def add_heard(b, t, grad_current, weight, grad_out):
+    """Add to `grad_out`, [F], what the step after t heard of step t through `weight`."""
+    for target in range(weight.shape[0]):
+        came = grad_current[b, t + 1, target]
+        for f in range(weight.shape[1]):
+            grad_out[f] += came * weight[target, f]
+
+
+@kernel
 def undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grad_threshold):
     """Go back through the reset that acts in the spike's own step.
 

@@ -7,6 +7,8 @@ and in plain PyTorch; without and with synapses between the neurons.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
@@ -84,11 +86,7 @@ def rectified_backward(
             for f in range(features):
                 grad_out[f] = grad_activations[b, t, f]
             if len(tensors) > 2 and step > 0:
-                weight = tensors[2]
-                for target in range(features):
-                    came = grad_current[b, t + 1, target]
-                    for f in range(features):
-                        grad_out[f] += came * weight[target, f]
+                blocks.add_heard(b, t, grad_current, tensors[2], grad_out)
             if learns:
                 drive_row(0, t, current[b : b + 1], sent, tensors, drive)
             for f in range(features):
@@ -125,12 +123,4 @@ RECTIFIED_SCAN = Scan(
     rectifies=True,
     keeps_current=True,
 )
-RECURRENT_RECTIFIED_SCAN = Scan(
-    rows=("beta", "threshold"),
-    states=("membrane",),
-    compiled=Passes(rectified_forward, rectified_backward),
-    plain=plain_rectified,
-    rectifies=True,
-    recurrent=True,
-    keeps_current=True,
-)
+RECURRENT_RECTIFIED_SCAN = replace(RECTIFIED_SCAN, recurrent=True)

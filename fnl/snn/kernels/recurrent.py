@@ -81,10 +81,7 @@ def recurrent_backward(
             t = steps - 1 - step
             blocks.load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
             if step > 0:
-                for target in range(features):
-                    sent = grad_current[b, t + 1, target]
-                    for f in range(features):
-                        grad_out[f] += sent * weight[target, f]
+                blocks.add_heard(b, t, grad_current, weight, grad_out)
             blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             if not reset_delay and reset in (SUBTRACT, ZERO):
                 blocks.undo_reset(

@@ -23,7 +23,8 @@ from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
 from fnl.snn.kernels.statistics import SpikeStatistics
 from fnl.snn.neurons.lif import LeakyReadout
-from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
+from fnl.snn.neurons.rectified import Rectified
+from fnl.snn.neurons.recurrent import RecurrentRectified
 from fnl.snn.normalisation import build_normalisation
 
 

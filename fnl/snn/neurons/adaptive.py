@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self, Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -81,23 +81,21 @@ class AdaptiveLIF(SpikingLayer):
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
 
     @classmethod
-    def build(cls, model: ModelGroup, features: int) -> Self:
-        """Return the neurons that a configuration describes.
+    def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
+        """Return the arguments that a configuration describes.
 
-        Untrained ones adapt by their spikes alone (a = 0).
+        Untrained neurons adapt by their spikes alone (a = 0).
         """
         learn = model.learn_beta
-        return cls(
-            each(model.beta, features, trained=learn),
-            each(model.adaptation_decay, features, trained=learn),
-            each(0.0, features, trained=learn),
-            each(model.adaptation, features, trained=learn),
-            learn_alpha=learn,
-            learn_beta=learn,
-            learn_a=learn,
-            learn_b=learn,
-            **shared_settings(model, features),
-        )
+        starts = {
+            "alpha": model.beta,
+            "beta": model.adaptation_decay,
+            "a": 0.0,
+            "b": model.adaptation,
+        }
+        rows = {name: each(start, features, trained=learn) for name, start in starts.items()}
+        trained = {f"learn_{name}": learn for name in starts}
+        return rows | trained | shared_settings(model, features)
 
     def start_ranges(self, model: ModelGroup) -> dict[str, tuple[float, float]]:
         """Return where trained rows start: but for α as in Bittar and Garner 2022."""

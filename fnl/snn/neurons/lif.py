@@ -8,7 +8,7 @@ another: a layer at a time instead of a step at a time.
 from __future__ import annotations
 
 from functools import cache
-from typing import Self, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +60,11 @@ class LIF(SpikingLayer):
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
 
     @classmethod
-    def build(cls, model: ModelGroup, features: int) -> Self:
-        """Return the neurons that a configuration describes."""
+    def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
+        """Return the arguments that a configuration describes."""
         learn = model.learn_beta
         beta = each(model.beta, features, trained=learn)
-        return cls(beta, learn_beta=learn, **shared_settings(model, features))
+        return {"beta": beta, "learn_beta": learn, **shared_settings(model, features)}
 
     def decay(self) -> Tensor:
         """Return β in [0, 1], shaped as the parameter."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.snn.kernels.dynamics import Backend
-from fnl.snn.kernels.rectified import RECTIFIED_SCAN, RECURRENT_RECTIFIED_SCAN
+from fnl.snn.kernels.rectified import RECTIFIED_SCAN
 from fnl.snn.neurons.parametrization import BetaMap, Free
 from fnl.snn.neurons.spiking_layer import SpikingLayer, each
 
@@ -55,53 +55,12 @@ class Rectified(SpikingLayer):
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
 
     @classmethod
-    def build(cls, model: ModelGroup, features: int) -> Self:
-        """Return the neurons that a configuration describes."""
-        return cls(**_settings(model, features))
-
-
-class RecurrentRectified(Rectified):
-    """The same with all-to-all recurrence: the twin of `RecurrentLIF`.
-
-        u[t] = β u[t−1] + (1 − β)(I[t] + W a[t−1] + c),    a[t] = max(u[t] − θ, 0)
-
-    Args:
-        features: F.
-        beta: as in `Rectified`.
-        threshold: as in `Rectified`.
-        bias: whether there is c.
-        neuron: `Rectified`'s other options.
-
-    Raises:
-        ConfigError: if a value is out of range.
-    """
-
-    scan = RECURRENT_RECTIFIED_SCAN
-
-    def __init__(
-        self,
-        features: int,
-        beta: float | Tensor,
-        threshold: float | Tensor = 0.0,
-        *,
-        bias: bool = True,
-        **neuron: Any,
-    ) -> None:
-        super().__init__(beta, threshold, **neuron)
-        self.add_synapses(features, bias=bias)
-
-    @classmethod
-    def build(cls, model: ModelGroup, features: int) -> Self:
-        """Return the neurons that a configuration describes, without c."""
-        return cls(features, bias=False, **_settings(model, features))
-
-
-def _settings(model: ModelGroup, features: int) -> dict[str, Any]:
-    zeros = torch.zeros(features) if model.learn_threshold else 0.0
-    return {
-        "beta": each(model.beta, features, trained=model.learn_beta),
-        "threshold": zeros,
-        "learn_beta": model.learn_beta,
-        "learn_threshold": model.learn_threshold,
-        "beta_map": "sigmoid" if model.learn_beta else "clamp",
-    }
+    def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
+        """Return the arguments that a configuration describes."""
+        return {
+            "beta": each(model.beta, features, trained=model.learn_beta),
+            "threshold": torch.zeros(features) if model.learn_threshold else 0.0,
+            "learn_beta": model.learn_beta,
+            "learn_threshold": model.learn_threshold,
+            "beta_map": "sigmoid" if model.learn_beta else "clamp",
+        }

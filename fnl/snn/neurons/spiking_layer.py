@@ -97,7 +97,12 @@ class SpikingLayer(nn.Module):
     @classmethod
     def build(cls, model: ModelGroup, features: int) -> Self:
         """Return the `features` neurons that a configuration describes."""
-        raise NotImplementedError(f"{cls.__name__} has no `build`")
+        return cls(**cls.settings(model, features))
+
+    @classmethod
+    def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
+        """Return the arguments that a configuration describes, for `build`."""
+        raise NotImplementedError(f"{cls.__name__} has neither `build` nor `settings`")
 
     def start_ranges(self, model: ModelGroup) -> dict[str, tuple[float, float]]:
         """Return the uniform range in which each row starts if it is trained."""

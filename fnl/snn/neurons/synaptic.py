@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self, Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -56,13 +56,13 @@ class Synaptic(SpikingLayer):
         self.add_row("threshold", threshold, Free(), learn=learn_threshold)
 
     @classmethod
-    def build(cls, model: ModelGroup, features: int) -> Self:
-        """Return the neurons that a configuration describes."""
+    def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
+        """Return the arguments that a configuration describes."""
         learn = model.learn_beta
-        return cls(
-            each(model.synaptic_decay, features, trained=learn),
-            each(model.beta, features, trained=learn),
-            learn_alpha=learn,
-            learn_beta=learn,
+        return {
+            "alpha": each(model.synaptic_decay, features, trained=learn),
+            "beta": each(model.beta, features, trained=learn),
+            "learn_alpha": learn,
+            "learn_beta": learn,
             **shared_settings(model, features),
-        )
+        }

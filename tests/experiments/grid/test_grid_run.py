@@ -20,8 +20,9 @@ from experiments.grid.grid_file import read_grid_file
 from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime import run_directory
-from fnl.runtime.run_directory import RunDirectory, read_run
+from fnl.runtime.run_directory import read_run
 from tests.conftest import SMALL
+from tests.runs import interrupted_in
 
 PROJECT = Path(__file__).resolve().parents[3]
 TIMEOUT_SECONDS = 300
@@ -192,17 +193,8 @@ def test_a_cell_is_run_once(cell):
 
 def test_a_cell_that_was_begun_goes_on_as_if_it_had_not_been_stopped(cell, tmp_path, monkeypatch):
     path = Path(cell.run.results_dir) / cell.run.name
-    add = RunDirectory.add
-
-    def add_or_stop(self, round_row, *rows):
-        if round_row["round"] == 2:
-            raise KeyboardInterrupt
-        add(self, round_row, *rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, "add", add_or_stop)
-        with pytest.raises(KeyboardInterrupt):
-            worker.run_cell(cell.flat())
+    with interrupted_in(2, monkeypatch):
+        worker.run_cell(cell.flat())
     assert worker.run_cell(cell.flat()).error is None
     (resumed,) = read_run(path)["resumed"]
     assert resumed["after_round"] == 1

@@ -18,8 +18,8 @@ from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
-from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
-from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.rectified import Rectified
+from fnl.snn.neurons.recurrent import RecurrentLIF, RecurrentRectified
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.per_clip.clip_gradients import LinearGradients

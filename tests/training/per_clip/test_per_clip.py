@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from fnl.errors import ConfigError
 from fnl.snn.neurons.adaptive import AdaptiveLIF
 from fnl.snn.neurons.lif import LIF, LeakyReadout
-from fnl.snn.neurons.rectified import Rectified, RecurrentRectified
-from fnl.snn.neurons.recurrent import RecurrentLIF
+from fnl.snn.neurons.rectified import Rectified
+from fnl.snn.neurons.recurrent import RecurrentLIF, RecurrentRectified
 from fnl.snn.neurons.synaptic import Synaptic
 from fnl.training.per_clip.module import PerClipGradientModule
 
