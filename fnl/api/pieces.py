@@ -39,7 +39,7 @@ def configuration(
     Raises:
         fnl.FnlError: naming the first key that is unknown, of the wrong type or out of range.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> fnl.configuration(privacy={"epsilon": 2}, model={"hidden": [64, 64]}).model.hidden
         '64,64'
@@ -84,7 +84,7 @@ def federation(
     Raises:
         fnl.FnlError: if the corpus cannot be read or split as asked.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> data = fnl.federation(data={"speakers": 25, "clips_per_word": 2})
         >>> features, labels = data.client_clips(0)
@@ -112,7 +112,7 @@ def partition(
     Raises:
         fnl.FnlError: if the corpus cannot be read or split as asked.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> clips = fnl.partition(data={"speakers": 25, "clips_per_word": 2})
         >>> clips["partition"].n_unique(), clips["word"].n_unique()
@@ -144,7 +144,7 @@ def build_network(
     Raises:
         fnl.FnlError: naming the key that is wrong.
 
-    Example:
+    Examples:
         >>> import fnl, torch
         >>> network = fnl.build_network({"hidden": [32], "neuron": "adlif"})
         >>> network(torch.zeros(2, 50, 40)).shape
@@ -174,7 +174,7 @@ def evaluate(
     Raises:
         ValueError: if there are no clips.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> data = fnl.federation(data={"speakers": 25, "clips_per_word": 2})
         >>> result = fnl.evaluate(fnl.build_network(), *data.split_clips("test"))

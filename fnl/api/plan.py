@@ -133,7 +133,7 @@ def plan(
     Raises:
         fnl.FnlError: one line on what cannot be planned.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> plan = fnl.plan(
         ...     data={"speakers": 20, "clips_per_word": 2, "clients": 4}, model={"hidden": [16]},

@@ -42,7 +42,7 @@ def run(
     Raises:
         fnl.FnlError: one line on what stopped it. Interrupted, it can be resumed.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> def silent_first(reports, context):
         ...     return [-report.firing_rate_after for report in reports]
@@ -94,7 +94,7 @@ def open_run(path: str | Path) -> Run:
     Raises:
         fnl.FnlError: if it is no run directory.
 
-    Example:
+    Examples:
         >>> import fnl
         >>> fnl.open_run("results/nowhere")
         Traceback (most recent call last):

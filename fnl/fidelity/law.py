@@ -23,7 +23,7 @@ the scale of 1/√d) and vanishes at both ends."""
 def tau_of(correlation: float) -> float:
     """Return Kendall's τ of Gaussian scores with that correlation, in [-1, 1].
 
-    Example:
+    Examples:
         >>> round(tau_of(0.5), 4)
         0.3333
     """
@@ -33,7 +33,7 @@ def tau_of(correlation: float) -> float:
 def correlation_of_tau(tau: float) -> float:
     """Return the correlation of Gaussian scores with that Kendall's τ.
 
-    Example:
+    Examples:
         >>> round(correlation_of_tau(1 / 3), 4)
         0.5
     """
@@ -48,7 +48,7 @@ def correlation_of_variances(signal: float, noise: float, floor: float = 0.0) ->
         noise: variance that DP's noise adds.
         floor: variance that the draw of mini-batches gives both, as a shadow shares them.
 
-    Example:
+    Examples:
         >>> round(correlation_of_variances(3.0, 1.0), 4)
         0.866
     """
@@ -68,7 +68,7 @@ def flip_rate(correlation: float, candidates: int, selected: int) -> float:
         candidates: d.
         selected: m.
 
-    Example:
+    Examples:
         >>> round(flip_rate(0.0, 20, 5), 4)
         0.75
     """
@@ -83,7 +83,7 @@ def flip_rate(correlation: float, candidates: int, selected: int) -> float:
 def jaccard(flips: float) -> float:
     """Return |A ∩ B| / |A ∪ B| of two selections of one size at that flip rate.
 
-    Example:
+    Examples:
         >>> round(jaccard(0.5), 4)
         0.3333
     """
@@ -96,7 +96,7 @@ def selection_gain(candidates: int, selected: int) -> float:
     By that many standard deviations selecting by a clean score is better in it than at random;
     by a score that correlates with it at ρ, ρ times as much.
 
-    Example:
+    Examples:
         >>> round(selection_gain(2, 1), 4)  # 1/√π
         0.5642
     """

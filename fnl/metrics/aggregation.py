@@ -19,7 +19,7 @@ def flatten(arrays: Arrays) -> NDArray[np.float64]:
 def update_norm(before: Arrays, after: Arrays) -> float:
     """Return ‖after − before‖₂ over all weights.
 
-    Example:
+    Examples:
         >>> update_norm({"w": np.zeros(2)}, {"w": np.array([3.0, 4.0])})
         5.0
     """
@@ -29,7 +29,7 @@ def update_norm(before: Arrays, after: Arrays) -> float:
 def attenuation(private: NDArray[np.float64], shadow: NDArray[np.float64]) -> float | None:
     """Return ‖Δ_DP‖ / ‖Δ_shadow‖ of two updates [P]; None if the shadow did not move.
 
-    Example:
+    Examples:
         >>> attenuation(np.array([0.6, 0.8]), np.array([0.0, 2.0]))
         0.5
     """
@@ -40,7 +40,7 @@ def attenuation(private: NDArray[np.float64], shadow: NDArray[np.float64]) -> fl
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     """Return the cosine of the angle between two updates [P], in [-1, 1]; None if one did not move.
 
-    Example:
+    Examples:
         >>> cosine(np.array([1.0, 0.0]), np.array([0.0, 2.0]))
         0.0
     """
@@ -52,7 +52,7 @@ def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
 def effective_clients(weights: NDArray[np.float64]) -> float:
     """Return 1 / Σ w² of the normalised weights [m]: m for equal ones, 1 if one client has it all.
 
-    Example:
+    Examples:
         >>> effective_clients(np.array([1.0, 1.0, 1.0, 1.0]))
         4.0
     """
@@ -63,7 +63,7 @@ def effective_clients(weights: NDArray[np.float64]) -> float:
 def weight_entropy(weights: NDArray[np.float64]) -> float:
     """Return −Σ w ln w of the normalised weights [m], in nats: ln m for equal ones.
 
-    Example:
+    Examples:
         >>> round(weight_entropy(np.array([1.0, 1.0])), 3)
         0.693
     """

@@ -21,7 +21,7 @@ def gini(counts: ArrayLike) -> float | None:
     Raises:
         ValueError: if a count is negative.
 
-    Example:
+    Examples:
         >>> gini([4, 0, 0, 0])
         0.75
     """
@@ -41,7 +41,7 @@ def share_selected(counts: ArrayLike) -> float:
     Args:
         counts: selections of each client, [N].
 
-    Example:
+    Examples:
         >>> share_selected([2, 0, 1, 0])
         0.5
     """

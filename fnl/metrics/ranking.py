@@ -16,7 +16,7 @@ Scores = NDArray[np.float64]
 def order(scores: Scores) -> NDArray[np.int64]:
     """Return candidate positions from best to worst: int64 [d].
 
-    Example:
+    Examples:
         >>> order(np.array([0.2, 0.9, 0.5])).tolist()
         [1, 2, 0]
     """
@@ -26,7 +26,7 @@ def order(scores: Scores) -> NDArray[np.int64]:
 def ranks(scores: Scores) -> NDArray[np.int64]:
     """Return each candidate's rank, 1 the best: int64 [d].
 
-    Example:
+    Examples:
         >>> ranks(np.array([0.2, 0.9, 0.5])).tolist()
         [3, 1, 2]
     """
@@ -41,7 +41,7 @@ def kendall_tau(a: Scores, b: Scores) -> float | None:
 
     SciPy's, of two lists of scores [d] of the same candidates.
 
-    Example:
+    Examples:
         >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
         -1.0
     """
@@ -53,7 +53,7 @@ def spearman_rho(a: Scores, b: Scores) -> float | None:
 
     SciPy's, of two lists of scores [d] of the same candidates.
 
-    Example:
+    Examples:
         >>> spearman_rho(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
         1.0
     """
@@ -70,7 +70,7 @@ def _correlation(statistic: object, a: Scores, b: Scores) -> float | None:
 def jaccard(a: Scores, b: Scores, top: int) -> float:
     """Return |A ∩ B| / |A ∪ B| of the `top` best by `a` and by `b`, in [0, 1].
 
-    Example:
+    Examples:
         >>> round(jaccard(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]), top=2), 3)
         0.333
     """
@@ -81,7 +81,7 @@ def jaccard(a: Scores, b: Scores, top: int) -> float:
 def flip_rate(a: Scores, b: Scores, top: int) -> float:
     """Return the share of the `top` best by `a` that are not among the `top` best by `b`.
 
-    Example:
+    Examples:
         >>> flip_rate(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0]), top=2)
         0.5
     """
@@ -100,7 +100,7 @@ def rank_biased_overlap(a: Scores, b: Scores, persistence: float = 0.9) -> float
         b: scores of the same candidates, [d].
         persistence: p in (0, 1), the weight of depth; 0.9 puts 86 % of it on the first ten.
 
-    Example:
+    Examples:
         >>> round(rank_biased_overlap(np.array([3.0, 2.0, 1.0]), np.array([3.0, 1.0, 2.0])), 3)
         0.955
     """
@@ -121,7 +121,7 @@ def margin(scores: Scores, top: int) -> float | None:
 
     How much a score may move before the selection of the `top` best changes: 0 is a tie.
 
-    Example:
+    Examples:
         >>> margin(np.array([0.25, 0.75, 0.5]), top=1)
         0.25
     """
