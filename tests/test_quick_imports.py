@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = (
     "scipy.stats",
     "torch.distributed.tensor",
@@ -26,6 +28,8 @@ def test_a_private_step_loads_neither_the_compiler_nor_distributed_tensors():
     out = _in_new_process(
         f"""
 import sys
+
+import pytest
 import torch
 from torch import nn
 from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
@@ -94,6 +98,7 @@ print(scipy.stats.norm.cdf(0.0), len(scipy.signal.convolve([1, 2], [1, 2])))
     assert rest == ["0.5", "3"]
 
 
+@pytest.mark.slow
 def test_the_compiler_and_distributed_tensors_are_the_real_ones_when_asked_for():
     out = _in_new_process(
         """

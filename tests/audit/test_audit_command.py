@@ -35,6 +35,7 @@ def cli(command, audited):
     return run
 
 
+@pytest.mark.slow
 def test_an_audit_writes_a_line_for_each_claim_and_target(cli, tmp_path):
     code, out, err = cli(
         "--epsilon=1", "--epsilon=inf", "--broken", "--canaries=60", "--models=4",

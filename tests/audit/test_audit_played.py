@@ -70,6 +70,7 @@ def test_what_is_released_may_steer(private):
     assert not {name for name in found.tried if ENTRIES[name].cover is Cover.RELEASED}
 
 
+@pytest.mark.slow
 def test_raw_rates_steer_and_the_run_says_so(private):
     found = steering(private())
     assert {"class_rates_after", "firing_rate_after"} <= set(found.found) <= set(found.said)
@@ -87,6 +88,7 @@ def test_a_rule_that_reads_what_it_does_not_declare_is_caught(private, monkeypat
     assert "loss_before" in found.described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["said", "undeclared"])
 def test_a_rule_that_says_what_it_reads_or_that_it_does_not_say_conceals_nothing(private, rule):
     found = steering(private(**RELEASED, coordination__selection=f"{RULES}:{rule}"))
@@ -100,6 +102,7 @@ def test_without_privacy_there_is_nothing_to_audit(private):
             audit(private(privacy__mode="none"))
 
 
+@pytest.mark.slow
 def test_the_command_tells_both_and_fails_where_one_does_not_hold(private, command, monkeypatch):
     wanted = ("--target=steering", "--target=books")
     arguments = ("audit", *wanted, *settings(private(**RELEASED).flat()))

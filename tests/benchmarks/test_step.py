@@ -42,6 +42,7 @@ def test_ours_is_faster_than_either_peer_and_slower_than_its_matrix_products():
     assert timings.shape == {"widths": [20, 32, 32, 4], "steps": 25, "batch": 8}
 
 
+@pytest.mark.slow
 def test_the_script_prints_one_json_object():
     arguments = ["--widths", "5-6-3", "--steps", "4", "--batch", "2", "--repeats", "1", "--json"]
     done = subprocess.run(

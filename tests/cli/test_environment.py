@@ -80,6 +80,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_start_beside_files_of_our_names_and_in_a_long_tmpdir(tmp_path: Path) -> None:
     for name in ("fnl", "clients", "server"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not this one')")
@@ -104,6 +105,7 @@ print(run.rounds.height, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_script_needs_no_guard_to_compute_in_several_processes(tmp_path: Path) -> None:
     """Features as well: with 20 ms a process, they are made in two."""
     (tmp_path / "script.py").write_text(

@@ -120,6 +120,7 @@ def test_the_layout_is_the_heidelberg_one_and_says_what_made_it(corpus, tmp_path
         assert (np.diff(file["spikes/times"][0]) >= 0).all()
 
 
+@pytest.mark.slow
 def test_files_are_the_same_for_any_number_of_workers_and_never_overwritten(corpus, tmp_path):
     one = convert(corpus, AuditoryModel(8), tmp_path / "one")
     two = convert(corpus, AuditoryModel(8), tmp_path / "two", workers=2)

@@ -109,6 +109,7 @@ def test_result_depends_on_nothing_but_seed_and_clips(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_first_import_sends_nothing_and_leaves_no_trace(tmp_path: Path) -> None:
     """In a fresh interpreter with every connection forbidden and an empty home folder."""
     script = """

@@ -91,6 +91,7 @@ def test_the_second_build_reads_no_audio(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.features, built.features)
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_workers_or_chunks(tmp_path: Path) -> None:
     corpus, spec = NoiseCorpus(21, bad=(3, 20)), FeatureSpec()
     found = []
@@ -293,6 +294,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_builder_leaves_one_folder_that_the_next_build_removes(tmp_path: Path) -> None:
     script, cache_dir = tmp_path / "builder.py", tmp_path / "cache"
     script.write_text(BUILDER.format(tests=str(Path(__file__).parent)))

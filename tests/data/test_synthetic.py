@@ -68,6 +68,7 @@ def _waveform(corpus: SyntheticCorpus, row: int) -> np.ndarray:
     return corpus.waveform(row)
 
 
+@pytest.mark.slow
 def test_any_order_and_any_process_give_the_same_bits():
     corpus = make()
     rows = list(range(0, len(corpus.clips), 3))

@@ -22,6 +22,8 @@ from fnl.data.describe import count_column, describe
 from fnl.data.federated import prepare
 from fnl.runtime.in_process import run_in_process
 
+pytestmark = pytest.mark.slow
+
 
 def make_run(flat: Mapping[str, object]) -> None:
     config = parse_config(flat)

@@ -71,6 +71,7 @@ def test_a_grid_without_rules_or_chance_is_refused(grid, made_up_grid):
         rules._rules(only)
 
 
+@pytest.mark.slow
 def test_relations_are_of_differences_from_twins_and_hold_settings_together(made_up_grid):
     grid = read_grid(made_up_grid)
     table = relations.differences(grid)

@@ -307,6 +307,7 @@ def test_text_stays_text_and_fonts_are_embedded(tmp_path: Path, run: RunTables) 
     assert b"/Type3" not in pdf.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_drawn_without_what_it_had_not(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     for name, column in (("rounds", "score_reliability"), ("clients", "accuracy_before")):

@@ -17,6 +17,7 @@ from fnl.runtime.run_directory import read_run
 from tests.faults.conftest import plan_faults, run_on_workers
 from tests.runs import ROOT, model_of, path_of, table
 
+pytestmark = pytest.mark.slow
 WORKERS = {"workers": 2, "interruptible": True}
 
 
@@ -29,7 +30,6 @@ def test_a_client_whose_process_dies_is_one_lost_answer(flat):
     assert model_of(flat) == model_of(same)
 
 
-@pytest.mark.slow
 def test_a_client_that_hangs_is_given_up_at_the_deadline(flat):
     flat = flat | {"run.reply-timeout": 60.0}
     started = time.monotonic()

@@ -18,6 +18,7 @@ REMEMBERS = RESUMED | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",
     [

@@ -242,6 +242,7 @@ def test_an_updates_norm_is_told_where_its_noise_is_the_clients_own(flat, noise,
     assert [reason[: len(said)] for reason in table(one, "faults")["reason"]] == [said]
 
 
+@pytest.mark.slow
 def test_order_of_arrival_and_workers_change_nothing(flat):
     average = {"evaluation.average": 0.5, "coordination.server-optimizer": "fedavgm"}
     one = {**flat, **RELEASED, **average}

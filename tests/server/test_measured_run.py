@@ -103,6 +103,7 @@ def test_rankings_and_participation_follow_from_the_table_of_clients(measured):
         assert (row["kendall_tau_floor"] < 1) or (floor != shadow)
 
 
+@pytest.mark.slow
 def test_all_measurements_are_the_same_bits_with_two_workers_and_leave_the_model_alone(
     small_config,
 ):

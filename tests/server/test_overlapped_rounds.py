@@ -98,6 +98,7 @@ BOTH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"evaluation.floor": True, "coordination.server-optimizer": "fedadam"}, BOTH],

@@ -194,6 +194,7 @@ def test_the_average_is_what_is_evaluated_and_kept_and_changes_no_training(flat)
     assert rounds["loss"][3] != table(plain, "rounds")["loss"][3]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_average_and_part(flat, public, tmp_path):
     path, _ = public()
     keys = {**PART, **AVERAGE, **VIEWS, "model.initial": path, "run.checkpoint-every": 1}

@@ -129,6 +129,7 @@ def test_noise_may_be_shared_and_a_twin_draws_the_same_speakers(flat):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_both_engines_and_any_number_of_workers_agree(flat, tmp_path):
     flat |= {"run.rounds": 1, "evaluation.shadow": True, "privacy.clips-per-speaker": 4}
     run_here(flat)

@@ -41,6 +41,7 @@ def _run_toy(folder: Path, environment: dict[str, str]) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_second_copy_of_the_sources_does_not_compile_again(tmp_path):
     environment = {"FNL_CACHE_DIR": str(tmp_path / "cache")}
     assert _run_toy(tmp_path / "first", environment) == ["42", "0"]

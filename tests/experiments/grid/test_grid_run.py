@@ -158,6 +158,7 @@ def test_an_interrupted_grid_goes_on_and_a_changed_one_keeps_its_cells(tmp_path,
     assert "privacy.epsilon" in str(failed["error"])
 
 
+@pytest.mark.slow
 def test_an_unreachable_cluster_is_one_error_at_once(tmp_path, shared_cache):
     grid = _write_grid(tmp_path, shared_cache)
     started = time.monotonic()
