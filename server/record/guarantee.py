@@ -22,9 +22,11 @@ from server.coordination import rules_read
 from server.record.origin import initial_record
 
 _UNITS = {
-    "clip": "record: data sets that differ in one clip of one client (add or remove)",
-    "speaker": "speaker: data sets that differ in all clips of one speaker at one client (add or "
-    "remove), however many these are; of a speaker at several clients ε and δ add up",
+    "clip": "record: one clip of one client is there, or nothing in its place (zero-out adjacency: "
+    "numbers of clips are public)",
+    "speaker": "speaker: all clips of one speaker at one client are there, or nothing in their "
+    "places (zero-out adjacency), however many these are; of a speaker at several clients ε and δ "
+    "add up",
 }
 """`privacy.unit` in words."""
 

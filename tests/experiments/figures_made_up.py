@@ -134,7 +134,7 @@ def _record(path: Path, config) -> dict[str, object]:
     guarantee = {"unit": None, "guarantee": "none", "outside_guarantee": ["everything"]}
     if config.is_private:
         guarantee = {
-            "unit": "record: data sets that differ in one clip of one client (add or remove)",
+            "unit": "record: one clip of one client is there, or nothing in its place",
             "guarantee": f"each client's steps are ({config.privacy.epsilon}, 0.001)-DP",
             "caveat": "the number of clips is taken as public",
             "outside_guarantee": ["firing rates", "training loss"],
