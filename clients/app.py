@@ -22,6 +22,7 @@ from fnl.training.batched.rounds import play_together
 from fnl.training.local import LocalRound, Play, play_round, train_round
 from fnl.weights import Weights
 from fnl.wire import exchange
+from fnl.wire.compressed import to_compressed
 
 app = ClientApp()
 
@@ -117,13 +118,14 @@ def _simulated(
         "spent_rounds": instructions.get(exchange.SPENT_ROUNDS, ()),
         "server_round": server_round,
         "weights": weights,
-        "correction": _correction(message),
+        "correction": _arrays(message, exchange.CORRECTION),
+        "residual": _arrays(message, exchange.RESIDUAL),
     }
 
 
-def _correction(message: Message) -> Weights | None:
-    """Return what the server wants added to the gradient of every step."""
-    given = message.content.get(exchange.CORRECTION)
+def _arrays(message: Message, key: str) -> Weights | None:
+    """Return what the server sends beside the global weights under `key`, if it does."""
+    given = message.content.get(key)
     return exchange.from_arrays(given) if isinstance(given, ArrayRecord) else None
 
 
@@ -134,6 +136,8 @@ def _simulated_content(
     save_ledger(context.state, outcome.ledger)
     save_clip_norm(context.state, outcome.clip_norm)
     content = _content(outcome)
+    if outcome.compressed is not None:  # the server tells it again: it outlives this process
+        content[exchange.RESIDUAL] = exchange.to_arrays(outcome.compressed.residual)
     if config.coordination.probe:
         keep_update(context.state, server_round, content)
     return content
@@ -164,10 +168,11 @@ def _train_round(
             clip_norm=session.clip_norm,
             server_round=server_round,
             weights=weights,
-            correction=_correction(message),
+            correction=_arrays(message, exchange.CORRECTION),
+            residual=session.residual,
         )
         content = _content(outcome)
-        content[DEVICE] = session.finish(outcome.ledger, outcome.clip_norm)
+        content[DEVICE] = session.finish(outcome)
     if config.coordination.probe:
         keep_update(state, server_round, content)
     return content
@@ -179,7 +184,10 @@ def _content(outcome: LocalRound) -> RecordDict:
     if outcome.masked is not None:  # its own weights stay
         content[exchange.MASKED] = exchange.to_masked(outcome.masked)
         return content
-    content[exchange.ARRAYS] = exchange.to_arrays(outcome.weights)
+    if outcome.compressed is not None:
+        content[exchange.ARRAYS] = to_compressed(outcome.compressed.arrays)
+    else:
+        content[exchange.ARRAYS] = exchange.to_arrays(outcome.weights)
     if outcome.shadow_weights is not None:
         content[exchange.SHADOW_ARRAYS] = exchange.to_arrays(outcome.shadow_weights)
     if outcome.floor_weights is not None:

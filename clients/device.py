@@ -27,6 +27,7 @@ from clients.device_budget import (
 )
 from clients.ledger_file import LedgerFile, Release
 from clients.public_start import device_start
+from clients.residual_file import Belonging, load_residual, save_residual
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
@@ -45,6 +46,7 @@ from fnl.runtime.deployment import (
     check_deployable,
     check_version,
 )
+from fnl.training.local import LocalRound
 from fnl.training.spending import book_round, noise_of, workload_of
 from fnl.weights import Weights
 from fnl.wire import exchange
@@ -178,7 +180,12 @@ class Device:
                         "'both' only"
                     )
                 noise = file.last.noise if config.is_private and file.last else None
-                yield Session(federation, before, noise, start, file)
+                run = str(message.metadata.run_id)
+                belongs = Belonging(run, config.identity(), server_round)
+                left = None
+                if config.compresses:
+                    left = load_residual(self.state_dir, belongs, weights)
+                yield Session(federation, before, noise, start, left, file, belongs)
 
     def _book(
         self,
@@ -230,28 +237,34 @@ class Session:
         ledger: what was spent before.
         noise: what to add; None without record-level privacy.
         clip_norm: where the run's adaptive bound stands on this device; None at its first round.
+        residual: what compression has left unsent of the run's updates; None for nothing.
     """
 
     federation: Federation
     ledger: Ledger
     noise: Noise | None
     clip_norm: float | None
+    residual: Weights | None
     _file: LedgerFile
+    _belongs: Belonging
 
-    def finish(self, ledger: Ledger, clip_norm: float | None) -> ConfigRecord:
+    def finish(self, outcome: LocalRound) -> ConfigRecord:
         """Write down where the round has ended; return what the server may know of the ledger.
 
         Args:
-            ledger: with what the round has spent.
-            clip_norm: where an adaptive bound stands after it.
+            outcome: its ledger has what the round has spent; its adaptive bound and what is left
+                unsent are what the next one goes on with.
 
         Raises:
             DeviceError: if that is not what was booked, or cannot be written; nothing may be sent.
         """
-        if ledger != self._file.ledger:
+        if outcome.ledger != self._file.ledger:
             raise DeviceError("the round spent something else than was booked: nothing was sent")
         if self.noise is not None:
-            self._file = self._file.with_clip_norm(clip_norm)
+            self._file = self._file.with_clip_norm(outcome.clip_norm)
+        if outcome.compressed is not None:
+            state = self._file.folder.parent
+            save_residual(state, self._belongs, outcome.compressed.residual)
         return ConfigRecord(
             {
                 DEVICE_ID: self._file.device,

@@ -48,6 +48,7 @@ class Purpose(IntEnum):
     CLIPS_OF_SPEAKER = 51
     CANDIDATES_IN_TURN = 52
     BANDED_NOISE = 53
+    COMPRESSION = 60
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

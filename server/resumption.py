@@ -27,6 +27,8 @@ def take_over(state: RunState, network: nn.Module, rounds: Rounds, spending: Spe
     if not all(np.isfinite(value).all() for value in state.weights.values()):
         raise RunError("the checkpoint's weights are not finite")
     rounds.restore(state.strategy)
+    if not rounds.residuals.fit(shapes):
+        raise RunError("the checkpoint's residuals are not of the configured network")
     average = rounds.average
     if average is not None and {name: a.shape for name, a in average.items()} != shapes:
         raise RunError("the checkpoint's moving average is not of the configured network")

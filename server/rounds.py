@@ -24,10 +24,12 @@ from server.context import History, State
 from server.coordination import Coordination, Coordinator
 from server.replies.rejections import FaultKind, Rejection, require_enough
 from server.replies.uploads import Uploads, request_uploads
-from server.replies.vetting import Answer
+from server.replies.vetting import Answer, packing_of
+from server.residuals import Residuals
 from server.shared_noise import SummedUpdates, expected_batch
 
 _HISTORY, _OPTIMIZER, _AVERAGE, _ALGORITHM = "history/", "optimizer/", "average/", "algorithm/"
+_RESIDUAL = "residual/"
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Rounds:
         self._history = History.empty(config.data.clients)
         self._optimizer_state: OptimizerState = {}
         self._average: Weights = {}
+        self.residuals = Residuals()
         self._state: State = {} if weights is None else self._coordinator.start(weights)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
@@ -146,7 +149,8 @@ class Rounds:
         optimizer = {f"{_OPTIMIZER}{name}": a.copy() for name, a in self._optimizer_state.items()}
         average = {f"{_AVERAGE}{name}": a for name, a in self._average.items()}
         algorithm = {f"{_ALGORITHM}{name}": np.array(a) for name, a in self._state.items()}
-        return {**history, **optimizer, **average, **algorithm}
+        residuals = {f"{_RESIDUAL}{name}": a for name, a in self.residuals.state().items()}
+        return {**history, **optimizer, **average, **algorithm, **residuals}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from what `state()` gave.
@@ -157,6 +161,7 @@ class Rounds:
         self._history = History.from_state(under(_HISTORY, state), self._config.data.clients)
         self._optimizer_state = under(_OPTIMIZER, state)
         self._average = {k: np.asarray(a, np.float32) for k, a in under(_AVERAGE, state).items()}
+        self.residuals = Residuals.from_state(under(_RESIDUAL, state), self._config.data.clients)
         kept = under(_ALGORITHM, state)
         if missing := sorted(self._state.keys() - kept.keys()):
             raise RunError(f"the saved state lacks {missing[0]!r} of coordination.algorithm")
@@ -198,6 +203,7 @@ class Rounds:
         if summed is not None:  # nobody is left out, and all count by what they drew from
             decisions = {key: _in_the_sum(one, answers) for key, one in decisions.items()}
         models_of = {answer.report.partition: answer.models for answer in answers}
+        self.residuals.take(models_of)
         uploads = Uploads({}, frozenset(), (), 0, 0)
         if self._config.coordination.probe:
             uploads = self._upload(server_round, candidates, models_of, decisions, before)
@@ -360,6 +366,7 @@ class Rounds:
             wanted,
             like=before,
             max_update_norm=coordination.max_update_norm,
+            packing=packing_of(self._config, before),
             timeout=self._config.run.reply_timeout,
         )
         if self._client_privacy is not None:

@@ -173,7 +173,7 @@ class RateStrategy(Strategy):
             partition_of={self._nodes[k]: k for k in self._asked},
             messages=sent_to(self._asked.values()),
             like=self._global,
-            models=_models(config),
+            models=_models(config, simulated=self._simulated),
             entries=self._entries,
             layers=self._layers,
             classes=self._classes,
@@ -198,16 +198,20 @@ class RateStrategy(Strategy):
         if correction is not None:
             arrays = exchange.to_arrays(correction)
             content = RecordDict({**content, exchange.CORRECTION: arrays})
+        if self._simulated and (residual := self._rounds.residuals.of(partition)) is not None:
+            arrays = exchange.to_arrays(residual)
+            content = RecordDict({**content, exchange.RESIDUAL: arrays})
         return Message(content, self._nodes[partition], MessageType.TRAIN)
 
 
-def _models(config: Config) -> tuple[str, ...]:
+def _models(config: Config, *, simulated: bool) -> tuple[str, ...]:
     """Return the keys of the weights that every answer must carry."""
+    residual = (exchange.RESIDUAL,) if config.compresses and simulated else ()
     if config.coordination.probe or config.shares_noise:  # asked for later, or never seen
-        return ()
+        return residual
     shadow = (exchange.SHADOW_ARRAYS,) if config.evaluation.shadow else ()
     floor = (exchange.FLOOR_ARRAYS,) if config.evaluation.floor else ()
-    return (exchange.ARRAYS, *shadow, *floor)
+    return (exchange.ARRAYS, *shadow, *floor, *residual)
 
 
 def _entries(config: Config) -> frozenset[str]:

@@ -76,6 +76,11 @@ class Config(Group, frozen=True):
         return self.privacy.rate_epsilon or self.privacy.epsilon / 4
 
     @property
+    def compresses(self) -> bool:
+        """Whether clients send less than their whole update."""
+        return self.training.sent_share < 1 or self.training.sent_bits < 32
+
+    @property
     def is_client_private(self) -> bool:
         """Whether the server clips updates and adds noise: client-level privacy."""
         return self.privacy.mode in ("client", "both")

@@ -44,6 +44,11 @@ def _refusals(config: Config) -> Iterator[str]:
         )
     if training.weight_decay:
         yield f"training.weight-decay = {training.weight_decay:g} is in no sum: set it to 0"
+    if config.compresses:
+        yield (
+            "training.sent-share and training.sent-bits would compress what has no noise of its "
+            "own, before a sum that needs every number: set them to 1 and 32"
+        )
     if privacy.clipping == "adaptive":
         yield (
             "privacy.clipping = 'adaptive' needs one bound for all, and each client's moves by "

@@ -50,6 +50,14 @@ class TrainingGroup(Group, frozen=True):
     """μ of FedProx: μ(w − w_global) added to every step's gradient, after clipping and noise; 0:
     none."""
 
+    sent_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the numbers of its update that a client sends, the largest in size; what is left
+    unsent is added to its next update (error feedback). Behind the noise: it costs no ε
+    ([smaller updates](compression.md))."""
+    sent_bits: Literal[32, 8] = 32
+    """Bits of each number that a client sends of its update: `32`, or `8`, rounded at random to one
+    of 255 levels of its block of 256; what rounding loses is added to the next update."""
+
     def learning_rate_of(self, server_round: int, rounds: int) -> float:
         """Return the learning rate of a round, from 1 to `rounds`."""
         if self.schedule == "constant":

@@ -52,6 +52,11 @@ def pilot_federation(
         raise ConfigError(
             f"privacy.unit = {config.privacy.unit!r}: a plan is of clips, use privacy.unit = 'clip'"
         )
+    if config.compresses:
+        raise ConfigError(
+            "training.sent-share and training.sent-bits: a plan knows no norms of compressed "
+            "updates, set them to 1 and 32"
+        )
     if not clips and config.data.corpus != "synthetic":
         raise ConfigError(
             f"a plan reads no clip of data.corpus = {config.data.corpus!r}: say how many a client "

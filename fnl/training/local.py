@@ -23,6 +23,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.randomness import Purpose, stream
 from fnl.snn.evaluation import Evaluation
 from fnl.training.client import LocalTraining
+from fnl.training.compression import Compressed, compressed
 from fnl.training.dp_sgd import TrainingSummary
 from fnl.training.rates import unprotected
 from fnl.training.shared_noise import masked_share
@@ -35,8 +36,10 @@ from fnl.wire.report import ClientReport
 class LocalRound:
     """What one client produced in one round. Only `weights` and `report` leave a real device.
 
-    `ledger` and `clip_norm` (of an adaptive bound) are what its next round starts from. Under
-    shared noise `masked` leaves in place of weights, which are those of the global model.
+    `ledger`, `clip_norm` (of an adaptive bound) and what `compressed` keeps as a residual are what
+    its next round starts from. Of a compressed update its arrays leave, which the server makes
+    `weights` of. Under shared noise `masked` leaves in place of weights, which are those of the
+    global model.
     """
 
     weights: Weights
@@ -46,6 +49,7 @@ class LocalRound:
     floor_weights: Weights | None = None
     clip_norm: float | None = None
     masked: NDArray[np.uint32] | None = None
+    compressed: Compressed | None = None
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,15 @@ def play_round(
     spent_rounds: Sequence[int] = (),
     noise: Noise | None = None,
     correction: Weights | None = None,
+    residual: Weights | None = None,
 ) -> Play:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
     In a simulation `spent_rounds` are those that count as spent whatever `ledger` says: the process
     that kept it may have been killed. On a device `noise` is what it adds in place of what the
     run's budget alone would give: its clips may have cost something before. A `correction` is added
-    to the gradient of every step, behind clipping and noise.
+    to the gradient of every step, behind clipping and noise. A `residual` is what compression has
+    left unsent of the client's earlier updates.
 
     Raises:
         BudgetError: if the round would cost more than is left of the budget; nothing was
@@ -133,7 +139,10 @@ def play_round(
         models = [model for model, _ in trained]
         measured = yield [Measure(client, model) for model in models]
         summary = trained[0][1]
-    after = measured[0]
+    after, sent = measured[0], None
+    if masked is None:  # of trained weights alone, whose noise is in them
+        sent = compressed(config, weights, models[0], residual, (server_round, partition))
+    leaving = models[0] if sent is None else sent.weights
     rates_before, rates_after, rate_noise = client.reported_rates(before, after, noise)
     plain = _Unprotected()
     if config.evaluation.shadow:
@@ -147,7 +156,7 @@ def play_round(
         before=rates_before,
         after=rates_after,
         rate_noise=rate_noise,
-        update_norm=None if masked is not None else update_norm(weights, models[0]),
+        update_norm=None if masked is not None else update_norm(weights, leaving),
         train_loss=summary.loss,
         loss_before=before.loss,
         accuracy_before=before.accuracy,
@@ -164,7 +173,7 @@ def play_round(
     if config.run.strict_privacy:
         report = report.accounted_only()
     shadow, floor = plain.shadow, plain.floor
-    return LocalRound(models[0], report, ledger, shadow, floor, summary.clip_norm, masked)
+    return LocalRound(leaving, report, ledger, shadow, floor, summary.clip_norm, masked, sent)
 
 
 def _alone(play: Callable[Given, Play]) -> Callable[Given, LocalRound]:

@@ -216,7 +216,17 @@ def _record_level(config: Config) -> str:
     budget = "as reported per client" if fixed else f"at most {privacy.epsilon}"
     return (
         f"the {covered} of each client over the whole run are (ε, {delta})-DP, ε {budget}, "
-        f"{privacy.accountant} accounting, {start}{_trust(config)}"
+        f"{privacy.accountant} accounting, {start}{_trust(config)}{_compressed(config)}"
+    )
+
+
+def _compressed(config: Config) -> str:
+    """Say, of updates that are compressed, why that is in the guarantee."""
+    if not config.compresses:
+        return ""
+    return (
+        "; updates are compressed behind their noise, from noised updates and what earlier ones "
+        "left unsent alone: post-processing, which costs nothing"
     )
 
 
@@ -240,11 +250,12 @@ def _client_level(config: Config) -> str:
     bands = privacy.client_bands
     noise = f"noise multiplier {planned_noise(config):.4g}"
     noise += f" correlated over {bands} rounds" if bands > 1 else ""
+    unpacked = " as they come out of their compression" if config.compresses else ""
     return (
         f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
         f"who see nothing else, ε {budget}, {noise}, "
-        f"updates clipped to {privacy.client_clip_norm:g}; an update that is not taken counts as "
-        "zero; the server is trusted, and how many clips each client has is taken as public"
+        f"updates clipped to {privacy.client_clip_norm:g}{unpacked}; an update that is not taken "
+        "counts as zero; the server is trusted, and how many clips each client has is taken as public"
     )
 
 

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, RecordDict
 from fnl.errors import FnlError
 from fnl.weights import Weights
 from fnl.wire import exchange
+from fnl.wire.compressed import Packing, applied, from_compressed
 from server.replies.rejections import FaultKind, RejectedError
 
 LARGEST_UPDATE = 1e6
@@ -25,7 +26,12 @@ _HEADER_BYTES = 4096
 
 
 def parse_models(
-    content: RecordDict, keys: Iterable[str], *, like: Weights, max_update_norm: float
+    content: RecordDict,
+    keys: Iterable[str],
+    *,
+    like: Weights,
+    max_update_norm: float,
+    packing: Packing | None = None,
 ) -> dict[str, Weights]:
     """Return the weights of a reply under `keys`; any others are checked as well.
 
@@ -37,6 +43,7 @@ def parse_models(
         keys: of the weights that it must carry.
         like: the global weights: names and shapes.
         max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
+        packing: of an update that is sent compressed; None: weights are sent.
 
     Raises:
         RejectedError: with the first thing that is wrong.
@@ -47,7 +54,11 @@ def parse_models(
     models = {}
     for key, record in content.array_records.items():
         try:
-            models[key] = _weights(key, record, like)
+            if packing is not None and key == exchange.ARRAYS:
+                models[key] = _opened(record, like, packing)
+            else:
+                models[key] = _weights(key, record, like)
+            _check_finite(key, models[key])
             bound = max_update_norm if key == exchange.ARRAYS else 0.0
             _check_norm(models[key], like, bound)
         except RejectedError as error:
@@ -75,12 +86,25 @@ def _weights(key: str, record: ArrayRecord, like: Weights) -> Weights:
         if value.shape != like[name].shape:
             reason = f"{name} has shape {value.shape}, not {like[name].shape}"
             raise RejectedError(FaultKind.WRONG_SHAPE, reason)
+    return weights
+
+
+def _opened(record: ArrayRecord, like: Weights, packing: Packing) -> Weights:
+    """Return the weights that a compressed update makes of the global ones."""
+    try:
+        arrays = from_compressed(record, packing)
+    except FnlError as error:
+        raise RejectedError(FaultKind.MALFORMED, str(error)) from None
+    return applied(like, packing.opened(arrays))
+
+
+def _check_finite(key: str, weights: Weights) -> None:
+    for name, value in weights.items():
         if not np.isfinite(value).all():
             reason = (
                 f"{name} of the {key} is not finite: lower training.learning-rate if it diverged"
             )
             raise RejectedError(FaultKind.NOT_FINITE, reason)
-    return weights
 
 
 def _check_norm(weights: Weights, like: Weights, bound: float) -> None:
@@ -97,11 +121,11 @@ def content_bytes(content: RecordDict) -> int:
     """Return the bytes of a message's records as Flower counts them (`count_bytes`).
 
     That is what Flower's own `message_size_mod` reports: serialised arrays (NumPy's format), eight
-    bytes a number and the keys, without the few of the envelope. The weights of shadows and
-    floors, which no real device sends, are left out.
+    bytes a number and the keys, without the few of the envelope. What no real device sends is left
+    out: the weights of shadows and floors, and what is left of compressed updates.
     """
     return sum(
         record.count_bytes()
         for key, record in content.items()
-        if key not in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS)
+        if key not in (exchange.SHADOW_ARRAYS, exchange.FLOOR_ARRAYS, exchange.RESIDUAL)
     )

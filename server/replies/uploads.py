@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from fnl.weights import Weights
 from fnl.wire import exchange
+from fnl.wire.compressed import Packing
 from server.replies.arrays import content_bytes, parse_models
 from server.replies.rejections import Rejection
 from server.replies.vetting import one_from_each, sent_to
@@ -49,6 +50,7 @@ def request_uploads(
     *,
     like: Weights,
     max_update_norm: float,
+    packing: Packing | None = None,
     timeout: float,
 ) -> Uploads:
     """Ask for the updates that clients kept when they trained in `server_round`.
@@ -60,6 +62,7 @@ def request_uploads(
         wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`, `FLOOR_ARRAYS`) -> partitions.
         like: the global weights: names and shapes.
         max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
+        packing: of updates that come compressed; None: weights come.
         timeout: seconds after which a client that has not answered has failed.
     """
     asked = sorted({partition for partitions in wanted.values() for partition in partitions})
@@ -69,7 +72,11 @@ def request_uploads(
 
     def parse(reply: Message, partition: int) -> tuple[dict[str, Weights], int]:
         models = parse_models(
-            reply.content, keys[partition], like=like, max_update_norm=max_update_norm
+            reply.content,
+            keys[partition],
+            like=like,
+            max_update_norm=max_update_norm,
+            packing=packing,
         )
         return models, content_bytes(reply.content)
 

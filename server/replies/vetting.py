@@ -22,6 +22,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.privacy.prv import EPS_ERROR
 from fnl.weights import Weights
 from fnl.wire import exchange
+from fnl.wire.compressed import Packing
 from fnl.wire.fields import all_nan
 from fnl.wire.report import ClientReport
 from server.replies.arrays import content_bytes, parse_models
@@ -97,6 +98,7 @@ class Expected:
 
 def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], list[Rejection]]:
     """Return the answers to take, in partition order, and everything that is wrong."""
+    packing = packing_of(expected.config, expected.like) if expected.config is not None else None
 
     def parse(reply: Message, partition: int) -> Answer:
         report = _report(reply, partition, expected)
@@ -109,6 +111,7 @@ def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], l
             expected.models,
             like=expected.like,
             max_update_norm=expected.max_update_norm,
+            packing=packing,
         )
         report = replace(
             report,
@@ -119,6 +122,11 @@ def vet(replies: Iterable[Message], expected: Expected) -> tuple[list[Answer], l
 
     taken, rejected = one_from_each(replies, expected.partition_of, expected.messages, parse)
     return list(taken.values()), rejected
+
+
+def packing_of(config: Config, like: Weights) -> Packing | None:
+    """Return how updates of weights as these come; None if they come as they are."""
+    return Packing.of(config, sum(value.size for value in like.values()))
 
 
 def is_whole(key: str, models: Mapping[str, Weights], expected: Expected) -> bool:
