@@ -67,6 +67,7 @@ class Device:
         partition: the client's number.
         epsilon_budget: the most its clips may ever cost, over all runs; inf: what each run says.
         initial_weights: its copy of the public weights, for runs that leave a part of them unsent.
+        frame_hop_ms: the time step of its features; 0: what each run says.
     """
 
     data_root: Path
@@ -74,6 +75,7 @@ class Device:
     partition: int
     epsilon_budget: float = math.inf
     initial_weights: Path | None = None
+    frame_hop_ms: int = 0
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> Device | None:
@@ -102,8 +104,13 @@ class Device:
             raise DeviceError(
                 "the node configuration has initial-weights that are no absolute path"
             )
+        hop = node_config.get("frame-hop-ms", 0)
+        if isinstance(hop, bool) or not isinstance(hop, int) or hop < 0:
+            raise DeviceError(
+                "the node configuration has a frame-hop-ms that is no whole number of milliseconds"
+            )
         weights = Path(initial) if initial else None
-        return cls(folders[0], folders[1], partition, float(budget), weights)
+        return cls(folders[0], folders[1], partition, float(budget), weights, hop)
 
     @property
     def has_budget(self) -> bool:
@@ -128,6 +135,12 @@ class Device:
             raise ConfigError(
                 f"data.clients = {config.data.clients} has no partition {self.partition}: the "
                 "device's partition-id must be below"
+            )
+        data = config.data
+        if self.frame_hop_ms not in (0, data.frame_hop_ms, *data.client_hops):
+            raise ConfigError(
+                f"data.frame-hops = {data.frame_hops!r} and data.frame-hop-ms = "
+                f"{data.frame_hop_ms} do not have this device's time step of {self.frame_hop_ms} ms"
             )
         if self.has_budget:
             check_accounted(config)
@@ -166,7 +179,11 @@ class Device:
                 if self.has_budget:
                     check_words(config, file.terms)
                 federation = device_federation(
-                    config, self.data_root, self.state_dir / "cache", self.partition
+                    config,
+                    self.data_root,
+                    self.state_dir / "cache",
+                    self.partition,
+                    hop=self.frame_hop_ms,
                 )
                 before = file.ledger
                 start = _clip_norm(file, config, message, server_round)

@@ -49,6 +49,7 @@ class Purpose(IntEnum):
     CANDIDATES_IN_TURN = 52
     BANDED_NOISE = 53
     COMPRESSION = 60
+    FRAME_HOPS = 61
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -199,10 +199,10 @@ class Coordinator:
     def _context(
         self, server_round: int, reports: Sequence[ClientReport], history: History, state: State
     ) -> RoundContext:
-        bound, spiking = self._config.privacy.rate_clip_norm, self._config.model.spikes
+        bound, most = self._config.privacy.rate_clip_norm, self._config.most_rate
         return RoundContext(
             server_round=server_round,
-            candidates=tuple(report.in_range(bound, spiking=spiking) for report in reports),
+            candidates=tuple(report.in_range(bound, most_rate=most) for report in reports),
             count=min(self._settings.selected, len(reports)),
             stream=stream(self._seed, Purpose.SELECTION, server_round),
             history=history,

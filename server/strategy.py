@@ -218,5 +218,6 @@ def _entries(config: Config) -> frozenset[str]:
     """Return the entries that every report must have: what rules and ledgers need."""
     needed = {"epsilon"} if config.is_private else set[str]()
     needed |= set() if config.shares_noise else {"update_norm"}
+    needed |= {"frame_hop_ms"} if config.data.client_hops else set()
     read = needed.union(*(r or () for r in rules_read(config).values())) & ENTRIES.keys()
     return frozenset(read - NOISE | needed)  # without noise a report says nothing of it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnl.config.groups import Config
 from fnl.config.privacy_combinations import check_privacy
 from fnl.config.rules import NOISE_KNOWN
+from fnl.config.time_steps import check_time_steps
 from fnl.errors import ConfigError
 
 
@@ -78,6 +79,7 @@ def check_combinations(config: Config) -> None:
     _check_measurements(config)
     _check_aggregation(config)
     _check_estimate(config)
+    check_time_steps(config)
     check_privacy(config)
 
 

@@ -68,10 +68,21 @@ class DataGroup(Group, frozen=True):
     """What a step of `spikes` is: the `counts` of its events, or `binary`, whether there is one."""
     frame_hop_ms: Annotated[int, Field(ge=5, le=100)] = 20
     """A time step, in milliseconds; divides 1000."""
+    frame_hops: Annotated[str, Field(pattern=r"^(\d+(,\d+)*)?$")] = ""
+    """Time steps of the clients in milliseconds, comma-separated, where they differ: each is that
+    of equally many clients, drawn from `run.seed`; a device says its own. Decays, delays and input
+    gains follow, so that time constants keep their milliseconds; parameters are those of
+    `data.frame-hop-ms`, where the server evaluates. Empty: that of all
+    ([time steps](time-steps.md))."""
     on_bad_audio: Literal["fail", "skip"] = "fail"
     """`fail` names the bad files, `skip` leaves them out with a warning."""
     cache_dir: str = ""
     """Where features and partitionings are kept; empty: `$FNL_CACHE_DIR`, else `~/.cache/fnl`."""
+
+    @property
+    def client_hops(self) -> tuple[int, ...]:
+        """Time steps of the clients in ms; empty where all have `frame_hop_ms`."""
+        return tuple(int(hop) for hop in self.frame_hops.split(",") if hop)
 
     @property
     def inputs(self) -> int:

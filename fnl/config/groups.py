@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import sha256
 
 from fnl.config.coordination import CoordinationGroup
@@ -79,6 +80,17 @@ class Config(Group, frozen=True):
     def compresses(self) -> bool:
         """Whether clients send less than their whole update."""
         return self.training.sent_share < 1 or self.training.sent_bits < 32
+
+    @property
+    def most_rate(self) -> float:
+        """The most that a client's rate may be: spikes in a step of `data.frame-hop-ms`.
+
+        Infinite without spikes, above 1 where steps of clients are shorter than that.
+        """
+        if not self.model.spikes:
+            return math.inf
+        hop = self.data.frame_hop_ms
+        return hop / min((hop, *self.data.client_hops))
 
     @property
     def is_client_private(self) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ from fnl.data.synthetic import LEXICON, SyntheticCorpus
 from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
 from fnl.import_path import imported
+from fnl.randomness import Purpose, stream
 
 _logger = logging.getLogger(__name__)
 
@@ -49,11 +51,15 @@ class Federation:
         store: features [n, T, F] and the clips' index.
         partitioning: which training rows each client holds.
         labels: int64 [n], label of every row.
+        hops: partition -> its time step in ms, where clients differ in it.
+        stores: time step in ms -> the same rows at that step, of those that `store` has not.
     """
 
     store: FeatureStore
     partitioning: Partitioning
     labels: NDArray[np.int64]
+    hops: Mapping[int, int] = field(default_factory=dict)
+    stores: Mapping[int, FeatureStore] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -66,8 +72,9 @@ class Federation:
         return int(self.store.features.shape[2])
 
     def client_clips(self, partition_id: int) -> tuple[Tensor, Tensor]:
-        """Return float32 [n_k, T, F] and int64 [n_k] of one client."""
-        return self._clips(self.partitioning.rows(partition_id))
+        """Return float32 [n_k, T, F] and int64 [n_k] of one client, at its own time step."""
+        store = self.stores.get(self.hops.get(partition_id, 0), self.store)
+        return self._clips(self.partitioning.rows(partition_id), store)
 
     def client_speakers(self, partition_id: int) -> NDArray[np.str_]:
         """Return who speaks in the clips of one client, str [n_k]."""
@@ -76,10 +83,10 @@ class Federation:
 
     def split_clips(self, split: str) -> tuple[Tensor, Tensor]:
         """Return float32 [n, T, F] and int64 [n] of all clips of one split."""
-        return self._clips(_rows_of(self.store, split))
+        return self._clips(_rows_of(self.store, split), self.store)
 
-    def _clips(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        features = torch.from_numpy(self.store.features[rows].astype(np.float32))
+    def _clips(self, rows: NDArray[np.int64], store: FeatureStore) -> tuple[Tensor, Tensor]:
+        features = torch.from_numpy(store.features[rows].astype(np.float32))
         return features, torch.from_numpy(self.labels[rows])
 
 
@@ -197,14 +204,19 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     corpus = _event_corpus(data) if data.corpus == "spikes" else open_corpus(data)
     if len(corpus.labels) < 2:
         raise CorpusError(f"the corpus has the labels {list(corpus.labels)}: two are needed")
-    store = build_features(
+    build = partial(
+        build_features,
         corpus,
-        EventSpec.of(data) if data.corpus == "spikes" else FeatureSpec.of(data),
-        cache_dir(data),
+        cache_dir=cache_dir(data),
         workers=1 if ":" in data.corpus else workers,  # one's own may be of this session
         on_bad_audio=data.on_bad_audio,
         progress=progress,
     )
+    store = build(spec=EventSpec.of(data) if data.corpus == "spikes" else FeatureSpec.of(data))
+    others = {hop: FeatureSpec.of(at_hop(data, hop)) for hop in data.client_hops}
+    stores = {hop: build(spec=spec) for hop, spec in others.items() if hop != data.frame_hop_ms}
+    if not all(other.clips.equals(store.clips) for other in stores.values()):
+        raise CorpusError(f"corpus {corpus.name!r} has other usable clips at other time steps")
     for split in (TRAIN, config.evaluation.split):
         if not (store.clips["split"] == split).any():
             raise CorpusError(f"the corpus has no {split} clips: {corpus.name}, {data.root}")
@@ -220,7 +232,26 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
         store=store,
         partitioning=_cached_partitioning(store, partition_spec(config), cache_dir(data)),
         labels=store.clips["label"].to_numpy().astype(np.int64),
+        hops=hops_of_clients(config),
+        stores=stores,
     )
+
+
+def at_hop(data: DataGroup, hop: int) -> DataGroup:
+    """Return `data` at another time step, in milliseconds."""
+    return data.model_copy(update={"frame_hop_ms": hop})
+
+
+def hops_of_clients(config: Config) -> dict[int, int]:
+    """Return the time step in ms of each partition; empty where all have the run's.
+
+    As many have one as another, up to one client, drawn from the run's seed: known to everybody.
+    """
+    hops = config.data.client_hops
+    if not hops:
+        return {}
+    order = stream(config.run.seed, Purpose.FRAME_HOPS).permutation(config.data.clients)
+    return {int(partition): hops[place % len(hops)] for place, partition in enumerate(order)}
 
 
 def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:

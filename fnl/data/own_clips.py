@@ -7,6 +7,7 @@ which labels may be missing, and all of it belongs to one split.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fnl.config import Config
 from fnl.data.audio_files import fingerprint, scan_audio
 from fnl.data.corpus import CLIP_SCHEMA, TRAIN
 from fnl.data.features import FeatureSpec
-from fnl.data.federated import Federation
+from fnl.data.federated import Federation, at_hop
 from fnl.data.folder import FolderCorpus, label_of
 from fnl.data.partitioning import Partitioning
 from fnl.data.speaker_names import speaker_of
@@ -56,7 +57,9 @@ def own_corpus(root: Path, labels: tuple[str, ...], split: str) -> FolderCorpus:
     return FolderCorpus(root, labels, clips, digest)
 
 
-def device_federation(config: Config, root: Path, cache: Path, partition: int) -> Federation:
+def device_federation(
+    config: Config, root: Path, cache: Path, partition: int, *, hop: int = 0
+) -> Federation:
     """Return what a device sees of the federation: its own clips, as `partition`'s.
 
     Args:
@@ -64,17 +67,21 @@ def device_federation(config: Config, root: Path, cache: Path, partition: int) -
         root: the device's folder of clips.
         cache: where its features are kept.
         partition: the client's number.
+        hop: the device's time step in ms; 0: the run's.
 
     Raises:
         CorpusError: if the clips cannot be used or are fewer than `data.min-clips`.
     """
-    store = _features(config, own_corpus(root, fixed_labels(config.data.words), TRAIN), cache)
+    hop = hop or config.data.frame_hop_ms
+    at = config.model_copy(update={"data": at_hop(config.data, hop)})
+    store = _features(at, own_corpus(root, fixed_labels(config.data.words), TRAIN), cache)
     if store.clips.height < config.data.min_clips:
         raise CorpusError(
             f"{store.clips.height} usable clips in {root}: data.min-clips is "
             f"{config.data.min_clips}"
         )
-    return _federation(store, partition)
+    hops = {partition: hop} if config.data.client_hops else {}
+    return replace(_federation(store, partition), hops=hops)
 
 
 def server_federation(config: Config, cache: Path) -> Federation:

@@ -52,6 +52,11 @@ def pilot_federation(
         raise ConfigError(
             f"privacy.unit = {config.privacy.unit!r}: a plan is of clips, use privacy.unit = 'clip'"
         )
+    if config.data.client_hops:
+        raise ConfigError(
+            f"data.frame-hops = {config.data.frame_hops!r}: a plan is of clients of one time step, "
+            "leave it out"
+        )
     if config.compresses:
         raise ConfigError(
             "training.sent-share and training.sent-bits: a plan knows no norms of compressed "

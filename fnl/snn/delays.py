@@ -7,6 +7,7 @@ convolution with as many taps costs, and the positions are interpolated linearly
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ class AxonalDelays(nn.Module):
 
     Attributes:
         position: positions / `RATE`, tap by tap, [S·F].
+        rate: steps in one unit of the parameter.
         first: the earliest step a tap reads, relative to t; at most 0.
         last: the latest; at least 0.
     """
@@ -47,7 +49,16 @@ class AxonalDelays(nn.Module):
         reach = taps.dilation * (taps.size - 1)
         self.last = 0 if taps.causal else reach // 2
         self.first = self.last - reach
+        self._ends, self.rate = (self.first, self.last), RATE
         self.position = nn.Parameter(self._grid())
+
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those of the positions, which stay where they are.
+
+        The reach is then of whole steps on either side, as many as it takes.
+        """
+        (first, last), self.rate = self._ends, RATE / ratio
+        self.first, self.last = math.floor(first / ratio), math.ceil(last / ratio)
 
     def initialise(self, generator: torch.Generator) -> None:  # noqa: ARG002 - nothing is drawn
         """Put the positions on their grid."""
@@ -56,7 +67,7 @@ class AxonalDelays(nn.Module):
 
     def positions(self) -> Tensor:
         """Return the positions in steps, [S, F]: within reach, and whole in evaluation."""
-        steps = self.position * RATE
+        steps = self.position * self.rate
         inside = steps.detach().clamp(self.first, self.last)
         steps = steps + (inside - steps.detach()) if self.training else inside.round()
         return steps.unflatten(0, (self.taps, self.features))
@@ -99,7 +110,7 @@ class AxonalDelays(nn.Module):
         positions = self.positions().to(signal.dtype)
         now, then = self._two_steps(signal, positions)
         rise = (then - now).flatten(2)
-        return {self.position: torch.einsum("btf,btf->bf", grad_taps, rise) * RATE}
+        return {self.position: torch.einsum("btf,btf->bf", grad_taps, rise) * self.rate}
 
     def extra_repr(self) -> str:
         """Describe the delays."""
@@ -109,7 +120,8 @@ class AxonalDelays(nn.Module):
         """Return the positions for this signal, put back first where training moved them out."""
         if self.training:
             with torch.no_grad():
-                self.position.clamp_(self.first / RATE, self.last / RATE)
+                first, last = self._ends
+                self.position.clamp_(first / RATE, last / RATE)
         return self.positions().to(signal.dtype)
 
     def _taps(self, signal: Tensor, positions: Tensor) -> Tensor:
@@ -118,7 +130,7 @@ class AxonalDelays(nn.Module):
         return self._shifted(signal, positions).flatten(2)
 
     def _grid(self) -> Tensor:
-        steps = self.first + self.dilation * torch.arange(self.taps)
+        steps = self._ends[0] + self.dilation * torch.arange(self.taps)
         return steps.repeat_interleave(self.features) / RATE
 
     def _shifted(self, signal: Tensor, positions: Tensor) -> Tensor:
@@ -155,6 +167,10 @@ class DelayedLinear(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         """Return the current [B, T, F_out] of the signal [B, T, F_in]."""
         return self.linear(self.delays(signal))
+
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those of the delays, which stay as long."""
+        self.delays.in_time(ratio)
 
     def chain(self) -> list[nn.Module]:
         """Return the modules that `forward` runs one after the other."""

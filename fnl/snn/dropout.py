@@ -21,6 +21,7 @@ class Dropout(nn.Module):
     Attributes:
         draws: what the clips of the mini-batch draw; needed in training unless p = 0.
         number: of the layer within its network; `set_draws` counts.
+        amplitude: of what is sent on, dropped or not: of spikes in steps of another length.
     """
 
     def __init__(self, probability: float) -> None:
@@ -28,6 +29,7 @@ class Dropout(nn.Module):
         self.probability = probability
         self.draws: Draws | None = None
         self.number = 0
+        self.amplitude = 1.0
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return `signal`, of any shape [B, …], with values dropped.
@@ -35,22 +37,25 @@ class Dropout(nn.Module):
         Raises:
             RuntimeError: in training without draws.
         """
-        return signal * self.mask(signal) if self.drops() else signal
+        return signal * self.mask(signal) if self.changes() else signal
 
-    def drops(self) -> bool:
-        """Return whether anything is dropped."""
-        return self.training and self.probability > 0
+    def changes(self) -> bool:
+        """Return whether anything is dropped or scaled."""
+        return self.amplitude != 1 or (self.training and self.probability > 0)
 
-    def mask(self, signal: Tensor) -> Tensor:
-        """Return what `signal` is multiplied by where something is dropped: 0 or 1 / (1 − p).
+    def mask(self, signal: Tensor) -> Tensor | float:
+        """Return what `signal` is multiplied by: the amplitude, where it drops 0 or 1 / (1 − p).
 
         Raises:
             RuntimeError: without draws.
         """
+        if not (self.training and self.probability > 0):
+            return self.amplitude
         if self.draws is None:
             raise RuntimeError("dropout has nothing to draw from: call set_draws before training")
         drawn = self.draws.uniform(Purpose.DROPOUT, self.number, signal.shape[1:])
-        return (drawn >= self.probability).to(signal) / (1 - self.probability)
+        mask = (drawn >= self.probability).to(signal) / (1 - self.probability)
+        return mask if self.amplitude == 1 else mask * self.amplitude
 
     def extra_repr(self) -> str:
         """Describe the layer."""

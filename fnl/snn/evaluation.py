@@ -65,6 +65,7 @@ def evaluate(
     classes: int,
     *,
     rates_alone: bool = False,
+    step: float = 1.0,
 ) -> Evaluation:
     """Return loss, accuracy and firing statistics of `network` on all clips given.
 
@@ -77,6 +78,7 @@ def evaluate(
         labels: int64 [n].
         classes: C.
         rates_alone: whether to leave out `activity` and `membranes`, which takes a fifth less time.
+        step: length of a step, in those that rates are per.
 
     Raises:
         ValueError: if there are no clips.
@@ -88,11 +90,18 @@ def evaluate(
     features, labels = features.to(device), labels.to(device)
     keys = DrawKeys.seeded(EVALUATION_SEED)
     with global_generators(int(keys.key(Purpose.OWN_MODULES, 0))):
-        return _evaluate(network, keys.of(features), labels, classes, rates_alone=rates_alone)
+        draws = keys.of(features)
+        return _evaluate(network, draws, labels, classes, rates_alone=rates_alone, step=step)
 
 
 def _evaluate(
-    network: nn.Module, draws: ClipDraws, labels: Tensor, classes: int, *, rates_alone: bool
+    network: nn.Module,
+    draws: ClipDraws,
+    labels: Tensor,
+    classes: int,
+    *,
+    rates_alone: bool,
+    step: float,
 ) -> Evaluation:
     layers, features = drawing_layers(network), draws.clips
     two = [0, min(1, len(labels) - 1)]
@@ -129,7 +138,7 @@ def _evaluate(
             for layer, counts in zip(spikes, trace.counts, strict=True):
                 layer[rows] = counts.cpu()
     activity = tuple((layer.cpu().double() / len(labels)).numpy() for layer in active)
-    steps = features.shape[1]
+    steps = round(features.shape[1] * step)  # a clip lasts whole ones
     found = counted(spikes, labels.cpu(), classes, steps, loss=loss, right=right)
     spiking = not isinstance(network, SpikingNetwork) or network.spikes
     firing = replace(found.firing, spiking=spiking)
@@ -151,7 +160,7 @@ def counted(
         counts: of each spiking layer, [n, F_l], on the processor.
         labels: int64 [n], likewise.
         classes: C.
-        steps: T.
+        steps: T, of those that rates are per.
         loss: cross-entropy summed over clips.
         right: which clips were recognised, bool [n].
     """

@@ -24,7 +24,7 @@ class FiringStatistics:
     Attributes:
         spikes: for each spiking layer the spikes per class and neuron, float64 [C, F_l].
         clips: clips per class, int64 [C].
-        steps: time steps T of a clip.
+        steps: time steps T of a clip, of those that rates are per.
         spiking: whether they are spikes; else activations of any size from zero.
     """
 

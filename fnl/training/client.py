@@ -18,6 +18,7 @@ from fnl.privacy.budget import Noise
 from fnl.privacy.noise import SecureNoise, noise_source
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
+from fnl.snn.network import SpikingNetwork
 from fnl.training.batched.training import ClientTraining
 from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Watch, train
 from fnl.training.plan import plan_of
@@ -68,6 +69,7 @@ class LocalTraining:
         adaptive = config.privacy.clipping == "adaptive"
         self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm
         self.config = config
+        self.hop = federation.hops.get(path[1], config.data.frame_hop_ms)
         self._federation, self.classes = federation, federation.classes
         self._path = path
 
@@ -86,7 +88,10 @@ class LocalTraining:
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""
         network = self.network(weights)
-        return evaluate(network, self.features, self.labels, self.classes, rates_alone=True)
+        step = self._step if self.config.model.spikes else 1.0  # activations are of any step
+        return evaluate(
+            network, self.features, self.labels, self.classes, rates_alone=True, step=step
+        )
 
     def train(
         self,
@@ -139,8 +144,11 @@ class LocalTraining:
         )
 
     def network(self, weights: Weights) -> nn.Module:
-        """Return the run's network with `weights`, on its device."""
-        return network_of(self.config, self._federation, weights)
+        """Return the run's network with `weights`, on its device, in this client's time steps."""
+        network = network_of(self.config, self._federation, weights)
+        if self._step != 1 and isinstance(network, SpikingNetwork):  # of no other, see time_steps
+            network.in_time(self._step)
+        return network
 
     def clipped_sum(self, weights: Weights) -> tuple[NDArray[np.float64], TrainingSummary]:
         """Return the sum of the clipped gradients of a round of one step, [P] by name.
@@ -201,6 +209,11 @@ class LocalTraining:
             self.mechanism(noise),
             draws=self.draws(),
         )
+
+    @property
+    def _step(self) -> float:
+        """A time step of this client, in those of the server."""
+        return self.hop / self.config.data.frame_hop_ms
 
     @property
     def _secure(self) -> bool:

@@ -151,6 +151,7 @@ def play_round(
     report = ClientReport(
         partition=partition,
         num_examples=client.units.count,
+        frame_hop_ms=client.hop if config.data.client_hops else None,
         steps=client.plan.steps,
         sample_rate=client.plan.sample_rate,
         before=rates_before,

@@ -177,7 +177,7 @@ def all_nan(value: object) -> bool:
 
 
 def check(
-    name: str, entry: Entry, value: object, *, nan: bool, noisy: bool, spiking: bool = True
+    name: str, entry: Entry, value: object, *, nan: bool, noisy: bool, most_rate: float = 1.0
 ) -> None:
     """Refuse a value of another kind or out of range.
 
@@ -187,7 +187,7 @@ def check(
         value: what was sent.
         nan: whether nan stands for a number that there is not.
         noisy: whether any number up to `LARGEST` will do, whatever its range.
-        spiking: whether neurons spike; else rates are activations, which have no most.
+        most_rate: the most that a rate may be, where `entry` says that it is one of spikes.
 
     Raises:
         RunError: naming the entry.
@@ -218,8 +218,8 @@ def check(
             low = entry.within.low
             reason = f"at least {low:g} is possible" if low > 0 else "not a finite count or size"
             _refuse(name, number, reason)
-        if number > entry.within.high and (spiking or not entry.within.of_spikes):
-            high = entry.within.high
+        high = most_rate if entry.within.of_spikes else entry.within.high
+        if number > high:
             _refuse(name, number, "a share is at most 1" if high == 1 else f"above {high:g}")
 
 

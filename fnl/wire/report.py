@@ -157,6 +157,11 @@ class ClientReport:
         int, Cover.PUBLIC, Tells("number of clips"), whole("clips (or speakers)", "n_k")
     ]
     steps: Annotated[int, Cover.PUBLIC, whole("steps", "mini-batches in the round")]
+    frame_hop_ms: Annotated[
+        int | None,
+        Cover.PUBLIC,
+        whole("ms", "the client's time step, where clients differ in it (`data.frame-hops`)"),
+    ] = None
     sample_rate: Annotated[float, Cover.PUBLIC, SHARE, real("[0, 1]", "q of Poisson sampling")]
     seconds: Annotated[
         float, Cover.OUTSIDE, Tells("training time"), real("s", "wall time of the client's round")
@@ -223,12 +228,12 @@ class ClientReport:
         return nest(cls, values)
 
     @classmethod
-    def from_record(cls, record: MetricRecord, *, spiking: bool = True) -> ClientReport:
+    def from_record(cls, record: MetricRecord, *, most_rate: float = 1.0) -> ClientReport:
         """Parse and check a report.
 
         Args:
             record: what came.
-            spiking: whether the network's neurons spike, so that a rate is at most 1.
+            most_rate: the most that a rate may be (`Config.most_rate`).
 
         What is in no ledger, or for measurement alone, is left out where it is not to be used: were
         the report refused for it, it would decide who has a part in the global model.
@@ -257,7 +262,7 @@ class ClientReport:
                 continue
             noisy = released and "rate_noise" in values
             nan = name.startswith("class_rates") or (name.startswith("firing_rate") and not spikes)
-            check(name, entry, values[name], nan=nan, noisy=noisy, spiking=spiking)
+            check(name, entry, values[name], nan=nan, noisy=noisy, most_rate=most_rate)
         _check_lengths(values)
         return cls.from_values(values)
 
@@ -298,18 +303,18 @@ class ClientReport:
             changes[part.name] = None if part.optional else plain
         return replace(self, **changes)
 
-    def in_range(self, rate_clip_norm: float = 1.0, *, spiking: bool = True) -> ClientReport:
+    def in_range(self, rate_clip_norm: float = 1.0, *, most_rate: float = 1.0) -> ClientReport:
         """Return the report with released rates put back into (0, 1], as rules expect them.
 
         This is post-processing and costs no privacy. The floor is above zero so that noise alone
         does not take all weight from a client, or from all of them. A mean of what was clipped to
         C_r is at most C_r: a rate that is above by more than noise explains is a lie, and cut off.
-        Without `spiking` that alone is the upper end.
+        `most_rate` is the most that a rate may be (`Config.most_rate`).
         """
         if self.rate_noise is None:
             return self
         most = rate_clip_norm + NOISE_ABOVE * self.rate_noise
-        most = min(1.0, most) if spiking else most
+        most = min(most_rate, most)
         return replace(self, before=self.before.in_range(most), after=self.after.in_range(most))
 
 

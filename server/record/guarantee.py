@@ -255,7 +255,8 @@ def _client_level(config: Config) -> str:
         f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
         f"who see nothing else, ε {budget}, {noise}, "
         f"updates clipped to {privacy.client_clip_norm:g}{unpacked}; an update that is not taken "
-        "counts as zero; the server is trusted, and how many clips each client has is taken as public"
+        "counts as zero; the server is trusted, and how many clips each client has is taken as "
+        "public"
     )
 
 

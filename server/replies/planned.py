@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fnl.config import Config
+from fnl.data.federated import hops_of_clients
 from fnl.errors import BudgetError
 from fnl.privacy.budget import Budget, Workload, delta_of
 from fnl.privacy.ledger import Ledger
@@ -49,6 +50,8 @@ def check_plan(
     plan = plan_of(config, report.num_examples, server_round=1)  # every round has the same steps
     _same("steps", report.steps, plan.steps)
     _same("sample_rate", report.sample_rate, plan.sample_rate)
+    if config.data.client_hops:
+        _check_hop(report, config, simulated=clips is not None)
     if report.delta is not None:
         _same("delta", report.delta, delta_of(config.privacy.delta, report.num_examples))
     if report.noise_multiplier is not None and config.privacy.noise_multiplier > 0:
@@ -59,6 +62,16 @@ def check_plan(
         _check_simulated(report, config, booked)
     elif config.is_private:
         _check_possible(report, config)
+
+
+def _check_hop(report: ClientReport, config: Config, *, simulated: bool) -> None:
+    """Refuse a time step that the client cannot have."""
+    hop = report.frame_hop_ms
+    if simulated:
+        _same("frame_hop_ms", hop or 0, hops_of_clients(config)[report.partition])
+    elif hop not in (config.data.frame_hop_ms, *config.data.client_hops):
+        reason = f"reports frame_hop_ms = {hop}, data.frame-hops = {config.data.frame_hops!r}"
+        raise RejectedError(FaultKind.IMPOSSIBLE, reason)
 
 
 def _check_simulated(report: ClientReport, config: Config, booked: int) -> None:
@@ -129,6 +142,8 @@ def _out_of_place(report: ClientReport, config: Config) -> Iterator[str]:
         )
     if report.rate_noise is not None and not config.rate_epsilon:
         yield "rate_noise"
+    if report.frame_hop_ms is not None and not config.data.client_hops:
+        yield "frame_hop_ms"
     if report.update_norm is not None and config.shares_noise:
         yield "update_norm"
     if report.shadow is not None and not config.evaluation.shadow:

@@ -227,8 +227,8 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
     if not isinstance(record, MetricRecord):
         raise RejectedError(FaultKind.MALFORMED, "sent no report")
     try:
-        spiking = expected.config is None or expected.config.model.spikes
-        report = ClientReport.from_record(record, spiking=spiking)
+        most = 1.0 if expected.config is None else expected.config.most_rate
+        report = ClientReport.from_record(record, most_rate=most)
     except FnlError as error:
         missing = "lacks" in str(error) or "unknown field" in str(error)
         kind = FaultKind.MALFORMED if missing else FaultKind.IMPOSSIBLE

@@ -276,3 +276,29 @@ def test_the_server_refuses_what_devices_refuse():
         config = parse_config(refused)
         with pytest.raises(ConfigError, match=r"simulations only|secure-noise"):
             check_deployable(config)
+
+
+def test_a_device_computes_at_its_own_time_step_and_says_so(node):
+    mixed = {"data__frame_hops": "10,40"}
+    alone = ClientReport.from_record(asked(node, **mixed).content[exchange.METRICS])
+    assert alone.frame_hop_ms == 20  # it says nothing of its own: the server's
+    own = node | {"frame-hop-ms": 40, "state-dir": node["state-dir"] + "-40"}
+    report = ClientReport.from_record(asked(own, **mixed).content[exchange.METRICS])
+    assert report.frame_hop_ms == 40
+    assert report.num_examples == alone.num_examples
+    features = next(Path(own["state-dir"]).rglob("features.npy"))
+    assert np.load(features, mmap_mode="r").shape[1] == 25
+
+
+def test_a_device_of_another_step_than_the_runs_takes_no_part(node):
+    own = node | {"frame-hop-ms": 25}
+    with pytest.raises(ConfigError, match="do not have this device's time step of 25 ms"):
+        asked(own, data__frame_hops="10,40")
+    with pytest.raises(ConfigError, match="do not have this device's time step of 25 ms"):
+        asked(own)
+
+
+@pytest.mark.parametrize("hop", ["20", -1, True, 2.5])
+def test_a_time_step_that_is_no_number_of_milliseconds_is_refused(node, hop):
+    with pytest.raises(DeviceError, match="frame-hop-ms"):
+        asked(node | {"frame-hop-ms": hop})

@@ -1,6 +1,7 @@
 """`model.activation = relu`: the same network but for its neurons, costed and reported as such."""
 
 import copy
+import math
 from functools import partial
 
 import numpy as np
@@ -126,7 +127,7 @@ def a_report(rate: float, **noise: float) -> ClientReport:
         "firing_rate_before": rate, "firing_rate_after": rate, **rates, **noise,
     }  # fmt: skip
     record = MetricRecord({name.replace("_", "-"): v for name, v in values.items()})
-    return ClientReport.from_record(record, spiking=False)
+    return ClientReport.from_record(record, most_rate=math.inf)
 
 
 def test_only_a_network_without_spikes_may_report_a_rate_above_one():
@@ -142,7 +143,7 @@ def test_only_a_network_without_spikes_may_report_a_rate_above_one():
 
 def test_a_released_activation_is_cut_off_above_what_its_bound_and_noise_explain():
     told = a_report(30.0, rate_noise=0.5)
-    assert told.in_range(2.0, spiking=False).firing_rate_after == 2.0 + 4 * 0.5
+    assert told.in_range(2.0, most_rate=math.inf).firing_rate_after == 2.0 + 4 * 0.5
     assert told.in_range(2.0).firing_rate_after == 1.0
 
 

@@ -32,7 +32,7 @@ class TimeFrequencyConv(nn.Module):
         self, channels: tuple[int, int], bands: int, taps: Taps, *, bias: bool = True
     ) -> None:
         super().__init__()
-        self.bands = bands
+        self.bands, self._taps = bands, taps
         self.padding = (1, 1, *taps.padding)
         self.conv = nn.Conv2d(
             *channels,
@@ -41,6 +41,15 @@ class TimeFrequencyConv(nn.Module):
             dilation=(taps.dilation, 1),
             bias=bias,
         )
+
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those of the taps, which stay as far apart.
+
+        Raises:
+            ConfigError: if taps fall between these steps.
+        """
+        taps = self._taps.in_time(ratio)
+        self.padding, self.conv.dilation = (1, 1, *taps.padding), (taps.dilation, 1)
 
     @property
     def out_features(self) -> int:

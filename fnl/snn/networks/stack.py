@@ -88,6 +88,24 @@ class SpikingNetwork(nn.Module):
         """Whether layers send spikes; else any numbers from zero."""
         return self.model.spikes
 
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those the parameters are of, which stay.
+
+        Time constants and delays keep their length and constant inputs their steady states. Spikes
+        are sent on with an amplitude that makes up for their number in a step.
+
+        Raises:
+            ConfigError: if a layer has no meaning in such steps.
+        """
+        if ratio == 1:
+            return
+        for module in (*self.linear, *self.neuron, self.readout):
+            if callable(turn := getattr(module, "in_time", None)):
+                turn(ratio)
+        for dropout in self.dropout:
+            if isinstance(dropout, Dropout) and self.spikes:
+                dropout.amplitude = 1 / ratio
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits [B, C] of inputs [B, T, F]."""
         signal = inputs

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fnl.config import ModelGroup
+from fnl.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,19 @@ class Taps:
         """Zeros before and after a clip, so that a convolution keeps its length."""
         reach = self.dilation * (self.size - 1)
         return (reach, 0) if self.causal else (reach // 2, reach - reach // 2)
+
+    def in_time(self, ratio: float) -> Taps:
+        """Return the taps in steps `ratio` times as long.
+
+        Raises:
+            ConfigError: if they fall between these steps.
+        """
+        dilation = self.dilation / ratio
+        if self.size > 1 and abs(dilation - round(dilation)) > 1e-9:
+            raise ConfigError(
+                f"taps {self.dilation} steps apart fall between steps {ratio:g} times as long"
+            )
+        return replace(self, dilation=max(1, round(dilation)))
 
 
 def taps_of(model: ModelGroup) -> list[Taps]:

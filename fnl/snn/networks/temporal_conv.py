@@ -34,10 +34,20 @@ class TemporalConv(nn.Module):
         self, in_features: int, out_features: int, taps: Taps, *, bias: bool = True
     ) -> None:
         super().__init__()
+        self._taps = taps
         self.padding = taps.padding
         self.conv = nn.Conv1d(
             in_features, out_features, taps.size, dilation=taps.dilation, bias=bias
         )
+
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those of the taps, which stay as far apart.
+
+        Raises:
+            ConfigError: if taps fall between these steps.
+        """
+        taps = self._taps.in_time(ratio)
+        self.padding, self.conv.dilation = taps.padding, (taps.dilation,)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return the current [B, T, F_out] of the signal [B, T, F_in]."""

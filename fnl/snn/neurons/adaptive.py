@@ -11,6 +11,7 @@ from fnl.config import ModelGroup
 from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
 from fnl.snn.neurons.parametrization import Clamp, Free
 from fnl.snn.neurons.spiking_layer import Options, SpikingLayer, each, shared_settings
+from fnl.snn.neurons.time_steps import decay_in, gain_in
 
 A_RANGE = (-1.0, 1.0)
 """Where Bittar and Garner keep a: beyond it, the membrane's own adaptation can diverge."""
@@ -96,6 +97,18 @@ class AdaptiveLIF(SpikingLayer):
         rows = {name: each(start, features, trained=learn) for name, start in starts.items()}
         trained = {f"learn_{name}": learn for name in starts}
         return rows | trained | shared_settings(model, features)
+
+    def in_steps(
+        self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return α^ρ, whose integrator has gain one, β^ρ, and what is added to the adaptation.
+
+        Of the membrane that is a, with the gain of the adaptation; of spikes b, less by the number
+        of steps in one, which has as many more.
+        """
+        gain = gain_in(logs["beta"], ratio)
+        decays = {name: decay_in(logs[name], ratio) for name in ("alpha", "beta")}
+        return rows | decays | {"a": rows["a"] * gain, "b": rows["b"] * gain / ratio}, None
 
     def start_ranges(self, model: ModelGroup) -> dict[str, tuple[float, float]]:
         """Return where trained rows start: but for α as in Bittar and Garner 2022."""

@@ -18,6 +18,7 @@ from fnl.errors import ConfigError
 from fnl.snn.kernels.lif import LIF_SCAN
 from fnl.snn.neurons.parametrization import Free
 from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
+from fnl.snn.neurons.time_steps import decay_in, gain_in
 
 
 class LIF(SpikingLayer):
@@ -66,6 +67,12 @@ class LIF(SpikingLayer):
         beta = each(model.beta, features, trained=learn)
         return {"beta": beta, "learn_beta": learn, **shared_settings(model, features)}
 
+    def in_steps(
+        self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return β^ρ, and the gain (1 − β^ρ)/(1 − β)."""
+        return rows | {"beta": decay_in(logs["beta"], ratio)}, gain_in(logs["beta"], ratio)
+
     def decay(self) -> Tensor:
         """Return β in [0, 1], shaped as the parameter."""
         return self.row_value("beta")
@@ -97,11 +104,16 @@ class LeakyReadout(nn.Module):
         if not 0 <= beta <= 1:
             raise ConfigError(f"the readout's beta must lie in [0, 1], got {beta}")
         self.beta = beta
+        self.ratio = 1.0
         self.linear = nn.Linear(in_features, out_features, bias=bias)
+
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those of `beta`: same decay, same steady state."""
+        self.ratio = ratio
 
     def time_weights(self, steps: int) -> Tensor:
         """Return w_s for s = 0 … T−1, float64 [T]."""
-        return _time_weights(self.beta, steps)
+        return _time_weights(self.beta, steps, self.ratio)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores [B, C] for the spikes [B, T, F]."""
@@ -111,19 +123,23 @@ class LeakyReadout(nn.Module):
 
     def time_shares(self, spikes: Tensor) -> tuple[Tensor, float]:
         """Return w_s / Σ_s w_s, [T] in the dtype of `spikes` [B, T, F], and Σ_s w_s."""
-        return _time_shares(self.beta, spikes.shape[1], spikes.dtype, spikes.device)
+        return _time_shares(self.beta, spikes.shape[1], spikes.dtype, spikes.device, self.ratio)
 
 
 @cache
-def _time_weights(beta: float, steps: int) -> Tensor:
-    powers = torch.full((steps,), beta, dtype=torch.float64) ** torch.arange(steps)
-    return powers.cumsum(0).flip(0) / steps
+def _time_weights(beta: float, steps: int, ratio: float) -> Tensor:
+    decay, gain = beta, 1.0
+    if ratio != 1:
+        decay = beta**ratio
+        gain = (1 - decay) / (1 - beta) if beta < 1 else ratio
+    powers = torch.full((steps,), decay, dtype=torch.float64) ** torch.arange(steps)
+    return gain * powers.cumsum(0).flip(0) / steps
 
 
 @cache
 def _time_shares(
-    beta: float, steps: int, dtype: torch.dtype, device: torch.device
+    beta: float, steps: int, dtype: torch.dtype, device: torch.device, ratio: float
 ) -> tuple[Tensor, float]:
-    weights = _time_weights(beta, steps)
+    weights = _time_weights(beta, steps, ratio)
     total = float(weights.sum())
     return (weights / total).to(device, dtype), total

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 
@@ -25,6 +25,10 @@ class Free:
     def slope(self, parameter: Tensor) -> Tensor:
         """Return d value/dp, shaped as p."""
         return torch.ones_like(parameter)
+
+    def log(self, parameter: Tensor) -> Tensor:
+        """Return the logarithm of the value of p, shaped as p, differentiable."""
+        return self.value(parameter).log()
 
     def start(self, name: str, value: Tensor) -> Tensor:  # noqa: ARG002 - nothing to refuse
         """Return the p of a value.
@@ -70,6 +74,10 @@ class Sigmoid(Free):
         """Return v(1 − v) at the value v of p."""
         value = torch.sigmoid(parameter)
         return value * (1 - value)
+
+    def log(self, parameter: Tensor) -> Tensor:
+        """Return −ln(1 + e^−p), exact also where the value itself rounds to 0 or 1."""
+        return nn.functional.logsigmoid(parameter)
 
     def start(self, name: str, value: Tensor) -> Tensor:
         """Return the logit of a value in (0, 1)."""

@@ -12,6 +12,7 @@ from fnl.snn.kernels.dynamics import Backend
 from fnl.snn.kernels.rectified import RECTIFIED_SCAN
 from fnl.snn.neurons.parametrization import BetaMap, Free
 from fnl.snn.neurons.spiking_layer import SpikingLayer, each
+from fnl.snn.neurons.time_steps import decay_in
 
 
 class Rectified(SpikingLayer):
@@ -64,3 +65,9 @@ class Rectified(SpikingLayer):
             "learn_threshold": model.learn_threshold,
             "beta_map": "sigmoid" if model.learn_beta else "clamp",
         }
+
+    def in_steps(
+        self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return β^ρ: the integrator has gain one whatever its decay."""
+        return rows | {"beta": decay_in(logs["beta"], ratio)}, None

@@ -26,6 +26,7 @@ from fnl.snn.neurons.parametrization import (
     decay_parametrization,
     initial,
 )
+from fnl.snn.neurons.time_steps import Timed
 from fnl.snn.surrogates import Surrogate, atan, surrogate_of
 
 PerClip = dict[nn.Parameter, Tensor]
@@ -93,6 +94,7 @@ class SpikingLayer(nn.Module):
         self.beta_map: BetaMap = beta_map
         self.maps: dict[str, Free] = {}
         self._decays: list[str] = []
+        self._ratio = 1.0
 
     @classmethod
     def build(cls, model: ModelGroup, features: int) -> Self:
@@ -137,6 +139,28 @@ class SpikingLayer(nn.Module):
         self.weight = nn.Parameter(initial.weight)
         self.bias = nn.Parameter(initial.bias) if bias else None
 
+    def in_time(self, ratio: float) -> None:
+        """Let steps be `ratio` times as long as those the parameters are of, which stay.
+
+        Raises:
+            ConfigError: if these neurons have no meaning in other steps.
+        """
+        if ratio != 1 and (self.scan.recurrent or type(self).in_steps is SpikingLayer.in_steps):
+            raise ConfigError(f"{type(self).__name__} neurons are of one time step alone")
+        self._ratio = ratio
+
+    def in_steps(
+        self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return the rows in steps `ratio` times as long, and what the current is multiplied by.
+
+        Args:
+            rows: values that the equations use, by name, each [F].
+            logs: logarithms of those that are decays.
+            ratio: ρ.
+        """
+        raise NotImplementedError
+
     def row_value(self, name: str) -> Tensor:
         """Return the value that the equations use of the parameter `name`, differentiable."""
         return self.maps[name].value(getattr(self, name))
@@ -147,6 +171,12 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: if `current` is not [B, T, F] with T >= 1 and this layer's F.
         """
+        if self._ratio != 1:
+            timed, current = self._timed(current, self._parameters_of(current))
+            rows = tuple(timed.rows.values())
+            if torch.is_grad_enabled():
+                return scan(self.scan, current, rows, self.dynamics)
+            return self.scan.forward(current, rows, self.dynamics)[0]
         if torch.is_grad_enabled():
             rows = tuple(self._row(name, current) for name in self._rows(current))
             return scan(self.scan, current, rows + self._synapses(current), self.dynamics)
@@ -164,6 +194,8 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
+        if self._ratio != 1:
+            return self._timed_forward_and_back(current, overwrite=overwrite)
         current, kind, dynamics = current.contiguous(), self.scan, self.dynamics
         tensors = self._constants(current)
         spikes, membrane, _ = kind.forward(
@@ -190,7 +222,11 @@ class SpikingLayer(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
-        tensors = self._constants(current)
+        if self._ratio != 1:
+            timed, current = self._timed(current, self._parameters_of(current))
+            tensors = list(timed.rows.values())
+        else:
+            tensors = self._constants(current)
         spikes, _, recorded = self.scan.forward(
             current.contiguous(), tensors, self.dynamics, record=True
         )
@@ -220,6 +256,56 @@ class SpikingLayer(nn.Module):
             f"reset_delay={dynamics.reset_delay}, "
             f"surrogate={dynamics.surrogate.kind.name.lower()}"
         )
+
+    def _timed_forward_and_back(self, current: Tensor, *, overwrite: bool) -> tuple[Tensor, GoBack]:
+        """Do `forward_and_back` in steps of another length than the parameters are of."""
+        kind, dynamics = self.scan, self.dynamics
+        named = {
+            name: value.detach().clone().requires_grad_(getattr(self, name).requires_grad)
+            for name, value in self._parameters_of(current).items()
+        }
+        with torch.enable_grad():
+            timed, scaled = self._timed(current.detach(), named)
+        scaled = scaled.detach().contiguous()
+        tensors = [row.detach().contiguous() for row in timed.rows.values()]
+        learns = any(parameter.requires_grad for parameter in named.values())
+        spikes, membrane, _ = kind.forward(
+            scaled, tensors, dynamics, save=True, overwrite=overwrite
+        )
+        if membrane is None:
+            raise RuntimeError("the kernel saved nothing")
+        kept = scaled if kind.keeps_current and learns else None
+        gain = None if timed.gain is None else timed.gain.detach()
+
+        def back(grad_spikes: Tensor) -> tuple[Tensor, PerClip]:
+            grad_scaled, grads = kind.backward(
+                grad_spikes, membrane, kept, tensors, dynamics, learns=learns, overwrite=overwrite
+            )
+            of_gain = None if gain is None else (grad_scaled * current).sum(1)
+            gradients: PerClip = {}
+            for name, found in timed.back(grads, of_gain).items() if learns else ():
+                parameter: nn.Parameter = getattr(self, name)
+                gradients[parameter] = _per_clip_shape(found, parameter)
+            return grad_scaled if gain is None else grad_scaled * gain, gradients
+
+        return spikes, back
+
+    def _parameters_of(self, current: Tensor) -> dict[str, Tensor]:
+        """Return the parameters of the rows as they are kept, each [F].
+
+        Raises:
+            ValueError: if this layer takes no such current.
+        """
+        names, features = self._rows(current), current.shape[2]
+        return {name: getattr(self, name).to(current.dtype).expand(features) for name in names}
+
+    def _timed(self, current: Tensor, parameters: dict[str, Tensor]) -> tuple[Timed, Tensor]:
+        """Return the values in this layer's own steps, and the current with its gain."""
+        rows = {name: self.maps[name].value(p) for name, p in parameters.items()}
+        logs = {name: self.maps[name].log(parameters[name]) for name in self._decays}
+        rows, gain = self.in_steps(rows, logs, self._ratio)
+        given = current.contiguous() if gain is None else current * gain
+        return Timed(rows, gain, parameters), given
 
     def _of_rows(self, grads: Sequence[Tensor]) -> PerClip:
         """Turn the gradients of each row and clip, [B, F], into those of the parameters."""

@@ -10,6 +10,7 @@ from fnl.config import ModelGroup
 from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
 from fnl.snn.neurons.parametrization import Free
 from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
+from fnl.snn.neurons.time_steps import decay_in, gain_in
 
 
 class Synaptic(SpikingLayer):
@@ -66,3 +67,10 @@ class Synaptic(SpikingLayer):
             "learn_beta": learn,
             **shared_settings(model, features),
         }
+
+    def in_steps(
+        self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return α^ρ and β^ρ, and the gain of both integrators."""
+        decays = {name: decay_in(logs[name], ratio) for name in ("alpha", "beta")}
+        return rows | decays, gain_in(logs["alpha"], ratio) * gain_in(logs["beta"], ratio)

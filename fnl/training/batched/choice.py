@@ -24,7 +24,7 @@ def clients_at_once(config: Config) -> int:
     asked = config.run.batched_clients
     if asked != "auto":
         return max(1, int(asked))
-    if own_keys(config.model) or config.privacy.unit != "clip":
+    if own_keys(config.model) or config.privacy.unit != "clip" or config.data.client_hops:
         return 1
     device = chosen_device(config)
     if device.type == "cpu":  # both engines, and any number of workers, give the same bits

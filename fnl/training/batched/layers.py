@@ -195,7 +195,7 @@ def _readout(layer: LeakyReadout, of: WeightsOf, signal: Tensor) -> tuple[Tensor
 
 
 def _dropout(layer: Dropout, _of: WeightsOf, signal: Tensor) -> tuple[Tensor, Back]:
-    if not layer.drops():
+    if not layer.changes():
         return signal, lambda grad, _deliver, _wanted: grad
     mask = layer.mask(signal)
     return signal * mask, lambda grad, _deliver, _wanted: grad * mask

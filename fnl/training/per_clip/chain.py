@@ -47,7 +47,7 @@ def _parts(module: Any) -> Iterable[nn.Module] | None:
 
 def _is_idle(module: nn.Module) -> bool:
     """Return whether calling `module` does nothing."""
-    return type(module) is nn.Identity or (isinstance(module, Dropout) and not module.drops())
+    return type(module) is nn.Identity or (isinstance(module, Dropout) and not module.changes())
 
 
 def run_forward(steps: Sequence[Step], signal: Tensor, factor: int) -> tuple[Tensor, list[Back]]:
