@@ -7,7 +7,8 @@
 # its clips, <label>/<speaker>_<anything>.wav; STATE: folder for features and the privacy ledger, to
 # be kept as long as the clips are; PARTITION: this client's number, 0 to data.clients - 1; PORT: a
 # free local one, default 9094. FNL_EPSILON_BUDGET: the most that its clips may ever cost; with it the
-# device takes part in nothing that its ledger does not cover. FNL_TRIES: how often it asks to be let
+# device takes part in nothing that its ledger does not cover. FNL_FRAME_HOP_MS: its own time step, where
+# the run's clients differ in it (data.frame-hops). FNL_TRIES: how often it asks to be let
 # in, default 12, about two minutes.
 set -euo pipefail
 server=${1:?host:port of the server}
@@ -20,6 +21,9 @@ chmod 700 "$state"
 node="data-root=\"$data\" state-dir=\"$state\" partition-id=${6:?number of this client}"
 if [ -n "${FNL_EPSILON_BUDGET:-}" ]; then
     node="$node epsilon-budget=$FNL_EPSILON_BUDGET"
+fi
+if [ -n "${FNL_FRAME_HOP_MS:-}" ]; then
+    node="$node frame-hop-ms=$FNL_FRAME_HOP_MS"
 fi
 here=$(dirname "$(realpath "$0")")
 python "$here/check_server.py" "$server" "$certificate"

@@ -71,7 +71,7 @@ ROUNDS = Table({
     "state_bytes": whole("bytes per clip", "what a step-by-step run keeps of a clip: membranes, second states of neurons, membrane and running sum of the read-out, 4 bytes each; past inputs of convolutions are not counted"),
     "gradient_bytes": whole("bytes per clip", "the gradient of one clip written out, over trained parameters: times the batch, what written-out DP-SGD holds"),
     "bytes_down": whole("bytes", "records sent to clients in the round, as Flower counts them (`count_bytes`), candidates and uploads asked for"),
-    "bytes_up": whole("bytes", "records that came back and were taken, without the weights of shadows and floors, which no device sends"),
+    "bytes_up": whole("bytes", "records that came back and were taken, updates as they are sent (`training.sent-share`, `.sent-bits`), without what no device sends: the weights of shadows and floors, and residuals"),
     "epsilon_client": real("ε", "largest client-level ε of any client so far; null without client-level privacy"),
     "answered": whole("clients", "candidates whose answer was taken; under `coordination.probe` whose report was"),
     "rejected": whole("answers", "answers that were not taken or never came, those of a probed round's second phase too; a row each in `faults.parquet`"),

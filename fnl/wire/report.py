@@ -168,7 +168,9 @@ class ClientReport:
     ]
     peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
     update_norm: Annotated[
-        float | None, Cover.ACCOUNTED, real("L2", "‖θ_k − θ‖₂ over all weights")
+        float | None,
+        Cover.ACCOUNTED,
+        real("L2", "‖θ_k − θ‖₂ over all weights; of what was sent, where that is compressed"),
     ] = None
     clip_norm: Annotated[
         float | None, Cover.ACCOUNTED, _BOUND, real("L2", "C after the last step")
