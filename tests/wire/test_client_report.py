@@ -29,7 +29,7 @@ FULL = ClientReport(
     ),
     predicted_rate_shift=-0.01, predicted_rate_shift_sd=0.02, peak_memory_bytes=1 << 29,
     loss_before=2.5, accuracy_before=0.25, gradient_norm_q10=0.2, gradient_norm_q90=1.9,
-    clip_norm=4.0,
+    clip_norm=4.0, frame_hop_ms=20,
     before_in_clear=Rates(0.05, [0.05, 0.05], [0.1, 0.1, 0.9]),
 )  # fmt: skip
 RELEASED = replace(
@@ -41,7 +41,7 @@ MINIMAL = replace(FULL, **{f.name: None for f in fields(ClientReport) if f.defau
 BARE = replace(FULL, floor=Unprotected(FULL.after), before_in_clear=None)
 NAMES = sorted(RELEASED.values())
 ALWAYS = set(MINIMAL.values())
-WHOLE = {"partition", "num_examples", "steps", "peak_memory_bytes"}
+WHOLE = {"partition", "num_examples", "steps", "peak_memory_bytes", "frame_hop_ms"}
 SIGNED = {"predicted_rate_shift"}
 LISTS = {name for name, value in FULL.values().items() if isinstance(value, list)}
 SHARES = {"sample_rate", "clip_fraction", "accuracy_before"} | {
@@ -205,7 +205,7 @@ def test_the_floor_reads_as_if_there_had_been_no_privacy_and_other_draws():
         MINIMAL.as_floor()
 
 
-PUBLIC = {"partition", "num_examples", "steps", "sample_rate", "delta"}
+PUBLIC = {"partition", "num_examples", "steps", "sample_rate", "delta", "frame_hop_ms"}
 COVERED = {"noise_multiplier", "epsilon", "rate_noise", "update_norm", "clip_norm"}
 """The ledger's own numbers, and what is computed from weights that noise covers."""
 
