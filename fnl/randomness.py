@@ -48,6 +48,7 @@ class Purpose(IntEnum):
     CLIPS_OF_SPEAKER = 51
     CANDIDATES_IN_TURN = 52
     BANDED_NOISE = 53
+    SAMPLED_CANDIDATES = 54
 
 
 def stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -76,6 +76,16 @@ class Config(Group, frozen=True):
         return self.privacy.rate_epsilon or self.privacy.epsilon / 4
 
     @property
+    def samples_candidates(self) -> bool:
+        """Whether candidates are drawn in secret, each client by itself (`sampling_rate`)."""
+        return self.coordination.schedule == "poisson"
+
+    @property
+    def sampling_rate(self) -> float:
+        """Probability with which a client is a candidate of a round, where these are drawn."""
+        return self.coordination.candidates / self.data.clients
+
+    @property
     def is_client_private(self) -> bool:
         """Whether the server clips updates and adds noise: client-level privacy."""
         return self.privacy.mode in ("client", "both")
