@@ -92,9 +92,8 @@ class _Watch:
         server_round = instructions[exchange.ROUND]
         if isinstance(server_round, int) and server_round > 1:
             self.models[weights_hash(exchange.from_arrays(arrays))] = server_round - 1
-        if self.config.samples_candidates and server_round == ROUNDS and not self.stopped:
-            self.stopped = True  # how many will answer nobody knows
-            raise RunError(_STOPPED)
+        if self.config.samples_candidates and server_round == ROUNDS:
+            self._stop()  # how many will answer nobody knows
 
     def on_reply(self, reply: Message) -> None:
         """A client has answered; the last one of the last round stops the first start.
@@ -112,7 +111,14 @@ class _Watch:
             digest = hashlib.sha256(b"".join(content)).hexdigest()
             self.reports[report.partition][digest] = report
         self.replies += 1
-        if self.replies == ROUNDS * self.config.coordination.candidates:
+        expected = ROUNDS * self.config.coordination.candidates
+        if self.replies == expected and not self.config.samples_candidates:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Stop the first start."""
+        if not self.stopped:
+            self.stopped = True
             raise RunError(_STOPPED)
 
 
