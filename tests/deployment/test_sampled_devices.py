@@ -13,7 +13,7 @@ from fnl.runtime.run_directory import read_run
 from tests.deployment.test_deployment import Deployment
 from tests.deployment.test_deployment import deployment as deployment  # noqa: PLC0414 a fixture
 
-ROUNDS = 8
+ROUNDS = 5
 RUN = f"""
 data.corpus = "device"
 data.words = "yes,no,up"
