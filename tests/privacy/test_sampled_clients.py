@@ -245,6 +245,13 @@ def test_rounds_done_again_are_charged_as_further_draws(tmp_path, checkpoint):
     assert releases[-1].noise_multiplier > planned_noise(config)
 
 
+def test_the_same_round_under_the_same_noise_is_charged_as_often_as_it_left():
+    config = configured(**{"privacy.client-noise-multiplier": 1.0})
+    twice = epsilon_client(config, [(1, 1.0), (2, 1.0), (2, 1.0)])
+    assert twice == epsilon_client(config, [(1, 1.0), (2, 1.0), (3, 1.0)])
+    assert twice > epsilon_client(config, [(1, 1.0), (2, 1.0)])
+
+
 REFUSED: list[tuple[Mapping[str, object], str]] = [
     ({"privacy.mode": "record"}, "nobody knows then: use privacy.mode = 'client'"),
     ({"privacy.mode": "both"}, "nobody knows then: use privacy.mode = 'client'"),
