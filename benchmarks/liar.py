@@ -82,8 +82,8 @@ def play(config: Config, federation: Federation, *, lying: bool) -> Outcome:
         ledgers: dict[int, Ledger] = {}
         asked = chosen = 0
         for number in range(1, config.run.rounds + 1):
-            answers = []
-            for partition in asked_in(config, number).tolist():
+            answers, partitions = [], asked_in(config, number).tolist()
+            for partition in partitions:
                 answer = train_round(
                     config, federation, partition=partition, server_round=number, weights=weights,
                     ledger=ledgers.get(partition, Ledger()),
@@ -92,7 +92,7 @@ def play(config: Config, federation: Federation, *, lying: bool) -> Outcome:
                 if lying and partition == LIAR:
                     answer = lie(rule, answer, weights, target)
                 answers.append(Answer(answer.report, {exchange.ARRAYS: answer.weights}, 0))
-            played = rounds.play(number, answers, before=weights)
+            played = rounds.play(number, answers, asked=partitions, before=weights)
             weights = played.after
             selected = {played.reports[position].partition for position in played.decision.selected}
             asked += any(report.partition == LIAR for report in played.reports)

@@ -1,8 +1,10 @@
 """Which clients are asked in which round: a public schedule, known before the run starts.
 
+Candidates that are drawn in secret have none (`fnl.privacy.sampled_clients`).
+
 The candidates of a round are drawn uniformly without replacement from a stream of the run's seed,
 or asked in turn in an order that is drawn once. Neither looks at data, so it costs no privacy; no
-amplification by client sampling is claimed either. As it is known in advance, each client can set
+amplification by client sampling is claimed for it. As it is known in advance, each client can set
 its noise for exactly its own part. What is asked in turn is asked equally often, so that whoever is
 asked most often, whose budget sets the noise of client level, is asked as seldom as can be.
 """
@@ -16,25 +18,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.config import Config
+from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
 
 Kind = Literal["random", "balanced"]
 
 
 def asked_in(config: Config, server_round: int) -> NDArray[np.int64]:
-    """Return the sorted partitions of the candidates of a round of a run: int64 [d]."""
-    settings = config.coordination
-    return candidates(
-        config.run.seed, server_round, config.data.clients, settings.candidates, settings.schedule
-    )
+    """Return the sorted partitions of the candidates of a round of a run: int64 [d].
+
+    Raises:
+        ConfigError: if candidates are drawn in secret.
+    """
+    asked, kind = config.coordination.candidates, _kind(config)
+    return candidates(config.run.seed, server_round, config.data.clients, asked, kind)
 
 
 def planned_of(config: Config, rounds: int) -> NDArray[np.int64]:
-    """Return how often each partition is a candidate in the first `rounds` rounds: int64 [N]."""
-    settings = config.coordination
-    return planned_participations(
-        config.run.seed, rounds, config.data.clients, settings.candidates, settings.schedule
-    )
+    """Return how often each partition is a candidate in the first `rounds` rounds: int64 [N].
+
+    Raises:
+        ConfigError: if candidates are drawn in secret.
+    """
+    asked, kind = config.coordination.candidates, _kind(config)
+    return planned_participations(config.run.seed, rounds, config.data.clients, asked, kind)
+
+
+def _kind(config: Config) -> Kind:
+    if config.coordination.schedule == "poisson":
+        raise ConfigError(
+            "coordination.schedule = 'poisson' keeps secret who is asked when, and there is no "
+            "schedule to go by: use 'random' or 'balanced'"
+        )
+    return config.coordination.schedule
 
 
 def candidates(

@@ -42,6 +42,8 @@ class ClientPrivacy:
         before: Weights,
         models: Sequence[Weights],
         shares: NDArray[np.float64],
+        *,
+        largest_share: float,
     ) -> Weights:
         """Return the next global weights with every client's part bounded and hidden.
 
@@ -50,12 +52,14 @@ class ClientPrivacy:
             before: what the selected clients started from.
             models: what they trained; `before` itself of a client that gave nothing.
             shares: their shares, float64 [m], which depend on nothing that clients compute.
+            largest_share: of anyone that could have been selected.
         """
         source = self._banded.of_round(server_round) if self._banded else None
         return private_aggregate(
             before,
             models,
             shares,
+            largest_share=largest_share,
             clip_norm=self._config.privacy.client_clip_norm,
             noise_multiplier=self.noise_multiplier,
             generator=source or noise_source(self._config, Purpose.CLIENT_NOISE, server_round),

@@ -41,8 +41,8 @@ class Coordination:
         selected: positions of the selected candidates, best first, int64 [m].
         weights: share of each selected candidate, float64 [m]; None where the rule gives no
             shares but combines the models coordinate by coordinate.
-        kept: share of the global model the round started from; not 0 only for a mixing, and where
-            nobody has a weight.
+        kept: share of the global model the round started from; not 0 only for a mixing, where
+            nobody has a weight, and where candidates are drawn in secret.
         note: what a user should know of how the shares came about; empty for nothing.
         memory: what the selection keeps for later rounds; None: nothing new.
         reliability: share of the scores' variance that is not noise; None where nobody knows.
@@ -203,13 +203,19 @@ class Coordinator:
         return RoundContext(
             server_round=server_round,
             candidates=tuple(report.in_range(bound, most_rate=most) for report in reports),
-            count=min(self._settings.selected, len(reports)),
+            count=self._count(len(reports)),
             stream=stream(self._seed, Purpose.SELECTION, server_round),
             history=history,
             settings=self._settings,
             noise=KnownNoise.of(self._config, server_round),
             state=state,
         )
+
+    def _count(self, there: int) -> int:
+        """Return how many candidates are selected of so many: all if they are drawn in secret."""
+        if self._config.samples_candidates:
+            return there
+        return min(self._settings.selected, there)
 
     def _weighted(
         self, scores: Scores, selected: NDArray[np.int64], context: RoundContext

@@ -10,9 +10,9 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fnl import schedule
 from fnl.config import Config
 from fnl.errors import RunError
+from fnl.privacy.sampled_clients import expected_shares
 from fnl.weights import Weights, under
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport, Rates
@@ -103,7 +103,9 @@ class Rounds:
 
     Under client-level privacy who is selected, and with what share, is decided over all that were
     asked, from public numbers alone. Whose update is missing or was not to be taken, for whatever
-    reason, counts as not having moved: nothing else of the round depends on that.
+    reason, counts as not having moved: nothing else of the round depends on that. The same holds
+    where candidates are drawn in secret, privately or not: all of them are in a sum whose shares
+    are fixed beforehand, and there may be nobody.
 
     Args:
         config: of the run.
@@ -133,6 +135,7 @@ class Rounds:
         self._config = config
         self._summed = summed
         self._client_privacy = client_privacy
+        self._shares = expected_shares(config, clips) if config.samples_candidates else None
         self._clips = clips
         self._nodes = nodes
         self._grid = grid
@@ -176,6 +179,11 @@ class Rounds:
         return self._coordinator.correction(self._state, partition, like=like)
 
     @property
+    def _counts_the_absent(self) -> bool:
+        """Whether who was asked and gave nothing counts as not having moved."""
+        return self._client_privacy is not None or self._shares is not None
+
+    @property
     def averages(self) -> bool:
         """Whether a moving average of the global models is kept."""
         return self._config.evaluation.average > 0
@@ -185,8 +193,21 @@ class Rounds:
         """Moving average of the global models so far; None where none is kept."""
         return self._average or None
 
-    def play(self, server_round: int, answers: Sequence[Answer], *, before: Weights) -> GlobalRound:
+    def play(
+        self,
+        server_round: int,
+        answers: Sequence[Answer],
+        *,
+        asked: Sequence[int],
+        before: Weights,
+    ) -> GlobalRound:
         """Select, weigh and average `answers`, in partition order, which started from `before`.
+
+        Args:
+            server_round: the round.
+            answers: that are taken.
+            asked: partitions of the candidates, in order.
+            before: the global weights.
 
         Raises:
             RunError: if too few of the selected upload their weights when they are asked for them,
@@ -194,7 +215,7 @@ class Rounds:
         """
         reports = tuple(answer.report for answer in answers)
         summed = self._summed and self._summed.step(server_round, answers, before)
-        readings = self._readings(server_round, reports)
+        readings = self._readings(asked, reports)
         candidates = readings[exchange.ARRAYS]
         decisions = {
             key: self._coordinator.decide(server_round, read, self._history, self._state)
@@ -202,6 +223,9 @@ class Rounds:
         }
         if summed is not None:  # nobody is left out, and all count by what they drew from
             decisions = {key: _in_the_sum(one, answers) for key, one in decisions.items()}
+        if self._shares is not None:  # all are in the sum, and count as everyone would
+            shares = self._shares[list(asked)]
+            decisions = {key: _as_expected(one, shares) for key, one in decisions.items()}
         models_of = {answer.report.partition: answer.models for answer in answers}
         self.residuals.take(models_of)
         uploads = Uploads({}, frozenset(), (), 0, 0)
@@ -269,26 +293,23 @@ class Rounds:
         )
 
     def _readings(
-        self, server_round: int, reports: Sequence[ClientReport]
+        self, asked: Sequence[int], reports: Sequence[ClientReport]
     ) -> dict[str, Sequence[ClientReport]]:
         """Return the reports that rules decide on, under the key of the models they speak of.
 
-        Under client-level privacy these are what is known of all that were asked without them.
+        Where it must not matter who answers these are what is known of the `asked` without them.
         """
         evaluation = self._config.evaluation
         # one that a client could not give leaves the round without
-        shadows = evaluation.shadow and all(report.shadow for report in reports)
-        floors = evaluation.floor and all(report.floor for report in reports)
+        shadows = evaluation.shadow and reports and all(report.shadow for report in reports)
+        floors = evaluation.floor and reports and all(report.floor for report in reports)
         shadow = {exchange.SHADOW_ARRAYS: ClientReport.as_shadow} if shadows else {}
         floor = {exchange.FLOOR_ARRAYS: ClientReport.as_floor} if floors else {}
-        if self._client_privacy is None:
+        if not self._counts_the_absent:
             unprotected = {**shadow, **floor}.items()
             read = {key: [as_read(report) for report in reports] for key, as_read in unprotected}
             return {exchange.ARRAYS: reports, **read}
-        asked = schedule.asked_in(self._config, server_round)
-        public = [
-            known_beforehand(int(k), self._clips[k] if self._clips else 1) for k in asked.tolist()
-        ]
+        public = [known_beforehand(k, self._clips[k] if self._clips else 1) for k in asked]
         return dict.fromkeys([exchange.ARRAYS, *shadow, *floor], public)
 
     def _step(
@@ -310,11 +331,19 @@ class Rounds:
         if self._coordinator.lacking(decision):
             return _Step(before, self._optimizer_state, self._state, decision)
         privacy, chosen = self._client_privacy, [models[k] for k in decision.selected]
-        selected = [model.get(key, before) if privacy or summed else model[key] for model in chosen]
+        unmoved = self._counts_the_absent or summed
+        selected = [model.get(key, before) if unmoved else model[key] for model in chosen]
         if summed is not None:
             aggregate = summed
         elif privacy is not None and key == exchange.ARRAYS and decision.weights is not None:
-            aggregate = privacy.privatise(server_round, before, selected, decision.weights)
+            everyone = decision.weights if self._shares is None else self._shares
+            aggregate = privacy.privatise(
+                server_round,
+                before,
+                selected,
+                decision.weights,
+                largest_share=float(everyone.max()),
+            )
         else:
             aggregate = self._coordinator.combine(
                 server_round, reports, selected, decision, before=before
@@ -413,6 +442,15 @@ def _in_the_sum(decision: Coordination, answers: Sequence[Answer]) -> Coordinati
     """Return `decision` with the shares that clients have in a sum of their updates."""
     batches = np.array([expected_batch(answers[k]) for k in decision.selected])
     return replace(decision, weights=batches / batches.sum())
+
+
+def _as_expected(decision: Coordination, shares: NDArray[np.float64]) -> Coordination:
+    """Return `decision` with the share that each candidate has whoever else is one, float64 [d].
+
+    The global model keeps the rest, which is less than nothing where more came than expected.
+    """
+    weights = shares[decision.selected]
+    return replace(decision, weights=weights, kept=1.0 - float(weights.sum()))
 
 
 def _among(

@@ -13,10 +13,10 @@ from flwr.serverapp.strategy import Strategy
 
 from fnl.config import Config
 from fnl.config.rules import NOISE
+from fnl.privacy.sampled_clients import drawn_candidates
 from fnl.runtime.engine import notify
 from fnl.runtime.events import RoundStarted
 from fnl.runtime.releases import Release, Releases, What
-from fnl.schedule import asked_in
 from fnl.weights import Weights, weights_hash
 from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
@@ -91,11 +91,11 @@ class RateStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask this round's candidates, drawn from the run's public schedule."""
+        """Ask this round's candidates, of the run's public schedule or drawn in secret."""
         server_round += self._done
         notify(grid, RoundStarted(server_round))
         self._global = exchange.from_arrays(arrays)
-        asked = asked_in(self._config, server_round)
+        asked = drawn_candidates(self._config, server_round)
         content = RecordDict(
             {
                 exchange.ARRAYS: arrays,
@@ -130,8 +130,9 @@ class RateStrategy(Strategy):
         usable = len(answers)
         if self._client_privacy is not None:  # what an update holds must not stop a round
             usable = len(self._asked) - sum(one.kind in ABSENT for one in rejected)
-        require_enough(settings, server_round, usable, rejected)
-        played = self._rounds.play(server_round, answers, before=self._global)
+        if not self._config.samples_candidates:  # else a stop would tell who was drawn
+            require_enough(settings, server_round, usable, rejected)
+        played = self._rounds.play(server_round, answers, asked=[*self._asked], before=self._global)
         client_level = self._client_privacy and self._client_privacy.book(
             server_round, played.after
         )

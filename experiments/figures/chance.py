@@ -18,9 +18,11 @@ def tau_band(candidates: int, rankings: int = 1) -> float:
     candidates on. The mean over independent rankings is closer to 0.
 
     Args:
-        candidates: d, at least 2.
+        candidates: d; of one there is no τ, and the band is all there is.
         rankings: over how many τ is averaged.
     """
+    if candidates < 2:
+        return 1.0
     variance = 2 * (2 * candidates + 5) / (9 * candidates * (candidates - 1))
     return min(1.0, float(stats.norm.ppf((1 + COVERED) / 2)) * math.sqrt(variance / rankings))
 

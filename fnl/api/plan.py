@@ -146,6 +146,7 @@ def plan(
     if want_tau is not None and not 0 < want_tau < 1:
         raise ConfigError(f"--want tau={want_tau}: a Kendall's tau between 0 and 1")
     config = configuration(base, **groups)
+    planned_of(config, config.run.rounds)  # who is asked when must be known beforehand
     counts = (clips,) if isinstance(clips, int) else tuple(clips)
     if want_tau is not None and config.privacy.noise_multiplier > 0:
         raise ConfigError(
@@ -325,7 +326,8 @@ def play_of(config: Config) -> Play:
             )
             for answer in answers
         ]
-        return rounds.play(number, read, before=weights).after
+        asked = [answer.report.partition for answer in answers]
+        return rounds.play(number, read, asked=asked, before=weights).after
 
     return play
 

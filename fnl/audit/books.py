@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -77,9 +78,13 @@ class _Watch:
     reports: dict[int, dict[str, ClientReport]] = field(default_factory=lambda: defaultdict(dict))
     models: dict[str, int] = field(default_factory=dict)
     replies: int = 0
+    stopped: bool = False
 
     def on_send(self, message: Message) -> None:
-        """A global model is on its way: it was released after the round before."""
+        """A global model is on its way: it was released after the round before.
+
+        Where candidates are drawn by chance, the first of the last round stops the first start.
+        """
         instructions = message.content.get(exchange.CONFIG)
         arrays = message.content.get(exchange.ARRAYS)
         if not isinstance(instructions, ConfigRecord) or not isinstance(arrays, ArrayRecord):
@@ -87,6 +92,8 @@ class _Watch:
         server_round = instructions[exchange.ROUND]
         if isinstance(server_round, int) and server_round > 1:
             self.models[weights_hash(exchange.from_arrays(arrays))] = server_round - 1
+        if self.config.samples_candidates and server_round == ROUNDS:
+            self._stop()  # how many will answer nobody knows
 
     def on_reply(self, reply: Message) -> None:
         """A client has answered; the last one of the last round stops the first start.
@@ -104,7 +111,14 @@ class _Watch:
             digest = hashlib.sha256(b"".join(content)).hexdigest()
             self.reports[report.partition][digest] = report
         self.replies += 1
-        if self.replies == ROUNDS * self.config.coordination.candidates:
+        expected = ROUNDS * self.config.coordination.candidates
+        if self.replies == expected and not self.config.samples_candidates:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Stop the first start."""
+        if not self.stopped:
+            self.stopped = True
             raise RunError(_STOPPED)
 
 
@@ -120,25 +134,37 @@ def count_releases(config: Config) -> list[Count]:
     if not (config.is_private or config.is_client_private):
         raise ConfigError("privacy.mode = 'none' keeps no books to audit")
     with TemporaryDirectory() as folder:
-        played = shortened(
-            config,
-            Path(folder),
-            ROUNDS,
-            privacy_secure_noise=True,
-            privacy_accountant="rdp",
-            run_checkpoint_every=1,
-            **({"privacy_noise_multiplier": _SIGMA} if config.is_private else {}),
-        )
-        watch = _Watch(played)
-        try:
-            play(played, on_send=watch.on_send, on_reply=watch.on_reply)
-        except RunError as stopped:
-            if _STOPPED not in str(stopped):
-                raise
+        attempts = (_stopped(config, Path(folder) / str(number)) for number in count())
+        watch = next(watch for watch in attempts if watch is not None)
+        played = watch.config
         checkpoints(directory_of(played) / "checkpoints")[0].unlink()
         path = play(played, on_send=watch.on_send, on_reply=watch.on_reply)
         found = _clients(watch, path) if played.is_private else []
         return found + ([_server(watch, path)] if played.is_client_private else [])
+
+
+def _stopped(config: Config, folder: Path) -> _Watch | None:
+    """Return the watch of a run that was stopped in its last round; None if nobody was asked then.
+
+    That may be where candidates are drawn by chance.
+    """
+    played = shortened(
+        config,
+        folder,
+        ROUNDS,
+        privacy_secure_noise=True,
+        privacy_accountant="rdp",
+        run_checkpoint_every=1,
+        **({"privacy_noise_multiplier": _SIGMA} if config.is_private else {}),
+    )
+    watch = _Watch(played)
+    try:
+        play(played, on_send=watch.on_send, on_reply=watch.on_reply)
+    except RunError as stopped:
+        if _STOPPED not in str(stopped):
+            raise
+        return watch
+    return None
 
 
 def _clients(watch: _Watch, path: Path) -> list[Count]:
@@ -183,8 +209,14 @@ def _server(watch: _Watch, path: Path) -> Count:
     accountants = [RDPAccountant() for _ in range(config.data.clients)]
     models = [*watch.models.values(), config.run.rounds]  # the last one is the run's
     for server_round in models:
-        for partition in asked_in(config, server_round):
-            accountants[partition].step(noise_multiplier=most[server_round], sample_rate=1.0)
+        everyone = range(config.data.clients)
+        charged, rate = (
+            (everyone, config.coordination.candidates / config.data.clients)
+            if config.samples_candidates
+            else (asked_in(config, server_round), 1.0)
+        )
+        for partition in charged:
+            accountants[partition].step(noise_multiplier=most[server_round], sample_rate=rate)
     delta = client_delta(config)
     counted = max(
         one.get_privacy_spent(delta=delta, alphas=RDP_ORDERS)[0]

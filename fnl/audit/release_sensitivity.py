@@ -13,10 +13,11 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.budget import Noise
 from fnl.privacy.client_level import private_aggregate
+from fnl.privacy.sampled_clients import expected_shares
 from fnl.randomness import Purpose, stream
 from fnl.schedule import asked_in
 from fnl.training.client import LocalTraining
-from fnl.training.units import Units
+from fnl.training.units import Units, unit_counts
 from fnl.weights import Weights
 
 _LAST_PLACE = 2.0**-23
@@ -77,30 +78,28 @@ def update_sensitivity(
         count: how many of the clients give nothing in turn.
         weights: where the round starts; None: where the run starts.
     """
-    seed = config.run.seed
-    clients = asked_in(config, 1)[: config.coordination.selected].tolist()
+    clients, shares, largest = _selected(config, federation)
     before = first_weights(config, federation) if weights is None else weights
     local = [LocalTraining(config, federation, (1, client)) for client in clients]
     noise = Noise(0.0) if config.is_private else None
     models = [client.train(before, noise)[0] for client in local]
-    clips = np.array([client.units.count for client in local], dtype=np.float64)
-    shares = clips / clips.sum()
 
     def aggregate(given: list[Weights]) -> NDArray[np.float64]:
         after = private_aggregate(
             before,
             given,
             shares,
+            largest_share=largest,
             clip_norm=config.privacy.client_clip_norm,
             noise_multiplier=0.0,
-            generator=stream(seed, Purpose.CLIENT_NOISE, 1),
+            generator=stream(config.run.seed, Purpose.CLIENT_NOISE, 1),
         )
         return np.concatenate([after[name].ravel() for name in after]).astype(np.float64)
 
     everyone = aggregate(models)
     removed = range(min(count, len(clients)))
     others = [aggregate([*models[:place], before, *models[place + 1 :]]) for place in removed]
-    bound = config.privacy.client_clip_norm * float(shares.max())
+    bound = config.privacy.client_clip_norm * largest
     ratios = np.array([[float(np.linalg.norm(everyone - other)) / bound] for other in others])
     return Sensitivity(
         "sensitivity-update",
@@ -111,3 +110,19 @@ def update_sensitivity(
         rounding=ROUNDING + _LAST_PLACE * float(np.linalg.norm(everyone)) / bound,
         unit="client",
     )
+
+
+def _selected(
+    config: Config, federation: Federation
+) -> tuple[list[int], NDArray[np.float64], float]:
+    """Return clients of the first round, their shares, and the largest that anyone may have.
+
+    Where candidates are drawn by chance these are the first of all: any may be drawn.
+    """
+    clips = np.array(unit_counts(config, federation), dtype=np.float64)
+    if config.samples_candidates:
+        clients, shares = range(config.coordination.candidates), expected_shares(config, clips)
+        return list(clients), shares[: len(clients)], float(shares.max())
+    clients = asked_in(config, 1)[: config.coordination.selected].tolist()
+    shares = clips[clients] / clips[clients].sum()
+    return clients, shares, float(shares.max())

@@ -23,10 +23,12 @@ class CoordinationGroup(Group, frozen=True):
     """Which clients are asked, which updates are taken, and with what weight."""
 
     candidates: Count = 12
-    """d, clients asked to train in a round."""
-    schedule: Literal["random", "balanced"] = "random"
-    """Who is a candidate when, known beforehand: `random` (drawn anew each round) or `balanced` (in
-    turn, in an order drawn once: equally often, so that client level takes less noise)."""
+    """d, clients asked to train in a round (on average, if `coordination.schedule` = `poisson`)."""
+    schedule: Literal["random", "balanced", "poisson"] = "random"
+    """Who is a candidate when: known beforehand `random` (drawn anew each round) or `balanced` (in
+    turn, in an order drawn once: equally often, so that client level takes less noise); or in
+    secret `poisson` (each client by itself with probability d/N, maybe nobody: client level is
+    amplified by it; `privacy.mode` = `client`, `selected` = `candidates`, `random`, `fedavg`)."""
     selected: Count = 8
     """m, candidates whose update is averaged."""
     selection: Annotated[str, known_or_own(SELECTIONS)] = "rate-difference"
@@ -100,8 +102,9 @@ class CoordinationGroup(Group, frozen=True):
 
     minimum: CountOrNone = 0
     """Fewest usable answers with which a round goes on, else the run stops and can be resumed; 0:
-    all candidates must answer. Under `coordination.probe` a candidate that is asked for its weights
-    and gives none is not usable; at least one of the selected must be."""
+    all candidates must answer (nobody must if `coordination.schedule` = `poisson`). Under
+    `coordination.probe` a candidate that is asked for its weights and gives none is not usable; at
+    least one of the selected must be."""
     max_update_norm: NonNegative = 0.0
     """An update longer than this (L2) is rejected; 0: one above a million."""
 

@@ -92,6 +92,15 @@ class Config(Group, frozen=True):
         hop = self.data.frame_hop_ms
         return hop / min((hop, *self.data.client_hops))
 
+    def samples_candidates(self) -> bool:
+        """Whether candidates are drawn in secret, each client by itself (`sampling_rate`)."""
+        return self.coordination.schedule == "poisson"
+
+    @property
+    def sampling_rate(self) -> float:
+        """Probability with which a client is a candidate of a round, where these are drawn."""
+        return self.coordination.candidates / self.data.clients
+
     @property
     def is_client_private(self) -> bool:
         """Whether the server clips updates and adds noise: client-level privacy."""

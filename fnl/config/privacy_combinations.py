@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnl.config.groups import Config
 from fnl.config.rules import AGGREGATIONS, SELECTIONS, uncovered
+from fnl.config.sampled_candidates import check_sampled_candidates
 from fnl.config.shared_noise import check_shared_noise
 from fnl.errors import ConfigError
 
@@ -23,6 +24,7 @@ def check_privacy(config: Config) -> None:
     _check_rate_release(config)
     _check_strict(config)
     check_shared_noise(config)
+    check_sampled_candidates(config)
     for key, rules in (("selection", SELECTIONS), ("aggregation", AGGREGATIONS)):
         name = getattr(config.coordination, key)
         if name in rules:  # the server checks a rule of the user's own, which it alone may have

@@ -36,7 +36,8 @@ class Shares:
 
     Attributes:
         clients: share of each selected model, float64 [m].
-        kept: share of the global model itself; 0 for a rule that gives weights.
+        kept: share of the global model itself; 0 for a rule that gives weights, and below where
+            the others' shares are of a sum that more came to than expected.
         note: what a user should know of how they came about; empty for nothing.
     """
 
@@ -106,7 +107,7 @@ def combine(
         clips = [float(reports[position].num_examples) for position in order]
         return flower_aggregate(rule, server_round, [models[p] for p in order], clips)
     shares = rule.clients.tolist()
-    if rule.kept > 0:
+    if rule.kept:
         return weighted_mean([before, *models], [rule.kept, *shares])
     return weighted_mean(models, shares)
 

@@ -10,7 +10,11 @@ from fnl.config import Config
 from fnl.config.rules import uncovered
 from fnl.data.federated import Federation
 from fnl.privacy.budget import LARGEST_N_DELTA, delta_of
-from fnl.privacy.client_level import client_delta, planned_noise
+from fnl.privacy.client_level import (
+    client_delta,
+    epsilon_of_whoever_was_asked,
+    planned_noise,
+)
 from fnl.privacy.curve import largest_curve
 from fnl.privacy.shared_noise import BITS
 from fnl.training.shared_noise import shared_sum_of
@@ -29,6 +33,12 @@ _UNITS = {
     "add up",
 }
 """`privacy.unit` in words."""
+
+
+_TOLD_OF_CANDIDATES = (
+    "who was asked when, whose secrecy amplifies the guarantee: the run's tables, log and "
+    "checkpoints tell it, and so does the traffic"
+)
 
 
 def run_metadata(config: Config, federation: Federation) -> dict[str, object]:
@@ -96,6 +106,8 @@ def privacy_warnings(config: Config, federation: Federation) -> list[str]:
             f"model.initial was trained on clips of {', '.join(map(repr, recorded))}: no ε here "
             "covers what it knows of them; it costs nothing only if they are public"
         )
+    if config.is_client_private and config.samples_candidates:
+        warnings.append(f"outside the privacy guarantee: {_TOLD_OF_CANDIDATES}")
     if config.is_client_private and client_delta(config) > LARGEST_N_DELTA / config.data.clients:
         warnings.append(
             f"privacy.client-delta = {config.privacy.client_delta:g} is above 1/(10 N) of "
@@ -185,7 +197,11 @@ def _guarantee(config: Config) -> dict[str, object]:
             "guarantee": clients["client_level"],
             **clients,
             "noise": _noise(config),
-            "outside_guarantee": ["what clients send to the server, which is trusted"],
+            **({"candidates": _candidates(config)} if config.samples_candidates else {}),
+            "outside_guarantee": [
+                "what clients send to the server, which is trusted",
+                *([_TOLD_OF_CANDIDATES] if config.samples_candidates else []),
+            ],
         }
     return {
         "unit": _UNITS[config.privacy.unit],
@@ -255,8 +271,30 @@ def _client_level(config: Config) -> str:
         f"the global models of the whole run are (ε, {client_delta(config):.3g})-DP towards those "
         f"who see nothing else, ε {budget}, {noise}, "
         f"updates clipped to {privacy.client_clip_norm:g}{unpacked}; an update that is not taken "
-        "counts as zero; the server is trusted, and how many clips each client has is taken as "
-        "public"
+        f"counts as zero; {_amplified(config)}the server is trusted, and how many clips each "
+        "client has is taken as public"
+    )
+
+
+def _amplified(config: Config) -> str:
+    """Say what amplification by sampling rests on; empty without."""
+    if not config.samples_candidates:
+        return ""
+    return (
+        f"amplified by sampling: each client is asked in each round with probability "
+        f"{config.sampling_rate:.4g}, by itself and in secret, and a client of which is known when "
+        f"it was asked has ε up to {epsilon_of_whoever_was_asked(config):.4g} instead; "
+    )
+
+
+def _candidates(config: Config) -> str:
+    """Say where the secret of who is asked comes from."""
+    if config.privacy.secure_noise:
+        return "drawn by the operating system's generator, anew where a round is done again"
+    return (
+        f"drawn from run.seed = {config.run.seed}, which is no secret: for simulation only; "
+        "privacy.secure-noise = true, which a deployment needs, draws them by the operating "
+        "system's generator"
     )
 
 

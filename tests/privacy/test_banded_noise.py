@@ -92,7 +92,10 @@ def noises(config: Config, path, rounds: range) -> np.ndarray:
     """Return the noise of each round, as the server adds it, in its unit, [rounds, numbers]."""
     privacy, shares = ClientPrivacy(config, Releases(path)), np.array([0.5, 0.25])
     before = {"a": np.zeros((40, 50), np.float32), "b": np.zeros(1000, np.float32)}
-    drawn = [privacy.privatise(number, before, [before, before], shares) for number in rounds]
+    drawn = [
+        privacy.privatise(number, before, [before, before], shares, largest_share=0.5)
+        for number in rounds
+    ]
     unit = privacy.noise_multiplier * config.privacy.client_clip_norm * 0.5
     return np.stack([np.concatenate([w["a"].ravel(), w["b"]]) for w in drawn]) / unit
 

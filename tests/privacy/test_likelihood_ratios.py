@@ -47,9 +47,11 @@ def measured(statistic_with, statistic_without, epsilon: float) -> float:
     return float(max(both))
 
 
-def claimed(sigma: float, sample_rate: float, epsilon: float) -> float:
-    """Return δ at `epsilon` of one step, by Google's accountant."""
-    loss = pld.from_gaussian_mechanism(sigma, sampling_prob=sample_rate)
+def claimed(sigma: float, sample_rate: float, epsilon: float, interval: float = 1e-4) -> float:
+    """Return δ at `epsilon` of one step, by Google's accountant on a mesh of `interval`."""
+    loss = pld.from_gaussian_mechanism(
+        sigma, value_discretization_interval=interval, sampling_prob=sample_rate
+    )
     return float(loss.get_delta_for_epsilon(epsilon))
 
 
@@ -126,6 +128,7 @@ def client_level(sigma: float, *_):
     def draws(first):
         models = [{"w": np.array([first, 0], np.float32)}, {"w": np.array([0, 9], np.float32)}]
         options = {"clip_norm": 2.0, "noise_multiplier": sigma, "generator": generator}
+        options |= {"largest_share": 0.6}
         return np.array(
             [private_aggregate(before, models, shares, **options)["w"][0] for _ in range(DRAWS)]
         ) / (0.6 * 2.0)

@@ -43,7 +43,7 @@ def flat(weights) -> np.ndarray:
 def aggregate(before, models, shares, *, clip_norm=1.0, noise=0.0, seed=0) -> Weights:
     return private_aggregate(
         before, models, np.array(shares), clip_norm=clip_norm, noise_multiplier=noise,
-        generator=np.random.default_rng(seed),
+        largest_share=max(shares, default=1.0), generator=np.random.default_rng(seed),
     )  # fmt: skip
 
 
@@ -99,10 +99,19 @@ def test_an_update_that_is_not_finite_is_refused():
         aggregate(model(0), [broken], [1.0])
 
 
-@pytest.mark.parametrize(("models", "shares"), [([], []), ([1, 2], [1.0]), ([1], [-1.0])])
+@pytest.mark.parametrize(("models", "shares"), [([], [1.0]), ([1, 2], [1.0]), ([1], [-1.0])])
 def test_shares_that_fit_no_models_are_refused(models, shares):
     with pytest.raises(ValueError, match="do not make an aggregate"):
         aggregate(model(0), [model(k) for k in models], shares)
+
+
+def test_a_share_above_the_one_that_noise_is_set_by_is_refused():
+    before, options = model(0), {"clip_norm": 1.0, "noise_multiplier": 1.0}
+    with pytest.raises(ValueError, match="do not make an aggregate"):
+        private_aggregate(
+            before, [model(1)], np.array([0.3]), largest_share=0.25, **options,
+            generator=np.random.default_rng(0),
+        )  # fmt: skip
 
 
 def test_noise_differs_between_rounds_and_comes_again_for_the_same(tmp_path):
@@ -111,13 +120,15 @@ def test_noise_differs_between_rounds_and_comes_again_for_the_same(tmp_path):
     privacy = ClientPrivacy(config, Releases(tmp_path))
 
     def noise(server_round: int) -> np.ndarray:
-        return flat(privacy.privatise(server_round, before, [before], shares)) - flat(before)
+        return flat(
+            privacy.privatise(server_round, before, [before], shares, largest_share=1.0)
+        ) - flat(before)
 
     assert np.array_equal(noise(1), noise(1))
     assert abs(np.corrcoef(noise(1), noise(2))[0, 1]) < 5 / np.sqrt(len(noise(1)))
     secure = parse_config({**config.flat(), "privacy.secure-noise": True})
     fresh = ClientPrivacy(secure, Releases(tmp_path))
-    drawn = [fresh.privatise(1, before, [before], shares) for _ in range(2)]
+    drawn = [fresh.privatise(1, before, [before], shares, largest_share=1.0) for _ in range(2)]
     assert not np.array_equal(flat(drawn[0]), flat(drawn[1]))
 
 

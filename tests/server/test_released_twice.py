@@ -45,9 +45,13 @@ def carry(config, path, done: int, until: int) -> list[float]:
     """Do the rounds behind `done` to `until`, as a process does that is killed after that."""
     privacy = ClientPrivacy(config, Releases(path), done)
     return [
-        privacy.book(number, privacy.privatise(number, model(0), [model(1)], np.ones(1)))
+        privacy.book(number, privatised(privacy, number, 1.0))
         for number in range(done + 1, until + 1)
     ]
+
+
+def privatised(privacy: ClientPrivacy, number: int, answer: float):
+    return privacy.privatise(number, model(0), [model(answer)], np.ones(1), largest_share=1.0)
 
 
 @pytest.mark.parametrize("checkpoint", [0, 4])
@@ -88,7 +92,7 @@ def test_another_model_under_the_same_seeded_noise_is_refused(tmp_path):
     config = parse_config({**CONFIG, "privacy.secure-noise": False})
     carry(config, tmp_path, 0, 7)
     privacy = ClientPrivacy(config, Releases(tmp_path), 4)
-    other = privacy.privatise(5, model(0), [model(0.5)], np.ones(1))  # one answer is another
+    other = privatised(privacy, 5, 0.5)  # one answer is another
     with pytest.raises(RunError, match=r"round 5 was released before .* would cancel"):
         privacy.book(5, other)
 
