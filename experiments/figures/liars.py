@@ -7,6 +7,7 @@ accuracy is the difference from the run without a liar, where a grid has it.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,16 +18,18 @@ from matplotlib.axes import Axes
 from experiments.figures.catalogue import LeftOut
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.run_tables import RunTables
-from experiments.figures.settings import described
+from experiments.figures.settings import short, show
 from experiments.figures.style import MAIN, PERCENT, SHADOW, Sheet, finish
-from experiments.grid.statistics import holm, paired_p_value, t_interval
+from experiments.grid.statistics import FEWEST, holm, paired_p_value, t_interval
 from fnl.config import parse_config
 from fnl.runtime.run_directory import read_run
 
 LIARS, CAP = "coordination.liars", "coordination.max-share"
-MOST_LINES = 40
+MOST_LINES = 36
 """Clients or settings that a figure has room for; the table has all."""
 _NO_CAP = 1.0
+_LETTERS = 18
+"""Of a setting's name, a line of it: more, and a narrow figure has no room for the panel."""
 _DASHED, _DOTTED = (0, (6, 2)), (0, (1, 1.2))
 
 
@@ -125,17 +128,25 @@ def liars_of_grid(grid: GridTables) -> Sheet:
     panels = [partial(_gain, shown, names)]
     if shown["difference"].count():
         panels.append(partial(_loss, shown, names))
-    notes = ["A line a setting. Means over seeds, bars: 95 % interval."]
+    notes = [
+        "A line a setting: means over seeds, lines: 95 % interval. Upright: random; fork: "
+        "coordination.max-share."
+    ]
     if table.height > shown.height:
         notes.append(f"{table.height - shown.height} further settings are in the table.")
-    inches = float(np.clip(0.15 * shown.height + 1.0, 2.0, 7.0))
+    inches = float(np.clip(0.24 * shown.height + 0.9, 2.0, 9.0))
     return Sheet("What clients gain that lie, and what it costs", panels, notes, inches)
 
 
 def names_of(table: pl.DataFrame) -> list[str]:
     """Return what tells the settings of `damage` apart, in words."""
     varied = [name for name in table.columns if "." in name and table[name].n_unique() > 1]
-    return [described(row) or "all settings" for row in table.select(varied).iter_rows(named=True)]
+    rows = table.select(varied).iter_rows(named=True)
+    return [", ".join(_name(*item) for item in row.items()) or "all settings" for row in rows]
+
+
+def _name(key: str, value: object) -> str:
+    return value if isinstance(value, str) else f"{short(key)}\N{NO-BREAK SPACE}{show(value)}"
 
 
 def _accuracy(grid: GridTables) -> pl.DataFrame:
@@ -186,7 +197,7 @@ def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
     if not len(values):
         return None, None
     mean, half = t_interval(values)
-    return mean, half if np.isfinite(half) else None
+    return mean, half if len(values) >= FEWEST else None
 
 
 def _bars(rows: pl.DataFrame, chance: float, cap: float, axes: Axes) -> None:
@@ -219,9 +230,8 @@ def _gain(table: pl.DataFrame, names: Sequence[str], axes: Axes) -> None:
     columns = table.select("chance", "cap", "share_honest", "share", "half").cast(pl.Float64)
     of = {name: columns[name].to_numpy() for name in columns.columns}
     places = np.arange(table.height)
-    for name, marker, label in (("chance", "|", "random"), ("cap", "4", "max-share")):
-        if columns[name].count():
-            axes.plot(of[name], places, marker, color="0.2", label=label, markersize=7)
+    for name, marker in (("chance", "|"), ("cap", "4")):
+        axes.plot(of[name], places, marker, color="0.2", label="_" + name, markersize=7)
     for name, look, label in (("share_honest", MAIN, "honest"), ("share", SHADOW, "lies")):
         axes.errorbar(
             of[name], places, xerr=of["half"] if name == "share" else None, linestyle="",
@@ -230,7 +240,7 @@ def _gain(table: pl.DataFrame, names: Sequence[str], axes: Axes) -> None:
     _lines(axes, names)
     axes.set_xlim(-0.03, 1.03)
     axes.xaxis.set_major_formatter(PERCENT)
-    finish(axes, "Selected when asked", x="share of the rounds in which asked", y="")
+    finish(axes, "Selected when asked", x="share of the rounds", y="")
 
 
 def _loss(table: pl.DataFrame, names: Sequence[str], axes: Axes) -> None:
@@ -242,11 +252,12 @@ def _loss(table: pl.DataFrame, names: Sequence[str], axes: Axes) -> None:
         marker=SHADOW.marker, color=SHADOW.colour,
     )  # fmt: skip
     _lines(axes, names)
-    finish(axes, "Accuracy less that without a liar", x="points", y="")
+    finish(axes, "Accuracy", x="points, from no liar", y="")
 
 
 def _lines(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(np.arange(len(names)), list(names))
+    short_lines = [textwrap.fill(name, _LETTERS) for name in names]
+    axes.set_yticks(np.arange(len(names)), short_lines, size=6)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=True, axis="x")

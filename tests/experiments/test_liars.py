@@ -95,7 +95,7 @@ def test_the_page_of_a_grid_says_gain_and_damage(grid: GridTables) -> None:
     (section,) = report.sections
     said = " ".join(section.sentences)
     assert "Without a cap liars are selected in 100 % of the rounds" in said
-    assert "\N{MINUS SIGN}6.0 ± 5.0 points at worst (max-share = 1)" in said
+    assert "\N{MINUS SIGN}6.0 ± 5.0 points at worst (max-share\N{NO-BREAK SPACE}1)" in said
     assert [drawn.name for drawn in section.figures] == ["liars"]
     assert "liars" not in {drawn.name for drawn in report.figures}
     html = render(report)
@@ -106,7 +106,7 @@ def test_the_page_of_a_grid_says_gain_and_damage(grid: GridTables) -> None:
 def test_the_figure_has_a_line_a_setting_and_says_the_loss_in_points(grid: GridTables) -> None:
     gain, loss = liars_of_grid(grid).draw().axes
     assert [text.get_text() for text in gain.get_yticklabels()] == [
-        "max-share = 1", "max-share = 0.5",
+        "max-share\N{NO-BREAK SPACE}1", "max-share\N{NO-BREAK SPACE}0.5",
     ]  # fmt: skip
     points = loss.containers[0].lines[0].get_xdata()
     np.testing.assert_allclose(points, [-6.0, 0.0], atol=1e-9)
