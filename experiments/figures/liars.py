@@ -8,7 +8,7 @@ accuracy is the difference from the run without a liar, where a grid has it.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,12 +17,11 @@ from matplotlib.axes import Axes
 
 from experiments.figures.catalogue import LeftOut
 from experiments.figures.grid_tables import GridTables
-from experiments.figures.run_tables import RunTables
+from experiments.figures.run_tables import RunTables, read_tables
 from experiments.figures.settings import short, show
 from experiments.figures.style import MAIN, PERCENT, SHADOW, Sheet, finish
 from experiments.grid.statistics import FEWEST, holm, paired_p_value, t_interval
-from fnl.config import parse_config
-from fnl.runtime.run_directory import read_run
+from fnl.errors import RunError
 
 LIARS, CAP = "coordination.liars", "coordination.max-share"
 MOST_LINES = 36
@@ -78,7 +77,7 @@ def liars_of_run(run: RunTables) -> Sheet:
 def lying_cells(grid: GridTables) -> pl.DataFrame:
     """Return `cell`, `liars` and `cap` of the finished cells: who lies, the max-share if any."""
     finished = grid.finished
-    fixed = parse_config(read_run(grid.directory / finished["run"][0])["config"]).flat()
+    fixed = _fixed(grid)
     liars, cap = (pl.col(key) if key in grid.axes else pl.lit(fixed[key]) for key in (LIARS, CAP))
     return finished.select("cell", liars=liars, cap=pl.when(cap < _NO_CAP).then(cap))
 
@@ -143,6 +142,14 @@ def names_of(table: pl.DataFrame) -> list[str]:
     varied = [name for name in table.columns if "." in name and table[name].n_unique() > 1]
     rows = table.select(varied).iter_rows(named=True)
     return [", ".join(_name(*item) for item in row.items()) or "all settings" for row in rows]
+
+
+def _fixed(grid: GridTables) -> Mapping[str, object]:
+    """Return the keys of the first finished cell; nobody lies where its run cannot be read."""
+    try:
+        return read_tables(grid.directory / grid.finished["run"][0]).config.flat()
+    except RunError:
+        return {LIARS: "", CAP: _NO_CAP}
 
 
 def _name(key: str, value: object) -> str:
