@@ -147,6 +147,7 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
         ('coordination.liars="3,3"', "coordination.liars", "each once"),
         ('coordination.liars="3" privacy.noise=distributed',
          "coordination.liars", "privacy.noise = 'local'"),
+        ('coordination.liars="3" training.sent-bits=8', "coordination.liars", "sent-bits"),
     ],
 )  # fmt: skip
 def test_impossible_combinations_name_the_key_and_the_remedy(assignments, key, remedy):

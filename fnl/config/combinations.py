@@ -236,6 +236,11 @@ def _check_liars(config: Config) -> None:
             "coordination.liars sends an update with its sign turned, and under privacy.noise = "
             "'distributed' no client's own update leaves it: set privacy.noise = 'local'"
         )
+    if liars and config.compresses:
+        raise ConfigError(
+            "coordination.liars turns the sign of a whole update, not of a smaller one: leave "
+            "training.sent-share and training.sent-bits at their defaults"
+        )
 
 
 def _check_aggregation(config: Config) -> None:
