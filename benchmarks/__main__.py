@@ -29,7 +29,6 @@ BENCHMARKS = {
     "accountants": "ε by PRV of our own, of dp-accounting and of Opacus, and how long it takes",
     "first-order": "how far the first-order prediction of the rate shift holds",
     "sensitivity": "how far one clip moves what is released, under every network and option",
-    "liar": "what a client gains under each rule that lies about its rates, and what bounds it",
     "plan-check": "how far `fnl plan` is from runs on clips that it never saw",
     "interrupts": "Ctrl-C at random instants of runs in a terminal: does every one end?",
     "synthesis-speed": "clips a second of the synthetic corpus",

@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from clients.device import Device, identity
 from clients.kept_update import keep_update, take_update
 from clients.ledger_state import load_clip_norm, load_ledger, save_clip_norm, save_ledger
+from clients.lying import as_sent
 from clients.public_start import check_start
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
@@ -73,8 +74,9 @@ def train_together(messages: Sequence[Message], contexts: Sequence[Context]) -> 
         if isinstance(outcome, BudgetError):
             content = _refusal(outcome)
         else:
-            config, (server_round, _), _ = _asked(message, context)
-            content = _simulated_content(config, server_round, outcome, context)
+            config, (server_round, _), weights = _asked(message, context)
+            sent = as_sent(config, outcome, weights)
+            content = _simulated_content(config, server_round, sent, context)
         replies.append(Message(content, reply_to=message))
     return replies
 
@@ -156,7 +158,8 @@ def _train_round(
     if device is None:
         with one_thread():
             outcome = train_round(**_simulated(config, asked, weights, message, context))
-        return _simulated_content(config, server_round, outcome, context)
+        sent = as_sent(config, outcome, weights)
+        return _simulated_content(config, server_round, sent, context)
     start = device.with_start(config, message)
     with device.session(config, message, server_round, weights) as session, one_thread():
         outcome = train_round(

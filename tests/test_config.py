@@ -143,6 +143,11 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
          "run.strict-privacy", "evaluation.shadow"),
         ("run.strict-privacy=true coordination.selection=random privacy.rate-release=none",
          "run.strict-privacy", "coordination.aggregation"),
+        ('coordination.liars="3,20"', "coordination.liars = '3,20' names 20", "0 to 19"),
+        ('coordination.liars="3,3"', "coordination.liars", "each once"),
+        ('coordination.liars="3" privacy.noise=distributed',
+         "coordination.liars", "privacy.noise = 'local'"),
+        ('coordination.liars="3" training.sent-bits=8', "coordination.liars", "sent-bits"),
     ],
 )  # fmt: skip
 def test_impossible_combinations_name_the_key_and_the_remedy(assignments, key, remedy):

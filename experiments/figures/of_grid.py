@@ -12,6 +12,7 @@ from experiments.figures.catalogue import Entry, LeftOut
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.heat_maps import heat_maps
 from experiments.figures.learning_curves import learning_curves
+from experiments.figures.liars import liars_of_grid, lying_cells
 from experiments.figures.of_run import SHIFT, read_audit, with_shadows
 from experiments.figures.pareto import pareto_front
 from experiments.figures.predicted_shift import predicted_against_measured
@@ -31,7 +32,14 @@ _MEMBRANES = ["membrane_variance", "membrane_autocorrelation"]
 
 def of_grid(grid: GridTables) -> list[Entry]:
     """Return the figures that a grid may have."""
+    liars = Entry(
+        "liars",
+        "How often clients that lie are selected by setting, beside the honest ones and a random "
+        "selection, and how much accuracy that costs against the same runs without a liar.",
+        lambda: liars_of_grid(grid),
+    )
     return [
+        *([liars] if (lying_cells(grid)["liars"] != "").any() else []),
         Entry(
             "accuracy-epsilon",
             "Accuracy against the privacy budget ε, mean and 95 % interval over seeds; dashed: the "

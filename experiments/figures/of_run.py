@@ -8,6 +8,7 @@ import polars as pl
 
 from experiments.figures.audit_bounds import audit_bounds
 from experiments.figures.catalogue import Entry, LeftOut
+from experiments.figures.liars import liars_of_run
 from experiments.figures.predicted_shift import predicted_against_measured
 from experiments.figures.rank_maps import rank_maps
 from experiments.figures.rate_distributions import rate_distributions
@@ -30,8 +31,14 @@ SHIFT = pl.col("firing_rate_after") - pl.col("firing_rate_shadow")
 def of_run(run: RunTables) -> list[Entry]:
     """Return the figures that a run may have."""
     last = min(LAST_ROUNDS, run.last_round)
+    liars = Entry(
+        "liars",
+        "How often the clients that lie were selected when they were asked, and the honest ones.",
+        lambda: liars_of_run(run),
+    )
     return [
         *over_rounds(run),
+        *([liars] if run.config.coordination.liars else []),
         Entry(
             "rate-distributions",
             "Distributions of the candidates' firing rates by layer, with and without DP.",

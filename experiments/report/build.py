@@ -13,6 +13,7 @@ from experiments.grid.directory import record_of
 from experiments.grid.stale import said_of, stale_cells
 from experiments.report.findings_grid import findings_of_grid
 from experiments.report.findings_run import findings_of_run
+from experiments.report.lying import SECTION, section_of_grid, section_of_run
 from experiments.report.page import Report, render
 from experiments.report.record import (
     changes_in,
@@ -56,6 +57,7 @@ def report_of_run(directory: Path) -> Report:
     run = read_tables(directory)
     record = run.record
     drawn, gaps = draw_all(of_run(run), run.describe())
+    of_liars = [one for one in drawn if one.name == SECTION]
     return Report(
         title=directory.absolute().name,
         kind="run",
@@ -63,8 +65,9 @@ def report_of_run(directory: Path) -> Report:
         troubled=run.status != FINISHED,
         facts=_facts(run),
         findings=findings_of_run(run),
-        figures=drawn,
+        figures=[one for one in drawn if one.name != SECTION],
         gaps=gaps,
+        sections=section_of_run(run, of_liars),
         tables=tables_of_run(run),
         guarantee=guarantee_of(record),
         commands=[
@@ -85,6 +88,7 @@ def report_of_grid(directory: Path) -> Report:
     """
     grid = read_grid(directory)
     drawn, gaps = draw_all(of_grid(grid), grid.describe())
+    of_liars = [one for one in drawn if one.name == SECTION]
     cell = strictest(grid)
     run = read_tables(grid.directory / str(cell["run"]))
     total, finished = grid.cells.height, grid.finished.height
@@ -102,8 +106,9 @@ def report_of_grid(directory: Path) -> Report:
         troubled=finished < total or bool(old),
         facts=_grid_facts(grid, run),
         findings=findings_of_grid(grid),
-        figures=drawn,
+        figures=[one for one in drawn if one.name != SECTION],
         gaps=gaps,
+        sections=section_of_grid(grid, of_liars),
         tables=tables_of_grid(grid),
         guarantee=guarantee | guarantee_of(run.record),
         commands=[

@@ -67,6 +67,25 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the page about one question.
+
+    Attributes:
+        name: of its anchor.
+        title: heading.
+        sentences: a paragraph each.
+        figures: drawn.
+        tables: sortable.
+    """
+
+    name: str
+    title: str
+    sentences: Sequence[str]
+    figures: Sequence[Drawn]
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report says.
 
@@ -85,6 +104,7 @@ class Report:
         notes: on reproducing.
         files: further texts that were run (a grid file): name and content.
         configuration: key, value and whether it differs from the default.
+        sections: further ones, of some runs and grids only.
     """
 
     title: str
@@ -101,6 +121,7 @@ class Report:
     notes: Sequence[str] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     configuration: Sequence[tuple[str, str, bool]] = ()
+    sections: Sequence[Section] = ()
 
 
 def render(report: Report) -> str:

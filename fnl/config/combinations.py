@@ -80,6 +80,7 @@ def check_combinations(config: Config) -> None:
     _check_aggregation(config)
     _check_estimate(config)
     check_time_steps(config)
+    _check_liars(config)
     check_privacy(config)
 
 
@@ -213,6 +214,32 @@ def _check_estimate(config: Config) -> None:
         raise ConfigError(
             f"coordination.min-reliability = {coordination.min_reliability} needs an estimate of "
             "it: set coordination.estimate to another value than 'plain'"
+        )
+
+
+def _check_liars(config: Config) -> None:
+    """Refuse liars that are no clients, or that have nothing to lie about."""
+    coordination = config.coordination
+    liars = coordination.lying
+    outside = [number for number in liars if number >= config.data.clients]
+    if outside:
+        raise ConfigError(
+            f"coordination.liars = {coordination.liars!r} names {outside[0]}: data.clients = "
+            f"{config.data.clients} has partitions 0 to {config.data.clients - 1}"
+        )
+    if len(set(liars)) < len(liars):
+        raise ConfigError(
+            f"coordination.liars = {coordination.liars!r} names one twice: name each once"
+        )
+    if liars and config.shares_noise:
+        raise ConfigError(
+            "coordination.liars sends an update with its sign turned, and under privacy.noise = "
+            "'distributed' no client's own update leaves it: set privacy.noise = 'local'"
+        )
+    if liars and config.compresses:
+        raise ConfigError(
+            "coordination.liars turns the sign of a whole update, not of a smaller one: leave "
+            "training.sent-share and training.sent-bits at their defaults"
         )
 
 

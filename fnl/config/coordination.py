@@ -62,6 +62,9 @@ class CoordinationGroup(Group, frozen=True):
     max_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Largest share of the rounds in which it answers that a client may be selected in, as long as
     others are left; bounds what a client gains that lies about its rates."""
+    liars: Annotated[str, Field(pattern=r"^(\d{1,9}(,\d{1,9})*)?$")] = ""
+    """Partitions that lie, comma-separated, in simulations only: each reports what
+    `coordination.selection` likes best and sends its update with the sign turned."""
     algorithm: Annotated[str, known_or_own(("none",))] = "none"
     """`module:Class` of your own in place of rules: it may select, weigh, step and correct what
     clients do, has options and keeps a state (`fnl.Algorithm`)."""
@@ -107,6 +110,11 @@ class CoordinationGroup(Group, frozen=True):
     least one of the selected must be."""
     max_update_norm: NonNegative = 0.0
     """An update longer than this (L2) is rejected; 0: one above a million."""
+
+    @property
+    def lying(self) -> tuple[int, ...]:
+        """Partitions that lie, in the order given."""
+        return tuple(int(number) for number in self.liars.split(",") if number)
 
     @property
     def least_models(self) -> int:

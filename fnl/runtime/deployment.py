@@ -44,6 +44,11 @@ def check_deployable(config: Config) -> None:
             raise ConfigError(
                 f"{key} sends what no privacy covers and is for simulations only: set it to false"
             )
+    if config.coordination.liars:
+        raise ConfigError(
+            "coordination.liars lets clients spoil the model and is for simulations only: leave it "
+            "empty"
+        )
     if flat.get("privacy.noise-allocation") == "uniform-noise":
         raise ConfigError(
             "privacy.noise-allocation = 'uniform-noise' needs the numbers of clips of all clients, "

@@ -272,7 +272,8 @@ def test_the_server_refuses_what_devices_refuse():
     check_deployable(parse_config(RUN))
     check_deployable(parse_config(RUN | {"privacy.mode": "none", "privacy.secure-noise": False}))
     shadows = RUN | {key.replace("__", ".").replace("_", "-"): v for key, v in SHADOWS.items()}
-    for refused in (shadows, RUN | {"privacy.secure-noise": False}):
+    others = [RUN | {"privacy.secure-noise": False}, RUN | {"coordination.liars": "0"}]
+    for refused in (shadows, *others):
         config = parse_config(refused)
         with pytest.raises(ConfigError, match=r"simulations only|secure-noise"):
             check_deployable(config)

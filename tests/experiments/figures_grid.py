@@ -54,7 +54,10 @@ def write_grid(
         make_run(cell["cell"], settings)
         cell |= {"run": f"cells/{cell['cell']}", "seconds": 1.5}
         cell["status"] = read_run(directory / str(cell["run"]))["status"]
-    schema = {"cell": pl.String, "seed": pl.Int64, **dict.fromkeys(axes, pl.Float64)}
+    kinds = {
+        key: pl.String if isinstance(values[0], str) else pl.Float64 for key, values in axes.items()
+    }
+    schema = {"cell": pl.String, "seed": pl.Int64, **kinds}
     schema |= {"is_twin": pl.Boolean, "twin": pl.String, "status": pl.String, "run": pl.String}
     table = pl.DataFrame(cells, schema=schema | {"seconds": pl.Float64})
     table.write_parquet(directory / "cells.parquet")
@@ -90,8 +93,9 @@ def summarise(results: pl.DataFrame, cells: pl.DataFrame, axes: list[str]) -> pl
             row |= {"p_value": p, "p_adjusted": None if p is None else min(1.0, 4 * p)}
         summary.append(row)
     numbers = ["mean", "se", "low", "high", "difference", "difference_low", "difference_high"]
-    schema = dict.fromkeys(axes, pl.Float64) | {"is_twin": pl.Boolean, "metric": pl.String}
-    schema |= {"n": pl.Int64} | dict.fromkeys([*numbers, "p_value", "p_adjusted"], pl.Float64)
+    schema = {key: cells.schema[key] for key in axes}
+    schema |= {"is_twin": pl.Boolean(), "metric": pl.String()}
+    schema |= {"n": pl.Int64()} | dict.fromkeys([*numbers, "p_value", "p_adjusted"], pl.Float64())
     return pl.DataFrame(summary, schema=schema)
 
 
