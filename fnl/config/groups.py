@@ -92,6 +92,7 @@ class Config(Group, frozen=True):
         hop = self.data.frame_hop_ms
         return hop / min((hop, *self.data.client_hops))
 
+    @property
     def samples_candidates(self) -> bool:
         """Whether candidates are drawn in secret, each client by itself (`sampling_rate`)."""
         return self.coordination.schedule == "poisson"
