@@ -33,7 +33,10 @@ class Standard(nn.Module):
         return (signal - self.mean) * self.gain
 
     def forward_and_back(
-        self, signal: Tensor, *, overwrite: bool = False
+        self,
+        signal: Tensor,
+        *,
+        overwrite: bool = False,  # noqa: ARG002 - the interface's; nothing is gained here
     ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, dict[nn.Parameter, Tensor]]]]:
         """Return z of signals [B, F], and a function from dL/dz to the gradients of each clip."""
 
