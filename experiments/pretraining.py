@@ -68,9 +68,13 @@ def train_teacher(
 
 @torch.no_grad()
 def _fit_standard(network: nn.Module, features: Tensor) -> None:
-    """Fit what `model.standardise` adds to a network's read-out to the clips [n, T, F]."""
-    if isinstance(network, SpikingNetwork):
+    """Fit what `model.standardise` adds to a network's read-out to the clips [n, T, F].
+
+    From then on that counts as learned, whatever `training.trained` says.
+    """
+    if isinstance(network, SpikingNetwork) and network.readout.standard is not None:
         network.eval()
         device = device_of(network)
         batches = features.split(_BATCH)
         network.readout.fit_standard(network.spike_trains(one.to(device))[-1] for one in batches)
+        network.readout.standard.requires_grad_(True)
