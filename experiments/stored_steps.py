@@ -49,6 +49,7 @@ _NEEDED: Mapping[str, Scalar] = {
     "training.weight-decay": 0.0,
     "training.label-smoothing": 0.0,
     "model.dropout": 0.0,
+    "model.readout": "mean",
     "privacy.clipping": "flat",
     "coordination.aggregation": "fedavg",
 }
@@ -132,8 +133,8 @@ def clipped_sum(weights: Tensor, features: Tensor, labels: Tensor, bound: float)
     return (errors * (bound / norms).clamp(max=1)[:, None]).T @ features
 
 
-def accuracy(config: Config, kept: Stored) -> float:
-    """Return what the steps of the run of `config` reach, as a share of the tested clips."""
+def learned(config: Config, kept: Stored) -> Tensor:
+    """Return the weights and bias [C, F + 1] that the run of `config` evaluates at its end."""
     server, average = config.coordination, config.evaluation.average
     weights, velocity, mean = kept.start.clone(), torch.zeros_like(kept.start), kept.start
     for server_round in range(1, config.run.rounds + 1):
@@ -144,8 +145,13 @@ def accuracy(config: Config, kept: Stored) -> float:
         weights = weights - step
         share = (1 - average) / (1 - average**server_round)
         mean = mean + share * (weights - mean)
+    return mean
+
+
+def accuracy(weights: Tensor, kept: Stored) -> float:
+    """Return the share of the tested clips that weights and bias [C, F + 1] tell right."""
     features, labels = kept.tested
-    return float(((features @ mean.T).argmax(1) == labels).double().mean())
+    return float(((features @ weights.T).argmax(1) == labels).double().mean())
 
 
 def _step(config: Config, kept: Stored, weights: Tensor, server_round: int) -> Tensor:
@@ -229,7 +235,7 @@ def accuracies(config: Config, seeds: Sequence[int]) -> list[float]:
     with one_thread():
         kept = _stored_once(_start_only(config))
         seeded = (parse_config({**config.flat(), "run.seed": seed}) for seed in seeds)
-        return [accuracy(one, kept) for one in seeded]
+        return [accuracy(learned(one, kept), kept) for one in seeded]
 
 
 def _start_only(config: Config) -> Config:
