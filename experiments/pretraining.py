@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor, nn
+
 from experiments.central_training import Progress, train_centrally
 from experiments.recipe import Recipe
 from fnl.config import Config
 from fnl.data.federated import Federation, prepare
-from fnl.device import chosen_device
+from fnl.device import chosen_device, device_of
 from fnl.interchange.pretrained import Origin
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
+from fnl.snn.network import SpikingNetwork
 from fnl.training.start import start_network, start_of, whole_weights
 from fnl.weights import Weights, get_weights, weights_hash
+
+_BATCH = 256
 
 
 def public_clips(config: Config) -> Federation:
@@ -42,6 +48,7 @@ def train_teacher(
     clips = federation.split_clips("train")
     with one_thread():
         train_centrally(network, *clips, recipe.training, config.run.seed, progress=progress)
+        _fit_standard(network, clips[0])
         tested = evaluate(
             network, *federation.split_clips(config.evaluation.split), federation.classes
         )
@@ -57,3 +64,17 @@ def train_teacher(
         sha256=weights_hash(weights),
     )
     return weights, origin
+
+
+@torch.no_grad()
+def _fit_standard(network: nn.Module, features: Tensor) -> None:
+    """Fit what `model.standardise` adds to a network's read-out to the clips [n, T, F].
+
+    From then on that counts as learned, whatever `training.trained` says.
+    """
+    if isinstance(network, SpikingNetwork) and network.readout.standard is not None:
+        network.eval()
+        device = device_of(network)
+        batches = features.split(_BATCH)
+        network.readout.fit_standard(network.spike_trains(one.to(device))[-1] for one in batches)
+        network.readout.standard.requires_grad_(True)

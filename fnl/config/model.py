@@ -93,6 +93,10 @@ class ModelGroup(Group, frozen=True):
     its shadow."""
     readout: Literal["membrane", "mean"] = "membrane"
     """Logits: time mean of a leaky integrator (`membrane`) or of the current alone (`mean`)."""
+    standardise: bool = False
+    """`true`: the read-out is given each neuron's mean spikes minus their mean, over their
+    deviation, numbers that `fnl pretrain` fits to its clips. Gradients of private clips are then
+    shorter, and tell more."""
     encoding: Annotated[str, known_or_own(ENCODINGS)] = "direct"
     """`direct`: features are input currents; `rate`, `delta`, `latency`: spikes, by snnTorch's
     spikegen; or `module:function` of your own."""

@@ -22,7 +22,7 @@ STARTS = Path(__file__).parents[1] / "interchange" / "starts"
 _ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
 """Keys of the model that change how it is trained, not what it computes."""
 
-_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking"}
+_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking", "model.standardise": False}
 """Keys that weights from before them lack, and what their networks are."""
 
 

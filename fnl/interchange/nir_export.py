@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.runtime.atomic import write_atomically
@@ -127,10 +127,10 @@ def _graph(nir: ModuleType, network: Any, integrator: bool) -> Any:
     nodes: dict[str, Any] = {"input": nir.Input(np.array([network.linear[0].in_features]))}
     layers = zip(network.linear, network.neuron, strict=True)
     for index, (linear, neuron) in enumerate(layers):
-        nodes[f"linear_{index}"] = _synapses(nir, linear)
+        nodes[f"linear_{index}"] = _synapses(nir, linear.weight, linear.bias)
         nodes[f"neuron_{index}"] = _neurons(nir, neuron, linear.out_features)
     readout = network.readout
-    nodes["readout"] = _synapses(nir, readout.linear)
+    nodes["readout"] = _synapses(nir, *readout.synapses())
     if integrator:
         nodes["integrator"] = _integrator(nir, readout.beta, readout.linear.out_features)
     nodes["output"] = nir.Output(output_type=np.array([readout.linear.out_features]))
@@ -147,11 +147,10 @@ def _graph(nir: ModuleType, network: Any, integrator: bool) -> Any:
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata)
 
 
-def _synapses(nir: ModuleType, layer: Any) -> Any:
-    weight = layer.weight.detach().cpu().numpy()
-    if layer.bias is None:
-        return nir.Linear(weight=weight)
-    return nir.Affine(weight=weight, bias=layer.bias.detach().cpu().numpy())
+def _synapses(nir: ModuleType, weight: Tensor, bias: Tensor | None) -> Any:
+    if bias is None:
+        return nir.Linear(weight=weight.numpy(force=True))
+    return nir.Affine(weight=weight.numpy(force=True), bias=bias.numpy(force=True))
 
 
 def _neurons(nir: ModuleType, neuron: Any, features: int) -> Any:

@@ -24,6 +24,7 @@ from fnl.snn.network import build_network, initialise
 from fnl.weights import Weights, get_weights, set_weights, view_weights
 
 _READOUT = "readout."
+_STANDARD = "readout.standard."  # a number a neuron, not a label
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def _start(config: Config, inputs: int, labels: tuple[str, ...], _stamp: int) ->
     taken = {}
     for key, own in drawn.items():
         theirs = weights[key]
-        if key.startswith(_READOUT) and own.shape[:1] == (len(labels),):
+        of_labels = key.startswith(_READOUT) and not key.startswith(_STANDARD)
+        if of_labels and own.shape[:1] == (len(labels),):
             theirs = _rows_by_label(own, theirs, labels, origin.words)
         if theirs.shape != own.shape:
             raise ConfigError(

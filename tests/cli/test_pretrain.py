@@ -51,6 +51,7 @@ def test_a_teacher_s_words_and_another_label_in_two_lines(typed, tmp_path):
     assert (origin.words, origin.clips) == (["yes", "no", "up", "left"], 64)
     assert origin.training["central.epochs"] == 1
     assert origin.network["network"] == "temporal-conv"
+    assert (weights["readout.standard.gain"] > 1).all()  # fitted, beside what was trained
     code, _, err = typed("run", "--recipe=private", "--workers=1", **FEDERATION)
     assert code == 0, err
     record = read_run(tmp_path / "results" / "run")
@@ -99,7 +100,7 @@ def test_set_is_laid_over_a_recipe_and_a_recipe_over_defaults():
     keys = load_recipe("private", {"privacy.epsilon": 2.0}).config
     assert (keys.privacy.epsilon, keys.training.trained, keys.data.words) == (
         2.0,
-        "readout",
+        "readout.linear",
         "core",
     )
 

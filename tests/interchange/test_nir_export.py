@@ -10,7 +10,7 @@ from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 from fnl.interchange.nir_export import STEP_SECONDS, export_nir
 from fnl.snn.network import SpikingNetwork, build_network
-from fnl.snn.neurons.lif import LIF
+from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.synaptic import Synaptic
 
 nir = pytest.importorskip("nir", reason="the package nir is not installed")
@@ -94,6 +94,21 @@ def test_snntorch_loads_the_same_spikes(tmp_path, reset_delay):
     export_nir(net, tmp_path / "net.nir")
     loaded = import_from_nir(nir.read(tmp_path / "net.nir")).float()
     assert_same_spikes(*run(loaded, torch.float32), net)
+
+
+def test_standard_features_are_folded_into_the_synapses(tmp_path):
+    net = network()
+    readout = LeakyReadout(30, CLASSES, 0.85, standardise=True)
+    readout.linear.load_state_dict(net.readout.linear.state_dict())
+    net.readout = readout.double()
+    scores = net(clips()).detach()
+    readout.fit_standard([net.spike_trains(clips())[-1].double()])
+    assert not torch.equal(readout.standard.gain, torch.ones(30).double())
+    export_nir(net, tmp_path / "net.nir")
+    node = nir.read(tmp_path / "net.nir").nodes["readout"]
+    spikes = net.spike_trains(clips())[-1].detach().double().numpy()
+    current = torch.from_numpy(spikes @ node.weight.T + node.bias)
+    torch.testing.assert_close(readout.time_weights(STEPS) @ current, scores.double())
 
 
 @pytest.mark.parametrize("reset_delay", [True, False])

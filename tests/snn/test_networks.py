@@ -32,6 +32,7 @@ CLIPS, STEPS, FEATURES, CLASSES = 5, 20, 12, 4
 MODELS: dict[str, dict[str, object]] = {
     "feedforward": {"hidden": "16,8"},
     "learned": {"hidden": "16,8", "learn_beta": True, "learn_threshold": True, "readout": "mean"},
+    "standardised": {"hidden": "16,8", "standardise": True},
     "recurrent": {"network": "recurrent", "hidden": "16,8", "learn_beta": True},
     "temporal-conv": {"network": "temporal-conv", "hidden": "16,16,8", "kernel_size": 3},
     "temporal-conv, no norm": {
@@ -167,6 +168,25 @@ def test_the_mean_readout_is_the_matrix_times_the_mean_spikes(inputs):
     network = build("learned")
     trace = network.trace(inputs)
     torch.testing.assert_close(trace.logits, network.readout.linear(trace.signals[-1].mean(1)))
+
+
+@pytest.mark.parametrize("readout", ["mean", "membrane"])
+def test_standard_features_say_the_same_and_have_no_mean(readout, inputs):
+    network = build("standardised", readout=readout, dropout=0.5).double().eval()
+    clips = inputs.double()
+    before, spikes = network(clips), network.spike_trains(clips)[-1]
+    for _ in range(2):  # from z = x, and from features that are standard already
+        network.readout.fit_standard([spikes[:2], spikes[2:]])
+        torch.testing.assert_close(network(clips), before)
+    standard, linear = network.readout.standard, network.readout.linear
+    shares, total = network.readout.time_shares(spikes)
+    z = standard(shares @ spikes)
+    deviation = (shares @ spikes).std(0)
+    torch.testing.assert_close(z.mean(0), torch.zeros(8).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(z.std(0), deviation / (deviation + 0.05))
+    weight, bias = network.readout.synapses()
+    torch.testing.assert_close(total * (shares @ spikes @ weight.T + bias), before)
+    assert not torch.equal(weight, linear.weight)
 
 
 def test_trained_decays_start_in_their_range_from_the_runs_stream():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,20 @@ def test_rows_of_the_read_out_go_by_their_label_and_new_ones_are_drawn(opened, t
         np.testing.assert_array_equal(own[2], weights[name][0])
     for name in start.weights.keys() - set(READOUT):
         np.testing.assert_array_equal(start.weights[name], weights[name])
+
+
+def test_standard_features_are_of_neurons_whose_number_may_be_that_of_labels(opened, teacher):
+    keys = {"model__standardise": True, "model__hidden": "8,3"}
+    path, weights = teacher("up,no,yes", **keys)
+    for name in ("readout.standard.mean", "readout.standard.gain"):
+        weights[name] += np.arange(3, dtype=np.float32)
+    config, _ = opened(**keys)
+    origin = Origin.of(config, ["up", "no", "yes"], {}, synthetic=True, clips=1)
+    save_pretrained(Path(path), weights, origin)
+    start = start_of(*opened(model__initial=path, **keys)).weights
+    for name in ("readout.standard.mean", "readout.standard.gain"):
+        np.testing.assert_array_equal(start[name], weights[name])
+    np.testing.assert_array_equal(start[READOUT[0]], weights[READOUT[0]][::-1])
 
 
 def test_a_file_that_is_written_again_is_read_again(opened, teacher, tmp_path):

@@ -79,7 +79,7 @@ class SpikingNetwork(nn.Module):
         self.neuron = nn.ModuleList(build_neuron(model, size) for size in sizes)
         # a leaky integrator that leaks all at every step is its own input
         leak = model.beta if model.readout == "membrane" else 0.0
-        self.readout = LeakyReadout(sizes[-1], classes, leak)
+        self.readout = LeakyReadout(sizes[-1], classes, leak, standardise=model.standardise)
         self.dropout = nn.ModuleList(Dropout(model.dropout) for _ in sizes)
         self.encoder: Encoder = build_encoder(model)
 

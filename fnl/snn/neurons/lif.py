@@ -7,6 +7,7 @@ another: a layer at a time instead of a step at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Unpack
 
@@ -19,6 +20,7 @@ from fnl.snn.kernels.lif import LIF_SCAN
 from fnl.snn.neurons.parametrization import Free
 from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
 from fnl.snn.neurons.time_steps import decay_in, gain_in
+from fnl.snn.standard import Standard
 
 
 class LIF(SpikingLayer):
@@ -92,19 +94,28 @@ class LeakyReadout(nn.Module):
         out_features: number of classes C.
         beta: decay per step in [0, 1].
         bias: whether the linear layer has one; it enters at every step.
+        standardise: whether the linear layer is given standard features: then W and b above are
+            those of both together.
 
     Raises:
         ConfigError: if `beta` is out of range.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, beta: float = 0.9, *, bias: bool = True
+        self,
+        in_features: int,
+        out_features: int,
+        beta: float = 0.9,
+        *,
+        bias: bool = True,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= beta <= 1:
             raise ConfigError(f"the readout's beta must lie in [0, 1], got {beta}")
         self.beta = beta
         self.ratio = 1.0
+        self.standard = Standard(in_features) if standardise else None
         self.linear = nn.Linear(in_features, out_features, bias=bias)
 
     def in_time(self, ratio: float) -> None:
@@ -117,9 +128,29 @@ class LeakyReadout(nn.Module):
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores [B, C] for the spikes [B, T, F]."""
-        shares, total = self.time_shares(spikes)
         # The linear layer is given a weighted mean, so that its bias counts as often as it should.
-        return self.linear(shares @ spikes) * total
+        shares, total = self.time_shares(spikes)
+        mean = shares @ spikes
+        return self.linear(mean if self.standard is None else self.standard(mean)) * total
+
+    @torch.no_grad()
+    def fit_standard(self, trains: Iterable[Tensor]) -> None:
+        """Standardise by the clips with these spikes, [B, T, F] each; no score changes.
+
+        Without `standardise` nothing is done.
+        """
+        if self.standard is not None:
+            means = torch.cat([self.time_shares(spikes)[0] @ spikes for spikes in trains])
+            self.standard.fit(means, self.linear)
+
+    def synapses(self) -> tuple[Tensor, Tensor | None]:
+        """Return W [C, F] and b [C] of the formula above."""
+        weight, bias, standard = self.linear.weight, self.linear.bias, self.standard
+        if standard is None:
+            return weight, bias
+        weight = weight * standard.gain
+        offset = weight @ standard.mean
+        return weight, -offset if bias is None else bias - offset
 
     def time_shares(self, spikes: Tensor) -> tuple[Tensor, float]:
         """Return w_s / Σ_s w_s, [T] in the dtype of `spikes` [B, T, F], and Σ_s w_s."""

@@ -20,6 +20,7 @@ from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.lif import LeakyReadout
 from fnl.snn.neurons.spiking_layer import SpikingLayer
 from fnl.snn.normalisation import StepGroupNorm
+from fnl.snn.standard import Standard
 from fnl.training.batched.delays import shifted, shifted_back
 from fnl.training.batched.patches import Patches
 from fnl.training.per_clip.clip_gradients import DenseGradients, LinearGradients
@@ -185,13 +186,37 @@ def _neurons(layer: SpikingLayer, of: WeightsOf, signal: Tensor) -> tuple[Tensor
 
 def _readout(layer: LeakyReadout, of: WeightsOf, signal: Tensor) -> tuple[Tensor, Back]:
     shares, total = layer.time_shares(signal)
-    scores, linear_back = _linear(layer.linear, of, (shares @ signal).unsqueeze(1))
+    mean, standard_back = (shares @ signal).unsqueeze(1), None
+    if layer.standard is not None:
+        mean, standard_back = _standard(layer.standard, of, mean)
+    scores, linear_back = _linear(layer.linear, of, mean)
 
     def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
-        grad_mean = linear_back((grad * total).unsqueeze(1), deliver, wanted)
-        return None if grad_mean is None else shares[:, None] * grad_mean
+        below = wanted or standard_back is not None
+        grad_mean = linear_back((grad * total).unsqueeze(1), deliver, below)
+        if grad_mean is not None and standard_back is not None:
+            grad_mean = standard_back(grad_mean, deliver, wanted)
+        return shares[:, None] * grad_mean if wanted and grad_mean is not None else None
 
     return scores.squeeze(1) * total, back
+
+
+def _standard(layer: Standard, of: WeightsOf, signal: Tensor) -> tuple[Tensor, Back]:
+    mean, gain = (of(p)[:, None, None, :] for p in (layer.mean, layer.gain))
+    centred = (_by_client(signal, len(mean)) - mean).view_as(signal)
+
+    def scaled(values: Tensor) -> Tensor:
+        return (_by_client(values, len(gain)) * gain).view_as(values)
+
+    def back(grad: Tensor, deliver: Deliver, _wanted: bool) -> Tensor | None:
+        grad_signal = scaled(grad)
+        if layer.mean.requires_grad:
+            deliver(layer.mean, DenseGradients(-grad_signal.sum(1)))
+        if layer.gain.requires_grad:
+            deliver(layer.gain, DenseGradients((grad * centred).sum(1)))
+        return grad_signal
+
+    return scaled(centred), back
 
 
 def _dropout(layer: Dropout, _of: WeightsOf, signal: Tensor) -> tuple[Tensor, Back]:

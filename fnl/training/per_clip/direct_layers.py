@@ -184,11 +184,17 @@ def _own(layer: Any, signal: Tensor, factor: int, inner: bool) -> tuple[Tensor, 
 
 def _readout(layer: LeakyReadout, spikes: Tensor, factor: int, _inner: bool) -> tuple[Tensor, Back]:
     shares, total = layer.time_shares(spikes)
-    scores, linear_back = _linear(layer.linear, shares @ spikes, factor, _inner)
+    mean, standard_back = shares @ spikes, None
+    if layer.standard is not None:
+        mean, standard_back = _own(layer.standard, mean, factor, False)
+    scores, linear_back = _linear(layer.linear, mean, factor, _inner)
 
     def back(grad: Tensor, deliver: Deliver, wanted: bool) -> Tensor | None:
-        grad_mean = linear_back(grad * total, deliver, wanted)
-        return None if grad_mean is None else shares[:, None] * grad_mean[:, None, :]
+        below = wanted or standard_back is not None
+        grad_mean = linear_back(grad * total, deliver, below)
+        if grad_mean is not None and standard_back is not None:
+            grad_mean = standard_back(grad_mean, deliver, wanted)
+        return shares[:, None] * grad_mean[:, None, :] if wanted and grad_mean is not None else None
 
     return scores * total, back
 

@@ -56,6 +56,7 @@ NETWORKS = {
     "thresholds": {"model.learn-threshold": True, "model.reset": "zero"},
     "no reset": {"model.reset": "none", "model.surrogate": "sigmoid"},
     "mean read-out": {"model.readout": "mean", "model.surrogate": "triangular"},
+    "standard features": {"model.standardise": True},
     "rate code": {"model.encoding": "rate"},
     "delta code": {"model.encoding": "delta"},
     "latency code": {"model.encoding": "latency"},
@@ -70,6 +71,12 @@ WAYS = {
     "augmentation": {"training.augmentation": True},
     "read-out alone": {"training.trained": "readout"},
     "one layer": {"training.trained": "linear.1+norm.0"},
+    "standard features alone": {
+        "model.standardise": True, "training.trained": "readout.standard",
+    },
+    "below standard features": {
+        "model.standardise": True, "training.trained": "linear.1+readout.linear",
+    },
     "all clips": {"training.batch-size": 0},
     "few clips": {"training.batch-size": 1, "training.local-epochs": 4.0},
     "per layer": {"privacy.clipping": "per-layer"},
