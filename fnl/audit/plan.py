@@ -17,7 +17,10 @@ from fnl.errors import ConfigError
 
 ATTACKED = ("weights", "membership", "rates")
 SENSITIVITY, STEERING, BOOKS = "sensitivity", "steering", "books"
-TARGETS = (*ATTACKED, SENSITIVITY, STEERING, BOOKS)
+INVERSION = "inversion"
+DEFAULT_TARGETS = (*ATTACKED, SENSITIVITY, STEERING, BOOKS)
+TARGETS = (*DEFAULT_TARGETS, INVERSION)
+"""The last one tests no claim, so it is asked for by name."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,10 @@ class AuditPlan:
         targets: of `TARGETS`.
         canaries: of each client.
         models: that membership inference trains; half of them are its shadows.
-        clips: removed in turn to measure sensitivities, and clients.
+        clips: removed in turn to measure sensitivities, and clients; looked for by inversion.
         broken: also mechanisms that are broken on purpose.
         confidence: of every lower bound.
+        batches: clips in the steps whose updates are inverted.
 
     Raises:
         ConfigError: naming what cannot be attacked.
@@ -44,6 +48,7 @@ class AuditPlan:
     broken: bool
     confidence: float
     clips: int = 5
+    batches: tuple[int, ...] = (1, 8)
 
     def __post_init__(self) -> None:
         for epsilon in self.epsilons:
@@ -52,11 +57,19 @@ class AuditPlan:
         for target in self.targets:
             if target not in TARGETS:
                 raise ConfigError(f"--target {target!r} is unknown: choose {', '.join(TARGETS)}")
+        for batch in self.batches:
+            if batch < 1:
+                raise ConfigError(f"--batch {batch} is not above 0")
 
     @property
     def attacks(self) -> bool:
-        """Whether anything is attacked: the other targets are measured."""
+        """Whether a claim is attacked: the other targets are measured."""
         return any(target in ATTACKED for target in self.targets)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether updates are inverted."""
+        return INVERSION in self.targets
 
     def claims(self, *, infinite: bool) -> list[tuple[Mechanism, float]]:
         """Return the mechanisms to attack with their budgets; without noise none is broken."""

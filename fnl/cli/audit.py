@@ -20,6 +20,7 @@ from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from fnl.audit.books import Count
+    from fnl.audit.inversion.attack import Inversion
     from fnl.audit.plan import AuditPlan
     from fnl.audit.result import AuditResult
     from fnl.audit.sensitivity import Sensitivity
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 AUDIT_FILE = "audit.parquet"
 SENSITIVITY_FILE = "sensitivity.parquet"
+INVERSION_FILE = "inversion.parquet"
 
 _TABLE_WIDTH = 140
 """Characters that the table needs; wider than a pipe's."""
@@ -44,13 +46,20 @@ def audit(
         list[str] | None,
         typer.Option(
             "--target",
-            help="weights, membership, rates, sensitivity, steering, books; repeatable; default: "
-            "all.",
+            help="weights, membership, rates, sensitivity, steering, books, inversion; repeatable; "
+            "default: all but inversion.",
         ),
     ] = None,
     canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
     models: Annotated[int, typer.Option(min=4, help="Models of the membership inference.")] = 16,
-    clips: Annotated[int, typer.Option(min=1, help="Clips removed in turn: sensitivity.")] = 5,
+    clips: Annotated[
+        int,
+        typer.Option(min=1, help="Clips removed in turn (sensitivity), looked for (inversion)."),
+    ] = 5,
+    batches: Annotated[
+        list[int] | None,
+        typer.Option("--batch", help="Clips in an inverted step; repeatable; default: 1 and 8."),
+    ] = None,
     broken: Annotated[
         bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
     ] = False,
@@ -64,10 +73,18 @@ def audit(
 
     The target sensitivity measures whether a clip or a client moves it as little as claimed,
     steering whether what is in no ledger reaches the global model unsaid, and books whether all
-    that leaves a run is in its ledgers.
+    that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
     from fnl.audit.books import count_releases
-    from fnl.audit.plan import BOOKS, SENSITIVITY, STEERING, TARGETS, AuditPlan, check_auditable
+    from fnl.audit.inversion.attack import check_invertible, invert, write_inversions
+    from fnl.audit.plan import (
+        BOOKS,
+        DEFAULT_TARGETS,
+        SENSITIVITY,
+        STEERING,
+        AuditPlan,
+        check_auditable,
+    )
     from fnl.audit.probe import sensitivities
     from fnl.audit.result import write_results
     from fnl.audit.sensitivity import write_sensitivities
@@ -78,17 +95,20 @@ def audit(
 
     plan = AuditPlan(
         epsilons=tuple(epsilons or (1.0, 4.0, 8.0, float("inf"))),
-        targets=tuple(targets or TARGETS),
+        targets=tuple(targets or DEFAULT_TARGETS),
         canaries=canaries,
         models=models,
         clips=clips,
         broken=broken,
         confidence=confidence,
+        batches=tuple(batches or (1, 8)),
     )
     logging.getLogger("flwr").setLevel(logging.WARNING)  # runs of a few rounds, many of them
     config = configuration(assignments)
-    if plan.attacks:
+    if plan.attacks or plan.inverts:
         check_auditable(config)
+    if plan.inverts:
+        check_invertible(config)
     folder = output or Path(config.run.results_dir) / "audit"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,26 +122,43 @@ def audit(
         moved = sensitivities(config, federation, plan.clips) if measured else []
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
+        inverted = (
+            list(
+                invert(
+                    config,
+                    federation,
+                    epsilons=plan.epsilons,
+                    batches=plan.batches,
+                    clips=plan.clips,
+                )
+            )
+            if plan.inverts
+            else []
+        )
     paths = {}
-    if results:
-        paths["path"] = (folder / AUDIT_FILE).absolute()
-        write_results(paths["path"], results)
-    if moved:
-        paths["sensitivity_path"] = (folder / SENSITIVITY_FILE).absolute()
-        write_sensitivities(paths["sensitivity_path"], moved)
+    for key, name, write, lines in (
+        ("path", AUDIT_FILE, write_results, results),
+        ("sensitivity_path", SENSITIVITY_FILE, write_sensitivities, moved),
+        ("inversion_path", INVERSION_FILE, write_inversions, inverted),
+    ):
+        if lines:
+            paths[key] = (folder / name).absolute()
+            write(paths[key], lines)
     if as_json:
-        lines = {
+        found = {
             "results": [_finite(asdict(result)) for result in results],
             "sensitivity": [_finite(one.row()) for one in moved],
             "steering": asdict(steered) if steered else None,
             "books": [_finite(asdict(one)) for one in counts],
+            "inversion": [_finite(asdict(one)) for one in inverted],
         }
-        print(json.dumps({name: str(path) for name, path in paths.items()} | lines))
+        print(json.dumps({name: str(path) for name, path in paths.items()} | found))
     else:
         _print_results(results)
         _print_sensitivities(moved)
         _print_steering(steered)
         _print_counts(counts)
+        _print_inversions(inverted)
         for path in paths.values():
             out.print(f"audit {path}")
     refuse_refuted(results)
@@ -244,6 +281,22 @@ def _print_counts(counts: Sequence[Count]) -> None:
         for one in counts
     ]  # fmt: skip
     _print_table(("books of", "releases seen", "ε reported", "ε of what was seen", ""), rows)
+
+
+def _print_inversions(found: Sequence[Inversion]) -> None:
+    if not found:
+        return
+    rows = [
+        (one.attack, one.activation,
+         "" if math.isnan(one.claimed_epsilon) else f"{one.claimed_epsilon:.2f}",
+         str(one.batch), str(one.clips),
+         f"{one.correlation:.2f} [{one.correlation_low:.2f}, {one.correlation_high:.2f}]",
+         f"{one.named:.2f} [{one.named_low:.2f}, {one.named_high:.2f}]",
+         "" if math.isnan(one.label) else f"{one.label:.2f}")
+        for one in found
+    ]  # fmt: skip
+    heads = ("found by", "activation", "claimed ε", "batch", "clips", "correlation")
+    _print_table((*heads, "word named", "word in the update"), rows)
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
