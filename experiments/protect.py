@@ -76,12 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/protect"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epsilons", type=float, nargs="+", default=list(EPSILONS))
     parser.add_argument("--set", dest="keys", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--figure", type=Path, help="draw the measures: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
     try:
         keys = dict(pair.split("=", 1) for pair in options.keys)
-        rows = play({**BASE, **keys}, options.seeds, options.output)
+        rows = play({**BASE, **keys}, options.seeds, options.output, options.epsilons)
         print(f"{markdown(rows)}\n")
         if options.figure:
             draw(rows, options.figure)
@@ -91,7 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def play(keys: dict[str, Scalar], seeds: Sequence[int], output: Path) -> pl.DataFrame:
+def play(
+    keys: dict[str, Scalar],
+    seeds: Sequence[int],
+    output: Path,
+    epsilons: Sequence[float] = EPSILONS,
+) -> pl.DataFrame:
     """Return a row a measure of each cell, seeds outermost; those in `output` are not done again.
 
     Columns: `seed`, `activation`, `epsilon`, `measure`, `value`.
@@ -99,7 +105,7 @@ def play(keys: dict[str, Scalar], seeds: Sequence[int], output: Path) -> pl.Data
     parts = []
     for seed in seeds:
         public: PublicClips | None = None
-        for epsilon in EPSILONS:
+        for epsilon in epsilons:
             for activation in ACTIVATIONS:
                 path = output / f"{activation}-{epsilon:g}-{seed}.parquet"
                 if not path.is_file():
@@ -197,8 +203,9 @@ def _panel(found: pl.DataFrame, measure: str, title: str, control: float, axes: 
     for offset, activation, look in ((-0.08, "spiking", MAIN), (0.08, "relu", SHADOW)):
         mine = (pl.col("measure") == measure) & (pl.col("activation") == activation)
         by_epsilon = {r["epsilon"]: r for r in found.filter(mine).iter_rows(named=True)}
-        shown = [by_epsilon[epsilon] for epsilon in EPSILONS]
-        mean, low, high = (np.array([r[k] for r in shown]) for k in ("mean", "low", "high"))
+        nothing = dict.fromkeys(("mean", "low", "high"), math.nan)
+        shown = [by_epsilon.get(epsilon, nothing) for epsilon in EPSILONS]
+        mean, low, high = (np.array([r[k] for r in shown]) for k in nothing)
         error = None if np.isnan(low).any() else np.stack([mean - low, high - mean])
         axes.errorbar(
             np.arange(len(names)) + offset, mean, yerr=error, color=look.colour,

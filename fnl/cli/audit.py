@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,7 +77,7 @@ def audit(
     that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
     from fnl.audit.books import count_releases
-    from fnl.audit.inversion.attack import check_invertible, invert, write_inversions
+    from fnl.audit.inversion.attack import check_invertible, write_inversions
     from fnl.audit.plan import (
         BOOKS,
         DEFAULT_TARGETS,
@@ -84,6 +85,7 @@ def audit(
         STEERING,
         AuditPlan,
         check_auditable,
+        inversions,
     )
     from fnl.audit.probe import sensitivities
     from fnl.audit.result import write_results
@@ -122,28 +124,20 @@ def audit(
         moved = sensitivities(config, federation, plan.clips) if measured else []
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
-        inverted = (
-            list(
-                invert(
-                    config,
-                    federation,
-                    epsilons=plan.epsilons,
-                    batches=plan.batches,
-                    clips=plan.clips,
-                )
-            )
-            if plan.inverts
-            else []
-        )
+        inverted = list(inversions(config, federation, plan)) if plan.inverts else []
     paths = {}
-    for key, name, write, lines in (
-        ("path", AUDIT_FILE, write_results, results),
-        ("sensitivity_path", SENSITIVITY_FILE, write_sensitivities, moved),
-        ("inversion_path", INVERSION_FILE, write_inversions, inverted),
+    for key, name, write in (
+        ("path", AUDIT_FILE, results and partial(write_results, results=results)),
+        (
+            "sensitivity_path",
+            SENSITIVITY_FILE,
+            moved and partial(write_sensitivities, found=moved),
+        ),
+        ("inversion_path", INVERSION_FILE, inverted and partial(write_inversions, found=inverted)),
     ):
-        if lines:
+        if write:
             paths[key] = (folder / name).absolute()
-            write(paths[key], lines)
+            write(paths[key])
     if as_json:
         found = {
             "results": [_finite(asdict(result)) for result in results],

@@ -131,7 +131,6 @@ def test_a_batch_of_one_is_found_in_the_clear_and_not_under_noise(audited):
     config, federation = changed(audited, model__activation="relu", model__normalisation="none")
     lines = list(invert(config, federation, epsilons=(math.inf, 0.5), batches=(1,), clips=6))
     named = {(line.attack, line.claimed_epsilon > 1): line for line in lines}
-    print(*lines, sep="\n")
     controls = {line.attack: line for line in lines if math.isnan(line.claimed_epsilon)}
     assert controls["the clip itself"].correlation == pytest.approx(1)
     assert abs(controls["random"].correlation) < 0.1  # the measure can fail

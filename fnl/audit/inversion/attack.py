@@ -25,6 +25,7 @@ from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.digests import write_digests
+from fnl.snn.network import SpikingNetwork
 from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights
 
@@ -147,7 +148,8 @@ def invert(
             f"training.trained = {config.training.trained!r}: --target inversion reads the word "
             "from the read-out's gradient, which has to be trained"
         )
-    network.eval()
+    if not isinstance(network.eval(), SpikingNetwork):
+        raise ConfigError(f"model.network = {config.model.network!r} is none of fnl's own")
     public = public or PublicClips.of(config, federation)
     smoothing = config.training.label_smoothing
     attacker = _Attacker(

@@ -39,9 +39,12 @@ class DifferentiableGradients:
     def __init__(self, network: SpikingNetwork, label_smoothing: float = 0.0) -> None:
         self._network = network.eval()
         copy = deepcopy(network)
-        self._layers = [_OverTime(neuron) for neuron in copy.neuron]
-        for neuron, layer in zip(copy.neuron, self._layers, strict=True):
-            neuron.forward = layer.forward
+        self._layers: list[_OverTime] = []
+        for neuron in copy.neuron:
+            if not isinstance(neuron, SpikingLayer):
+                raise TypeError(f"{type(neuron).__name__} is no layer of fnl's own")
+            self._layers.append(_OverTime(neuron))
+            neuron.forward = self._layers[-1].forward
         self._parameters = {
             name: p.detach() for name, p in copy.named_parameters() if p.requires_grad
         }

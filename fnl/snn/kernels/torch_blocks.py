@@ -118,7 +118,11 @@ class _Spike(torch.autograd.Function):
         return (shifted > 0).to(shifted.dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate], _output: Tensor) -> None:
+    def setup_context(
+        ctx: Any,
+        inputs: tuple[Tensor, Surrogate],
+        output: Tensor,  # noqa: ARG004 - torch's own name
+    ) -> None:
         shifted, ctx.surrogate = inputs
         ctx.save_for_backward(shifted)
 
