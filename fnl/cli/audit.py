@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -125,18 +125,14 @@ def audit(
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
         inverted = list(inversions(config, federation, plan)) if plan.inverts else []
-    paths = {}
-    for key, name, write in (
-        ("path", AUDIT_FILE, results and partial(write_results, results=results)),
-        (
-            "sensitivity_path",
-            SENSITIVITY_FILE,
-            moved and partial(write_sensitivities, found=moved),
-        ),
-        ("inversion_path", INVERSION_FILE, inverted and partial(write_inversions, found=inverted)),
-    ):
-        if write:
-            paths[key] = (folder / name).absolute()
+    writes: tuple[tuple[str, str, Sequence[object], Callable[[Path], None]], ...] = (
+        ("path", AUDIT_FILE, results, partial(write_results, results=results)),
+        ("sensitivity_path", SENSITIVITY_FILE, moved, partial(write_sensitivities, found=moved)),
+        ("inversion_path", INVERSION_FILE, inverted, partial(write_inversions, found=inverted)),
+    )
+    paths = {key: (folder / name).absolute() for key, name, lines, _ in writes if lines}
+    for key, _, _, write in writes:
+        if key in paths:
             write(paths[key])
     if as_json:
         found = {

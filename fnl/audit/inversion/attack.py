@@ -148,7 +148,8 @@ def invert(
             f"training.trained = {config.training.trained!r}: --target inversion reads the word "
             "from the read-out's gradient, which has to be trained"
         )
-    if not isinstance(network.eval(), SpikingNetwork):
+    network.eval()
+    if not isinstance(network, SpikingNetwork):
         raise ConfigError(f"model.network = {config.model.network!r} is none of fnl's own")
     public = public or PublicClips.of(config, federation)
     smoothing = config.training.label_smoothing
@@ -230,6 +231,7 @@ def _controls(
         "the clip itself": features,
         "same word, other voice": public.same_word(labels, seed),
         "mean of the word": public.means[labels],
+        "mean of all words": public.features.mean(0).expand_as(features),
         "random": noise,
     }
 
