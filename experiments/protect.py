@@ -27,7 +27,7 @@ from fnl.audit.inversion.attack import invert
 from fnl.audit.inversion.public import PublicClips
 from fnl.audit.lira import membership_inference
 from fnl.audit.weights import attack_weights
-from fnl.config import Config, Scalar, parse_config
+from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import Federation, prepare
 from fnl.errors import FnlError
 from fnl.runtime.atomic import write_atomically
@@ -60,6 +60,9 @@ BASE: dict[str, Scalar] = {
 }
 """Small on purpose: four words, one hidden layer, ten clients, twenty steps."""
 
+CLEAR_LEARNING_RATE = 0.1
+"""Without privacy, where no gradient is clipped to 1: at 1.0 both networks diverge."""
+
 CANARIES, MODELS, CLIPS, BATCHES = 40, 12, 8, (1, 8)
 MEASURES = {
     "accuracy": "accuracy",
@@ -81,8 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, help="draw the measures: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
     try:
-        keys = dict(pair.split("=", 1) for pair in options.keys)
-        rows = play({**BASE, **keys}, options.seeds, options.output, options.epsilons)
+        rows = play(
+            {**BASE, **parse_overrides(options.keys)},
+            options.seeds,
+            options.output,
+            options.epsilons,
+        )
         print(f"{markdown(rows)}\n")
         if options.figure:
             draw(rows, options.figure)
@@ -130,7 +137,11 @@ def measured(
 ) -> dict[str, float]:
     """Return the measures of one cell by name; those of controls begin with `control: `."""
     private = math.isfinite(epsilon)
-    budget = {"privacy.epsilon": epsilon} if private else {"privacy.mode": "none"}
+    budget: dict[str, Scalar] = {"privacy.epsilon": epsilon}
+    if not private:
+        budget = {"privacy.mode": "none"}
+        clear = {"training.learning-rate": CLEAR_LEARNING_RATE}
+        config = parse_config({**config.flat(), **clear})
     name = f"{config.model.activation}-{epsilon:g}-{config.run.seed}"
     flat = {**config.flat(), **budget, "run.name": name}
     found = {"accuracy": float(run(flat, progress=False).rounds["accuracy"].drop_nulls()[-1])}
