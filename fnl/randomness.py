@@ -42,6 +42,7 @@ class Purpose(IntEnum):
     CANARIES = 30
     INCLUSION = 31
     SHADOW_MODELS = 32
+    INVERSION = 33
     BOOTSTRAP = 40
     PILOT = 41
     MASKS = 50

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fnl.audit.claims import Mechanism
+from fnl.audit.inversion.attack import Inversion, invert
 from fnl.audit.lira import membership_inference
 from fnl.audit.rates import RAW_CANARIES, attack_private_rates, attack_raw_rates, public_models
 from fnl.audit.result import AuditResult
@@ -17,7 +18,10 @@ from fnl.errors import ConfigError
 
 ATTACKED = ("weights", "membership", "rates")
 SENSITIVITY, STEERING, BOOKS = "sensitivity", "steering", "books"
-TARGETS = (*ATTACKED, SENSITIVITY, STEERING, BOOKS)
+INVERSION = "inversion"
+DEFAULT_TARGETS = (*ATTACKED, SENSITIVITY, STEERING, BOOKS)
+TARGETS = (*DEFAULT_TARGETS, INVERSION)
+"""The last one tests no claim, so it is asked for by name."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,10 @@ class AuditPlan:
         targets: of `TARGETS`.
         canaries: of each client.
         models: that membership inference trains; half of them are its shadows.
-        clips: removed in turn to measure sensitivities, and clients.
+        clips: removed in turn to measure sensitivities, and clients; looked for by inversion.
         broken: also mechanisms that are broken on purpose.
         confidence: of every lower bound.
+        batches: clips in the steps whose updates are inverted.
 
     Raises:
         ConfigError: naming what cannot be attacked.
@@ -44,6 +49,7 @@ class AuditPlan:
     broken: bool
     confidence: float
     clips: int = 5
+    batches: tuple[int, ...] = (1, 8)
 
     def __post_init__(self) -> None:
         for epsilon in self.epsilons:
@@ -52,11 +58,19 @@ class AuditPlan:
         for target in self.targets:
             if target not in TARGETS:
                 raise ConfigError(f"--target {target!r} is unknown: choose {', '.join(TARGETS)}")
+        for batch in self.batches:
+            if batch < 1:
+                raise ConfigError(f"--batch {batch} is not above 0")
 
     @property
     def attacks(self) -> bool:
-        """Whether anything is attacked: the other targets are measured."""
+        """Whether a claim is attacked: the other targets are measured."""
         return any(target in ATTACKED for target in self.targets)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether updates are inverted."""
+        return INVERSION in self.targets
 
     def claims(self, *, infinite: bool) -> list[tuple[Mechanism, float]]:
         """Return the mechanisms to attack with their budgets; without noise none is broken."""
@@ -165,3 +179,10 @@ def attack(
             )
             notify()
             yield private.result(confidence)
+
+
+def inversions(config: Config, federation: Federation, plan: AuditPlan) -> Iterator[Inversion]:
+    """Yield what inverting updates finds, controls first."""
+    return invert(
+        config, federation, epsilons=plan.epsilons, batches=plan.batches, clips=plan.clips
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from fnl.audit.books import Count
+    from fnl.audit.inversion.attack import Inversion
     from fnl.audit.plan import AuditPlan
     from fnl.audit.result import AuditResult
     from fnl.audit.sensitivity import Sensitivity
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 AUDIT_FILE = "audit.parquet"
 SENSITIVITY_FILE = "sensitivity.parquet"
+INVERSION_FILE = "inversion.parquet"
 
 _TABLE_WIDTH = 140
 """Characters that the table needs; wider than a pipe's."""
@@ -44,13 +47,20 @@ def audit(
         list[str] | None,
         typer.Option(
             "--target",
-            help="weights, membership, rates, sensitivity, steering, books; repeatable; default: "
-            "all.",
+            help="weights, membership, rates, sensitivity, steering, books, inversion; repeatable; "
+            "default: all but inversion.",
         ),
     ] = None,
     canaries: Annotated[int, typer.Option(min=2, help="Canaries of each client.")] = 200,
     models: Annotated[int, typer.Option(min=4, help="Models of the membership inference.")] = 16,
-    clips: Annotated[int, typer.Option(min=1, help="Clips removed in turn: sensitivity.")] = 5,
+    clips: Annotated[
+        int,
+        typer.Option(min=1, help="Clips removed in turn (sensitivity), looked for (inversion)."),
+    ] = 5,
+    batches: Annotated[
+        list[int] | None,
+        typer.Option("--batch", help="Clips in an inverted step; repeatable; default: 1 and 8."),
+    ] = None,
     broken: Annotated[
         bool, typer.Option("--broken", help="Also attack mechanisms that are broken on purpose.")
     ] = False,
@@ -64,10 +74,19 @@ def audit(
 
     The target sensitivity measures whether a clip or a client moves it as little as claimed,
     steering whether what is in no ledger reaches the global model unsaid, and books whether all
-    that leaves a run is in its ledgers.
+    that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
     from fnl.audit.books import count_releases
-    from fnl.audit.plan import BOOKS, SENSITIVITY, STEERING, TARGETS, AuditPlan, check_auditable
+    from fnl.audit.inversion.attack import check_invertible, write_inversions
+    from fnl.audit.plan import (
+        BOOKS,
+        DEFAULT_TARGETS,
+        SENSITIVITY,
+        STEERING,
+        AuditPlan,
+        check_auditable,
+        inversions,
+    )
     from fnl.audit.probe import sensitivities
     from fnl.audit.result import write_results
     from fnl.audit.sensitivity import write_sensitivities
@@ -78,17 +97,20 @@ def audit(
 
     plan = AuditPlan(
         epsilons=tuple(epsilons or (1.0, 4.0, 8.0, float("inf"))),
-        targets=tuple(targets or TARGETS),
+        targets=tuple(targets or DEFAULT_TARGETS),
         canaries=canaries,
         models=models,
         clips=clips,
         broken=broken,
         confidence=confidence,
+        batches=tuple(batches or (1, 8)),
     )
     logging.getLogger("flwr").setLevel(logging.WARNING)  # runs of a few rounds, many of them
     config = configuration(assignments)
-    if plan.attacks:
+    if plan.attacks or plan.inverts:
         check_auditable(config)
+    if plan.inverts:
+        check_invertible(config)
     folder = output or Path(config.run.results_dir) / "audit"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,26 +124,31 @@ def audit(
         moved = sensitivities(config, federation, plan.clips) if measured else []
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
-    paths = {}
-    if results:
-        paths["path"] = (folder / AUDIT_FILE).absolute()
-        write_results(paths["path"], results)
-    if moved:
-        paths["sensitivity_path"] = (folder / SENSITIVITY_FILE).absolute()
-        write_sensitivities(paths["sensitivity_path"], moved)
+        inverted = list(inversions(config, federation, plan)) if plan.inverts else []
+    writes: tuple[tuple[str, str, Sequence[object], Callable[[Path], None]], ...] = (
+        ("path", AUDIT_FILE, results, partial(write_results, results=results)),
+        ("sensitivity_path", SENSITIVITY_FILE, moved, partial(write_sensitivities, found=moved)),
+        ("inversion_path", INVERSION_FILE, inverted, partial(write_inversions, found=inverted)),
+    )
+    paths = {key: (folder / name).absolute() for key, name, lines, _ in writes if lines}
+    for key, _, _, write in writes:
+        if key in paths:
+            write(paths[key])
     if as_json:
-        lines = {
+        found = {
             "results": [_finite(asdict(result)) for result in results],
             "sensitivity": [_finite(one.row()) for one in moved],
             "steering": asdict(steered) if steered else None,
             "books": [_finite(asdict(one)) for one in counts],
+            "inversion": [_finite(asdict(one)) for one in inverted],
         }
-        print(json.dumps({name: str(path) for name, path in paths.items()} | lines))
+        print(json.dumps({name: str(path) for name, path in paths.items()} | found))
     else:
         _print_results(results)
         _print_sensitivities(moved)
         _print_steering(steered)
         _print_counts(counts)
+        _print_inversions(inverted)
         for path in paths.values():
             out.print(f"audit {path}")
     refuse_refuted(results)
@@ -244,6 +271,22 @@ def _print_counts(counts: Sequence[Count]) -> None:
         for one in counts
     ]  # fmt: skip
     _print_table(("books of", "releases seen", "ε reported", "ε of what was seen", ""), rows)
+
+
+def _print_inversions(found: Sequence[Inversion]) -> None:
+    if not found:
+        return
+    rows = [
+        (one.attack, one.activation,
+         "" if math.isnan(one.claimed_epsilon) else f"{one.claimed_epsilon:.2f}",
+         str(one.batch), str(one.clips),
+         f"{one.correlation:.2f} [{one.correlation_low:.2f}, {one.correlation_high:.2f}]",
+         f"{one.named:.2f} [{one.named_low:.2f}, {one.named_high:.2f}]",
+         "" if math.isnan(one.label) else f"{one.label:.2f}")
+        for one in found
+    ]  # fmt: skip
+    heads = ("found by", "activation", "claimed ε", "batch", "clips", "correlation")
+    _print_table((*heads, "word named", "word in the update"), rows)
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

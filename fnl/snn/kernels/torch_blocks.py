@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fnl.snn.kernels.dynamics import Dynamics, Reset
 from fnl.snn.surrogates import Surrogate
@@ -110,19 +109,25 @@ def sent(shifted: Tensor, dynamics: Dynamics) -> Tensor:
 
 
 class _Spike(torch.autograd.Function):
-    """H(U − θ), with the surrogate in place of its derivative."""
+    """H(U − θ), with the surrogate in place of its derivative; the surrogate has its own."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, shifted: Tensor, surrogate: Surrogate) -> Tensor:
-        ctx.save_for_backward(shifted)
-        ctx.surrogate = surrogate
+    def forward(shifted: Tensor, _surrogate: Surrogate) -> Tensor:
         return (shifted > 0).to(shifted.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, None]:
+    def setup_context(
+        ctx: Any,
+        inputs: tuple[Tensor, Surrogate],
+        output: Tensor,  # noqa: ARG004 - torch's own name
+    ) -> None:
+        shifted, ctx.surrogate = inputs
+        ctx.save_for_backward(shifted)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own idiom
         (shifted,) = ctx.saved_tensors
         return grad * ctx.surrogate.derivative(shifted), None
 
