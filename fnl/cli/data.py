@@ -46,6 +46,26 @@ def prepare(
 
 
 @data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="shd, ssc or speech-commands.")],
+    folder: Annotated[Path, typer.Argument(help="What data.root will be.")],
+) -> None:
+    """Fetch a data set from its publisher, checked against its published digest."""
+    from fnl.data.heidelberg_archive import DIGESTS, fetch_events
+    from fnl.data.speech_commands_archive import download
+    from fnl.errors import ConfigError
+
+    if name == "speech-commands":
+        paths = [download(folder)]
+    elif name in DIGESTS:
+        paths = fetch_events(name, folder)
+    else:
+        raise ConfigError(f"no data set {name!r} is fetched: shd, ssc and speech-commands are")
+    for path in paths:
+        out.print(str(path.absolute()))
+
+
+@data_app.command()
 def convert(
     output: Annotated[Path, typer.Option(help="Folder for train.h5, valid.h5 and test.h5.")],
     assignments: Assignments = None,

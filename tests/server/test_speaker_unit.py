@@ -63,7 +63,9 @@ def test_the_ledger_is_of_speakers_as_dp_accounting_counts(flat, released):
     assert 7.9 < row["epsilon"] <= 8
     said = read_run(path_of(flat))["privacy"]
     assert isinstance(said, dict)
-    assert said["unit"].startswith("speaker: data sets that differ in all clips of one speaker")
+    assert said["unit"].startswith(
+        "speaker: all clips of one speaker at one client are there, or nothing"
+    )
     assert "the number of speakers sets sampling rate" in said["caveat"]
 
 
