@@ -40,8 +40,8 @@ KEYS = {
     "coordination.selected": 2,
     "model.hidden": 16,
 }
-INTERRUPTED = 130
-"""Exit status of a command that Ctrl-C ended."""
+INTERRUPTED = ("exit 130", "exit -2")
+"""Of a command that Ctrl-C ended; of one that did not listen yet, or no more: the system did."""
 HUNG = "hung"
 
 _ROUND = re.compile(rb"round \d+/")
@@ -78,7 +78,9 @@ class Ending:
     @property
     def in_order(self) -> bool:
         """Whether it ended as a command does that is interrupted, or was finished before."""
-        return self.how.endswith((f"exit {INTERRUPTED}", "finished, exit 0"))
+        status, _, exit_status = self.how.partition(", ")
+        at_rest = status in ("not begun", "interrupted", "finished")
+        return (at_rest and exit_status in INTERRUPTED) or self.how == "finished, exit 0"
 
 
 def main(
@@ -87,14 +89,16 @@ def main(
     seed: int = 0,
 ) -> None:
     """Interrupt runs at random instants and print where those fell, and how the runs ended."""
-    endings = []
-    for one in interrupt(count, patience, seed):
-        endings.append(one)
-        if not one.in_order:
-            print(f"{one.where}: {one.how}: {one.said}", flush=True)
-    for (where, how), times in sorted(Counter((one.where, one.how) for one in endings).items()):
-        print(f"{times:4d} {where}: {how}")
-    if hung := sum(one.how == HUNG for one in endings):
+    counted = Counter[tuple[str, str]]()
+    try:
+        for one in interrupt(count, patience, seed):
+            counted[one.where, one.how] += 1
+            if not one.in_order:
+                print(f"{one.where}: {one.how}: {one.said}", flush=True)
+    finally:  # also of what there is, when this is interrupted itself
+        for (where, how), times in sorted(counted.items()):
+            print(f"{times:4d} {where}: {how}")
+    if hung := sum(times for (_, how), times in counted.items() if how == HUNG):
         raise RunError(f"{hung} of {count} runs hung")
 
 

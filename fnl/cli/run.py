@@ -72,7 +72,10 @@ def run(
     app_dir: AppDir = None,
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
-    """Run a federation and write its run directory."""
+    """Run a federation and write its run directory.
+
+    It says a line a round. Its epsilon is the largest that any client has spent so far.
+    """
     app = _app_of(app_dir, engine)
     base = _values_of_app(app) if app is not None else None
     config = configuration(assignments, recipe, config_file, base)
@@ -224,7 +227,9 @@ def _print_outcome(path: Path) -> None:
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
-    epsilon = f", epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
+    epsilon = (
+        f", largest epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
+    )
     rate = f", firing rate {last['firing_rate']:.3f}" if last["firing_rate"] is not None else ""
     _out.print(
         f"round {last['round']}: accuracy {last['accuracy']:.3f}{label}{rate}{epsilon}\n"

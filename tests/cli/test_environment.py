@@ -190,8 +190,10 @@ def test_an_exception_in_ones_own_code_is_one_line_with_its_place(
 def test_without_a_terminal_every_round_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = plain_console(stderr=True)
     with RunProgress(Config(), console, console) as progress:
-        progress.on_event(RoundDone("round 1/30: accuracy 0.412, epsilon 1.20, 0.8 s, 24 s left"))
-    assert "round 1/30: accuracy 0.412, epsilon 1.20" in capsys.readouterr().err
+        progress.on_event(
+            RoundDone("round 1/30: accuracy 0.412, largest epsilon 1.20, 0.8 s, 24 s left")
+        )
+    assert "round 1/30: accuracy 0.412, largest epsilon 1.20" in capsys.readouterr().err
 
 
 def test_splits_are_described(capsys: pytest.CaptureFixture[str]) -> None:
