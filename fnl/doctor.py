@@ -168,7 +168,7 @@ def check_round(config: Config) -> tuple[str, bool]:
         together = train_together(network, made_clients(asked, start, 3, 40))
         for one, (other, _) in zip(alone, together, strict=True):
             furthest = max(furthest, distance(start, one, other))
-    said = f"updates differ by {furthest:.1e}, of {len(networks)} networks"
+    said = f"updates of {len(networks)} networks differ by {furthest:.1e}"
     return said, furthest <= UPDATE_ROUNDING
 
 
@@ -187,8 +187,8 @@ def check_speed(config: Config) -> tuple[str, None]:
     train_together(network, made_clients(asked, start, count, 200))
     together = count / (time.perf_counter() - began)
     return (
-        f"{alone:.1f} clients a second on the processor, one at a time; {together:.1f} as a batch "
-        f"of {count} on {chosen_device(asked).type}: {together / alone:.1f} times as many",
+        f"client updates a second: {alone:.1f} one at a time on the processor, {together:.1f} "
+        f"as a batch of {count} on {chosen_device(asked).type}",
         None,
     )
 
