@@ -126,7 +126,7 @@ def estimate_grid(
     def probes(configs: Sequence[Config]) -> Iterator[tuple[Config, Cost]]:
         if configs:
             kinds = len(set(map(kind_of, configs)))
-            console.print(f"timing the first rounds of {kinds} kinds of cells; Ctrl-C leaves it")
+            console.print(f"timing the first rounds, kinds of cells: {kinds}; Ctrl-C leaves it")
         return probes_here(configs, PROBE_SECONDS, workers)
 
     known_costs = costs_of_cells(directory.cells, _done(grid, waiting))

@@ -87,12 +87,13 @@ def table_of(found: Sequence[Run]) -> Table:
         for key in keys
     }
     columns["rounds"] = [_done(one) for one in found]
-    for name, form in _NUMBERS.items():
+    begun = any(one[name] is not None for one in found for name in _NUMBERS)
+    for name, form in _NUMBERS.items() if begun else ():
         columns[_HEADS.get(name, name)] = [_number(one[name], form) for one in found]
     alike = {
         name: columns.pop(name)[0]
         for name in ("status", "rounds", "rejected")
-        if len(found) > 1 and len(set(columns[name])) == 1
+        if len(found) > 1 and len(set(columns.get(name, ()))) == 1
     }
     left_out = _too_wide(columns, out.width)
     notes = [f"all: {', '.join(f'{name} {text}' for name, text in alike.items())}"] if alike else []

@@ -191,9 +191,9 @@ def test_without_a_terminal_every_round_is_a_line(capsys: pytest.CaptureFixture[
     console = plain_console(stderr=True)
     with RunProgress(Config(), console, console) as progress:
         progress.on_event(
-            RoundDone("round 1/30: accuracy 0.412, largest epsilon 1.20, 0.8 s, 24 s left")
+            RoundDone("round 1/30: accuracy 0.412, max epsilon 1.20, 0.8 s, 24 s left")
         )
-    assert "round 1/30: accuracy 0.412, largest epsilon 1.20" in capsys.readouterr().err
+    assert "round 1/30: accuracy 0.412, max epsilon 1.20" in capsys.readouterr().err
 
 
 def test_splits_are_described(capsys: pytest.CaptureFixture[str]) -> None:
