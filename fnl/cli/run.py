@@ -227,9 +227,7 @@ def _print_outcome(path: Path) -> None:
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
-    epsilon = (
-        f", max epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
-    )
+    epsilon = f", max epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
     rate = f", firing rate {last['firing_rate']:.3f}" if last["firing_rate"] is not None else ""
     _out.print(
         f"round {last['round']}: accuracy {last['accuracy']:.3f}{label}{rate}{epsilon}\n"

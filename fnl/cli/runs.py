@@ -122,7 +122,8 @@ def say_reasons(found: Sequence[Run]) -> None:
 def _too_wide(columns: dict[str, list[str]], width: int) -> list[str]:
     """Take out, from the last, columns for which there is no room; return their names."""
     left_out = []
-    optional = [name for name in (*columns, "rate", "seconds") if name not in ("run", "accuracy")]
+    kept = ("run", "accuracy", "ε")
+    optional = ["ε", *(name for name in (*columns, "rate", "seconds") if name not in kept)]
     while optional:
         needed = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
         if needed <= width + max(0, max(map(len, columns["run"])) - _FOLDED):

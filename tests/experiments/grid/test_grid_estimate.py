@@ -153,14 +153,15 @@ def test_a_dry_run_lists_the_cells_then_says_their_time_and_writes_nothing(
 
     monkeypatch.setattr("experiments.grid.probe.probes_here", probes)
     monkeypatch.setattr("experiments.grid.driver.ray_session", None)
-    base = "\n".join(f"{key} = {json.dumps(value)}" for key, value in flat.items())
+    keys = [*SMALL, "data.cache-dir", "run.rounds", "coordination.candidates"]
+    base = "\n".join(f"{key} = {json.dumps(flat[key])}" for key in dict.fromkeys(keys))
     file = tmp_path / "grid.toml"
     file.write_text(f'name = "g"\n[base]\n{base}\n[axes]\nrun.seed = [0, 1]\n')
     results = tmp_path / "grids"
-    status, out, _ = command(
+    status, out, err = command(
         "grid", "run", str(file), "--dry-run", "--workers", "2", "--results-dir", str(results)
     )
-    assert status == 0
+    assert status == 0, err
     assert out.index("seed0") < out.index("2 cells to run on 2 cores: about 31 s")
     assert not results.exists()
 
