@@ -80,7 +80,10 @@ class Ending:
         """Whether it ended as a command does that is interrupted, or was finished before."""
         status, _, exit_status = self.how.partition(", ")
         at_rest = status in ("not begun", "interrupted", "finished")
-        return (at_rest and exit_status in INTERRUPTED) or self.how == "finished, exit 0"
+        # before the first line of ours Python itself ends with 1, as its own start failed
+        of_python = self.how == "not begun, exit 1" and self.said.endswith("KeyboardInterrupt")
+        ended = at_rest and exit_status in INTERRUPTED
+        return ended or of_python or self.how == "finished, exit 0"
 
 
 def main(
