@@ -81,14 +81,14 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _versions(device)
     for name, scan in SCANS.items():
         yield _guarded(f"kernels: {name}", lambda scan=scan: check_scan(scan, device))
-    yield _guarded("a round of clients as one batch", lambda: check_round(config))
+    yield _guarded("clients as one batch", lambda: check_round(config))
     yield _guarded("speed", lambda: check_speed(config))
 
 
 def _versions(device: torch.device) -> Finding:
     said = f"python {platform.python_version()}, torch {torch.__version__}"
     if device.type == "cpu":
-        none = "no GPU here: its kernels were not run, only those for the processor"
+        none = "no GPU here: its kernels were not run"
         return Finding("device", f"cpu, {said}; {none}", None)
     triton = "with Triton" if find_spec("triton") else "without Triton: plain PyTorch, slow"
     name = torch.cuda.get_device_name(device)
@@ -130,7 +130,8 @@ def check_scan(scan: Scan, device: torch.device) -> tuple[str, bool]:
             furthest = max(furthest, float((one.cpu() - other).abs().max() / other.abs().max()))
     allowed = FLIPPED_SPIKES if scan.recurrent else 0.0
     signals = "activations" if scan.rectifies else "spikes"
-    said = f"{len(modes)} resets: {flipped:.1e} of {signals} differ, gradients by {furthest:.1e}"
+    share = f"{flipped:.1e} of" if flipped else "no"
+    said = f"{share} {signals} differ, gradients by {furthest:.1e}"
     return said, flipped <= allowed and furthest <= GRADIENT_ROUNDING
 
 
@@ -167,7 +168,7 @@ def check_round(config: Config) -> tuple[str, bool]:
         together = train_together(network, made_clients(asked, start, 3, 40))
         for one, (other, _) in zip(alone, together, strict=True):
             furthest = max(furthest, distance(start, one, other))
-    said = f"{', '.join(networks)}: updates differ by {furthest:.1e} of their length"
+    said = f"updates of {len(networks)} networks differ by {furthest:.1e}"
     return said, furthest <= UPDATE_ROUNDING
 
 
@@ -186,8 +187,8 @@ def check_speed(config: Config) -> tuple[str, None]:
     train_together(network, made_clients(asked, start, count, 200))
     together = count / (time.perf_counter() - began)
     return (
-        f"{alone:.1f} client updates a second one at a time on the processor, {together:.1f} as a "
-        f"batch of {count} on {chosen_device(asked).type}: {together / alone:.1f} times as many",
+        f"client updates a second: {alone:.1f} one at a time on the processor, {together:.1f} "
+        f"as a batch of {count} on {chosen_device(asked).type}",
         None,
     )
 

@@ -71,14 +71,14 @@ def main(grid: Grid, context: Context) -> None:
         engine=engine_name(grid),
         metadata={**run_metadata(config, federation), "layers": layers, "device": device},
     )
-    notify(grid, RunStarted(directory.path))
-    if config.run.device == "auto":
-        notify(grid, RunNote(f"run.device = auto takes {device}"))
-    for note in directory.notes:
-        notify(grid, note)
-    for warning in (*privacy_warnings(config, federation), *start_warnings(config)):
-        notify(grid, RunWarning(warning))
-    try:
+    try:  # from here on whatever ends it is in its record
+        notify(grid, RunStarted(directory.path))
+        if config.run.device == "auto":
+            notify(grid, RunNote(f"run.device = auto takes {device}"))
+        for note in directory.notes:
+            notify(grid, note)
+        for warning in (*privacy_warnings(config, federation), *start_warnings(config)):
+            notify(grid, RunWarning(warning))
         with one_thread():
             _run(config, federation, nodes, carrier, directory, layers=len(layers), counts=counts)
     except KeyboardInterrupt:

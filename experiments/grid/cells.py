@@ -12,6 +12,7 @@ from experiments.grid.grid_file import GridFile, Identity, Partial, describe, id
 from fnl.config import Config, Scalar, absolute_paths, parse_config
 from fnl.config.public_starts import SYNTHETIC
 from fnl.errors import ConfigError
+from fnl.runtime.run_place import privacy_in_names
 
 LARGEST_GRID = 100_000
 """Cells of a product above which a grid is refused: a slip more likely than a wish."""
@@ -194,15 +195,8 @@ def _check_one_start(cells: Iterable[Cell]) -> None:
 def _cell(config: Config, keys: Iterable[str]) -> Cell:
     flat = config.flat()
     values = {key: None if _means_nothing(config, key) else flat[key] for key in keys}
-    privacy = config.privacy
-    if not config.is_private:
-        kind = "nonprivate"
-    elif privacy.noise_multiplier > 0:
-        kind = f"sigma{privacy.noise_multiplier:g}"
-    else:
-        kind = f"eps{privacy.epsilon:g}"
     seed = config.run.seed
-    name = f"{kind}-seed{seed}-{config.identity()[:12]}"
+    name = f"{privacy_in_names(config)}-seed{seed}-{config.identity()[:12]}"
     return Cell(name, seed, values, is_twin=False, twin=None, config=config)
 
 

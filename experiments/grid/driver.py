@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 MOST_PROBED = 8
 """Kinds of cells that are probed; others are reckoned from those most like them."""
 
-PROBE_SECONDS = 30.0
-"""That a probe may train; before a run it is as many as `RUN_PROBE_SECONDS`, on each core once."""
+PROBE_SECONDS = 5.0
+"""That a probe may train."""
 
-RUN_PROBE_SECONDS = 5.0
+RAY_SECONDS = 10.0
+"""That Ray takes to start, with workers that import, and to end: what a run takes beside cells."""
 
 ATTEMPTS = 3
 """How often a cell is begun whose worker dies under it."""
@@ -99,43 +100,38 @@ def check_grid(
 
 
 def estimate_grid(
-    path: Path,
-    *,
-    overrides: Mapping[str, Scalar],
-    results: Path,
-    workers: int,
-    console: Console,
-    keep_stale: bool = False,
-) -> tuple[GridDirectory, Manifest]:
+    grid: Grid, directory: GridDirectory, known: set[str], workers: int, console: Console
+) -> None:
     """Say how long what is left of a grid will take here; nothing of it is run or written.
 
     A kind of cells of which none has finished is probed: its first rounds are run elsewhere.
 
     Args:
-        path: the grid file.
-        overrides: values laid over its base.
-        results: the folder in which the grid would have its directory.
+        grid: from `check_grid`, as its `directory` and those `known` to be finished.
+        directory: need not be there.
+        known: ids of cells that are not to be run.
         workers: cells that would run side by side.
         console: where it is said.
-        keep_stale: take what other code has made as finished.
-
-    Returns:
-        The directory, which need not be there, and what it would record.
 
     Raises:
-        ConfigError: if the file, or one of its cells, cannot be run.
+        FnlError: if no cell has data.
     """
-    grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
+    from experiments.grid.probe import probes_here  # noqa: PLC0415 heavy
+
     waiting = [cell for cell in grid.cells if cell.id not in known]
-    if waiting:
-        _prepare(waiting, console)
-        started = time.perf_counter()
-        with ray_session(workers=workers, address="") as cores:
-            how = MOST_PROBED, PROBE_SECONDS
-            expected = _expected(grid, waiting, directory, cores, how)
-        beside = time.perf_counter() - started  # which a run would take as well
-        _say_expected(expected, waiting, workers, console, beside=beside)
-    return directory, _manifest(grid, path, overrides)
+    if not waiting:
+        return
+    _prepare(waiting, console)
+
+    def probes(configs: Sequence[Config]) -> Iterator[tuple[Config, Cost]]:
+        if configs:
+            kinds = len(set(map(kind_of, configs)))
+            console.print(f"timing the first rounds, kinds of cells: {kinds}; Ctrl-C leaves it")
+        return probes_here(configs, PROBE_SECONDS, workers)
+
+    known_costs = costs_of_cells(directory.cells, _done(grid, waiting))
+    expected = _expected(known_costs, waiting, workers, MOST_PROBED, probes)
+    _say_expected(expected, waiting, workers, console, beside=RAY_SECONDS)
 
 
 def run_grid(
@@ -165,7 +161,7 @@ def run_grid(
     """
     grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
     with directory.locked():
-        directory.write(_manifest(grid, path, overrides))
+        directory.write(manifest_of(grid, path, overrides))
         waiting = [cell for cell in grid.cells if cell.id not in known]
         failed: Mapping[str, str] = {}
         if waiting:
@@ -174,14 +170,16 @@ def run_grid(
                     chosen_device(cell.config)
             _prepare(waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
-                how = cores, RUN_PROBE_SECONDS  # finished cells will tell the rest
-                expected = _expected(grid, waiting, directory, cores, how)
+                probes = partial(_probes_on_ray, cores=cores)  # finished cells will tell the rest
+                costs = costs_of_cells(directory.cells, _done(grid, waiting))
+                expected = _expected(costs, waiting, cores, cores, probes)
                 _say_expected(expected, waiting, cores, console)
                 failed = _run(waiting, expected, directory, (cores, keep_stale), console)
     return GridResult(directory, len(grid.cells) - len(failed), failed)
 
 
-def _manifest(grid: Grid, path: Path, overrides: Mapping[str, Scalar]) -> Manifest:
+def manifest_of(grid: Grid, path: Path, overrides: Mapping[str, Scalar]) -> Manifest:
+    """Return what is recorded of a grid."""
     asked = (path.read_text(encoding="utf-8"), dict(overrides))
     return Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked)
 
@@ -209,43 +207,45 @@ def _prepare(cells: Sequence[Cell], console: Console) -> None:
 
 
 def _expected(
-    grid: Grid,
+    known: Mapping[Kind, Sequence[Cost]],
     waiting: Sequence[Cell],
-    directory: GridDirectory,
     cores: int,
-    how: tuple[int, float],
+    most: int,
+    probes: Callable[[Sequence[Config]], Iterable[tuple[Config, Cost]]],
 ) -> Costs | None:
-    """Return what finished cells took, and probes of other kinds; None if all of that fails.
+    """Return what finished cells took, as `known`, and `probes` of at most `most` other kinds.
 
-    `how`: of how many kinds there may be probes, and for how many seconds each trains.
+    None if all of that fails.
     """
-    import ray  # noqa: PLC0415 only within a session
-
-    from experiments.grid.probe import probe  # noqa: PLC0415 heavy
-
-    found = costs_of_cells(directory.cells, _done(grid, waiting))
+    found = {kind: list(costs) for kind, costs in known.items()}
     finished, probed = sum(map(len, found.values())), 0
-    most, seconds = how
     configs = to_probe((cell.config for cell in waiting), found, most)
     at_once = min(cores, len(waiting))  # cells, and so probes: they slow each other down
     configs += configs[:1] * (at_once - len(configs))
-    shots = [
-        (
-            config,
-            ray.remote(probe).options(**placement(config, cores)).remote(config.flat(), seconds),
-        )
-        for config in configs
-    ]
-    for config, shot in shots:
-        with suppress(Exception):  # the cell itself will say what is wrong, and be recorded
-            cost: Cost = ray.get(shot)
-            found.setdefault(kind_of(config), []).append(cost)
-            probed += 1
+    for config, cost in probes(configs):
+        found.setdefault(kind_of(config), []).append(cost)
+        probed += 1
     sources = {"finished cells": finished, "probes of the first rounds": probed}
     source = " and ".join(f"{count} {name}" for name, count in sources.items() if count)
     return (
         Costs({kind: mean_cost(costs) for kind, costs in found.items()}, source) if found else None
     )
+
+
+def _probes_on_ray(configs: Sequence[Config], cores: int) -> Iterator[tuple[Config, Cost]]:
+    """Yield what cells cost by probes as tasks of Ray."""
+    import ray  # noqa: PLC0415 only within a session
+
+    from experiments.grid.probe import probe  # noqa: PLC0415 heavy
+
+    task = ray.remote(probe)
+    shots = [
+        (one, task.options(**placement(one, cores)).remote(one.flat(), PROBE_SECONDS))
+        for one in configs
+    ]
+    for config, shot in shots:
+        with suppress(Exception):  # the cell itself will say what is wrong, and be recorded
+            yield config, ray.get(shot)
 
 
 def _say_expected(

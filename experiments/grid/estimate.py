@@ -203,7 +203,7 @@ def available_memory_bytes() -> int:
 def in_words(seconds: float) -> str:
     """Return a duration as people say it."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(1.0, seconds):.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"

@@ -122,7 +122,8 @@ def pivoted(summary: pl.DataFrame, keys: Sequence[str], pivot: str) -> str:
             cells.append(_estimate(_of(twins, setting, or_null=True), digits))
         lines.append(cells)
     seeds = sorted(summary["n"].drop_nulls().unique())
-    said = f"% mean and half of the 95 % interval, over {', '.join(map(str, seeds))} seeds\n"
+    what = "mean and half of the 95 % interval" if summary["low"].count() else "mean"
+    said = f"% {what}, over {', '.join(map(str, seeds))} seeds\n"
     return said + _tabular("l" * len(others) + "r" * (len(heads) - len(others)), heads, lines)
 
 

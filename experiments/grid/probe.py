@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from statistics import mean
 
 from flwr.app import Message
@@ -16,6 +19,7 @@ from fnl.config import Config, Scalar, parse_config
 from fnl.metrics.memory import peak_memory_bytes
 from fnl.runtime.events import Event, RoundDone, RoundStarted
 from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+from fnl.runtime.worker_pool import birth
 
 ROUNDS = 2
 
@@ -96,6 +100,24 @@ def probe(flat: Mapping[str, Scalar], seconds: float) -> Cost:
         server_seconds=mean(watch.rounds or [watch.first]),
         peak_bytes=peak_memory_bytes(),
     )
+
+
+def probes_here(
+    configs: Sequence[Config], seconds: float, processes: int
+) -> Iterator[tuple[Config, Cost]]:
+    """Yield what cells cost by probes in so many processes of this machine, without Ray.
+
+    One that fails is left out: the cell itself will say what is wrong.
+    """
+    with birth():
+        pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+        shots = [(config, pool.submit(probe, config.flat(), seconds)) for config in configs]
+    try:
+        for config, shot in shots:
+            with suppress(Exception):
+                yield config, shot.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run(config: Config, watch: _Watch) -> None:

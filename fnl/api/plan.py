@@ -54,8 +54,9 @@ class Plan:
         rate_noise: the same of the noise on each released rate; empty where none is released.
         rate_gradient: ‖∇r‖, a value for `coordination.rate-gradient`; None where there is no law.
         accuracy: of the pilot on synthetic clips, before its first round and after each.
-        seconds: of the run's rounds on one core of this machine, or on its GPU, evaluation
-            included.
+        seconds: of the run's rounds with one worker that has a core of this machine to itself, or
+            its GPU, evaluation included.
+        evaluation_seconds: of them, what no second worker takes part in.
         device: where they were timed.
         bytes: sent in the run, to clients and back.
         wanted: by rule, what a wanted τ takes; empty if none is wanted.
@@ -70,10 +71,15 @@ class Plan:
     rate_gradient: float | None
     accuracy: tuple[float, ...]
     seconds: float
+    evaluation_seconds: float
     device: str
     bytes: int
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     curve: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+    def seconds_with(self, workers: int) -> float:
+        """Return the seconds of the rounds with so many workers, each on a core to itself."""
+        return self.evaluation_seconds + (self.seconds - self.evaluation_seconds) / workers
 
     def uncovered(self, rule: str) -> list[str]:
         """Return what a rule reads that no ledger of the run would have."""
@@ -94,6 +100,7 @@ class Plan:
             "rate_gradient": self.rate_gradient,
             "accuracy_pilot": list(self.accuracy),
             "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
             "device": self.device,
             "bytes": self.bytes,
             "rules": [
@@ -261,6 +268,7 @@ def _told(
         rate_gradient=None if np.isnan(pilot.rate_gradient) else pilot.rate_gradient,
         accuracy=pilot.accuracy,
         seconds=pilot.seconds * asked + evaluations * pilot.evaluation_seconds,
+        evaluation_seconds=evaluations * pilot.evaluation_seconds,
         device=device_in_words(config),
         bytes=pilot.weights_bytes * (asked + config.run.rounds * back),
         wanted=wanted,

@@ -46,23 +46,16 @@ def run(
     ] = False,
 ) -> None:
     """Run the cells of a grid file that are not finished; the same command goes on."""
-    from experiments.grid.driver import estimate_grid, run_grid
+    from experiments.grid.driver import check_grid, estimate_grid, manifest_of, run_grid
     from experiments.grid.tables import write_tables
     from fnl.config import parse_overrides
     from fnl.errors import RunError
 
     overrides = parse_overrides(assignments or [])
     if dry_run:
-        _print_cells(
-            *estimate_grid(
-                file,
-                overrides=overrides,
-                results=results_dir,
-                workers=cores(workers),
-                console=out,
-                keep_stale=keep_stale,
-            )
-        )
+        grid, where, known = check_grid(file, overrides, results_dir, out, keep_stale=keep_stale)
+        _print_cells(where, manifest_of(grid, file, overrides))
+        estimate_grid(grid, where, known, cores(workers), out)
         return
     try:
         directory, finished, failed = run_grid(

@@ -10,7 +10,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fnl.cli.terminal import Assignments, ConfigFile, Json, RecipeName, configuration, err, out
+from fnl.cli.terminal import (
+    Assignments,
+    ConfigFile,
+    Json,
+    RecipeName,
+    configuration,
+    cores,
+    err,
+    out,
+)
 from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -78,7 +87,6 @@ def plan(
 
 
 def _show(found: Plan, tau: float | None) -> None:
-    from experiments.grid.estimate import in_words
     from fnl.planning.predictions import OWN_DRAW
 
     settings, rounds = found.config.coordination, found.config.run.rounds
@@ -95,10 +103,8 @@ def _show(found: Plan, tau: float | None) -> None:
         f"pilot (synthetic clips): accuracy {found.accuracy[0]:.3f} -> {found.accuracy[-1]:.3f} "
         f"after {last} of {rounds} rounds"
     )
-    out.print(
-        f"run: about {in_words(found.seconds)} with one worker on {found.device}, "
-        f"{found.bytes / 1e6:.1f} MB sent"
-    )
+    out.print(f"its rounds: about {_lasting(found)}")
+    out.print(f"sent: {found.bytes / 1e6:.1f} MB")
     if found.rate_gradient is not None:
         out.print(f"coordination.rate-gradient = {found.rate_gradient:.3g}")
     out.print(_table(found, tau))
@@ -121,6 +127,17 @@ def _show(found: Plan, tau: float | None) -> None:
     if tau is not None:
         out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
         _show_tried(found)
+
+
+def _lasting(found: Plan) -> str:
+    """Return how long the rounds take: as `fnl run` has them here, and with one worker."""
+    from experiments.grid.estimate import in_words
+
+    alone = in_words(found.seconds)
+    if found.device != "cpu" or cores(0) == 1:
+        return f"{alone} with one worker on {found.device}"
+    several = in_words(found.seconds_with(cores(0)))
+    return f"{several} with {cores(0)} workers (the default), {alone} with one, on an idle cpu"
 
 
 def _show_tried(found: Plan) -> None:

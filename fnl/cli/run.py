@@ -72,7 +72,10 @@ def run(
     app_dir: AppDir = None,
     figures: Annotated[bool, typer.Option(help="Draw the run's figures at its end.")] = False,
 ) -> None:
-    """Run a federation and write its run directory."""
+    """Run a federation and write its run directory.
+
+    It says a line a round. Its epsilon is the largest that any client has spent so far.
+    """
     app = _app_of(app_dir, engine)
     base = _values_of_app(app) if app is not None else None
     config = configuration(assignments, recipe, config_file, base)
@@ -224,7 +227,7 @@ def _print_outcome(path: Path) -> None:
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
     label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
-    epsilon = f", epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
+    epsilon = f", max epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
     rate = f", firing rate {last['firing_rate']:.3f}" if last["firing_rate"] is not None else ""
     _out.print(
         f"round {last['round']}: accuracy {last['accuracy']:.3f}{label}{rate}{epsilon}\n"
@@ -279,10 +282,20 @@ class RunProgress:
         elif event not in self._said and not isinstance(event, RunFinished):
             self._said.add(event)
             if isinstance(event, RunStarted):
-                self.directory = event.directory
-            (self.out if isinstance(event, RunStarted) else self.err).print(text_of(event))
-            if isinstance(event, RunStarted) and (why := _why_drawn(self.config)):
-                self.err.print(why)
+                self._started(event)
+            else:
+                self.err.print(text_of(event))
+
+    def _started(self, event: RunStarted) -> None:
+        """Say where the run is: on `out`, which knows of no bar on the same terminal."""
+        self.directory = event.directory
+        if self.err.is_terminal:
+            self._bar.stop()
+        self.out.print(text_of(event))
+        if why := _why_drawn(self.config):
+            self.err.print(why)
+        if self.err.is_terminal:
+            self._bar.start()
 
     def on_reply(self, reply: Message) -> None:
         """Count a client's reply of the in-process engine."""

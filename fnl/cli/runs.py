@@ -87,12 +87,13 @@ def table_of(found: Sequence[Run]) -> Table:
         for key in keys
     }
     columns["rounds"] = [_done(one) for one in found]
-    for name, form in _NUMBERS.items():
+    begun = any(one[name] is not None for one in found for name in _NUMBERS)
+    for name, form in _NUMBERS.items() if begun else ():
         columns[_HEADS.get(name, name)] = [_number(one[name], form) for one in found]
     alike = {
         name: columns.pop(name)[0]
         for name in ("status", "rounds", "rejected")
-        if len(found) > 1 and len(set(columns[name])) == 1
+        if len(found) > 1 and len(set(columns.get(name, ()))) == 1
     }
     left_out = _too_wide(columns, out.width)
     notes = [f"all: {', '.join(f'{name} {text}' for name, text in alike.items())}"] if alike else []
@@ -121,7 +122,8 @@ def say_reasons(found: Sequence[Run]) -> None:
 def _too_wide(columns: dict[str, list[str]], width: int) -> list[str]:
     """Take out, from the last, columns for which there is no room; return their names."""
     left_out = []
-    optional = [name for name in (*columns, "rate", "seconds") if name not in ("run", "accuracy")]
+    kept = ("run", "accuracy", "ε")
+    optional = ["ε", *(name for name in (*columns, "rate", "seconds") if name not in kept)]
     while optional:
         needed = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
         if needed <= width + max(0, max(map(len, columns["run"])) - _FOLDED):

@@ -101,7 +101,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except FnlError as error:
-        _fail(str(error))
+        _fail(f"{_place_of(error, own=True)}{error}")
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -132,12 +132,15 @@ def _fail(said: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def _place_of(error: Exception) -> str:
-    """Return `file:line: ` of the user's own code that raised, else of ours, the innermost."""
+def _place_of(error: Exception, *, own: bool = False) -> str:
+    """Return `file:line: ` of the user's own code that raised, else of ours, the innermost.
+
+    With `own` of the user's alone.
+    """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
     installed = (*site.getsitepackages(), os.path.dirname(os.__file__), "<")
     theirs = [frame for frame in frames if not frame.filename.startswith((*installed, ROOT))]
     ours = [frame for frame in frames if frame.filename.startswith(ROOT)]
-    for frame in [*reversed(theirs), *reversed(ours)]:
+    for frame in [*reversed(theirs), *(() if own else reversed(ours))]:
         return f"{frame.filename}:{frame.lineno}: "
     return ""

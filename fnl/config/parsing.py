@@ -49,16 +49,17 @@ def parse_config(flat: Mapping[str, object]) -> Config:
 
 
 def _follow_clients(nested: dict[str, dict[str, object]]) -> None:
-    """Ask no more clients than there are, and select a share, where only their number was given.
+    """Ask no more clients than there are, and select a share, where neither was given.
 
     Were all of few clients selected, the selection rule would have no effect.
     """
     asked, clients = Config().coordination, nested["data"].get("clients")
     chosen = nested["coordination"]
-    if isinstance(clients, int) and clients >= 1 and not chosen.keys() & {"candidates", "selected"}:
+    if isinstance(clients, int) and clients >= 1 and "candidates" not in chosen:
         candidates = min(asked.candidates, clients)
         share = asked.selected / asked.candidates
-        chosen["candidates"], chosen["selected"] = candidates, max(1, round(share * candidates))
+        chosen["candidates"] = candidates
+        chosen.setdefault("selected", max(1, round(share * candidates)))
 
 
 OTHER_START: Mapping[str, Scalar] = {

@@ -110,7 +110,7 @@ def print_description(
         console: where to print; standard output by default.
     """
     console = console or plain_console()
-    console.print(_client_table(description, labels, title))
+    console.print(_client_table(description, labels, title), soft_wrap=False)  # cut, not overlong
     console.print(_summary_table(summary(description)))
 
 
@@ -152,7 +152,7 @@ def _client_table(description: pl.DataFrame, labels: Sequence[str], title: str) 
     else:
         ordered = description.sort("clips", "partition", descending=[True, False])
         parts = [ordered.head(_SHOWN_WHOLE // 2), ordered.tail(_SHOWN_WHOLE // 2)]
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     headings = ("client", "clips", "speakers", "labels", "entropy\n/ bit", "distance")
     for heading, widest in zip(headings, ("partition", "clips", *[None] * 4), strict=True):
         digits = len(str(description[widest].max())) if widest else 0

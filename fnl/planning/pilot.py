@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fnl.config import Config, EvaluationGroup
 from fnl.data.federated import Federation
+from fnl.device import chosen_device
 from fnl.errors import BudgetError, ConfigError
 from fnl.fidelity.rules import NoisyRates
 from fnl.metrics.aggregation import flatten, update_norm
@@ -56,7 +57,8 @@ class Pilot:
         accuracy: of the global model before the first round and after each.
         noise: of each client that is asked, by partition; empty without privacy.
         clips: n_k of the pilot's clients, [N].
-        seconds: of one client's round, as the run has it: with a shadow and a floor if it has.
+        seconds: of one client's round, as the run has it: with a shadow and a floor if it has. On a
+            processor they are its own, whatever else the machine does.
         evaluation_seconds: of the global model's evaluation, on the pilot's clips.
         weights_bytes: of one model.
         rate_gradient: mean ‖∇r‖ of the network's rate; nan where `rates` is None.
@@ -122,9 +124,10 @@ def run_pilot(
         ledgers: dict[int, Ledger] = {}
         bounds: dict[int, float | None] = {}
         accuracy = [_accuracy(config, federation, weights)]
-        started = time.perf_counter()
+        clock = _clock(config)
+        started = clock()
         _accuracy(config, federation, weights)  # again: the first one warms up
-        evaluation_seconds = time.perf_counter() - started
+        evaluation_seconds = clock() - started
         reports: list[tuple[ClientReport, ...]] = []
         clipped: list[tuple[ClientReport, ...]] = []
         gathered: list[list[_Gradients]] = []
@@ -208,12 +211,17 @@ def _seconds_of_a_round(
         else:
             train_round(**given(partitions[0]))
 
-    asked = _asked(config, 1)[: max(_TIMED, at_once)]
+    asked, clock = _asked(config, 1)[: max(_TIMED, at_once)], _clock(config)
     play(asked[:at_once])  # warms up
-    started = time.perf_counter()
+    started = clock()
     for start in range(0, len(asked), at_once):
         play(asked[start : start + at_once])
-    return (time.perf_counter() - started) / len(asked)
+    return (clock() - started) / len(asked)
+
+
+def _clock(config: Config) -> Callable[[], float]:
+    """Return what tells seconds of work: a processor's own, which no other program adds to."""
+    return time.process_time if chosen_device(config).type == "cpu" else time.perf_counter
 
 
 def _accuracy(config: Config, federation: Federation, weights: Weights) -> float:

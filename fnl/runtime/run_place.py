@@ -137,13 +137,23 @@ def _results(config: Config) -> Path:
     return Path(config.run.results_dir).expanduser().absolute()
 
 
-def _automatic_name(config: Config) -> str:
-    privacy = f"eps{config.privacy.epsilon:g}" if config.is_private else "nonprivate"
+def privacy_in_names(config: Config) -> str:
+    """Return what names of runs say of privacy: the budget, or the noise where that was given."""
+    privacy, said = config.privacy, []
+    if config.is_private:
+        sigma = privacy.noise_multiplier
+        said.append(f"sigma{sigma:g}" if sigma > 0 else f"eps{privacy.epsilon:g}")
     if config.is_client_private:
-        budget = f"client-eps{config.privacy.client_epsilon:g}"
-        privacy = f"{privacy}-{budget}" if config.is_private else budget
+        sigma = privacy.client_noise_multiplier
+        budget = f"sigma{sigma:g}" if sigma > 0 else f"eps{privacy.client_epsilon:g}"
+        said.append(f"client-{budget}")
+    return "-".join(said) or "nonprivate"
+
+
+def _automatic_name(config: Config) -> str:
     corpus = re.sub(r"\W+", "-", config.data.corpus)
-    return f"{corpus}-{privacy}-seed{config.run.seed}-{config.identity()[:6]}"
+    ours = f"{privacy_in_names(config)}-seed{config.run.seed}-{config.identity()[:6]}"
+    return f"{corpus}-{ours}"
 
 
 def _difference(record: dict[str, object], config: Config) -> str:

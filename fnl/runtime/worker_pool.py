@@ -122,7 +122,7 @@ class WorkerPool:
         # forkserver: workers never inherit this process' threads, and import the ClientApp once
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["fnl", self._client_app.partition(":")[0]])
-        with _birth():
+        with birth():
             pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
             # now, beside the server's own imports
             self._loading = [pool.submit(load, self._client_app) for _ in range(self._workers)]
@@ -130,7 +130,7 @@ class WorkerPool:
 
 
 @contextmanager
-def _birth() -> Iterator[None]:
+def birth() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach, that import ours, whose sockets have short names.
 
     A worker that is interrupted while it sends its reply leaves the pool waiting for the rest for

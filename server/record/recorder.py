@@ -185,7 +185,7 @@ class Recorder:
         last, number = self._config.run.rounds, int(row["round"])  # pyright: ignore[reportArgumentType]
         named = {
             "accuracy": "accuracy {:.3f}",
-            "epsilon_max": "epsilon {:.2f}",
+            "epsilon_max": "max epsilon {:.2f}",
         }
         named |= {"epsilon_client": "client epsilon {:.2f}", "seconds": "{:.1f} s"}
         said = [form.format(row[key]) for key, form in named.items() if row.get(key) is not None]

@@ -17,11 +17,14 @@ from fnl.training.batched.optimizer import RowOptimizer
 def test_on_a_processor_all_that_runs_there_is_good_and_the_rest_is_named(command, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(fnl.doctor, "check_speed", lambda _: ("not timed", None))
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = command("doctor")
     assert status == 0
     said = " ".join(out.split())
     assert "no GPU here: its kernels were not run" in said
     assert said.count("good") == len(fnl.doctor.SCANS) + 1
+    assert out.splitlines()[-1].startswith("all well: ")
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_no_kernel_is_left_out():
@@ -48,6 +51,7 @@ def test_a_kernel_that_computes_something_else_is_found(command, monkeypatch):
     status, _, err = command("doctor", "--device", "cpu")
     assert status == 1
     assert err.startswith("fnl: not as it should be: kernels: lif")
+    assert "constraints.txt" in err
 
 
 def test_a_batch_of_clients_that_trains_otherwise_is_found(monkeypatch):

@@ -173,11 +173,22 @@ def test_hints_fit(wrong: str, hint: str) -> None:
     assert "^" not in str(raised.value)  # a regular expression is no hint
 
 
+@pytest.mark.parametrize(
+    ("does", "said_of_it"),
+    [
+        ("return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("from fnl.errors import RunError; raise RunError('no such field')", "no such field"),
+    ],
+)
 def test_an_exception_in_ones_own_code_is_one_line_with_its_place(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    does: str,
+    said_of_it: str,
 ) -> None:
     monkeypatch.delenv("FNL_DEBUG", raising=False)
-    (tmp_path / "my_rule.py").write_text("def rule():\n    return 1 / 0\n")
+    (tmp_path / "my_rule.py").write_text(f"def rule():\n    {does}\n")
     code = compile((tmp_path / "my_rule.py").read_text(), str(tmp_path / "my_rule.py"), "exec")
     names: dict = {}
     exec(code, names)  # noqa: S102 own text
@@ -186,14 +197,16 @@ def test_an_exception_in_ones_own_code_is_one_line_with_its_place(
     assert ended.value.code == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert f"{tmp_path}/my_rule.py:2: ZeroDivisionError: division by zero" in said[0]
+    assert f"{tmp_path}/my_rule.py:2: {said_of_it}" in said[0]
 
 
 def test_without_a_terminal_every_round_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = plain_console(stderr=True)
     with RunProgress(Config(), console, console) as progress:
-        progress.on_event(RoundDone("round 1/30: accuracy 0.412, epsilon 1.20, 0.8 s, 24 s left"))
-    assert "round 1/30: accuracy 0.412, epsilon 1.20" in capsys.readouterr().err
+        progress.on_event(
+            RoundDone("round 1/30: accuracy 0.412, max epsilon 1.20, 0.8 s, 24 s left")
+        )
+    assert "round 1/30: accuracy 0.412, max epsilon 1.20" in capsys.readouterr().err
 
 
 def test_splits_are_described(capsys: pytest.CaptureFixture[str]) -> None:

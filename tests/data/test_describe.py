@@ -72,6 +72,14 @@ def test_few_clients_are_all_printed_in_order() -> None:
     assert rows == list(range(20))
 
 
+def test_a_terminal_of_eighty_columns_holds_it(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    clips = pl.DataFrame({"label": [0, 1, 2] * 40, "speaker": ["a"] * 120})
+    result = partition(clips, np.arange(120), PartitionSpec("iid", 4))
+    print_description(describe(clips, LABELS, result), LABELS)
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
+
+
 def test_many_clients_are_printed_from_both_ends() -> None:
     text = printed(1000, 80)
     assert "980 more clients" in text

@@ -85,12 +85,19 @@ def run(graph: nn.Module, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor
     return {name: torch.stack(steps, 1) for name, steps in heard.items()}, torch.stack(outputs, 1)
 
 
+@pytest.mark.parametrize("each", [False, True], ids=["a beta a layer", "a beta a neuron"])
 @pytest.mark.parametrize("reset_delay", [True, False])
-def test_snntorch_loads_the_same_spikes(tmp_path, reset_delay):
+def test_snntorch_loads_the_same_spikes(tmp_path, reset_delay, each):
     pytest.importorskip("nirtorch", reason="the package nirtorch is not installed")
     from snntorch.import_nir import import_from_nir
 
-    net = network(reset_delay=reset_delay).float()  # its spikes are float32 whatever the input
+    net = network(reset_delay=reset_delay)
+    if each:
+        net.neuron = nn.ModuleList(
+            LIF(torch.linspace(0.6, 0.95, size), 0.76, reset="zero", reset_delay=reset_delay)
+            for size in (40, 30)
+        )
+    net = net.float()  # its spikes are float32 whatever the input
     export_nir(net, tmp_path / "net.nir")
     loaded = import_from_nir(nir.read(tmp_path / "net.nir")).float()
     assert_same_spikes(*run(loaded, torch.float32), net)

@@ -24,7 +24,7 @@ EVENTS = [
     RunStarted(Path("/a folder/run: 1")),
     RunResumed(12),
     RoundStarted(3),
-    RoundDone("round 3/30: accuracy 0.412, epsilon 1.20, 0.8 s, 21 s left"),
+    RoundDone("round 3/30: accuracy 0.412, max epsilon 1.20, 0.8 s, 21 s left"),
     RunWarning("round 3, partition 1: crashed: fnl: run directory /elsewhere"),
     RunNote("resumed after round 9"),
     RunFinished(Path("/a folder/run: 1")),

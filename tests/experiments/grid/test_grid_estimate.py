@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
 
 import polars as pl
@@ -17,7 +18,7 @@ from experiments.grid.estimate import (
     measure_run,
     to_probe,
 )
-from experiments.grid.probe import probe
+from experiments.grid.probe import probe, probes_here
 from fnl.config import parse_config
 from fnl.runtime.run_record import write_record
 from tests.conftest import SMALL
@@ -139,6 +140,36 @@ def test_a_probe_ends_as_soon_as_two_clients_have_replied(flat, monkeypatch):
     monkeypatch.setattr("experiments.grid.probe._Watch.on_reply", _counting(replies))
     probe(flat, seconds=0.0)
     assert len(replies) == 1 + 2  # the first warms up
+
+
+def test_a_dry_run_lists_the_cells_then_says_their_time_and_writes_nothing(
+    flat, tmp_path, command, monkeypatch
+):
+    """Without Ray: it would take longer to start than the probes."""
+
+    def probes(configs, _seconds, processes):
+        assert processes == 2
+        return [(config, Cost(1.0, 0.0, 0.5, 2**30)) for config in configs]
+
+    monkeypatch.setattr("experiments.grid.probe.probes_here", probes)
+    monkeypatch.setattr("experiments.grid.driver.ray_session", None)
+    keys = [*SMALL, "data.cache-dir", "run.rounds", "coordination.candidates"]
+    base = "\n".join(f"{key} = {json.dumps(flat[key])}" for key in dict.fromkeys(keys))
+    file = tmp_path / "grid.toml"
+    file.write_text(f'name = "g"\n[base]\n{base}\n[axes]\nrun.seed = [0, 1]\n')
+    results = tmp_path / "grids"
+    status, out, err = command(
+        "grid", "run", str(file), "--dry-run", "--workers", "2", "--results-dir", str(results)
+    )
+    assert status == 0, err
+    assert out.index("seed0") < out.index("2 cells to run on 2 cores: about 31 s")
+    assert not results.exists()
+
+
+@pytest.mark.slow
+def test_probes_in_processes_of_this_machine_tell_as_much(flat):
+    (one,) = probes_here([parse_config(flat)], 1e9, 2)
+    assert min(one[1].once_seconds, one[1].client_seconds) > 0
 
 
 def _counting(replies):
