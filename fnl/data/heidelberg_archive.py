@@ -26,7 +26,7 @@ DIGESTS = {
         "test": "a35ff1e9cffdd02a20eb850c17c37748",
     },
 }
-"""MD5 of each archive, stated by Tonic and SpikingJelly: against damage, as HTTPS is against others."""
+"""MD5 of each archive, as Tonic and SpikingJelly state it: against damage. HTTPS does more."""
 
 
 def fetch_events(
