@@ -159,7 +159,11 @@ def _place(key: str) -> int:
 def _setting(config: dict[str, Scalar], key: str) -> str:
     """Return a key's value as short as it is right; none where it has no effect."""
     value = config.get(key)
-    if key != "privacy.mode" and key.startswith("privacy.") and config.get("privacy.mode") == "none":
+    if (
+        key != "privacy.mode"
+        and key.startswith("privacy.")
+        and config.get("privacy.mode") == "none"
+    ):
         return "-"
     if value is None:
         return ""
