@@ -207,6 +207,19 @@ def _why_drawn(config: Config) -> str:
     return f"first weights are drawn: the public start that comes with fnl is not for {others}"
 
 
+def _why_fewer(config: Config) -> str:
+    """Return that few clients are asked where these are fewer than usual; empty if not."""
+    from fnl.config import Config
+
+    settings, clients = config.coordination, config.data.clients
+    if settings.candidates != clients or clients >= Config().coordination.candidates:
+        return ""
+    return (
+        f"of {clients} clients {settings.candidates} are candidates and {settings.selected} "
+        "selected: coordination.candidates and .selected change it"
+    )
+
+
 @contextmanager
 def _telling_how_to_go_on(progress: RunProgress) -> Iterator[None]:
     try:
@@ -292,7 +305,7 @@ class RunProgress:
         if self.err.is_terminal:
             self._bar.stop()
         self.out.print(text_of(event))
-        if why := _why_drawn(self.config):
+        for why in filter(None, (_why_drawn(self.config), _why_fewer(self.config))):
             self.err.print(why)
         if self.err.is_terminal:
             self._bar.start()

@@ -95,6 +95,26 @@ def own_environment() -> None:
     gc.set_threshold(100_000, 20, 20)
 
 
+class _Lines(logging.Handler):
+    """Prints what is logged as commands say things."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(on_one_line(f"{record.levelname.lower()}: {record.getMessage()}"))
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Let what our modules warn of be lines as any, whatever handlers others have installed."""
+    logger, lines = logging.getLogger("fnl"), _Lines(logging.WARNING)
+    logger.addHandler(lines)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.propagate = True
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process as a command ends: an error that a user can act on is one line on stderr."""

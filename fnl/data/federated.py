@@ -37,6 +37,9 @@ from fnl.import_path import imported
 
 _logger = logging.getLogger(__name__)
 
+FEW = 30
+"""Evaluation clips of which fewer are warned of: a standard error of accuracy of 9 points."""
+
 PARTITION_VERSION = 1
 """Part of every cached partitioning's key: raise it when the same spec gives another result."""
 
@@ -216,11 +219,22 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     if progress:  # once a run: workers open the same data in silence
         for reason in getattr(corpus, "left_out", ()):
             _logger.warning("left out of %s: %s", data.root, reason)
+        _warn_of_few(store, config.evaluation.split)
     return Federation(
         store=store,
         partitioning=_cached_partitioning(store, partition_spec(config), cache_dir(data)),
         labels=store.clips["label"].to_numpy().astype(np.int64),
     )
+
+
+def _warn_of_few(store: FeatureStore, split: str) -> None:
+    """Warn where accuracy rests on few clips, or on some of the labels only."""
+    tested = store.clips.filter(split=split)
+    labels, of = tested["label"].n_unique(), len(store.labels)
+    if len(tested) < FEW or labels < of:
+        _logger.warning(
+            "accuracy will be of %d %s clips, with %d of %d labels", len(tested), split, labels, of
+        )
 
 
 def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:

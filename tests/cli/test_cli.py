@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,10 @@ BAD = {
     "impossible partition": ({"data.min-clips": 1000}, "1000"),
     "bad word": ({"data.words": "yes,nein"}, "nein"),
 }
+
+
+def test_the_version_is_said(cli):
+    assert cli("--version") == (0, f"fnl {version('fnl')}\n", "")
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD.keys())
