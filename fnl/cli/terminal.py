@@ -27,11 +27,16 @@ if TYPE_CHECKING:
 
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="GROUP.KEY=VALUE", help="Set a configuration key."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="GROUP.KEY=VALUE",
+        help="Set a configuration key: docs/configuration.md has all.",
+    ),
 ]
 RecipeName = Annotated[
     str,
-    typer.Option("--recipe", help="Keys of experiments/recipes/NAME.toml, or of a file.toml."),
+    typer.Option("--recipe", help="A recipe of fnl by its name, or a file.toml of keys."),
 ]
 ConfigFile = Annotated[
     Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_a_run_prints_where_it_is_and_what_came_out(cli, monkeypatch):
     monkeypatch.setattr("experiments.figures.style.Sheet.draw", lambda *_: Figure())
     code, out, err = cli("run", "--workers=1", "--figures")
     assert code == 0, err
-    assert "(synthetic clips)" in out
+    assert re.search(r"accuracy \d\.\d{3} on \d+ test clips \(synthetic clips\)", out)
     directory = Path(out.splitlines()[0].removeprefix("run directory "))
     assert directory.is_absolute()
     assert (directory / "model.safetensors").exists()
