@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import click
 import typer
@@ -20,7 +21,10 @@ import typer
 import fnl
 from fnl.cli.main import app
 from fnl.config import reference
+from fnl.runtime.columns import Column
 from fnl.runtime.tables import TABLES
+from fnl.wire.fields import parts
+from fnl.wire.report import ENTRIES, PATHS, ClientReport
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (
@@ -29,6 +33,7 @@ FILES = (
     "docs/metrics.md",
     "docs/commands.md",
     "docs/python.md",
+    "docs/extending.md",
 )
 
 
@@ -63,11 +68,37 @@ def _row(scope: object, key: str) -> str:
     return f"| `{key}{'()' if inspect.isfunction(value) else ''}` | {text} |"
 
 
+def entries() -> str:
+    """Return what a rule may declare and read of a report, in Markdown."""
+    rows = ["| name | the same | what | covered |", "|---|---|---|---|"]
+    for name, path in PATHS.items():
+        nested = f"`{'.'.join(path)}`" if len(path) > 1 else ""
+        rows.append(f"| `{name}` | {nested} | {_meaning(path)} | {ENTRIES[name].cover} |")
+    return "\n".join(rows)
+
+
+def _meaning(path: tuple[str, ...]) -> str:
+    """Return what the attributes of a report on the way to an entry are declared to be."""
+    owner, told = ClientReport, []
+    for attribute in path:
+        hint = get_type_hints(owner, include_extras=True)[attribute]
+        column = next((one.doc for one in get_args(hint) if isinstance(one, Column)), "")
+        text = re.search(
+            rf"^    {attribute}: (.*?)\.?\n*(?=^    \w+: |\Z)",
+            inspect.getdoc(owner) or "",
+            re.M | re.S,
+        )
+        told.append(column or (" ".join(text[1].split()) if text else ""))
+        owner = next(part.kind for part in parts(owner) if part.name == attribute)
+    return ": ".join(filter(None, told)).replace("|", "\\|")
+
+
 MAKERS: dict[str, Callable[[str], str]] = {
     "defaults": lambda _: reference.defaults_toml(),
     "config": lambda group: f"\n{reference.table_of(group)}\n",
     "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
     "python": lambda owner: f"\n{names(owner)}\n",
+    "entries": lambda _: f"\n{entries()}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
 }
 _PART = re.compile(

@@ -6,7 +6,13 @@ the command line prints that line and exits non-zero, `--debug` adds the trace.
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from fnl.own_packages import is_installed
 
 
 class FnlError(Exception):
@@ -24,6 +30,25 @@ def one_line(error: BaseException) -> str:
         place = ".".join(map(str, first["loc"]))
         return " ".join(f"{place}: {first['msg']}".removeprefix(": ").split())
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def told(error: BaseException) -> str:
+    """Return on one line what somebody's own code raised, and where in that code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if one.filename[0] != "<" and not is_installed(Path(one.filename))]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {one_line(error)}{place}"
+
+
+@contextmanager
+def running(what: str) -> Iterator[None]:
+    """Let what somebody's own code raises within be a `RunError` that says `what` it was of."""
+    try:
+        yield
+    except FnlError:
+        raise
+    except Exception as error:
+        raise RunError(f"{what} failed: {told(error)}") from error
 
 
 class ConfigError(FnlError):

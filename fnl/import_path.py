@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -56,5 +57,10 @@ def imported(key: str, name: str) -> Callable[..., Any]:
     for part in attribute.split("."):
         builder = getattr(builder, part, None)
     if not callable(builder):
-        raise ConfigError(f"{key} = {name!r}: {module_name} has no function {attribute}")
+        there = [known for known, one in vars(module).items() if known[0] != "_" and callable(one)]
+        near = get_close_matches(attribute, there, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"{key} = {name!r}: {module_name} has no function or class {attribute}{hint}"
+        )
     return builder

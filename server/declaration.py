@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fnl.errors import ConfigError, RunError
 from fnl.wire.fields import parts
-from fnl.wire.report import ENTRIES, ClientReport
+from fnl.wire.report import ENTRIES, PATHS, ClientReport, no_such, within
 from server.context import RoundContext
 
 Returned = TypeVar("Returned")
@@ -65,7 +65,11 @@ class _Shown:
             made = inspect.getattr_static(owner, name, None)
             if isinstance(made, property) and made.fget is not None:
                 return made.fget(self)  # of parts, which are seen to in their turn
-            raise RunError(f"the rule {rule} reads {name!r}, which a report does not have for it")
+            if owner is ClientReport and name in PATHS:
+                return within(self, PATHS[name])
+            if name in dir(owner):
+                raise RunError(f"the rule {rule} reads {name!r}, which is not shown to rules")
+            raise RunError(f"the rule {rule} reads {name!r}: {no_such(name)}")
         value, wire = getattr(self._of, name), part.wire.format(self._label)
         if is_dataclass(part.kind):
             return None if value is None else _Shown(value, self._to, wire)

@@ -28,6 +28,7 @@ def test_a_changed_default_or_column_would_be_seen(name):
         ("rounds = 30", "rounds = 31"),
         ("| `30` |", "| `31` |"),
         ("nats", "bits"),
+        ("| n_k |", "| n_l |"),
         ("`--json`", "`--yaml`"),
     ):
         changed = text.replace(was, is_now)

@@ -12,6 +12,8 @@ from experiments.grid.grid_file import GridFile, Identity, Partial, describe, id
 from fnl.config import Config, Scalar, absolute_paths, parse_config
 from fnl.config.public_starts import SYNTHETIC
 from fnl.errors import ConfigError
+from fnl.import_path import imported
+from fnl.runtime.own_code import names_in
 from fnl.runtime.run_place import privacy_in_names
 
 LARGEST_GRID = 100_000
@@ -82,6 +84,20 @@ def expand(file: GridFile, path: Path) -> Grid:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return Grid(file.name, file.keys, tuple(cells.values()), file.baseline, repeated)
+
+
+def check_own_code(cells: Iterable[Cell]) -> None:
+    """Refuse cells that name code of the user's own which is not there.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key, names in dict.fromkeys(
+        named for cell in cells for named in names_in(cell.config.flat()).items()
+    ):
+        for name in map(str.strip, names.split(",")):
+            if ":" in name:
+                imported(key, name)
 
 
 def without_privacy(config: Config) -> Config:

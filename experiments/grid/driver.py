@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
-from experiments.grid.cells import Cell, Grid, expand
+from experiments.grid.cells import Cell, Grid, check_own_code, expand
 from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import (
     Cost,
@@ -121,6 +121,7 @@ def estimate_grid(
     waiting = [cell for cell in grid.cells if cell.id not in known]
     if not waiting:
         return
+    check_own_code(waiting)
     _prepare(waiting, console)
 
     def probes(configs: Sequence[Config]) -> Iterator[tuple[Config, Cost]]:
@@ -166,6 +167,7 @@ def run_grid(
         failed: Mapping[str, str] = {}
         if waiting:
             if not ray_address:  # a cluster's machines may have what this one has not
+                check_own_code(waiting)
                 for cell in waiting:
                     chosen_device(cell.config)
             _prepare(waiting, console)

@@ -77,6 +77,14 @@ class Plan:
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     curve: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Return τ and gain of every rule, a line each."""
+        lines = [
+            f"{one.rule}: tau {one.fidelity.tau:.2f}, gain {one.fidelity.gain:.2f}, by {one.by}"
+            for one in sorted(self.predictions, key=lambda one: -one.fidelity.tau)
+        ]
+        return "\n".join([f"plan of {self.config}", *lines])
+
     def seconds_with(self, workers: int) -> float:
         """Return the seconds of the rounds with so many workers, each on a core to itself."""
         return self.evaluation_seconds + (self.seconds - self.evaluation_seconds) / workers

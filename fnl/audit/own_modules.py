@@ -18,11 +18,10 @@ from fnl.audit.probe import refuse_own_modules_that_mix
 from fnl.clip_draws import ClipDraws, DrawKeys
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.errors import ConfigError, FnlError
+from fnl.errors import ConfigError, FnlError, told
 from fnl.randomness import global_generators
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import build_network, initialise, own_keys, set_draws, spiking_layers
-from fnl.snn.networks.registry import told
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.training.per_clip.own_modules import agreeing, norms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def run(
     overrides = parse_overrides(assignments or [])
     if dry_run:
         grid, where, known = check_grid(file, overrides, results_dir, out, keep_stale=keep_stale)
-        _print_cells(where, manifest_of(grid, file, overrides))
+        _print_cells(where, manifest_of(grid, file, overrides), "a wider terminal has all")
         estimate_grid(grid, where, known, cores(workers), out)
         return
     try:
@@ -74,8 +75,21 @@ def run(
     out.print(f"{finished} cells finished, {len(failed)} failed")
     out.print(f"grid directory {directory.path}")
     if failed:
-        listed = "; ".join(f"{cell}: {reason}" for cell, reason in sorted(failed.items()))
-        raise RunError(f"{len(failed)} cells failed: {listed}")
+        raise RunError(_failures(failed))
+
+
+def _failures(failed: Mapping[str, str]) -> str:
+    """Return why cells failed: each reason once, with its cell or how many they are."""
+    cells: dict[str, list[str]] = {}
+    for cell, reason in sorted(failed.items()):
+        cells.setdefault(reason, []).append(cell)
+    if len(cells) == 1 < len(failed):
+        return f"{len(failed)} cells failed: {next(iter(cells))}"
+    told = "; ".join(
+        f"{those[0] if len(those) == 1 else f'{len(those)} cells'}: {reason}"
+        for reason, those in cells.items()
+    )
+    return f"{len(failed)} cells failed: {told}"
 
 
 @grid_app.command()
@@ -113,7 +127,8 @@ def status(directory: Directory) -> None:
 
     grid = GridDirectory.open(directory)
     manifest = grid.manifest()
-    stale, cells = _print_cells(grid, manifest)
+    shown = f"`fnl runs {shlex.quote(str(directory))} --csv FILE` has all"
+    stale, cells = _print_cells(grid, manifest, shown)
     if stale:
         out.print(said_of(stale, "stale, `fnl grid run` runs them again"))
     statuses = Counter(cell["status"] for cell in cells)
@@ -123,7 +138,7 @@ def status(directory: Directory) -> None:
 
 
 def _print_cells(
-    grid: GridDirectory, manifest: Manifest
+    grid: GridDirectory, manifest: Manifest, elsewhere: str
 ) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     """Print a row a cell; return those that other code has made, and all cells."""
     from experiments.grid.directory import PENDING
@@ -149,6 +164,6 @@ def _print_cells(
                 "config": {key: cell[key] for key in manifest.keys},
             }
         )
-    out.print(table_of(found))
+    out.print(table_of(found, elsewhere=elsewhere))
     say_reasons(found)
     return stale, cells

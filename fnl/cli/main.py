@@ -23,7 +23,7 @@ from fnl.cli.report import export, figures, report
 from fnl.cli.run import resume, run
 from fnl.cli.runs import runs
 from fnl.cli.stopping import stop_in_order
-from fnl.cli.terminal import one_line_errors, own_environment
+from fnl.cli.terminal import one_line_errors, out, own_environment, warnings_as_lines
 
 app = typer.Typer(
     help="Federated spiking neural networks under differential privacy.",
@@ -48,10 +48,23 @@ def bench(
     run_benchmark(arguments or [])
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        out.print(f"fnl {version('fnl')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show traces of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version."),
+    ] = False,
 ) -> None:
+    del version
     if debug:
         os.environ["FNL_DEBUG"] = "1"
 
@@ -60,7 +73,7 @@ def main() -> None:
     """Entry point of the `fnl` console script."""
     own_environment()
     stop_in_order()
-    with one_line_errors():
+    with warnings_as_lines(), one_line_errors():
         sys.exit(app(standalone_mode=False))
 
 

@@ -124,6 +124,8 @@ def _show(found: Plan, tau: float | None) -> None:
             kept = f"tau {one.fidelity.tau:.2f}, gain {one.fidelity.gain:.2f}"
             chance = ": as good as random" if abs(one.fidelity.gain) < 0.05 else ""
             out.print(f"configured: {one.rule}, {kept}{chance}")
+    if settings.selection not in {one.rule for one in found.predictions}:
+        out.print(f"configured: {settings.selection}: not predicted, only built-in rules that rank")
     if tau is not None:
         out.print(f"eps, clips, steps: what tau = {tau:g} takes; a dash: nothing that was tried")
         _show_tried(found)

@@ -169,7 +169,8 @@ def _carry(
     check_callbacks(config)
     chosen_device(config)
     check_initial(config)
-    prepare(config, progress=True)
+    split = config.evaluation.split
+    tested = prepare(config, progress=True).store.clips.filter(split=split).height
     progress = RunProgress(config, _out, _err)
     with _telling_how_to_go_on(progress), progress:
         if engine is Engine.IN_PROCESS:
@@ -192,7 +193,7 @@ def _carry(
                 notify=progress.on_event,
             )
     path = progress.directory
-    _print_outcome(path)
+    _print_outcome(path, f"{tested} {split} clips")
     return path
 
 
@@ -207,6 +208,19 @@ def _why_drawn(config: Config) -> str:
     return f"first weights are drawn: the public start that comes with fnl is not for {others}"
 
 
+def _why_fewer(config: Config) -> str:
+    """Return that few clients are asked where these are fewer than usual; empty if not."""
+    from fnl.config import Config
+
+    settings, clients = config.coordination, config.data.clients
+    if settings.candidates != clients or clients >= Config().coordination.candidates:
+        return ""
+    return (
+        f"of {clients} clients {settings.candidates} are candidates and {settings.selected} "
+        "selected: coordination.candidates and .selected change it"
+    )
+
+
 @contextmanager
 def _telling_how_to_go_on(progress: RunProgress) -> Iterator[None]:
     try:
@@ -218,7 +232,7 @@ def _telling_how_to_go_on(progress: RunProgress) -> Iterator[None]:
         raise
 
 
-def _print_outcome(path: Path) -> None:
+def _print_outcome(path: Path, tested: str) -> None:
     from fnl.runtime.run_record import read_run
     from fnl.runtime.table_reading import read_parquet
 
@@ -226,7 +240,9 @@ def _print_outcome(path: Path) -> None:
     rounds = read_parquet(path / "rounds.parquet").drop_nulls("accuracy")
     last = rounds.row(-1, named=True)
     corpus = record["corpus"]
-    label = " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
+    label = f" on {tested}" + (
+        " (synthetic clips)" if isinstance(corpus, dict) and corpus["synthetic"] else ""
+    )
     epsilon = f", max epsilon {last['epsilon_max']:.2f}" if last["epsilon_max"] is not None else ""
     rate = f", firing rate {last['firing_rate']:.3f}" if last["firing_rate"] is not None else ""
     _out.print(
@@ -292,7 +308,7 @@ class RunProgress:
         if self.err.is_terminal:
             self._bar.stop()
         self.out.print(text_of(event))
-        if why := _why_drawn(self.config):
+        for why in filter(None, (_why_drawn(self.config), _why_fewer(self.config))):
             self.err.print(why)
         if self.err.is_terminal:
             self._bar.start()

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _NUMBERS = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
 _NUMBERS |= {"seconds": ".0f"}
 """What came of a run, and how it reads."""
-_HEADS = {"firing_rate": "rate", "epsilon_max": "ε"}
+_HEADS = {"firing_rate": "rate", "epsilon_max": "ε spent"}
+
+_FIRST = ("privacy", "coordination", "training", "model")
+"""Groups of keys whose columns stand before others."""
 
 _FOLDED = 20
 """Characters to which a long run's name may be folded."""
@@ -66,24 +69,32 @@ def runs(
     for condition in where or ():
         found = _only(found, condition)
     found = _sorted(found, sort)
-    if csv is not None:
+    if csv is not None and found:
         _write_csv(csv, found)
     if as_json:
         out.print_json(json.dumps([_finite(one) for one in found]))
         return
-    out.print(table_of(found))
+    if not found:
+        out.print(f"no run matches: {', '.join(map(repr, where or ()))}")
+        return
+    out.print(table_of(found, elsewhere="--csv has all"))
     say_reasons(found)
     if csv is not None:
         out.print(f"table {csv.absolute()}")
 
 
-def table_of(found: Sequence[Run]) -> Table:
-    """Return the runs with the keys in which they differ; what is alike is said once, below."""
-    keys = varying(one["config"] for one in found)
+def table_of(found: Sequence[Run], *, elsewhere: str) -> Table:
+    """Return the runs with the keys in which they differ; what is alike is said once, below.
+
+    Args:
+        found: the runs, a row each.
+        elsewhere: where the columns are for which there is no room, in words.
+    """
+    keys = sorted(varying(one["config"] for one in found), key=_place)
     columns: dict[str, list[str]] = {"run": [one["name"] for one in found]}
     columns["status"] = [on_one_line(one["status"]) for one in found]
     columns |= {
-        on_one_line(_short(key, keys)): [_setting(one["config"].get(key)) for one in found]
+        on_one_line(_short(key, keys)): [_setting(one["config"], key) for one in found]
         for key in keys
     }
     columns["rounds"] = [_done(one) for one in found]
@@ -97,7 +108,7 @@ def table_of(found: Sequence[Run]) -> Table:
     }
     left_out = _too_wide(columns, out.width)
     notes = [f"all: {', '.join(f'{name} {text}' for name, text in alike.items())}"] if alike else []
-    notes += [f"no room for {', '.join(left_out)}: --csv has all"] if left_out else []
+    notes += [f"no room for {', '.join(left_out)}: {elsewhere}"] if left_out else []
     table = Table(box=None, pad_edge=False, caption="; ".join(notes), caption_justify="left")
     for name in columns:
         number = name in ("rounds", *_NUMBERS, *_HEADS.values())
@@ -122,8 +133,9 @@ def say_reasons(found: Sequence[Run]) -> None:
 def _too_wide(columns: dict[str, list[str]], width: int) -> list[str]:
     """Take out, from the last, columns for which there is no room; return their names."""
     left_out = []
-    kept = ("run", "accuracy", "ε")
-    optional = ["ε", *(name for name in (*columns, "rate", "seconds") if name not in kept)]
+    spent = _HEADS["epsilon_max"]
+    kept = ("run", "accuracy", spent)
+    optional = [spent, *(name for name in (*columns, "rate", "seconds") if name not in kept)]
     while optional:
         needed = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
         if needed <= width + max(0, max(map(len, columns["run"])) - _FOLDED):
@@ -138,8 +150,21 @@ def _done(one: Run) -> str:
     return f"{one['rounds']}/{one['of']}" if one["of"] else str(one["rounds"])
 
 
-def _setting(value: Scalar | None) -> str:
-    """Return a key's value as short as it is right."""
+def _place(key: str) -> int:
+    """Return where a key's column stands: what a study is of comes first, and is kept longest."""
+    group = key.partition(".")[0]
+    return _FIRST.index(group) if group in _FIRST else len(_FIRST)
+
+
+def _setting(config: dict[str, Scalar], key: str) -> str:
+    """Return a key's value as short as it is right; none where it has no effect."""
+    value = config.get(key)
+    if (
+        key != "privacy.mode"
+        and key.startswith("privacy.")
+        and config.get("privacy.mode") == "none"
+    ):
+        return "-"
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else on_one_line(str(value))
@@ -208,7 +233,7 @@ def _sorted(found: list[Run], column: str) -> list[Run]:
 
 def _long(found: Sequence[Run], name: str) -> str:
     """Return the key that the table calls `name`; `name` itself if it is none, or several are."""
-    heads = {head: name for name, head in _HEADS.items()}
+    heads = {head: name for name, head in _HEADS.items()} | {"ε": "epsilon_max"}
     if name in heads or (found and name in found[0]):
         return heads.get(name, name)
     keys = {key for one in found for key in one["config"] if key.endswith(f".{name}")}

@@ -27,11 +27,16 @@ if TYPE_CHECKING:
 
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="GROUP.KEY=VALUE", help="Set a configuration key."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="GROUP.KEY=VALUE",
+        help="Set a configuration key: docs/configuration.md has all.",
+    ),
 ]
 RecipeName = Annotated[
     str,
-    typer.Option("--recipe", help="Keys of experiments/recipes/NAME.toml, or of a file.toml."),
+    typer.Option("--recipe", help="A recipe of fnl by its name, or a file.toml of keys."),
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -93,6 +98,26 @@ def own_environment() -> None:
     # what is imported is no garbage: to look for some in it takes half a second of a run's start;
     # Flower asks for it in every round all the same
     gc.set_threshold(100_000, 20, 20)
+
+
+class _Lines(logging.Handler):
+    """Prints what is logged as commands say things."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(on_one_line(f"{record.levelname.lower()}: {record.getMessage()}"))
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Let what our modules warn of be lines as any, whatever handlers others have installed."""
+    logger, lines = logging.getLogger("fnl"), _Lines(logging.WARNING)
+    logger.addHandler(lines)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.propagate = True
 
 
 @contextmanager

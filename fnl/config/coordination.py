@@ -23,7 +23,10 @@ class CoordinationGroup(Group, frozen=True):
     """Which clients are asked, which updates are taken, and with what weight."""
 
     candidates: Count = 12
-    """d, clients asked to train in a round (on average, if `coordination.schedule` = `poisson`)."""
+    """d, clients asked to train in a round (on average, if `coordination.schedule` = `poisson`).
+    Where it is not given and `data.clients` is less, it is `data.clients`; `coordination.selected`,
+    not given either, then keeps its share of the default, rounded: of 8 clients 8 and 5. Given, it
+    is at most `data.clients`."""
     schedule: Literal["random", "balanced", "poisson"] = "random"
     """Who is a candidate when: known beforehand `random` (drawn anew each round) or `balanced` (in
     turn, in an order drawn once: equally often, so that client level takes less noise); or in

@@ -26,6 +26,12 @@ class Config(Group, frozen=True):
     coordination: CoordinationGroup = CoordinationGroup()
     evaluation: EvaluationGroup = EvaluationGroup()
 
+    def __str__(self) -> str:
+        """Return the keys that are not at their defaults."""
+        default = Config().flat()
+        given = (f"{key}={value}" for key, value in self.flat().items() if value != default[key])
+        return f"Config({', '.join(given)})"
+
     def flat(self) -> dict[str, Scalar]:
         """Return `{"group.key": value}`, the form that Flower carries."""
         nested = self.model_dump(by_alias=True)

@@ -39,6 +39,9 @@ from fnl.randomness import Purpose, stream
 
 _logger = logging.getLogger(__name__)
 
+FEW = 30
+"""Evaluation clips of which fewer are warned of: a standard error of accuracy of 9 points."""
+
 PARTITION_VERSION = 1
 """Part of every cached partitioning's key: raise it when the same spec gives another result."""
 
@@ -228,6 +231,7 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     if progress:  # once a run: workers open the same data in silence
         for reason in getattr(corpus, "left_out", ()):
             _logger.warning("left out of %s: %s", data.root, reason)
+        _warn_of_few(store, config.evaluation.split)
     return Federation(
         store=store,
         partitioning=_cached_partitioning(store, partition_spec(config), cache_dir(data)),
@@ -252,6 +256,16 @@ def hops_of_clients(config: Config) -> dict[int, int]:
         return {}
     order = stream(config.run.seed, Purpose.FRAME_HOPS).permutation(config.data.clients)
     return {int(partition): hops[place % len(hops)] for place, partition in enumerate(order)}
+
+
+def _warn_of_few(store: FeatureStore, split: str) -> None:
+    """Warn where accuracy rests on few clips, or on some of the labels only."""
+    tested = store.clips.filter(split=split)
+    labels, of = tested["label"].n_unique(), len(store.labels)
+    if len(tested) < FEW or labels < of:
+        _logger.warning(
+            "accuracy will be of %d %s clips, with %d of %d labels", len(tested), split, labels, of
+        )
 
 
 def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:

@@ -57,10 +57,14 @@ def read_run(path: Path) -> dict[str, object]:
     Raises:
         RunError: if it is missing or not a run record.
     """
+    if not path.exists():
+        raise RunError(f"{path} does not exist: give a run directory")
     try:
         text = regular(path / "run.json").read_text(encoding="utf-8")
         record = json.loads(text, parse_int=_integer)
         found = _checksum(record) if isinstance(record, dict) else None
+    except FileNotFoundError:
+        raise RunError(f"{path} is not a run directory: it has no run.json") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is not a run directory: run.json: {error}") from None
     if not isinstance(record, dict) or "status" not in record:

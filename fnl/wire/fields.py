@@ -123,6 +123,16 @@ def _part(name: str, hint: Any) -> Part:
     )
 
 
+def paths(owner: type, label: str = "") -> dict[str, tuple[str, ...]]:
+    """Return the attributes that lead from an `owner` to each of its entries, by its name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in parts(owner):
+        wire = part.wire.format(label)
+        below = paths(part.kind, wire) if is_dataclass(part.kind) else {wire: ()}
+        found |= {name: (part.name, *path) for name, path in below.items()}
+    return found
+
+
 def _leaves(owner: type, label: str) -> Iterator[tuple[str, Part]]:
     """Yield the numbers and lists below `owner` by their names on the wire."""
     for part in parts(owner):

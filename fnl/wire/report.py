@@ -9,9 +9,10 @@ wire a report is one flat record; `ENTRIES` has all that may be in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from flwr.app import MetricRecord
@@ -31,6 +32,7 @@ from fnl.wire.fields import (
     flatten,
     nest,
     parts,
+    paths,
 )
 
 RATE_FLOOR = 1e-6
@@ -201,6 +203,15 @@ class ClientReport:
         float | None, Cover.SIMULATION, real("rate", "√Var[Δr] over the noise")
     ] = None
 
+    if not TYPE_CHECKING:  # a checker knows the properties below, and the parts
+
+        def __getattr__(self, name: str) -> Any:
+            """Return an entry of a part by its name in `ENTRIES`; None without that part."""
+            path = PATHS.get(name, ())
+            if name.startswith("__") or len(path) < 2:
+                raise AttributeError(name if name.startswith("__") else no_such(name))
+            return within(self, path)
+
     @property
     def firing_rate_before(self) -> float:
         """Rate of the network under the round's global model."""
@@ -210,6 +221,26 @@ class ClientReport:
     def firing_rate_after(self) -> float:
         """Rate of the network after training."""
         return self.after.firing_rate
+
+    @property
+    def layer_rates_before(self) -> list[float]:
+        """Rate of each spiking layer under the round's global model."""
+        return self.before.layers
+
+    @property
+    def layer_rates_after(self) -> list[float]:
+        """Rate of each spiking layer after training."""
+        return self.after.layers
+
+    @property
+    def class_rates_before(self) -> list[float]:
+        """Rate for each label under the round's global model: see `Rates.classes`."""
+        return self.before.classes
+
+    @property
+    def class_rates_after(self) -> list[float]:
+        """Rate for each label after training: see `Rates.classes`."""
+        return self.after.classes
 
     @property
     def rate_released(self) -> bool:
@@ -322,6 +353,21 @@ class ClientReport:
 
 ENTRIES = entries(ClientReport)
 """Every entry of the record by name (on the wire with - for _)."""
+PATHS = paths(ClientReport)
+"""Attributes of a report that lead to each entry, by its name."""
+
+
+def within(report: Any, path: Sequence[str]) -> Any:
+    """Return what the attributes of `path` lead to; None where one of them is not there."""
+    for attribute in path:
+        report = None if report is None else getattr(report, attribute)
+    return report
+
+
+def no_such(name: str) -> str:
+    """Return that a report has no attribute `name`, and what may be meant."""
+    near = get_close_matches(name, [*ENTRIES, *(part.name for part in parts(ClientReport))], n=1)
+    return f"a client's report has no {name!r}" + (f": did you mean {near[0]}?" if near else "")
 
 
 def outside_guarantee(*, released: bool, strict: bool) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fnl.errors import RunError
+from fnl.errors import RunError, running
 from fnl.weights import Weights, weighted_mean
 from fnl.wire.report import ClientReport
 from server.aggregation.flower import flower_aggregate
@@ -67,7 +67,8 @@ def shares_of(
         RunError: if a weight is negative or not finite, or there is another number of them; or if
             shares of a mixing sum to more than one.
     """
-    returned = rule(reports, context)
+    with running(f"the aggregation rule {name!r}"):
+        returned = rule(reports, context)
     if not isinstance(returned, Mixing):
         weights = _checked(returned, reports, name)
         total = weights.sum()

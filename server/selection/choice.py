@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.errors import RunError
+from fnl.errors import RunError, running
 from fnl.metrics.ranking import order
 from fnl.wire.report import ClientReport
 from server.context import RoundContext
@@ -57,7 +57,8 @@ def select(
         RunError: if the rule returns another number of scores or one that is not finite, or
             selects another number of candidates, one twice, or one that is none.
     """
-    returned = rule(reports, context)
+    with running(f"the selection rule {name!r}"):
+        returned = rule(reports, context)
     if not isinstance(returned, Selection):
         scores = _checked_scores(returned, reports, name)
         return Selection(scores, order(scores)[: context.count])

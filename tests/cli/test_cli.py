@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,10 @@ BAD = {
 }
 
 
+def test_the_version_is_said(cli):
+    assert cli("--version") == (0, f"fnl {version('fnl')}\n", "")
+
+
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_configuration_is_one_line_and_leaves_nothing(cli, small_config, changes, message):
     code, _, err = cli("run", **changes)
@@ -123,7 +129,7 @@ def test_a_run_prints_where_it_is_and_what_came_out(cli, monkeypatch):
     monkeypatch.setattr("experiments.figures.style.Sheet.draw", lambda *_: Figure())
     code, out, err = cli("run", "--workers=1", "--figures")
     assert code == 0, err
-    assert "(synthetic clips)" in out
+    assert re.search(r"accuracy \d\.\d{3} on \d+ test clips \(synthetic clips\)", out)
     directory = Path(out.splitlines()[0].removeprefix("run directory "))
     assert directory.is_absolute()
     assert (directory / "model.safetensors").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ def test_what_is_left_out_is_counted_and_told(
     with caplog.at_level(logging.WARNING):
         prepare(Config(data=data), workers=1, progress=True)
     assert "9 clips, as it is none of the labels" in caplog.text
+    assert re.search(r"accuracy will be of \d test clips, with [12] of 2 labels", caplog.text)
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "opus", "aiff", "au", "caf", "w64"])

@@ -7,7 +7,9 @@ import json
 import polars as pl
 import pytest
 
-from fnl.cli.runs import varying
+from fnl.cli.grid import _failures
+from fnl.cli.runs import table_of, varying
+from fnl.cli.terminal import out
 from fnl.config import parse_config
 from fnl.runtime.run_directory import RunDirectory
 
@@ -56,7 +58,9 @@ def test_the_table_has_what_differs_and_says_the_rest_once(results, command):
     code, out, _ = command("runs", str(results))
     assert code == 0
     head, *_ = out.splitlines()
-    assert head.split() == ["run", "status", "seed", "epsilon", "accuracy", "rate", "ε", "seconds"]
+    assert head.split() == [
+        "run", "status", "epsilon", "seed", "accuracy", "rate", "ε", "spent", "seconds",
+    ]  # fmt: skip
     assert "[third]" in out
     assert "failed: first: stopped" in out
     assert "all: rounds 1/30, rejected 2" in out
@@ -72,6 +76,41 @@ def test_runs_are_chosen_and_sorted(results, command):
     assert names("--sort", "-accuracy") == ["[third]", "second", "first"]
     assert names("--sort", "privacy.epsilon") == ["[third]", "second", "first"]
     assert names("--where", "accuracy>1") == []
+
+
+def test_no_run_that_matches_is_said_and_no_error(results, command):
+    code, out, err = command("runs", str(results), "--where", "accuracy>1")
+    assert code == 0, err
+    assert "no run matches: 'accuracy>1'" in out
+
+
+def test_what_a_study_is_of_is_kept_longest_and_a_run_without_privacy_has_no_budget(monkeypatch):
+    def run(name, **config):
+        numbers = dict.fromkeys(("accuracy", "firing_rate", "epsilon_max", "rejected", "seconds"))
+        known = {"name": name, "status": "finished", "rounds": 9, "of": 9, "error": None}
+        return known | numbers | {"accuracy": 0.5, "config": config}
+
+    twin = {"data.clips-per-word": 9, "privacy.mode": "none", "privacy.epsilon": 8.0}
+    private = {"data.clips-per-word": 8, "privacy.mode": "record", "privacy.epsilon": 4.0}
+    monkeypatch.setattr(out, "width", 55)
+    table = table_of([run("a" * 9, **twin), run("b" * 9, **private)], elsewhere="elsewhere is all")
+    heads = [column.header for column in table.columns]
+    assert heads[:3] == ["run", "mode", "epsilon"]
+    assert "clips-per-word" not in heads
+    assert list(table.columns[2].cells) == ["-", "4"]
+    assert str(table.caption).endswith("clips-per-word: elsewhere is all")
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        ({"a": "why"}, "1 cells failed: a: why"),
+        ({"a": "why", "b": "why"}, "2 cells failed: why"),
+        ({"a": "why", "b": "how", "c": "why"}, "3 cells failed: 2 cells: why; b: how"),
+    ],
+)
+def test_a_reason_for_which_cells_of_a_grid_failed_is_said_once(failed, said):
+    assert _failures(failed) == said
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_options_without_an_algorithm_are_refused():
     [
         ("function", r"no class below fnl.Algorithm"),
         ("Misspelt", "did you mean partition"),
-        ("absent", "has no function absent"),
+        ("absent", "has no function or class absent"),
     ],
 )
 def test_what_is_no_algorithm_is_refused(name, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +17,13 @@ from fnl.config.rules import AGGREGATIONS, SELECTIONS
 from fnl.errors import ConfigError, RunError
 from fnl.wire import exchange
 from fnl.wire.report import ENTRIES, Cover
-from server.aggregation import AGGREGATION_RULES
+from server.aggregation import AGGREGATION_RULES, shares_of
 from server.coordination import Coordinator
 from server.declaration import Declared, reads
 from server.known_noise import KnownNoise
 from server.record.guarantee import _guarantee
 from server.replies.vetting import Expected, vet
-from server.selection import SELECTION_RULES
+from server.selection import SELECTION_RULES, select
 
 RELEASED: dict[str, Scalar] = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 1.0}
 STRICT: dict[str, Scalar] = RELEASED | {
@@ -81,6 +82,45 @@ def test_what_a_rule_declared_it_is_shown(report, in_round):
 
     reports = [report(3, firing_rate_after=0.2, layer_rates_before=[0.5])]
     assert rule(reports, in_round(reports)) == [(3, 0.2, [0.5])]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_is_read_by_the_name_it_is_declared_by(name, report, in_round):
+    """Of a report, and of what a rule is shown of it; and is not, where it is not declared."""
+    rates = {
+        f"{stem}_{of}": [0.25, 0.5] if stem != "firing_rate" else 0.375
+        for stem in ("firing_rate", "layer_rates", "class_rates")
+        for of in ("before", "after", "before_shadow", "shadow", "floor")
+    }
+    reports = [report(1, **rates)]
+
+    def read(reports, context):
+        return [getattr(r, name) for r in reports]
+
+    expected = reports[0].values().get(name)
+    assert read(reports, None) == [expected]
+    assert reads(name)(read)(reports, in_round(reports)) == [expected]
+    if expected is not None:
+        with pytest.raises(RunError, match=f"reads '{name}', which it does not declare"):
+            reads()(read)(reports, in_round(reports))
+
+
+@pytest.mark.parametrize("declare", [lambda rule: rule, reads("firing_rate_after")])
+@pytest.mark.parametrize("kind", ["selection", "aggregation"])
+def test_a_misspelt_attribute_is_answered_with_the_nearest_and_the_rule(
+    declare, kind, report, in_round
+):
+    def read(reports, context):
+        return [r.firing_rate_aftr for r in reports]
+
+    reports = [report(1)]
+    run = {"selection": select, "aggregation": shares_of}[kind]
+    with pytest.raises(RunError, match=r"rule .*read.*did you mean firing_rate_after\?"):
+        run(reports, declare(read), in_round(reports), name="own:read")
+
+
+def test_a_report_is_copied(report):
+    assert copy(report(1)) == report(1) == deepcopy(report(1))
 
 
 def test_a_misspelt_declaration_is_answered_with_the_nearest():

@@ -123,7 +123,7 @@ REFUSED = {
     "half_precision": "parameter 'before.0.weight' is float16: trained parameters",
     "lazy": "parameter 'before.0.weight' has no shape yet",
     "failing": "fails on clips .*ValueError: not today \\(test_own_networks.py, line",
-    "unbuildable": "cannot be built: TypeError: ",
+    "unbuildable": r"cannot be built: TypeError: .*; it must be f\(model, inputs, classes\)",
     "nothing": "returned a NoneType: a network is a torch.nn.Module",
     "frozen_logits": "its logits have no gradient",
     "squeezing": "for clips \\[1, 10, 40\\]",

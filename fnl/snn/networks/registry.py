@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from fnl.config import ENCODINGS, NETWORKS, NEURONS, ModelGroup
-from fnl.errors import ConfigError, FnlError, one_line
+from fnl.errors import ConfigError, FnlError, told
 from fnl.import_path import builder_of
 from fnl.randomness import Purpose, global_generators, stream
 
@@ -44,7 +42,10 @@ def build_network(model: ModelGroup, inputs: int, classes: int, *, seed: int = 0
         except FnlError:
             raise
         except Exception as error:
-            raise ConfigError(f"{named} cannot be built: {told(error)}") from error
+            # it may well be made for other arguments
+            signature = f"; it must be f(model, inputs, classes): {model.network}"
+            hint = signature if isinstance(error, TypeError) and ":" in model.network else ""
+            raise ConfigError(f"{named} cannot be built: {told(error)}{hint}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"{named} returned a {type(network).__name__}: a network is a torch.nn.Module from "
@@ -62,13 +63,6 @@ def own_keys(model: ModelGroup) -> list[str]:
         for key, names in known.items()
         if (name := getattr(model, key)) not in names
     ]
-
-
-def told(error: BaseException) -> str:
-    """Return on one line what somebody's code raised, and where in it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(error)}{place}"
 
 
 def _check_parameters(named: str, network: nn.Module) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.grid.cells import expand
+from experiments.grid.cells import check_own_code, expand
 from experiments.grid.grid_file import GridFile, read_grid_file
 from fnl.config import parse_config
 from fnl.errors import ConfigError
@@ -45,6 +45,16 @@ def test_the_product_by_hand():
         cell.config.coordination.candidates == cell.values["coordination.candidates"]
         for cell in grid.cells
     )
+
+
+@pytest.mark.parametrize("key", ["selection", "aggregation", "algorithm"])
+def test_a_rule_that_is_not_there_is_refused_with_the_nearest(key):
+    """Before any cell runs: of any cell, not of the first alone."""
+    rules = ["none" if key == "algorithm" else "json:dumps", "json:dump_s"]
+    grid = _expand(axes={f"coordination.{key}": rules})
+    with pytest.raises(ConfigError, match=rf"{key} = 'json:dump_s'.*did you mean dumps\?"):
+        check_own_code(grid.cells)
+    check_own_code(_expand(axes={"run.seed": [0, 1]}).cells)
 
 
 def test_twins_are_shared_by_the_cells_that_differ_in_privacy():
