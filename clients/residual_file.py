@@ -28,7 +28,7 @@ class Belonging:
 
     Attributes:
         run: Flower's id of the run.
-        identity: of its configuration (`Config.identity`): a resumed run has another id.
+        identity: of its configuration (`Config.identity`).
         server_round: the round.
     """
 
@@ -36,10 +36,9 @@ class Belonging:
     identity: str
     server_round: int
 
-    def goes_on_from(self, run: str, identity: str, server_round: int) -> bool:
-        """Return whether this is a later round of the same run, resumed or not."""
-        same = identity == self.identity
-        return same and (run == self.run or self.server_round > server_round)
+    def goes_on_from(self, run: str, identity: str) -> bool:
+        """Return whether this is of the same run; a resumed one is not told from a fresh one."""
+        return (run, identity) == (self.run, self.identity)
 
 
 def load_residual(state: Path, of: Belonging, like: Weights) -> Weights | None:
@@ -53,7 +52,7 @@ def load_residual(state: Path, of: Belonging, like: Weights) -> Weights | None:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             said = file.metadata() or {}
-            if not of.goes_on_from(said["run"], said["identity"], int(said["round"])):
+            if not of.goes_on_from(said["run"], said["identity"]):
                 return None
             residual = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no mapping
         fits = {name: (value.shape, value.dtype) for name, value in residual.items()} == {

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights, as_vector, from_vector
-from fnl.wire.compressed import BLOCK, LEVELS, Packing, applied
+from fnl.wire.compressed import BLOCK, LARGEST_UPDATE, LEVELS, Packing, applied
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def compressed(
 ) -> Compressed | None:
     """Return what a client sends in place of `after`; None where that is sent as it is.
 
-    An update that is not finite is sent as one that is not, and leaves the residual as it was.
+    An update that is not finite is sent as one that is not. It leaves the residual as it was, as
+    does one that is too large for the server to take: its mass would spoil later ones.
 
     Args:
         config: of the run.
@@ -60,10 +61,17 @@ def compressed(
     update = (as_vector(after) - as_vector(before) + kept).astype(np.float32)
     if np.isfinite(update).all():
         arrays = packed(update, packing, stream(config.run.seed, Purpose.COMPRESSION, *path))
-        kept = update - packing.opened(arrays)
+        opened = packing.opened(arrays)
+        if _is_taken(config, before, applied(before, opened)):
+            kept = update - opened
     else:
         arrays = _not_finite(packing)
     return Compressed(arrays, applied(before, packing.opened(arrays)), _named(kept, before))
+
+
+def _is_taken(config: Config, before: Weights, after: Weights) -> bool:
+    norm = np.linalg.norm(as_vector(after) - as_vector(before))
+    return bool(norm <= (config.coordination.max_update_norm or LARGEST_UPDATE))
 
 
 def packed(

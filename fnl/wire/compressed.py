@@ -21,6 +21,13 @@ from fnl.errors import RunError
 from fnl.weights import Weights, from_vector
 from fnl.wire.npy import to_array, view_array
 
+LARGEST_UPDATE = 1e6
+"""L2 norm of an update above which no training is behind it, where the run sets no bound.
+
+In single precision squares overflow from 1.8e19 on: one finite update of that length, averaged in,
+leaves a model on which every client's gradients are NaN.
+"""
+
 BLOCK = 256
 """Levels that share a scale."""
 LEVELS = 127

@@ -283,7 +283,8 @@ def _amplified(config: Config) -> str:
     return (
         f"amplified by sampling: each client is asked in each round with probability "
         f"{config.sampling_rate:.4g}, by itself and in secret, and a client of which is known when "
-        f"it was asked has ε up to {epsilon_of_whoever_was_asked(config):.4g} instead; "
+        f"it was asked has ε up to {epsilon_of_whoever_was_asked(config):.4g} instead, "
+        "if no round is repeated; "
     )
 
 

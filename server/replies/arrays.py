@@ -11,15 +11,8 @@ from flwr.app import ArrayRecord, RecordDict
 from fnl.errors import FnlError
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.compressed import Packing, applied, from_compressed
+from fnl.wire.compressed import LARGEST_UPDATE, Packing, applied, from_compressed
 from server.replies.rejections import FaultKind, RejectedError
-
-LARGEST_UPDATE = 1e6
-"""L2 norm of an update above which no training is behind it, where the run sets no bound.
-
-In single precision squares overflow from 1.8e19 on: one finite update of that length, averaged in,
-leaves a model on which every client's gradients are NaN.
-"""
 
 _HEADER_BYTES = 4096
 """More than the header of an array in NumPy's format takes."""

@@ -54,14 +54,14 @@ def test_what_is_left_may_be_of_privacy_that_is_gone():
     belongs = [
         Belonging("1", identity, 1) for identity in ("with noise", "without")
     ]  # what `Config.identity` tells apart
-    assert not belongs[0].goes_on_from("1", "without", 0)
-    assert belongs[0].goes_on_from("1", "with noise", 1)
+    assert not belongs[0].goes_on_from("1", "without")
+    assert belongs[0].goes_on_from("1", "with noise")
 
 
 @pytest.mark.parametrize(("run", "server_round", "kept"), [
-    ("1", 3, True), ("1", 2, True), ("2", 3, True), ("2", 2, False), ("2", 1, False),
+    ("1", 3, True), ("1", 2, True), ("2", 3, False), ("2", 2, False), ("2", 1, False),
 ])  # fmt: skip
-def test_a_resumed_run_goes_on_and_one_from_its_beginning_does_not(
+def test_only_the_run_itself_goes_on_with_what_it_left(
     tmp_path, run, server_round, kept
 ):
     save_residual(tmp_path, Belonging("1", "same", 2), LEFT)

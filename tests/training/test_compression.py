@@ -164,3 +164,13 @@ def test_a_sum_that_needs_every_number_is_not_compressed(small_config):
 def test_other_shares_and_bits_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"training.{key}"):
         parse_config({f"training.{key}": value})
+
+
+def test_an_update_too_large_to_be_taken_leaves_the_residual_as_it_was():
+    before, residual = model(np.zeros(9, np.float32)), model(np.full(9, 0.5, np.float32))
+    config = config_of(sent_share=0.5)
+    large = compressed(config, before, model(np.full(9, 1e7, np.float32)), residual, (1, 1))
+    small = compressed(config, before, model(np.full(9, 1.0, np.float32)), residual, (1, 1))
+    for name, value in residual.items():
+        np.testing.assert_array_equal(large.residual[name], value)
+    assert any((small.residual[name] != value).any() for name, value in residual.items())
