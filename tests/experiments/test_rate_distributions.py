@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from matplotlib.container import BarContainer
 
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.settings import WITHOUT_DP
@@ -32,8 +33,8 @@ def rates(*, released: bool) -> pl.DataFrame:
 def test_released_rates_have_the_range_of_their_noise_and_say_so() -> None:
     figure = rate_distributions(rates(released=True), of="Last round.").draw()
     (axes,) = figure.axes
-    bars = [bar for container in axes.containers for bar in container.patches]
-    ends = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars]
+    drawn = [bar for bars in axes.containers if isinstance(bars, BarContainer) for bar in bars]
+    ends = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in drawn]
     np.testing.assert_allclose(
         ends, [(0.17 - 1.96 * sd, 0.17 + 1.96 * sd) for sd in NOISE.values()], atol=1e-4
     )
