@@ -68,7 +68,8 @@ def of_grid(grid: GridTables) -> list[Entry]:
         ),
         Entry(
             "rate-distributions",
-            "Distributions of the candidates' firing rates by layer, by privacy budget.",
+            "Distributions of the candidates' firing rates by layer, by privacy budget. Rates that "
+            "were released are shown with the noise of their release.",
             lambda: rate_distributions(_layer_rates(grid), of="Last round of every cell."),
         ),
         Entry(
@@ -174,7 +175,11 @@ def _last_round(table: pl.DataFrame) -> pl.DataFrame:
 
 def _layer_rates(grid: GridTables) -> pl.DataFrame:
     names = ["round", "layer", "partition", "firing_rate", "firing_rate_shadow"]
-    rows = _last_round(grid.scan("layers", names).filter(pl.col("partition").is_not_null()))
+    keys = ["cell", "round", "partition"]
+    noise = grid.scan("clients", ["round", "partition", "rate_noise"]).select(*keys, "rate_noise")
+    rows = _last_round(grid.scan("layers", names).filter(pl.col("partition").is_not_null())).join(
+        noise, on=keys, how="left", maintain_order="left"
+    )
     return rows if (rows["level"] == WITHOUT_DP).any() else with_shadows(rows)
 
 

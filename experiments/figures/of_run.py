@@ -41,7 +41,8 @@ def of_run(run: RunTables) -> list[Entry]:
         *([liars] if run.config.coordination.liars else []),
         Entry(
             "rate-distributions",
-            "Distributions of the candidates' firing rates by layer, with and without DP.",
+            "Distributions of the candidates' firing rates by layer, with and without DP. "
+            "Rates that were released are shown with the noise of their release.",
             lambda: rate_distributions(_layer_rates(run, last), of=f"Last {last} rounds."),
         ),
         Entry(
@@ -92,7 +93,8 @@ def read_audit(directory: Path) -> pl.DataFrame:
 def with_shadows(rows: pl.DataFrame) -> pl.DataFrame:
     """Return candidates' rates, and their shadows' as those without DP."""
     level = {"level": pl.lit(WITHOUT_DP), "level_order": pl.lit(float("inf"))}
-    return pl.concat([rows, rows.with_columns(firing_rate="firing_rate_shadow", **level)])
+    clear = {"firing_rate": "firing_rate_shadow", "rate_noise": pl.lit(None, pl.Float64)}
+    return pl.concat([rows, rows.with_columns(**clear, **level)])
 
 
 def _layer_rates(run: RunTables, last: int) -> pl.DataFrame:
@@ -100,7 +102,10 @@ def _layer_rates(run: RunTables, last: int) -> pl.DataFrame:
     if not run.config.is_private:
         raise LeftOut("the run is not private: there is nothing to compare with")
     recent = pl.col("round") > run.last_round - last
-    rows = run.layers.filter(pl.col("partition").is_not_null() & recent)
+    noise = run.clients.select("round", "partition", "rate_noise")
+    rows = run.layers.filter(pl.col("partition").is_not_null() & recent).join(
+        noise, on=["round", "partition"], how="left", maintain_order="left"
+    )
     budget = run.epsilon_budget
     level = "with DP" if budget is None else f"ε = {budget:g}"
     return with_shadows(rows.with_columns(level=pl.lit(level), level_order=pl.lit(0.0)))
