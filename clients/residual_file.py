@@ -75,7 +75,9 @@ def save_residual(state: Path, of: Belonging, residual: Weights) -> None:
     said = {"run": of.run, "identity": of.identity, "round": str(of.server_round)}
     try:
         write_atomically(
-            state / FILE, lambda path: safetensors.numpy.save_file(residual, path, said)
+            state / FILE,
+            lambda path: safetensors.numpy.save_file(residual, path, said),
+            mode=0o600,  # without a client's own noise it is of its clips
         )
     except UNWRITABLE as error:
         raise DeviceError(

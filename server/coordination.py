@@ -202,7 +202,9 @@ class Coordinator:
         bound, most = self._config.privacy.rate_clip_norm, self._config.most_rate
         return RoundContext(
             server_round=server_round,
-            candidates=tuple(report.in_range(bound, most_rate=most) for report in reports),
+            candidates=tuple(
+                report.in_range(bound, most_rate=most(report.frame_hop_ms)) for report in reports
+            ),
             count=self._count(len(reports)),
             stream=stream(self._seed, Purpose.SELECTION, server_round),
             history=history,

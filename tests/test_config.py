@@ -119,6 +119,8 @@ def test_values_out_of_range_are_one_line_with_the_key_and_the_value(key, value)
          "evaluation.sensitivity", "privacy.mode = 'record'"),
         ("evaluation.sensitivity=true evaluation.shadow=true",
          "evaluation.sensitivity", "training.optimizer = 'sgd'"),
+        ("evaluation.sensitivity=true evaluation.shadow=true training.sent-bits=8",
+         "evaluation.sensitivity", "training.sent-bits"),
         ("coordination.aggregation=krum coordination.selected=4",
          "coordination.selected = 4", "at least 5"),
         ("coordination.aggregation=bulyan coordination.byzantine=2",

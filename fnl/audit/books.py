@@ -107,7 +107,8 @@ class _Watch:
         if isinstance(record, MetricRecord):
             parts = arrays.values() if isinstance(arrays, ArrayRecord) else ()
             content = [array.data for array in parts] or [repr(dict(record)).encode()]
-            report = ClientReport.from_record(record, most_rate=self.config.most_rate)
+            most = self.config.most_rate(record.get("frame-hop-ms"))
+            report = ClientReport.from_record(record, most_rate=most)
             digest = hashlib.sha256(b"".join(content)).hexdigest()
             self.reports[report.partition][digest] = report
         self.replies += 1

@@ -190,6 +190,11 @@ def _check_measurements(config: Config) -> None:
             f"evaluation.sensitivity looks at single clips, not at privacy.unit = "
             f"{config.privacy.unit!r}: use 'clip'"
         )
+    if config.compresses:
+        raise ConfigError(
+            "evaluation.sensitivity predicts what a whole update does, not a smaller one: leave "
+            "training.sent-share and training.sent-bits at their defaults"
+        )
     if config.training.optimizer != "sgd":
         raise ConfigError(
             f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "

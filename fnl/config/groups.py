@@ -87,16 +87,19 @@ class Config(Group, frozen=True):
         """Whether clients send less than their whole update."""
         return self.training.sent_share < 1 or self.training.sent_bits < 32
 
-    @property
-    def most_rate(self) -> float:
-        """The most that a client's rate may be: spikes in a step of `data.frame-hop-ms`.
+    def most_rate(self, hop: object = None) -> float:
+        """Return the most that a client's rate may be: spikes in a step of `data.frame-hop-ms`.
 
-        Infinite without spikes, above 1 where steps of clients are shorter than that.
+        Infinite without spikes, above 1 for a client whose own steps are shorter than that.
+
+        Args:
+            hop: of the client, as it says, in ms; what is none of `data.frame-hops` counts as none.
         """
         if not self.model.spikes:
             return math.inf
-        hop = self.data.frame_hop_ms
-        return hop / min((hop, *self.data.client_hops))
+        if not isinstance(hop, int) or hop not in self.data.client_hops:
+            return 1.0
+        return max(1.0, self.data.frame_hop_ms / hop)
 
     @property
     def samples_candidates(self) -> bool:

@@ -14,7 +14,7 @@ UNWRITABLE = (OSError, pl.exceptions.ComputeError, SafetensorError)
 """What writers raise where a disk is full or a folder is gone, each library its own kind."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], *, mode: int = 0o644) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place of `path`.
 
     A reader sees the old file or the new one; a process killed half-way leaves the old one.
@@ -22,6 +22,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Args:
         path: final path; its folder must exist.
         write: called with the temporary path; writes and closes it.
+        mode: who may read the file.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
@@ -30,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -36,8 +36,8 @@ _UNITS = {
 
 
 _TOLD_OF_CANDIDATES = (
-    "who was asked when, whose secrecy amplifies the guarantee: the run's tables, log and "
-    "checkpoints tell it, and so does the traffic"
+    "who was asked when, whose secrecy amplifies the guarantee: the run's tables, log, callbacks "
+    "and checkpoints tell it, and so do traffic and the time that rounds take"
 )
 
 

@@ -52,8 +52,9 @@ def parse_models(
             else:
                 models[key] = _weights(key, record, like)
             _check_finite(key, models[key])
-            bound = max_update_norm if key == exchange.ARRAYS else 0.0
-            _check_norm(models[key], like, bound)
+            if key != exchange.RESIDUAL:  # no model: what an earlier update left unsent
+                bound = max_update_norm if key == exchange.ARRAYS else 0.0
+                _check_norm(models[key], like, bound)
         except RejectedError as error:
             models.pop(key, None)
             unusable = error.kind in (FaultKind.NOT_FINITE, FaultKind.TOO_LARGE)

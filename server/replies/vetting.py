@@ -227,7 +227,8 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
     if not isinstance(record, MetricRecord):
         raise RejectedError(FaultKind.MALFORMED, "sent no report")
     try:
-        most = 1.0 if expected.config is None else expected.config.most_rate
+        hop = record.get("frame-hop-ms")
+        most = 1.0 if expected.config is None else expected.config.most_rate(hop)
         report = ClientReport.from_record(record, most_rate=most)
     except FnlError as error:
         missing = "lacks" in str(error) or "unknown field" in str(error)

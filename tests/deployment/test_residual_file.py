@@ -37,7 +37,7 @@ def test_a_new_process_of_a_device_goes_on_with_what_was_left(device, tmp_path):
     first = one.ask(1, **SMALL)
     assert sorted(first[exchange.ARRAYS]) == ["indices", "values"]
     assert exchange.RESIDUAL not in first  # it never leaves
-    assert (tmp_path / "one" / FILE).is_file()
+    assert (tmp_path / "one" / FILE).stat().st_mode & 0o777 == 0o600
     other.ask(1, **SMALL)
     (tmp_path / "other" / FILE).unlink()
     assert sent(one.ask(3, **SMALL)) != sent(other.ask(3, **SMALL))  # a round was missed
@@ -61,9 +61,7 @@ def test_what_is_left_may_be_of_privacy_that_is_gone():
 @pytest.mark.parametrize(("run", "server_round", "kept"), [
     ("1", 3, True), ("1", 2, True), ("2", 3, False), ("2", 2, False), ("2", 1, False),
 ])  # fmt: skip
-def test_only_the_run_itself_goes_on_with_what_it_left(
-    tmp_path, run, server_round, kept
-):
+def test_only_the_run_itself_goes_on_with_what_it_left(tmp_path, run, server_round, kept):
     save_residual(tmp_path, Belonging("1", "same", 2), LEFT)
     left = load_residual(tmp_path, Belonging(run, "same", server_round), LIKE)
     assert (left is not None) == kept
@@ -89,7 +87,7 @@ def test_damaged_files_are_told_of_and_not_used(tmp_path, caplog, damage):
 
 
 def test_where_it_cannot_be_kept_nothing_is_sent(device, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(residual_file, "write_atomically", full)

@@ -159,10 +159,12 @@ def test_the_same_network_on_the_same_clips_has_comparable_rates_at_all_steps(fl
 
 def test_rates_of_shorter_steps_may_be_above_one_and_no_further(flat):
     config = parse_config(flat())
-    assert config.most_rate == 2.0
-    assert parse_config(flat(data__frame_hops="100")).most_rate == 1.0
-    assert parse_config(flat(data__frame_hops="")).most_rate == 1.0
-    assert parse_config(flat(model__activation="relu")).most_rate == float("inf")
+    assert config.most_rate(25) == 2.0
+    assert config.most_rate(50) == 1.0  # a client of the server's step gains nothing by the others
+    assert config.most_rate(None) == config.most_rate(3) == config.most_rate(True) == 1.0
+    assert parse_config(flat(data__frame_hops="100")).most_rate(100) == 1.0
+    assert parse_config(flat(data__frame_hops="")).most_rate(25) == 1.0
+    assert parse_config(flat(model__activation="relu")).most_rate() == float("inf")
 
 
 @pytest.mark.parametrize("method", ["per-clip", "ghost"])

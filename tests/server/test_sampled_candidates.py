@@ -86,7 +86,7 @@ def test_a_run_says_what_its_guarantee_rests_on(sampled):
     for words in ("probability 0.25, by itself and in secret", "when it was asked has ε up to"):
         assert words in said["guarantee"]
     assert "drawn from run.seed = 6, which is no secret: for simulation only" in said["candidates"]
-    tables = "the run's tables, log and checkpoints tell it"
+    tables = "the run's tables, log, callbacks and checkpoints tell it"
     assert tables in str(said["outside_guarantee"])
     assert tables in str(said["warnings"])
 
