@@ -100,7 +100,7 @@ def by_client(axes: Axes, series: Sequence[np.ndarray], labels: Sequence[str]) -
 
 
 def _round_axis(axes: Axes, rounds: np.ndarray) -> None:
-    """Let rounds start at 0, the untrained model, in every panel, and tick at integers."""
+    """Let rounds start at 0, the model before the first, in every panel, and tick at integers."""
     last = max(float(rounds.max()), axes.dataLim.x1)
     pad = max(0.04 * last, 0.1)
     axes.set_xlim(-pad, last + pad)

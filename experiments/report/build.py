@@ -26,6 +26,7 @@ from experiments.report.record import (
     versions_of,
 )
 from experiments.report.tables import tables_of_grid, tables_of_run
+from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.kept_code import kept_code
@@ -72,7 +73,7 @@ def report_of_run(directory: Path) -> Report:
         guarantee=guarantee_of(record),
         commands=[
             run_command(run.config, str(record.get("engine", ""))),
-            f"fnl report {directory.name}",
+            f"fnl report {directory.parent.name}/{directory.name}",
         ],
         notes=_notes(run),
         files=kept_code(directory, record),
@@ -113,7 +114,7 @@ def report_of_grid(directory: Path) -> Report:
         guarantee=guarantee | guarantee_of(run.record),
         commands=[
             " ".join(["fnl grid run GRID.toml", *settings_of(grid.overrides)]),
-            f"fnl report {grid.directory.name}",
+            f"fnl report {grid.directory.parent.name}/{grid.directory.name}",
         ],
         notes=["The same command goes on where a grid stopped and runs no finished cell again."],
         files=({} if grid.file is None else {"GRID.toml": grid.file}) | _grid_code(grid),
@@ -139,8 +140,10 @@ def _facts(run: RunTables) -> dict[str, str]:
         "Clients": f"{config.data.clients}, split by {config.data.partitioner}",
         "Network": f"{config.model.network}, {config.model.neuron} neurons, "
         f"hidden {config.model.hidden}",
-        "Privacy": f"{config.privacy.mode} level, C = {config.privacy.clip_norm:g}, "
-        f"δ = {config.privacy.delta:g}"
+        "Begins at": f"{config.model.initial or 'weights drawn from the seed'}; trained: "
+        f"{config.training.trained}",
+        "Privacy": f"{config.privacy.mode} level, {_budget(config)}, C = "
+        f"{config.privacy.clip_norm:g}, δ = {config.privacy.delta:g}"
         if private
         else "none",
         "Coordination": f"{coordination.selected} of {coordination.candidates} candidates by "
@@ -154,13 +157,27 @@ def _facts(run: RunTables) -> dict[str, str]:
     }
 
 
+def _budget(config: Config) -> str:
+    given = config.privacy.noise_multiplier
+    return f"noise multiplier {given:g}" if given else f"ε ≤ {config.privacy.epsilon:g}"
+
+
 def _grid_facts(grid: GridTables, run: RunTables) -> dict[str, str]:
     facts = _facts(run)
     axes = {key: grid.cells[key].drop_nulls().unique().sort().to_list() for key in grid.axes}
     varied = {key: ", ".join(f"{value}" for value in values) for key, values in axes.items()}
     seeds = grid.cells["seed"].unique().sort().to_list()
     took = grid.cells["seconds"].sum()
-    kept = ("Corpus", "Clients", "Network", "Coordination", "Engine", "Versions", "Code")
+    kept = (
+        "Corpus",
+        "Clients",
+        "Network",
+        "Begins at",
+        "Coordination",
+        "Engine",
+        "Versions",
+        "Code",
+    )
     return {
         "Varied": "; ".join(f"{key}: {values}" for key, values in varied.items()) or "nothing",
         "Seeds": ", ".join(map(str, seeds)),

@@ -9,6 +9,7 @@ import polars as pl
 
 from experiments.figures.grid_tables import GridTables
 from experiments.figures.settings import short, show
+from experiments.grid.statistics import FEWEST
 from experiments.report.intervals import number, probability
 from experiments.report.page import Finding
 from fnl.fidelity.rules import UNRANKED
@@ -108,7 +109,7 @@ def _compared(grid: GridTables, metric: str, partner: _Partner) -> Iterator[Find
     rows = _private(grid, metric, difference)
     if not rows.height:
         return
-    tested = rows.drop_nulls(p_adjusted)
+    tested = rows.filter(pl.col("n") >= FEWEST).drop_nulls(p_adjusted)
     significant = tested.filter(pl.col(p_adjusted) < SIGNIFICANT)
     shown = significant if significant.height else rows
     row = shown.sort(pl.col(difference).abs(), descending=True).row(0, named=True)
@@ -129,10 +130,10 @@ def _compared(grid: GridTables, metric: str, partner: _Partner) -> Iterator[Find
             f"None of the {tested.height} differences from {partner.name} is significant "
             f"({level}); that is no proof of none."
         )
+    level = f"{probability(row[p_adjusted])}; " if row["n"] >= FEWEST else ""
     text = (
         f"{verdict} The largest{' of them' if significant.height else ''}: {size}{unit} at "
-        f"{configuration(grid, row)} ({interval}; {probability(row[p_adjusted])}; {row['n']} "
-        "seeds)."
+        f"{configuration(grid, row)} ({interval}; {level}{row['n']} seeds)."
     )
     yield Finding(name, head, text)
 

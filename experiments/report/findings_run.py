@@ -173,5 +173,5 @@ def _against(estimate: Estimate, value: float, above: str, below: str, neither: 
 
 
 def _too_short(name: str) -> Finding:
-    text = "A mean over rounds needs at least two rounds with a value."
+    text = "An interval of a mean over rounds needs four rounds with a value."
     return Finding(name, "no interval", text)

@@ -47,19 +47,23 @@ def wilson(successes: float, trials: int) -> Estimate:
 
 
 def mean_over_rounds(values: NDArray[np.float64], rounds: NDArray[np.int64]) -> Estimate | None:
-    """Return the mean of `values` [n] and Student's t interval over the means of the rounds [n].
+    """Return the mean over rounds of `values` [n], in `rounds` [n], and an interval by batch means.
 
-    Values within a round share a global model and are not independent, so a round counts once. The
-    interval takes the rounds of a run as independent and is of this run: of no other seed.
+    Values within a round share a global model, so a round counts once; a round resembles the one
+    before, so √R batches of consecutive rounds are taken as independent, not rounds themselves
+    (Law, "Simulation Modeling and Analysis", 2015, section 9.5.3). It is of this run: of no other
+    seed.
 
     Returns:
-        None if there are fewer than two rounds.
+        None if there are fewer than four rounds, which make two batches.
     """
     names, index = np.unique(rounds, return_inverse=True)
-    if len(names) < 2:
+    if len(names) < 4:
         return None
     means = np.bincount(index, weights=values) / np.bincount(index)
-    mean, half = t_interval(means)
+    batches = np.array_split(means, math.isqrt(len(means)))
+    _, half = t_interval(np.array([batch.mean() for batch in batches]))
+    mean = float(means.mean())
     return Estimate(mean, mean - half, mean + half)
 
 

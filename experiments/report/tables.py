@@ -170,7 +170,7 @@ def _tables_of_rounds(rounds: pl.DataFrame) -> list[Table]:
         part = f" ({start // WIDEST + 1})" if len(others) > WIDEST else ""
         groups[f"Rounds: further measures{part}"] = tuple(others[start : start + WIDEST])
     return [
-        table_of(rounds.select("round", *known), title, "A row a round; 0: the untrained model.")
+        table_of(rounds.select("round", *known), title, "A row a round; 0: before training.")
         for title, columns in groups.items()
         if (known := [name for name in columns if name in rounds.columns and rounds[name].count()])
     ]

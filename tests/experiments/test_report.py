@@ -70,15 +70,31 @@ def test_intervals_are_those_of_scipy() -> None:
     share = wilson(9, 40)
     expected = stats.binomtest(9, 40).proportion_ci(method="wilson")
     assert (share.low, share.high) == (expected.low, expected.high)
-    values, rounds = np.array([1.0, 2.0, 6.0, 4.0]), np.array([1, 1, 2, 3])
+    values, rounds = np.array([1.0, 2.0, 6.0, 4.0, 5.0]), np.array([1, 1, 2, 3, 4])
     estimate = mean_over_rounds(values, rounds)
     assert estimate is not None
-    means = [1.5, 6.0, 4.0]
-    low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
+    batches = [(1.5 + 6.0) / 2, (4.0 + 5.0) / 2]
+    low, high = stats.t.interval(0.95, 1, np.mean(batches), stats.sem(batches))
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
-        (np.mean(means), low, high)
+        (np.mean(batches), low, high)
     )
-    assert mean_over_rounds(values[:2], rounds[:2]) is None
+    assert mean_over_rounds(values[:4], rounds[:4]) is None  # three rounds
+
+
+def test_rounds_that_drift_have_a_wider_interval_than_independent_ones() -> None:
+    generator = np.random.default_rng(0)
+    covered = {"batches": 0, "rounds": 0}
+    for _ in range(300):
+        walk = np.zeros(30)
+        for step in range(1, 30):  # an AR(1) process with mean zero
+            walk[step] = 0.7 * walk[step - 1] + generator.normal()
+        estimate = mean_over_rounds(walk, np.arange(30))
+        assert estimate is not None
+        covered["batches"] += estimate.low <= 0 <= estimate.high
+        low, high = stats.t.interval(0.95, 29, walk.mean(), stats.sem(walk))
+        covered["rounds"] += low <= 0 <= high
+    assert covered["rounds"] < 220  # of 300: 95 % would be 285
+    assert covered["batches"] > 255
 
 
 def test_numbers_have_a_minus_sign_and_no_negative_zero() -> None:
@@ -132,15 +148,18 @@ def test_a_private_run_without_shadows_claims_no_effect(tmp_path: Path) -> None:
 
 def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_path: Path) -> None:
     grid = read_grid(made_up_grid)
+    assert found(findings_of_grid(grid), "Accuracy against no DP").number == "not tested"  # 2 seeds
+    for name in ("cells", "results"):
+        (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
+    summary = pl.read_parquet(made_up_grid / "summary.parquet").with_columns(n=pl.lit(3))
+    summary.write_parquet(tmp_path / "summary.parquet")
+    grid = read_grid(tmp_path)
     rows = grid.summary.filter((pl.col("metric") == "accuracy") & ~pl.col("is_twin"))
     significant = (rows["p_adjusted"] < 0.05).sum()
     finding = found(findings_of_grid(grid), "Accuracy against no DP")
     assert finding.number == f"{significant} of 4 differ"
     best = rows.sort("mean")["mean"][-1]
     assert found(findings_of_grid(grid), "Best accuracy").number == f"{100 * best:.1f} %"
-    for name in ("cells", "results"):
-        (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
-    summary = pl.read_parquet(made_up_grid / "summary.parquet")
     for p_value, says in ((1.0, "None of the 4 differences"), (0.001, "4 of 4 configurations")):
         changed = summary.with_columns(p_adjusted=pl.lit(p_value))
         changed.write_parquet(tmp_path / "summary.parquet")
@@ -159,7 +178,7 @@ def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_pa
 def test_the_baseline_has_a_card_of_its_own(made_up_grid: Path, tmp_path: Path) -> None:
     for name in ("cells", "results"):
         (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
-    summary = pl.read_parquet(made_up_grid / "summary.parquet")
+    summary = pl.read_parquet(made_up_grid / "summary.parquet").with_columns(n=pl.lit(3))
     columns = {name: f"baseline_{name}" for name in ("difference", "p_adjusted")}
     columns |= {f"difference_{end}": f"baseline_difference_{end}" for end in ("low", "high")}
     own = summary.with_columns(pl.col(name).alias(alias) for name, alias in columns.items())
