@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fnl.audit.own_modules import check_own_modules, layers_of
 from fnl.config import Config, parse_config
-from fnl.data.federated import Federation
+from fnl.data.federated import Federation, few_clips_warnings
 from fnl.device import chosen_device, device_in_words
 from fnl.interchange.pretrained import metadata_of
 from fnl.runtime.callbacks import check_callbacks
@@ -77,7 +77,8 @@ def main(grid: Grid, context: Context) -> None:
             notify(grid, RunNote(f"run.device = auto takes {device}"))
         for note in directory.notes:
             notify(grid, note)
-        for warning in (*privacy_warnings(config, federation), *start_warnings(config)):
+        warnings = [*privacy_warnings(config, federation), *start_warnings(config)]
+        for warning in warnings + few_clips_warnings(federation.store, config.evaluation.split):
             notify(grid, RunWarning(warning))
         with one_thread():
             _run(config, federation, nodes, carrier, directory, layers=len(layers), counts=counts)

@@ -231,7 +231,6 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
     if progress:  # once a run: workers open the same data in silence
         for reason in getattr(corpus, "left_out", ()):
             _logger.warning("left out of %s: %s", data.root, reason)
-        _warn_of_few(store, config.evaluation.split)
     return Federation(
         store=store,
         partitioning=_cached_partitioning(store, partition_spec(config), cache_dir(data)),
@@ -258,14 +257,13 @@ def hops_of_clients(config: Config) -> dict[int, int]:
     return {int(partition): hops[place % len(hops)] for place, partition in enumerate(order)}
 
 
-def _warn_of_few(store: FeatureStore, split: str) -> None:
-    """Warn where accuracy rests on few clips, or on some of the labels only."""
+def few_clips_warnings(store: FeatureStore, split: str) -> list[str]:
+    """Return what a run says where accuracy rests on few clips, or on some of the labels only."""
     tested = store.clips.filter(split=split)
     labels, of = tested["label"].n_unique(), len(store.labels)
-    if len(tested) < FEW or labels < of:
-        _logger.warning(
-            "accuracy will be of %d %s clips, with %d of %d labels", len(tested), split, labels, of
-        )
+    if len(tested) >= FEW and labels == of:
+        return []
+    return [f"accuracy will be of {len(tested)} {split} clips, with {labels} of {of} labels"]
 
 
 def _cached_partitioning(store: FeatureStore, spec: PartitionSpec, cache: Path) -> Partitioning:

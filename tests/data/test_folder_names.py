@@ -13,7 +13,7 @@ import soundfile
 from fnl.config import Config, DataGroup
 from fnl.data.audio import ClipError, read_clip
 from fnl.data.features import FeatureSpec
-from fnl.data.federated import prepare
+from fnl.data.federated import few_clips_warnings, prepare
 from fnl.data.folder import FolderCorpus
 from fnl.data.store import build_features
 from fnl.errors import CorpusError, FnlError
@@ -104,9 +104,10 @@ def test_what_is_left_out_is_counted_and_told(
         corpus="folder", root=str(root), words="yes,go", clients=2, cache_dir=str(tmp_path / "k")
     )
     with caplog.at_level(logging.WARNING):
-        prepare(Config(data=data), workers=1, progress=True)
+        federation = prepare(Config(data=data), workers=1, progress=True)
     assert "9 clips, as it is none of the labels" in caplog.text
-    assert re.search(r"accuracy will be of \d test clips, with [12] of 2 labels", caplog.text)
+    (few,) = few_clips_warnings(federation.store, "test")
+    assert re.fullmatch(r"accuracy will be of \d test clips, with [12] of 2 labels", few)
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "opus", "aiff", "au", "caf", "w64"])
