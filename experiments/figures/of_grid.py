@@ -25,9 +25,12 @@ from experiments.figures.settings import WITHOUT_DP, short, show
 from experiments.figures.sparsity_memory import INDICATORS, shift_against_indicators
 from experiments.figures.style import Sheet
 from fnl.errors import RunError
+from fnl.fidelity.rules import UNRANKED
 
 _LEVELS = ("privacy.epsilon", "privacy.noise-multiplier", "run.seed")
 _MEMBRANES = ["membrane_variance", "membrane_autocorrelation"]
+
+_SELECTION = "coordination.selection"
 
 
 def of_grid(grid: GridTables) -> list[Entry]:
@@ -139,8 +142,12 @@ def indicators(grid: GridTables) -> pl.DataFrame:
 
 
 def strictest(grid: GridTables) -> dict[str, object]:
-    """Return the finished cell of the smallest budget; the first of several."""
-    return grid.finished.sort("level_order", maintain_order=True).row(0, named=True)
+    """Return the finished cell of the smallest budget whose rule ranks; the first of several."""
+    rows = grid.finished.sort("level_order", maintain_order=True)
+    if _SELECTION in rows.columns:
+        ranked = rows.filter(~pl.col(_SELECTION).is_in(UNRANKED))
+        rows = ranked if ranked.height else rows
+    return rows.row(0, named=True)
 
 
 def _values(grid: GridTables, metric: str) -> pl.DataFrame:

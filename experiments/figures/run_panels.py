@@ -103,9 +103,11 @@ def correlation(run: RunTables, axes: Axes) -> None:
     over_rounds(axes, run.rounds, "kendall_tau_shadow", MAIN, label="Kendall τ")
     over_rounds(axes, run.rounds, "spearman_rho_shadow", SHADOW, label="Spearman ρ")
     over_rounds(axes, run.rounds, "kendall_tau_floor", THIRD, label="τ of the floor")
-    band = tau_band(run.config.coordination.candidates)
-    axes.axhspan(-band, band, color="0.5", alpha=0.15, linewidth=0, label="_random")
-    reference(axes, 0, "random\nτ, 95 %")
+    count = run.config.coordination.candidates
+    bands = {MAIN: tau_band(count), SHADOW: 1.96 / max(count - 1, 1) ** 0.5}  # ρ: by its variance
+    for look, band in bands.items():
+        axes.axhspan(-band, band, color=look.colour, alpha=0.1, linewidth=0, label="_random")
+    reference(axes, 0, "random,\n95 %, in\neach colour")
     axes.set_ylim(-1.08, 1.08)
     finish(axes, "Rank correlation with shadow", x=_ROUND, y="correlation")
 
@@ -118,8 +120,13 @@ def overlap(run: RunTables, axes: Axes) -> None:
     over_rounds(axes, run.rounds, "rbo_shadow", FOURTH, label="RBO")
     coordination = run.config.coordination
     low, high = overlap_band(coordination.candidates, coordination.selected)
-    axes.axhspan(low, high, color="0.5", alpha=0.15, linewidth=0, label="_random")
-    reference(axes, coordination.selected / coordination.candidates, "random\n1 − flip,\n95 %")
+    # of m selected a share s in both is a Jaccard index of s / (2 − s)
+    bands = {MAIN: (low, high), SHADOW: (low / (2 - low), high / (2 - high))}
+    for look, band in bands.items():
+        axes.axhspan(*band, color=look.colour, alpha=0.12, linewidth=0, label="_random")
+    reference(
+        axes, coordination.selected / coordination.candidates, "random,\n95 %, in\neach colour"
+    )
     axes.set_ylim(-0.04, 1.04)
     finish(axes, "Overlap with shadow", x=_ROUND, y="overlap")
 

@@ -78,8 +78,9 @@ def latex(summary: pl.DataFrame, keys: Sequence[str]) -> str:
     compared = [name for name in columns if summary[name].count()]
     heads = [*map(heading, keys), "Seeds", "Mean", r"95\,\% interval"]
     for name in compared:
-        partner = "without DP" if name == "difference" else "baseline"
-        heads += [f"Less {partner}", r"95\,\% interval", "$p$ (Holm)"]
+        partner = "no DP" if name == "difference" else "baseline"
+        heads.append(f"Difference from {partner}")
+        heads += [f"from {partner}: {what}" for what in (r"95\,\% interval", "$p$ (Holm)")]
     lines, digits = [], _digits(summary)
     for row in summary.iter_rows(named=True):
         cells = [_value(row[key], row["is_twin"]) for key in keys]
@@ -90,7 +91,7 @@ def latex(summary: pl.DataFrame, keys: Sequence[str]) -> str:
             cells += [
                 _number(row[name], digits),
                 _interval(row[f"{name}_low"], row[f"{name}_high"], digits),
-                _p_value(row[f"{prefix}p_adjusted"]),
+                _p_value(None if row[f"{name}_low"] is None else row[f"{prefix}p_adjusted"]),
             ]
         lines.append(cells)
     return _tabular("l" * len(keys) + "r" * (len(heads) - len(keys)), heads, lines)

@@ -185,7 +185,7 @@ def test_ranking_shows_one_minus_the_flip_rate_against_a_random_selection(run: R
     axes = panel(drawn(run_figures.ranking_figure, run), "Overlap")
     flips = run.rounds["flip_rate_shadow"].drop_nulls().to_numpy()
     np.testing.assert_allclose(series(axes, "1 − flip rate")[:, 1], 1 - flips)
-    assert level(axes, "random\n1 − flip,\n95 %") == SELECTED / CANDIDATES
+    assert level(axes, "random,\n95 %, in\neach colour") == SELECTED / CANDIDATES
 
 
 def test_privacy_shows_budget_bound_and_what_each_client_spent(run: RunTables) -> None:
