@@ -198,7 +198,7 @@ class Device:
                     )
                 noise = file.last.noise if config.is_private and file.last else None
                 run = str(message.metadata.run_id)
-                belongs = Belonging(run, config.identity(), server_round)
+                belongs = Belonging(run, config.identity())
                 left = None
                 if config.compresses:
                     left = load_residual(self.state_dir, belongs, weights)

@@ -24,17 +24,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Belonging:
-    """The round of a run that a residual is of.
+    """The run that a residual is of.
 
     Attributes:
         run: Flower's id of the run.
         identity: of its configuration (`Config.identity`).
-        server_round: the round.
     """
 
     run: str
     identity: str
-    server_round: int
 
     def goes_on_from(self, run: str, identity: str) -> bool:
         """Return whether this is of the same run; a resumed one is not told from a fresh one."""
@@ -72,7 +70,7 @@ def save_residual(state: Path, of: Belonging, residual: Weights) -> None:
     Raises:
         DeviceError: if it cannot be written: nothing may leave the device then.
     """
-    said = {"run": of.run, "identity": of.identity, "round": str(of.server_round)}
+    said = {"run": of.run, "identity": of.identity}
     try:
         write_atomically(
             state / FILE,

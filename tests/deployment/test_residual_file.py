@@ -52,18 +52,16 @@ def test_what_another_run_has_left_is_not_sent(device):
 def test_what_is_left_may_be_of_privacy_that_is_gone():
     """A run with noise never sends what a run without has left: another configuration."""
     belongs = [
-        Belonging("1", identity, 1) for identity in ("with noise", "without")
+        Belonging("1", identity) for identity in ("with noise", "without")
     ]  # what `Config.identity` tells apart
     assert not belongs[0].goes_on_from("1", "without")
     assert belongs[0].goes_on_from("1", "with noise")
 
 
-@pytest.mark.parametrize(("run", "server_round", "kept"), [
-    ("1", 3, True), ("1", 2, True), ("2", 3, False), ("2", 2, False), ("2", 1, False),
-])  # fmt: skip
-def test_only_the_run_itself_goes_on_with_what_it_left(tmp_path, run, server_round, kept):
-    save_residual(tmp_path, Belonging("1", "same", 2), LEFT)
-    left = load_residual(tmp_path, Belonging(run, "same", server_round), LIKE)
+@pytest.mark.parametrize(("run", "kept"), [("1", True), ("2", False)])
+def test_only_the_run_itself_goes_on_with_what_it_left(tmp_path, run, kept):
+    save_residual(tmp_path, Belonging("1", "same"), LEFT)
+    left = load_residual(tmp_path, Belonging(run, "same"), LIKE)
     assert (left is not None) == kept
     if left is not None:
         np.testing.assert_array_equal(left["w"], LEFT["w"])
@@ -71,7 +69,7 @@ def test_only_the_run_itself_goes_on_with_what_it_left(tmp_path, run, server_rou
 
 @pytest.mark.parametrize("damage", ["cut", "other shape", "nan", "no file of ours"])
 def test_damaged_files_are_told_of_and_not_used(tmp_path, caplog, damage):
-    belongs, like = Belonging("1", "same", 2), LIKE
+    belongs, like = Belonging("1", "same"), LIKE
     left = {"w": LEFT["w"] * np.nan} if damage == "nan" else LEFT
     save_residual(tmp_path, belongs, left)
     path = tmp_path / FILE
