@@ -79,6 +79,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
 
     def run(*arguments: str) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["fnl", *arguments])
+        monkeypatch.setenv("MPLBACKEND", "agg")  # which the command sets: gone with the test
         with pytest.raises(SystemExit) as exit_info:
             main()
         return exit_info.value.code or 0, *capfd.readouterr()

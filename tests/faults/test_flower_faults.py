@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,13 +115,10 @@ def test_a_dozen_forged_replies(flat, tmp_path):
 
 def _server_process(path: Path) -> int:
     """Return the process that holds the run's lock."""
-    for process in Path("/proc").iterdir():
-        try:
-            links = [os.readlink(link) for link in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if str(path / "run.lock") in links:
-            return int(process.name)
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # a file closed, or a process ended, since it was listed
+            if os.readlink(link) == str(path / "run.lock"):
+                return int(link.parts[2])
     raise AssertionError("nobody holds the lock")
 
 
