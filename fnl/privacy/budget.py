@@ -120,6 +120,7 @@ class Budget:
             sample_rate=1.0,
             steps=work.rounds,
             accountant=self.accountant,
+            keys=("privacy.rate-epsilon", "privacy.delta"),
         )
 
     def gradient_noise(

@@ -181,4 +181,5 @@ def _calibrated(config: Config, rounds: int, beside: tuple[Spend, ...] = ()) -> 
         steps=rounds,
         accountant=config.privacy.accountant,
         beside=beside,
+        keys=("privacy.client-epsilon", "privacy.client-delta"),
     )

@@ -213,11 +213,13 @@ def calibrate(
     steps: int,
     accountant: Accountant = "rdp",
     beside: tuple[Spend, ...] = (),
+    keys: tuple[str, str] = ("privacy.epsilon", "privacy.delta"),
 ) -> float:
     """Return the smallest noise multiplier found whose `steps` steps cost at most `epsilon`.
 
     The cost, that of the spends `beside` them included, is within 1 % of `epsilon`, never above it.
     PRV leaves its error: so much may a part of the steps seem to cost more than the whole.
+    `keys` are those that set `epsilon` and `delta`, for messages.
 
     Raises:
         ConfigError: if no noise multiplier up to Opacus' largest keeps the budget.
@@ -229,8 +231,8 @@ def calibrate(
     found = _search(epsilon - (EPS_ERROR if accountant == "prv" else 0), cost)
     if found is None:
         raise ConfigError(
-            f"privacy.epsilon = {epsilon} cannot be kept over {steps} steps at sampling rate "
-            f"{sample_rate:.3g} and privacy.delta = {delta}: raise it or train less"
+            f"{keys[0]} = {epsilon} cannot be kept over {steps} steps at sampling rate "
+            f"{sample_rate:.3g} and {keys[1]} = {delta}: raise it or train less"
         )
     return found
 

@@ -68,6 +68,11 @@ def test_a_share_that_leaves_nothing_is_refused():
         Budget(2.0, 3.0).noise_of(WORKS[0])
 
 
+def test_releases_that_cannot_be_had_for_their_share_name_its_key():
+    with pytest.raises(ConfigError, match=r"^privacy\.rate-epsilon = 1e-07 cannot be kept"):
+        Budget(2.0, 1e-7).noise_of(Workload(0.1, 1, 1000, 1e-9))
+
+
 def test_nobody_asked_is_an_error():
     with pytest.raises(ValueError, match="no client is ever asked"):
         Budget(8.0).noise_of_all([Workload(0.5, 2, 0, 1e-3)])

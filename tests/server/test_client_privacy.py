@@ -9,6 +9,7 @@ from opacus.accountants import RDPAccountant
 from scipy import stats
 
 from fnl.config import parse_config
+from fnl.errors import ConfigError
 from fnl.privacy.client_level import (
     client_delta,
     clipped_update,
@@ -157,3 +158,9 @@ def test_epsilon_counts_every_round_a_client_was_asked_in():
 def test_delta_comes_from_the_number_of_clients_where_none_is_given():
     assert client_delta(parse_config(CLIENT)) == pytest.approx(1 / 200)
     assert client_delta(parse_config({**CLIENT, "privacy.client-delta": 0.01})) == 0.01
+
+
+def test_a_budget_that_no_noise_keeps_is_named_by_its_own_key():
+    config = parse_config({**CLIENT, "privacy.client-epsilon": 1e-7})
+    with pytest.raises(ConfigError, match=r"^privacy\.client-epsilon = 1e-07 .* client-delta = "):
+        planned_noise(config)
