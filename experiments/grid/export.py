@@ -47,9 +47,9 @@ def write_latex(directory: GridDirectory, metrics: Sequence[str], pivot: str = "
     Raises:
         ConfigError: if the summary has no such metric, or the grid varies no such key.
     """
-    summary = read_parquet(directory.path / "summary.parquet")
+    summary, manifest = read_parquet(directory.path / "summary.parquet"), directory.manifest()
     known = summary["metric"].unique().sort().to_list()
-    keys = [key for key in directory.manifest().keys if key != SEED]
+    keys = [key for key in manifest.keys if key != SEED]
     if pivot and pivot not in keys:
         raise ConfigError(f"--pivot {pivot!r} is not varied here: choose of {', '.join(keys)}")
     written = []
@@ -58,7 +58,7 @@ def write_latex(directory: GridDirectory, metrics: Sequence[str], pivot: str = "
             raise ConfigError(f"--metric {metric!r} is not measured: choose of {', '.join(known)}")
         path = directory.path / f"{metric}.tex"
         rows = summary.filter(metric=metric)
-        text = pivoted(rows, keys, pivot) if pivot else latex(rows, keys)
+        text = pivoted(rows, keys, pivot) if pivot else latex(rows, keys, manifest.baseline)
         try:
             write_text_atomically(path, text)
         except OSError as error:
@@ -67,19 +67,21 @@ def write_latex(directory: GridDirectory, metrics: Sequence[str], pivot: str = "
     return written
 
 
-def latex(summary: pl.DataFrame, keys: Sequence[str]) -> str:
+def latex(summary: pl.DataFrame, keys: Sequence[str], baseline: Mapping[str, object]) -> str:
     """Return one metric's summary as a LaTeX tabular (needs the package booktabs).
 
     Args:
         summary: rows of `summary.parquet` of one metric.
         keys: the varied keys, a column each.
+        baseline: values of keys with which the partner of a row differs from it.
     """
     columns = ["difference", "baseline_difference"]
     compared = [name for name in columns if summary[name].count()]
     heads = [*map(heading, keys), "Seeds", "Mean", r"95\,\% interval"]
+    named = ", ".join(f"{heading(key)} = {_value(one, False)}" for key, one in baseline.items())
     for name in compared:
-        partner = "no DP" if name == "difference" else "baseline"
-        heads.append(f"Difference from {partner}")
+        partner, which = ("no DP", "") if name == "difference" else ("baseline", f" ({named})")
+        heads.append(f"Difference from {partner}{which}")
         heads += [f"from {partner}: {what}" for what in (r"95\,\% interval", "$p$ (Holm)")]
     lines, digits = [], _digits(summary)
     for row in summary.iter_rows(named=True):

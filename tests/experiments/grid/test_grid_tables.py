@@ -189,6 +189,8 @@ def test_csv_and_latex(directory):
     assert lines[1] == r"\toprule"
     assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
     assert len(lines) == 4 + 6 + 2  # four private settings and two twins
+    assert "& Difference from baseline (Selection = random) & from baseline: " in lines[2]
+    assert lines[2].count("(Selection = random)") == 1
     columns = lines[0].rpartition("{")[2].removesuffix("}")
     assert {line.count("&") + 1 for line in lines if "&" in line} == {len(columns)}
     with pytest.raises(
@@ -204,7 +206,7 @@ def test_latex_escapes_what_it_would_read_as_its_own():
             "low": [None], "high": [None], "difference": [None], "baseline_difference": [None],
         }
     )  # fmt: skip
-    text = latex(summary, ["data.words"])
+    text = latex(summary, ["data.words"], {})
     assert r"a\_b\% & 1 & $0.5000$ & -- \\" in text
     assert r"Words & Seeds & Mean & 95\,\% interval \\" in text
 
