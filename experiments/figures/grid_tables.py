@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from experiments.figures.settings import short, with_levels
-from experiments.grid.directory import GridDirectory
+from experiments.grid.directory import GridDirectory, record_of
 from experiments.grid.summary import SEED
 from experiments.grid.tables import scan_runs
 from fnl.errors import RunError
@@ -119,18 +119,34 @@ def read_grid(directory: Path) -> GridTables:
             )
         if missing := [column for column in needed if column not in columns]:
             raise RunError(f"the grid's table {path} has no column {missing[0]!r}")
-    cells = with_levels(tables["cells"])
-    if not cells.filter(pl.col("status") == FINISHED).height:
+    cells = tables["cells"]
+    finished = cells.filter(pl.col("status") == FINISHED)
+    if not finished.height:
         raise RunError(f"no cell of the grid {directory} has finished: there is nothing to show")
     file, overrides = _manifest(directory)
+    private = _is_private(directory, finished)
     return GridTables(
         directory=directory.absolute(),
-        cells=cells,
+        cells=with_levels(cells, private=private),
         results=pl.scan_parquet(directory / "results.parquet", glob=False),
-        summary=with_levels(tables["summary"]),
+        summary=with_levels(tables["summary"], private=private),
         file=file,
         overrides=overrides,
     )
+
+
+def _is_private(directory: Path, finished: pl.DataFrame) -> bool:
+    """Return whether cells are private that are no twins and of which no axis says it.
+
+    They are alike in this; where the first one's record does not tell, they count as private.
+    """
+    if "privacy.mode" in finished.columns:
+        return True
+    for run in finished.filter(~pl.col("is_twin"))["run"].head(1):
+        record = record_of(directory / run)
+        config = record.get("config") if record else None
+        return not (isinstance(config, Mapping) and config.get("privacy.mode") == "none")
+    return True
 
 
 def _manifest(directory: Path) -> tuple[str | None, dict[str, object]]:

@@ -29,6 +29,9 @@ MOST_LINES = 36
 _NO_CAP = 1.0
 _LETTERS = 18
 """Of a setting's name, a line of it: more, and a narrow figure has no room for the panel."""
+_LINE_INCHES = 0.105
+_GAP_INCHES = 0.06
+"""Of a line of a setting's name, and between two settings."""
 _DASHED, _DOTTED = (0, (6, 2)), (0, (1, 1.2))
 
 
@@ -133,7 +136,9 @@ def liars_of_grid(grid: GridTables) -> Sheet:
     ]
     if table.height > shown.height:
         notes.append(f"{table.height - shown.height} further settings are in the table.")
-    inches = float(np.clip(0.24 * shown.height + 0.9, 2.0, 9.0))
+    most_lines = max(_on_lines(name).count("\n") + 1 for name in names)
+    row = max(0.24, _LINE_INCHES * most_lines + _GAP_INCHES)
+    inches = max(2.0, row * shown.height + 0.9)
     return Sheet("What clients gain that lie, and what it costs", panels, notes, inches)
 
 
@@ -262,9 +267,12 @@ def _loss(table: pl.DataFrame, names: Sequence[str], axes: Axes) -> None:
     finish(axes, "Accuracy", x="points, from no liar", y="")
 
 
+def _on_lines(name: str) -> str:
+    return textwrap.fill(name, _LETTERS)
+
+
 def _lines(axes: Axes, names: Sequence[str]) -> None:
-    short_lines = [textwrap.fill(name, _LETTERS) for name in names]
-    axes.set_yticks(np.arange(len(names)), short_lines, size=6)
+    axes.set_yticks(np.arange(len(names)), [_on_lines(name) for name in names], size=6)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=True, axis="x")

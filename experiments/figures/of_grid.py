@@ -59,8 +59,10 @@ def of_grid(grid: GridTables) -> list[Entry]:
             "heat-maps",
             "Over ε and the clipping bound C: rate shift (firing rate less that without DP), "
             "attenuation (length of the private update over that of the shadow, the update of the "
-            "same clients without DP), Kendall τ and Jaccard (agreement of the clients' ranking, "
-            "and of who is selected, with the shadow's).",
+            "same clients without DP; of 1 it may point elsewhere all the same, for noise has "
+            "length too: the metric cosine_shadow of the tables has the direction), Kendall τ and "
+            "Jaccard (agreement of the clients' ranking, and of who is selected, with the "
+            "shadow's).",
             lambda: heat_maps(grid.summary, _asked(grid)),
         ),
         Entry(
@@ -83,7 +85,8 @@ def of_grid(grid: GridTables) -> list[Entry]:
         ),
         Entry(
             "selection-shares",
-            "How often each client was selected at the smallest budget, beside its labels.",
+            "How often each client was selected at the smallest budget, beside its labels where "
+            "clients differ in them.",
             lambda: _selection(grid),
         ),
         Entry(

@@ -52,7 +52,8 @@ def of_run(run: RunTables) -> list[Entry]:
         ),
         Entry(
             "selection-shares",
-            "How often each client was selected, beside the labels of its clips.",
+            "How often each client was selected, beside the labels of its clips where clients "
+            "differ in them.",
             lambda: selection_shares(run.clients, labels_held(run)),
         ),
         Entry(

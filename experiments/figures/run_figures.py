@@ -27,6 +27,10 @@ from experiments.figures.run_tables import RunTables
 from experiments.figures.style import Sheet
 
 _BANDS = "Lines: median over a round's candidates; bands: first to third quartile."
+_BOTH_HOLD = (
+    "An attenuation near 1 can stand beside a cosine near 0: the update is then as long as the "
+    "shadow's and points elsewhere, for noise has length too, and a direction of its own."
+)
 _NO_SHADOW = (
     "No shadow was computed (evaluation.shadow = false): {} the non-private one is not known."
 )
@@ -71,10 +75,13 @@ def over_rounds(run: RunTables) -> list[Entry]:
             "and the share that was clipped to the bound C."
         )
         entries.append(Entry("privacy", caption, partial(privacy_figure, run)))
-    caption = (
-        "Length of the global update, and 1/Σw² of the clients' weights w. With shadows: "
-        "attenuation, its length over the shadow's (without DP), and the cosine between both."
-    )
+    caption = "Length of the global update, and 1/Σw² of the clients' weights w."
+    if run.has_shadow:
+        caption += (
+            " Attenuation: its length over that of the shadow's update, which the same clients "
+            "give without DP. Cosine of the angle between the two: 1 is the same direction, 0 a "
+            f"right angle. {_BOTH_HOLD}"
+        )
     return [*entries, Entry("aggregation", caption, partial(aggregation_figure, run))]
 
 
@@ -142,6 +149,7 @@ def aggregation_figure(run: RunTables) -> Sheet:
     notes: list[str] = []
     if run.has_shadow:
         panels += [panel.attenuation, panel.cosine]
+        notes.append(_BOTH_HOLD)
     elif run.config.is_private:
         notes.append(_NO_SHADOW.format("the update's attenuation against"))
     return _sheet(run, panels, "Aggregation of the selected clients' updates", *notes)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from experiments.figures.catalogue import LeftOut, need
 from experiments.figures.run_tables import RunTables
-from experiments.figures.style import MAIN, PERCENT, Sheet, finish
+from experiments.figures.style import MAIN, PERCENT, Panel, Sheet, finish
 from fnl.data.corpus import TRAIN
 from fnl.data.describe import count_column, describe
 from fnl.data.federated import cache_dir, partition_spec
@@ -22,10 +22,14 @@ from fnl.errors import FnlError
 MOST_NAMED = 24
 MOST_ROWS = 1_000
 """Of a figure, which has no more pixels: of more clients neighbours are drawn as their mean."""
+_EVEN = 0.2
+"""Of the largest share of a label: where shares differ by less, a map of them is one block."""
 
 
 def selection_shares(clients: pl.DataFrame, label_counts: pl.DataFrame, *notes: str) -> Sheet:
     """Draw each client's selection frequency beside the share of each label in its clips.
+
+    Where every client holds all labels evenly there is no such map, and a note says so.
 
     Clients run down by frequency, the same in both panels, so a pattern in the labels of those
     at the top shows what the rule favours.
@@ -43,18 +47,28 @@ def selection_shares(clients: pl.DataFrame, label_counts: pl.DataFrame, *notes: 
         pl.len().alias("asked"), pl.col("selected").cast(pl.Float64).mean().alias("share")
     )
     labels = pl.struct(pl.exclude("partition"))
-    held = label_counts.select("partition", held=labels)  # whatever the labels are called
-    order = held.join(frequency, on="partition", how="left", maintain_order="left").sort(
+    with_labels = label_counts.select("partition", held=labels)  # whatever the labels are called
+    order = with_labels.join(frequency, on="partition", how="left", maintain_order="left").sort(
         ["share", "partition"], descending=[True, False], nulls_last=True
     )
+    held = _shares_of_labels(order)
+    even = bool(np.ptp(held) <= _EVEN * held.max())
     inches = float(np.clip(0.14 * order.height + 0.9, 2.2, 4.6))
     chance = float(rows.select(pl.col("selected").cast(pl.Float64).mean()).item())
     note = (
         "Clients by how often they were selected when asked; “–”: never asked. "
         "Line: what to expect under random selection."
     )
-    title = "Selection by client, and the labels they hold"
-    panels = [partial(_bars, order, chance), partial(_heat_map, order)]
+    title = "Selection by client" + ("" if even else ", and the labels they hold")
+    panels: list[Panel] = [partial(_bars, order, chance)]
+    if even:
+        ends = dict.fromkeys(f"{100 * share:.3g}" for share in (held.min(), held.max()))
+        note += (
+            f" Every client holds all labels evenly, each {' to '.join(ends)} % of its clips: a "
+            "map of them would be one block."
+        )
+    else:
+        panels.append(partial(_heat_map, order))
     return Sheet(title, panels, [*notes, note], inches)
 
 
@@ -81,6 +95,12 @@ def labels_held(run: RunTables) -> pl.DataFrame:
     return held.select(
         "partition", *(pl.col(count_column(label)).alias(label) for label in store.labels)
     )
+
+
+def _shares_of_labels(order: pl.DataFrame) -> np.ndarray:
+    """Return the share of each label in each client's clips, float64 [N, K]; 0 without clips."""
+    counts = order["held"].struct.unnest().to_numpy().astype(float)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def _means_of_neighbours(values: np.ndarray) -> np.ndarray:
@@ -129,8 +149,7 @@ def _bars(order: pl.DataFrame, chance: float, axes: Axes) -> None:
 
 def _heat_map(order: pl.DataFrame, axes: Axes) -> None:
     counts = order["held"].struct.unnest()
-    table = counts.to_numpy().astype(float)
-    shares = _means_of_neighbours(table / np.maximum(table.sum(axis=1, keepdims=True), 1))
+    shares = _means_of_neighbours(_shares_of_labels(order))
     sns.heatmap(
         shares,
         cmap="viridis_r",

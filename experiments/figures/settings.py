@@ -26,7 +26,7 @@ def short(key: str) -> str:
 
 def show(value: object) -> str:
     """Return a value of an axis as short text."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def main_product(rows: pl.DataFrame, keys: Sequence[str]) -> dict[str, object] | None:
@@ -70,13 +70,14 @@ def described(values: Mapping[str, object]) -> str:
     return ", ".join(f"{short(key)} = {show(value)}" for key, value in values.items())
 
 
-def with_levels(table: pl.DataFrame) -> pl.DataFrame:
+def with_levels(table: pl.DataFrame, *, private: bool = True) -> pl.DataFrame:
     """Add `level` ("ε = 4", "σ = 1", "with DP", "no DP") and `level_order`, infinite without DP.
 
     Args:
         table: `is_twin` and the keys of a grid's axes.
+        private: whether cells are whose axes do not say.
     """
-    without = pl.col("is_twin")
+    without = pl.col("is_twin") if private else pl.lit(value=True)
     if "privacy.mode" in table.columns:
         without = without | (pl.col("privacy.mode") == "none").fill_null(value=False)
     key = next((key for key in _LEVEL_KEYS if key in table.columns), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -255,6 +256,17 @@ def test_clients_are_ordered_by_how_often_they_were_selected() -> None:
     assert [text.get_text() for text in bars.texts] == ["of 2", "of 2", "–"]
 
 
+def test_labels_that_all_hold_evenly_are_no_map_but_a_sentence() -> None:
+    clients = pl.DataFrame({"round": 1, "partition": [0, 1], "selected": [True, False]})
+    counts = pl.DataFrame({"partition": [0, 1], "yes": [50, 46], "no": [50, 54]})
+    even = selection_shares(clients, counts).draw()
+    assert len(even.axes) == 1
+    assert "each 46 to 54 % of its clips" in heading(even)
+    skewed = selection_shares(clients, counts.with_columns(no=pl.Series([50, 70]))).draw()
+    assert len(skewed.axes) == 3
+    assert "evenly" not in heading(skewed)
+
+
 def test_thousands_of_clients_are_drawn_as_few_shapes() -> None:
     many = 2_500  # two or three to a row
     clients = pl.DataFrame({"round": 1, "partition": range(many)}).with_columns(
@@ -300,6 +312,20 @@ def test_learning_curves_are_means_over_seeds_with_the_twin_in_every_panel(
         for label, of_level in chosen.items():
             means = of_level.group_by("round").agg(pl.col("accuracy").mean()).sort("round")
             np.testing.assert_allclose(line(axes, label)[:, 1], means["accuracy"])
+
+
+def test_a_grid_without_privacy_has_no_line_called_with_dp(tmp_path: Path) -> None:
+    root = tmp_path / "bare"
+    without = {"privacy.mode": "none", "evaluation.shadow": False}
+
+    def make(name: str, settings: Mapping[str, object]) -> None:
+        write_run(root / "cells" / name, {**settings, **without})
+
+    write_grid(root, make, axes={"data.alpha": [0.1, 1.0]}, seeds=(0,), twins=False)
+    figure = named(of_grid.of_grid(read_grid(root)), "learning-curves")
+    for axes in figure.axes:
+        (legend,) = axes.get_legend().get_texts()
+        assert legend.get_text() == "no DP"
 
 
 def test_keys_that_go_together_are_one_axis(grid: GridTables) -> None:

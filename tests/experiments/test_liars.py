@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from figures_grid import write_grid
 from figures_made_up import write_run
 from scipy import stats
 
+from experiments.figures import liars
 from experiments.figures.catalogue import LeftOut
 from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.figures.liars import damage, liars_of_grid, liars_of_run, shares_of
@@ -110,6 +112,22 @@ def test_the_figure_has_a_line_a_setting_and_says_the_loss_in_points(grid: GridT
     ]  # fmt: skip
     points = loss.containers[0].lines[0].get_xdata()
     np.testing.assert_allclose(points, [-6.0, 0.0], atol=1e-9)
+
+
+def test_names_of_many_settings_do_not_lie_on_each_other(
+    grid: GridTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = (f"own_rules_of_mine:rule_of_number_{number}" for number in range(12))
+    few = damage(grid)
+    named = (few.with_columns(pl.lit(rule).alias("coordination.selection")) for rule in rules)
+    many = pl.concat(named)
+    monkeypatch.setattr(liars, "damage", lambda _: many)
+    figure = liars_of_grid(grid).draw(1)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.get_yticklabels()]
+        assert len(boxes) == 24
+        assert all(above.y0 >= below.y1 for above, below in pairwise(boxes))
 
 
 def test_without_runs_to_compare_with_the_damage_is_not_known(tmp_path: Path) -> None:

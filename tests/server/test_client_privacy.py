@@ -162,5 +162,6 @@ def test_delta_comes_from_the_number_of_clients_where_none_is_given():
 
 def test_a_budget_that_no_noise_keeps_is_named_by_its_own_key():
     config = parse_config({**CLIENT, "privacy.client-epsilon": 1e-7})
-    with pytest.raises(ConfigError, match=r"^privacy\.client-epsilon = 1e-07 .* privacy\.client-delta = 0\.005"):
+    named = r"^privacy\.client-epsilon = 1e-07 .* privacy\.client-delta = 0\.005"
+    with pytest.raises(ConfigError, match=named):
         planned_noise(config)
