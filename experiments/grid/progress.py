@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from experiments.grid.estimate import in_words
 from fnl.config import Config
@@ -42,7 +43,9 @@ class GridProgress:
         self._next_line = self._started + PLAIN_SECONDS
         self._done_cost = self._done_seconds = 0.0
         self._done = self._failed = 0
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+        whole = Column(no_wrap=True)  # a narrow terminal takes from the bar
+        text = TextColumn("{task.description}", markup=False, table_column=whole)
+        columns = text, BarColumn(), MofNCompleteColumn()
         self._bars = Progress(
             *columns, console=console, transient=True, disable=not console.is_terminal
         )

@@ -28,8 +28,8 @@ _HEADS = {"firing_rate": "rate", "epsilon_max": "ε spent"}
 _FIRST = ("privacy", "coordination", "training", "model")
 """Groups of keys whose columns stand before others."""
 
-_FOLDED = 20
-"""Characters to which a long run's name may be folded."""
+_SHORTENED = 14
+"""Characters to which a long run's name may be shortened."""
 
 _PLACES = ("run.name", "run.results-dir", "data.cache-dir")
 """Keys that differ from run to run and say nothing of it."""
@@ -106,7 +106,8 @@ def table_of(found: Sequence[Run], *, elsewhere: str) -> Table:
         for name in ("status", "rounds", "rejected")
         if len(found) > 1 and len(set(columns.get(name, ()))) == 1
     }
-    left_out = _too_wide(columns, out.width)
+    left_out, room = _too_wide(columns, out.width)
+    columns["run"] = shortened(columns["run"], room)
     notes = [f"all: {', '.join(f'{name} {text}' for name, text in alike.items())}"] if alike else []
     notes += [f"no room for {', '.join(left_out)}: {elsewhere}"] if left_out else []
     table = Table(box=None, pad_edge=False, caption="; ".join(notes), caption_justify="left")
@@ -114,8 +115,7 @@ def table_of(found: Sequence[Run], *, elsewhere: str) -> Table:
         number = name in ("rounds", *_NUMBERS, *_HEADS.values())
         table.add_column(
             name,
-            overflow="fold",
-            no_wrap=name != "run",
+            no_wrap=True,
             justify="right" if number else "left",
         )
     for row in zip(*columns.values(), strict=True):
@@ -130,20 +130,44 @@ def say_reasons(found: Sequence[Run]) -> None:
             out.print(on_one_line(f"{one['status']}: {one['name']}: {one['error']}"))
 
 
-def _too_wide(columns: dict[str, list[str]], width: int) -> list[str]:
-    """Take out, from the last, columns for which there is no room; return their names."""
+def shortened(names: Sequence[str], room: int) -> list[str]:
+    """Return `names` with an ellipsis in those that are longer than `room`, still told apart.
+
+    The last part of a name, which tells a grid's cells apart, is kept before its beginning is.
+    """
+    while room < max(map(len, names), default=0):
+        short = [name if len(name) <= room else _without_middle(name, room) for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+        room += 1
+    return list(names)
+
+
+def _without_middle(name: str, room: int) -> str:
+    end = min(len(name.rpartition("-")[2]), room - 1)
+    return f"{name[: room - 1 - end]}…{name[len(name) - end :]}"
+
+
+def _too_wide(columns: dict[str, list[str]], width: int) -> tuple[list[str], int]:
+    """Take out, from the last, columns for which there is no room.
+
+    Returns:
+        Their names, and the room for the names of runs, which may be shortened.
+    """
     left_out = []
+    longest = max(map(len, columns["run"]))
+    least = min(longest, _SHORTENED)
     spent = _HEADS["epsilon_max"]
     kept = ("run", "accuracy", spent)
     optional = [spent, *(name for name in (*columns, "rate", "seconds") if name not in kept)]
-    while optional:
-        needed = sum(max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
-        if needed <= width + max(0, max(map(len, columns["run"])) - _FOLDED):
-            break
+    while True:
+        widths = (max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
+        room = width + 2 - sum(widths) + longest  # nothing is behind the last
+        if room >= least or not optional:
+            return left_out, max(room, least)
         name = optional.pop()
         if columns.pop(name, None) is not None:
             left_out.append(name)
-    return left_out
 
 
 def _done(one: Run) -> str:
