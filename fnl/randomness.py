@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     INVERSION = 33
     BOOTSTRAP = 40
     PILOT = 41
+    TRIAL = 42
     MASKS = 50
     CLIPS_OF_SPEAKER = 51
     CANDIDATES_IN_TURN = 52

@@ -43,6 +43,7 @@ from server.rounds import Rounds
 from server.shared_noise import SummedUpdates
 from server.spending import Spending
 from server.strategy import RateStrategy
+from server.trial import Shape, try_own_rules
 
 app = ServerApp()
 
@@ -62,8 +63,11 @@ def main(grid: Grid, context: Context) -> None:
         check_rates(config, layers)
         if not deployed:  # a device runs no code of the user's own
             check_own_modules(config, federation)
-    start_network(config, federation)  # what does not fit is seen before any work
+    network = start_network(config, federation)  # what does not fit is seen before any work
     counts = None if deployed else unit_counts(config, federation)
+    with one_thread():
+        shape = Shape(len(layers), federation.classes, counts)
+        try_own_rules(config, shape, get_weights(network))
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
     directory = RunDirectory.open(

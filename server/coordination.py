@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_reads
 from fnl.config.rules import MODELS, NOISE_KNOWN, ROBUST
-from fnl.errors import ConfigError
+from fnl.errors import ConfigError, running
 from fnl.metrics.ranking import order
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
@@ -274,7 +274,8 @@ class Coordinator:
         """
         if self.algorithm is None:
             return {}
-        state = self.algorithm.start(weights, self._config)
+        with running(self._what("start")):
+            state = self.algorithm.start(weights, self._config)
         return checked_state(state, self._settings.algorithm)
 
     def correction(self, state: State, partition: int, *, like: Weights) -> Weights | None:
@@ -283,8 +284,10 @@ class Coordinator:
         Raises:
             RunError: if it is not of the model's weights.
         """
-        given = self.algorithm and self.algorithm.correction(state, partition)
-        return None if given is None else checked_like(given, like, self._what("correction"))
+        with running(self._what("correction")):
+            given = self.algorithm and self.algorithm.correction(state, partition)
+        what = f"what {self._what('correction')} returns"
+        return None if given is None else checked_like(given, like, what)
 
     def step(
         self,
@@ -325,13 +328,14 @@ class Coordinator:
             self._config,
             models if declared else None,
         )
-        stepped = algorithm.step(taken)
+        with running(self._what("step")):
+            stepped = algorithm.step(taken)
         if stepped.shares is not None:
             name, whose = f"the algorithm {self._settings.algorithm!r}", "selected client"
             shares = numbers_of(stepped.shares, len(chosen), name, "share", whose)
             decision = replace(decision, weights=shares)
-        weights = checked_like(stepped.weights, before, self._what("step"))
+        weights = checked_like(stepped.weights, before, f"what {self._what('step')} returns")
         return weights, checked_state(stepped.state, self._settings.algorithm), decision
 
     def _what(self, method: str) -> str:
-        return f"what {self._settings.algorithm}.{method} returns"
+        return f"{self._settings.algorithm}.{method}"

@@ -220,7 +220,7 @@ def test_what_it_must_not_do_stops_the_run_in_one_line(name, said, flat):
 
 
 def test_state_cannot_be_changed_in_place(flat):
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(RunError, match=r"Changing\.step failed: .*read-only \(own_algorithms\.py"):
         run_here(flat("Changing"))
 
 

@@ -1,0 +1,213 @@
+"""Rules of a user's own, tried on made-up reports before anybody trains.
+
+What they cannot do is found here, on one line, and not after a round of every client. A trial
+changes nothing: rules are copied with what they keep, and streams are drawn anew by their names.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from fnl.config import Config
+from fnl.errors import RunError
+from fnl.privacy.budget import delta_of
+from fnl.randomness import Purpose, global_generators, stream
+from fnl.schedule import asked_in
+from fnl.training.plan import plan_of
+from fnl.weights import Weights
+from fnl.wire.report import ClientReport, Rates, Unprotected
+from server.context import History
+from server.coordination import Coordinator
+from server.rounds import known_beforehand
+
+_ROUND = 1
+_CLIPS = (40, 200)
+"""Of a client whose number of clips the server does not know, made up between these."""
+_RATES = (0.02, 0.3)
+_SIGMA, _EPSILON = 1.0, 0.5
+_CHANGE_IN_PLACE = (list, dict, set, deque, np.ndarray, np.random.Generator, random.Random)
+_MOVED = 1e-3
+"""Standard deviation of what made-up training adds to a weight."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What reports of a run are like.
+
+    Attributes:
+        layers: spiking layers of the network.
+        classes: labels.
+        clips: n_k of each partition; None where the server does not know them.
+    """
+
+    layers: int
+    classes: int
+    clips: Sequence[int] | None = None
+
+
+def try_own_rules(config: Config, shape: Shape, weights: Weights) -> None:
+    """Let a user's own rules play the first round of a run, on what its clients might say.
+
+    Args:
+        config: of the run.
+        shape: of its reports.
+        weights: of its first model.
+
+    Raises:
+        RunError: on one line, if a rule fails or returns what it must not.
+    """
+    chosen = config.coordination
+    own = [n for n in (chosen.selection, chosen.aggregation, chosen.algorithm) if ":" in n]
+    if not own or config.samples_candidates:  # where nothing is left to rules
+        return
+    try:
+        coordinator = copy.deepcopy(Coordinator(config))
+    except (TypeError, ValueError, AttributeError, copy.Error):
+        return  # it keeps what cannot be copied, and a trial would change it
+    modules = {name.partition(":")[0] for name in own}
+    with global_generators(config.run.seed), _copied_globals(modules):
+        try:
+            _play(coordinator, config, shape, weights)
+        except RunError as error:
+            error.args = (f"{error} (tried on made-up reports, before any training)",)
+            raise
+
+
+def _play(coordinator: Coordinator, config: Config, shape: Shape, weights: Weights) -> None:
+    generator = stream(config.run.seed, Purpose.TRIAL)
+    asked = [int(partition) for partition in asked_in(config, _ROUND)]
+    made = [made_up_report(config, shape, partition, generator) for partition in asked]
+    reports = [known_beforehand(one.partition, one.num_examples) for one in made]
+    if not config.is_client_private:
+        reports = made
+    history, state = History.empty(config.data.clients), coordinator.start(weights)
+    for partition in asked:
+        coordinator.correction(state, partition, like=weights)
+    decision = coordinator.decide(_ROUND, reports, history, state)
+    if coordinator.lacking(decision) or coordinator.algorithm is None:
+        return
+    models = [weights for _ in decision.selected]
+    if not config.shares_noise:  # else nobody sees a client's own
+        models = [_moved(weights, generator) for _ in decision.selected]
+    aggregate = coordinator.combine(_ROUND, reports, models, decision, before=weights)
+    _, state, _ = coordinator.step(
+        _ROUND, reports, models, (decision, history, state), before=weights, aggregate=aggregate
+    )
+    for partition in asked:
+        coordinator.correction(state, partition, like=weights)
+
+
+def made_up_report(
+    config: Config, shape: Shape, partition: int, generator: np.random.Generator
+) -> ClientReport:
+    """Return what a client of a run might say: each entry that the run has, finite, in its range.
+
+    Args:
+        config: of the run.
+        shape: of its reports.
+        partition: the client.
+        generator: what the numbers come from.
+    """
+    clips = shape.clips[partition] if shape.clips else int(generator.integers(*_CLIPS))
+    plan, hops = plan_of(config, clips, _ROUND), config.data.client_hops
+    released, private = config.rate_epsilon > 0, config.is_private
+    before, after = (_rates(shape, generator, released=released) for _ in range(2))
+    norms = np.sort(generator.uniform(0.1, 3.0, 3)).tolist()
+    low, median, high = norms if private else (None, None, None)
+    evaluation = config.evaluation
+
+    def unprotected(*, wanted: bool, neurons: bool) -> Unprotected | None:
+        if not wanted:
+            return None
+        rates = _rates(shape, generator, released=released)
+        far = generator.uniform(0, 0.1, (2, shape.layers)).tolist()
+        norm = float(generator.uniform(0.1, 3.0))
+        return Unprotected(rates, far[0], far[1] if neurons else None, norm)
+
+    predicted = evaluation.sensitivity and private
+    report = ClientReport(
+        partition=partition,
+        num_examples=clips,
+        frame_hop_ms=int(generator.choice(hops)) if hops else None,
+        steps=plan.steps,
+        sample_rate=plan.sample_rate,
+        before=before,
+        after=after,
+        rate_noise=config.privacy.rate_clip_norm / clips if released else None,
+        update_norm=None if config.shares_noise else float(generator.uniform(0.1, 3.0)),
+        train_loss=_loss(shape, generator),
+        loss_before=_loss(shape, generator),
+        accuracy_before=float(generator.uniform()),
+        clip_fraction=float(generator.uniform()) if private else None,
+        gradient_norm_median=median,
+        gradient_norm_q10=low,
+        gradient_norm_q90=high,
+        clip_norm=config.privacy.clip_norm if private else None,
+        noise_multiplier=(config.privacy.noise_multiplier or _SIGMA) if private else None,
+        epsilon=_EPSILON if private else None,
+        delta=delta_of(config.privacy.delta, clips) if private else None,
+        before_in_clear=_rates(shape, generator) if evaluation.shadow and released else None,
+        shadow=unprotected(wanted=evaluation.shadow, neurons=True),
+        floor=unprotected(wanted=evaluation.floor, neurons=False),
+        predicted_rate_shift=float(generator.normal(0, 0.01)) if predicted else None,
+        predicted_rate_shift_sd=float(generator.uniform(0, 0.01)) if predicted else None,
+        peak_memory_bytes=2**30,
+        seconds=float(generator.uniform(0.1, 1.0)),
+    )
+    return report.accounted_only() if config.run.strict_privacy else report
+
+
+def _rates(shape: Shape, generator: np.random.Generator, *, released: bool = False) -> Rates:
+    if not shape.layers:
+        return Rates(math.nan, [], [math.nan] * shape.classes)
+    layers, classes = (generator.uniform(*_RATES, n) for n in (shape.layers, shape.classes))
+    part = shape.classes if released else 1  # then it is the class' part of the network's rate
+    return Rates(float(layers.mean()), layers.tolist(), (classes / part).tolist())
+
+
+def _loss(shape: Shape, generator: np.random.Generator) -> float:
+    return math.log(max(2, shape.classes)) * float(generator.uniform(0.5, 1.5))
+
+
+def _moved(weights: Weights, generator: np.random.Generator) -> Weights:
+    return {
+        name: (value + generator.normal(0, _MOVED, value.shape)).astype(np.float32)
+        for name, value in weights.items()
+    }
+
+
+@contextmanager
+def _copied_globals(names: set[str]) -> Iterator[None]:
+    """Let code of these modules see copies of what they keep, and put that itself back."""
+    modules = [module for name in names if (module := sys.modules.get(name)) is not None]
+    kept = [dict(vars(module)) for module in modules]
+    for module, values in zip(modules, kept, strict=True):
+        vars(module).update(_copies(values, names))
+    try:
+        yield
+    finally:
+        for module, values in zip(modules, kept, strict=True):
+            vars(module).clear()
+            vars(module).update(values)
+
+
+def _copies(values: dict[str, object], names: set[str]) -> dict[str, object]:
+    """Return copies of what can change in place: containers, and objects of the modules' own."""
+    copies: dict[str, object] = {}
+    memo: dict[int, object] = {}
+    for name, value in values.items():
+        own = type(value).__module__ in names and not isinstance(value, type)
+        if name.startswith("__") or not (own or isinstance(value, _CHANGE_IN_PLACE)):
+            continue
+        with suppress(Exception):  # whatever it says: it is no thing to copy
+            copies[name] = copy.deepcopy(value, memo)
+    return copies
