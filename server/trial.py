@@ -196,8 +196,9 @@ def _copied_globals(names: set[str]) -> Iterator[None]:
         yield
     finally:
         for module, values in zip(modules, kept, strict=True):
-            vars(module).clear()
             vars(module).update(values)
+            for added in vars(module).keys() - values.keys():
+                del vars(module)[added]
 
 
 def _copies(values: dict[str, object], names: set[str]) -> dict[str, object]:
