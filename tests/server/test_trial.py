@@ -124,13 +124,13 @@ def test_a_broken_rule_is_one_line_that_says_where(key, name, said):
 
 
 def test_what_a_rule_keeps_and_shared_generators_are_as_they_were():
-    before = np.random.get_state()[1].copy()  # noqa: NPY002 the shared one
+    before = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 the shared one
     _try("selection", "keeping")
     _try("selection", "patient")
     own = sys.modules["own_tried"]
     assert (own.calls, own.total, own.patient.seen) == ([], 0, 0)
     assert not hasattr(own, "late")
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], before)  # noqa: NPY002
     assert own.keeping([1, 2], None).tolist() == [1, 1]
     assert len(own.calls) == own.total == 1  # it works on its own again
 
