@@ -17,7 +17,7 @@ import polars as pl
 import typer
 from rich.table import Table
 
-from benchmarks.processes import fnl, round_seconds
+from benchmarks.processes import Flower, fnl, round_seconds
 from fnl.cli.terminal import Assignments, Json, out
 from fnl.errors import RunError
 from fnl.runtime.run_directory import read_run
@@ -90,9 +90,7 @@ def main(
     assignments: Assignments = None,
     workers: Annotated[list[int] | None, typer.Option(min=1, help="Default: 1 and 2.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 3,
-    flower: Annotated[
-        bool, typer.Option("--flower", help="Also `flwr run`, from the project's folder.")
-    ] = False,
+    flower: Flower = False,
     as_json: Json = False,
 ) -> None:
     """Measure client updates a second of `fnl run`, and its workers' time inside clients."""

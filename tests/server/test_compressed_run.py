@@ -15,7 +15,7 @@ from fnl.runtime.checkpoint import checkpoints, load_checkpoint
 from fnl.runtime.run_directory import read_run
 from fnl.wire import exchange
 from server.residuals import Residuals
-from tests.runs import assert_same_run, path_of, run_here, table
+from tests.runs import assert_same_run, dotted, path_of, run_here, table
 
 TINY = {
     "run.name": "run", "run.rounds": 5, "model.hidden": "8", "training.local-epochs": 0.5,
@@ -28,8 +28,7 @@ TINY = {
 @pytest.fixture
 def flat(small_config):
     def make(name: str = "run", **changes):
-        keys = {key.replace("__", ".").replace("_", "-"): v for key, v in changes.items()}
-        return parse_config(small_config | TINY | {"run.name": name} | keys).flat()
+        return parse_config(small_config | TINY | {"run.name": name} | dotted(changes)).flat()
 
     return make
 

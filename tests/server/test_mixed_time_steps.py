@@ -27,7 +27,7 @@ from fnl.training.start import start_network
 from fnl.weights import get_weights, weights_hash
 from server.replies.planned import check_plan
 from server.replies.rejections import RejectedError
-from tests.runs import assert_same_run, path_of, run_here, table
+from tests.runs import assert_same_run, dotted, path_of, run_here, table
 
 MIXED = {
     "run.name": "run", "run.rounds": 2, "model.hidden": "8", "model.learn-beta": True,
@@ -39,8 +39,7 @@ MIXED = {
 @pytest.fixture
 def flat(small_config):
     def make(name: str = "run", **changes):
-        keys = {key.replace("__", ".").replace("_", "-"): v for key, v in changes.items()}
-        return parse_config(small_config | MIXED | {"run.name": name} | keys).flat()
+        return parse_config(small_config | MIXED | {"run.name": name} | dotted(changes)).flat()
 
     return make
 
