@@ -20,10 +20,11 @@ from fnl.runtime.run_directory import RunDirectory, RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.weights import Weights, set_weights
+from server.global_round import GlobalRound
 from server.record import comparison
 from server.record import rows as measurement
 from server.record.background import Background
-from server.rounds import GlobalRound, Rounds
+from server.rounds import Rounds
 from server.spending import Spending
 
 _TOLD = 3
