@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport
 from server.context import History
 from server.coordination import Coordination
-from server.replies.rejections import Rejection
+from server.replies.rejections import FaultKind, Rejection
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,16 @@ class GlobalRound:
     rejections: tuple[Rejection, ...] = ()
     assumed: tuple[float | None, ...] = ()
     epsilon_client: float | None = None
+
+
+def noted(decision: Coordination, after: Weights, lacking: str) -> list[Rejection]:
+    """Return what went wrong with a round beside its replies."""
+    wrong = []
+    if decision.note:
+        wrong.append(Rejection(None, FaultKind.NO_WEIGHTS, decision.note))
+    if lacking:
+        wrong.append(Rejection(None, FaultKind.UNUSABLE, lacking))
+    if not all(np.isfinite(value).all() for value in after.values()):
+        reason = "the aggregate is not finite: the model stays as it was"
+        wrong.append(Rejection(None, FaultKind.UNUSABLE, reason))
+    return wrong

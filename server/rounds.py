@@ -22,8 +22,8 @@ from server.client_privacy import ClientPrivacy
 from server.context import History, State
 from server.coordination import Coordination, Coordinator
 from server.counted import among, as_expected, in_the_sum, known_beforehand
-from server.global_round import Decided, GlobalRound
-from server.replies.rejections import FaultKind, Rejection, require_enough
+from server.global_round import Decided, GlobalRound, noted
+from server.replies.rejections import FaultKind, require_enough
 from server.replies.uploads import Uploads, request_uploads
 from server.replies.vetting import Answer, packing_of
 from server.residuals import Residuals
@@ -192,9 +192,9 @@ class Rounds:
         step = steps[exchange.ARRAYS]
         lacking = self._coordinator.lacking(decisions[exchange.ARRAYS])
         decisions |= {key: stepped.decision for key, stepped in steps.items()}
-        noted = _noted(decisions[exchange.ARRAYS], step.after, lacking)
+        wrong = noted(decisions[exchange.ARRAYS], step.after, lacking)
         after = before
-        if not any(note.kind is FaultKind.UNUSABLE for note in noted):
+        if not any(note.kind is FaultKind.UNUSABLE for note in wrong):
             after, carried.optimizer, carried.algorithm = step.after, step.optimizer, step.state
         if self.averages:
             decay = self._config.evaluation.average
@@ -226,7 +226,7 @@ class Rounds:
             floor=floor,
             bytes_down=uploads.bytes_down,
             bytes_up=uploads.bytes_up + sum(answer.size for answer in answers),
-            rejections=(*uploads.rejections, *noted),
+            rejections=(*uploads.rejections, *wrong),
         )
 
     def _readings(
@@ -345,16 +345,3 @@ class Rounds:
                 f"weights that can be taken; {uploads.rejections[0]}"
             )
         return uploads
-
-
-def _noted(decision: Coordination, after: Weights, lacking: str) -> list[Rejection]:
-    """Return what went wrong with a round beside its replies."""
-    noted = []
-    if decision.note:
-        noted.append(Rejection(None, FaultKind.NO_WEIGHTS, decision.note))
-    if lacking:
-        noted.append(Rejection(None, FaultKind.UNUSABLE, lacking))
-    if not all(np.isfinite(value).all() for value in after.values()):
-        reason = "the aggregate is not finite: the model stays as it was"
-        noted.append(Rejection(None, FaultKind.UNUSABLE, reason))
-    return noted

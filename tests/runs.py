@@ -36,6 +36,11 @@ def dotted(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("__", ".").replace("_", "-"): new for name, new in changes.items()}
 
 
+def changed(flat: Flat, name: str = "run", **changes: Any) -> dict[str, Any]:
+    """Return a whole configuration: `flat` of another name, and changed as `dotted` says."""
+    return parse_config({**flat, "run.name": name, **dotted(changes)}).flat()
+
+
 def settings(flat: Flat) -> list[str]:
     """Return the options of `fnl run` that set this configuration."""
     values = {key: str(v).lower() if isinstance(v, bool) else v for key, v in flat.items()}

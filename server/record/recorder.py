@@ -16,7 +16,8 @@ from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
 from fnl.runtime.columns import GlobalModel
 from fnl.runtime.events import Event, RoundDone, RunWarning
-from fnl.runtime.run_directory import RunDirectory, RunState
+from fnl.runtime.run_directory import RunDirectory
+from fnl.runtime.saved_rounds import RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.weights import Weights, set_weights
