@@ -86,9 +86,7 @@ def attack_raw_rates(
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
     infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
-    return Attack(
-        "rates-raw", "white-box", infinite, np.concatenate(scores), np.concatenate(included)
-    )
+    return _attack("rates-raw", infinite, scores, included)
 
 
 def attack_private_rates(
@@ -122,9 +120,16 @@ def attack_private_rates(
         path = (config.run.seed, partition)
         scores.append(_judge(rounds, made.included, config.privacy.rate_clip_norm, sigma, path))
         included.append(made.included)
-    return Attack(
-        "rates-private", "white-box", claimed, np.concatenate(scores), np.concatenate(included)
-    )
+    return _attack("rates-private", claimed, scores, included)
+
+
+def _attack(
+    target: str,
+    claimed: Claim,
+    scores: list[NDArray[np.float64]],
+    included: list[NDArray[np.bool_]],
+) -> Attack:
+    return Attack(target, "white-box", claimed, np.concatenate(scores), np.concatenate(included))
 
 
 def _viewed(
