@@ -9,16 +9,15 @@ to the update, is shown beside them: it is rounding, and spikes that rounding mo
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from benchmarks.table import show
 from fnl.cli.terminal import Assignments, Json, out
 from fnl.config import Config, parse_config, parse_overrides
 from fnl.device import chosen_device, device_in_words
@@ -87,21 +86,13 @@ def main(
         for count in clients or [4, 12]:
             with one_thread():
                 found.append(compare(name, config, count, clips, repeats))
-    if as_json:
-        print(json.dumps([asdict(one) for one in found]))
-        return
-    table = Table("case", "clients", "one by one s", "together s", "ratio", "distance")
-    for one in found:
-        table.add_row(
-            one.case,
-            str(one.clients),
-            f"{one.one_by_one:.3f}",
-            f"{one.together:.3f}",
-            f"{one.ratio:.2f}",
-            f"{one.distance:.1e}",
-        )
-    out.print(table)
-    out.print(f"on {device_in_words(parse_config({'run.device': device}))}, one thread")
+    columns = {
+        "case": "{0.case}", "clients": "{0.clients}", "one by one s": "{0.one_by_one:.3f}",
+        "together s": "{0.together:.3f}", "ratio": "{0.ratio:.2f}", "distance": "{0.distance:.1e}",
+    }  # fmt: skip
+    show(found, columns, as_json=as_json)
+    if not as_json:
+        out.print(f"on {device_in_words(parse_config({'run.device': device}))}, one thread")
 
 
 def compare(name: str, config: Config, count: int, clips: int, repeats: int) -> Comparison:

@@ -9,15 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
+import typer
 from flwr.app import Message
 
 from fnl.config import Config, Scalar
 from fnl.errors import RunError
-from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+from fnl.runtime.in_process import run_in_process
 
 FNL = (sys.executable, "-m", "fnl.cli")
+Flower = Annotated[
+    bool,
+    typer.Option("--flower", help="Also on Flower's own engine on Ray, from the project's folder."),
+]
 
 
 def settings(flat: Mapping[str, Scalar]) -> list[str]:
@@ -53,10 +59,7 @@ def run_here(config: Config, on_reply: Callable[[Message], None] = lambda _: Non
     """Run the app in this process, with one worker, without a word."""
     with quiet_flower():
         run_in_process(
-            SERVER_APP,
-            CLIENT_APP,
-            clients=config.data.clients,
-            run_config=config.flat(),
+            config,
             on_reply=on_reply,
             notify=lambda _: None,
         )

@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from benchmarks.processes import last_line, quiet_flower
+from benchmarks.processes import Flower, last_line, quiet_flower
 from benchmarks.round_app import APP, serve
 from benchmarks.round_bare import run_bare
 from benchmarks.round_pfl import run_pfl
@@ -152,9 +152,7 @@ def _flower_rounds(rounds: int) -> list[float]:
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each way.")] = 7,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of a turn.")] = 4,
-    flower: Annotated[
-        bool, typer.Option("--flower", help="Also Flower's own engine on Ray: half a minute.")
-    ] = False,
+    flower: Flower = False,
     as_json: Json = False,
 ) -> None:
     """Time a round of federated averaging against a bare loop, pfl-research and Flower on Ray."""

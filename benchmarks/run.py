@@ -5,20 +5,19 @@ fnl bench run [--workers 1 --workers 2] [--repeats 3] [--flower] [--set group.ke
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import polars as pl
 import typer
-from rich.table import Table
 
-from benchmarks.processes import fnl, round_seconds
-from fnl.cli.terminal import Assignments, Json, out
+from benchmarks.processes import Flower, fnl, round_seconds
+from benchmarks.table import show
+from fnl.cli.terminal import Assignments, Json
 from fnl.errors import RunError
 from fnl.runtime.run_directory import read_run
 
@@ -90,9 +89,7 @@ def main(
     assignments: Assignments = None,
     workers: Annotated[list[int] | None, typer.Option(min=1, help="Default: 1 and 2.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 3,
-    flower: Annotated[
-        bool, typer.Option("--flower", help="Also `flwr run`, from the project's folder.")
-    ] = False,
+    flower: Flower = False,
     as_json: Json = False,
 ) -> None:
     """Measure client updates a second of `fnl run`, and its workers' time inside clients."""
@@ -105,17 +102,9 @@ def main(
             one = measure_simulation(assignments or [], workers=count, flower=on_flower)
             runs[case].append(one)
     rows = [median_simulation(mine) for mine in runs.values()]
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return
-    table = Table("engine", "workers", "updates/s", "client share", "first round s", "other s")
-    for row in rows:
-        table.add_row(
-            row.engine,
-            str(row.workers),
-            f"{row.updates_a_second:.2f}",
-            f"{row.client_share:.1%}",
-            f"{row.first_round_seconds:.1f}",
-            f"{row.other_seconds:.1f}",
-        )
-    out.print(table)
+    columns = {
+        "engine": "{0.engine}", "workers": "{0.workers}", "updates/s": "{0.updates_a_second:.2f}",
+        "client share": "{0.client_share:.1%}", "first round s": "{0.first_round_seconds:.1f}",
+        "other s": "{0.other_seconds:.1f}",
+    }  # fmt: skip
+    show(rows, columns, as_json=as_json)

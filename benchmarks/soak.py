@@ -34,6 +34,7 @@ SMALL = {
     "coordination.candidates": 4,
     "coordination.selected": 2,
 }
+"""The smallest federation: ten clients of sixteen clips, a network of six neurons."""
 
 
 class _Watch:

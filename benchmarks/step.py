@@ -29,7 +29,7 @@ from benchmarks.networks import LayerwiseNetwork, SteppedNetwork, our_network
 from fnl.cli.terminal import Json, out
 from fnl.errors import ConfigError
 from fnl.runtime.memory import keep_freed_memory
-from fnl.training.clipping import METHODS, Ghost, WrittenOut
+from fnl.training.clipping import METHODS, Bound, ClippedTraining
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.plan import TrainingPlan, build_optimizer
 
@@ -110,16 +110,13 @@ def matrix_products(widths: tuple[int, ...], steps: int, batch: int) -> Callable
     return products
 
 
-def our_training(
-    network: nn.Module, batch: int
-) -> tuple[WrittenOut | Ghost, torch.optim.Optimizer]:
+def our_training(network: nn.Module, batch: int) -> tuple[ClippedTraining, torch.optim.Optimizer]:
     """Return what a step of `fnl.training.dp_sgd.train` needs, and its own plain optimizer."""
     optimizer = build_optimizer(network, TrainingPlan(1, 1.0, "sgd", LEARNING_RATE))
     training = METHODS["per-clip"](
         network,
         optimizer,
-        CLIP_NORM,
-        "flat",
+        Bound(CLIP_NORM, "flat"),
         noise_multiplier=NOISE_MULTIPLIER,
         expected_batch_size=batch,
     )

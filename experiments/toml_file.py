@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fnl.errors import ConfigError, one_line
+from fnl.errors import ConfigError, one_line, reason_of
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -23,8 +23,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the {what} {path}: {reason}") from None
+        raise ConfigError(f"cannot read the {what} {path}: {reason_of(error)}") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply for a {what}") from None
     except ValueError as error:  # no TOML, or a number beyond Python's limits

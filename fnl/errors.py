@@ -32,6 +32,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why the operating system, or else another library, refused, on one line."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
 def told(error: BaseException) -> str:
     """Return on one line what somebody's own code raised, and where in that code."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -41,14 +46,14 @@ def told(error: BaseException) -> str:
 
 
 @contextmanager
-def running(what: str) -> Iterator[None]:
-    """Let what somebody's own code raises within be a `RunError` that says `what` it was of."""
+def running(what: str, *, raises: type[FnlError]) -> Iterator[None]:
+    """Let what somebody's own code raises be one line, of the error `raises`, after `what`."""
     try:
         yield
     except FnlError:
         raise
     except Exception as error:
-        raise RunError(f"{what} failed: {told(error)}") from error
+        raise raises(f"{what}: {told(error)}") from error
 
 
 class ConfigError(FnlError):

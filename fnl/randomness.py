@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum, unique
-from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -101,8 +100,3 @@ def global_generators(seed: int) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(array)  # noqa: NPY002
-
-
-def stable_hash(text: str) -> int:
-    """Return a 63-bit hash of `text` that is the same in every process and version of Python."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

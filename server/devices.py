@@ -17,7 +17,7 @@ from fnl.config import Config
 from fnl.data.federated import Federation, cache_dir, open_federation
 from fnl.data.own_clips import server_federation
 from fnl.errors import RunError
-from fnl.runtime.atomic import write_atomically
+from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.deployment import (
     DEPLOYMENT,
     DEVICE,
@@ -182,12 +182,8 @@ def load_devices(path: Path) -> dict[int, Seen]:
 
 def _save(path: Path, seen: Mapping[int, Seen]) -> None:
     text = json.dumps({str(k): asdict(v) for k, v in sorted(seen.items())}, indent=1) + "\n"
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write)
+        write_text_atomically(path, text)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from error

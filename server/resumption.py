@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from fnl.errors import RunError, one_line
-from fnl.runtime.run_directory import RunState
+from fnl.runtime.saved_rounds import RunState
 from fnl.weights import Weights, view_weights
 from server.rounds import Rounds
 from server.spending import Spending

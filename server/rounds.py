@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -13,74 +12,22 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.privacy.sampled_clients import expected_shares
-from fnl.weights import Weights, under
+from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.report import ClientReport, Rates
+from fnl.wire.report import ClientReport
 from server.aggregation import OptimizerState, server_step
-from server.algorithm import checked_state
 from server.average import moved
+from server.carried import Carried
 from server.client_privacy import ClientPrivacy
 from server.context import History, State
 from server.coordination import Coordination, Coordinator
-from server.replies.rejections import FaultKind, Rejection, require_enough
+from server.counted import among, as_expected, in_the_sum, known_beforehand
+from server.global_round import Decided, GlobalRound, noted
+from server.replies.rejections import FaultKind, require_enough
 from server.replies.uploads import Uploads, request_uploads
 from server.replies.vetting import Answer, packing_of
 from server.residuals import Residuals
-from server.shared_noise import SummedUpdates, expected_batch
-
-_HISTORY, _OPTIMIZER, _AVERAGE, _ALGORITHM = "history/", "optimizer/", "average/", "algorithm/"
-_RESIDUAL = "residual/"
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What the rules made of one reading of the reports: as sent, of shadows, or of floors.
-
-    Attributes:
-        decision: scores, selection and weights.
-        after: the global weights that come of it; None if nobody that was selected gave weights.
-    """
-
-    decision: Coordination
-    after: Weights | None
-
-
-@dataclass(frozen=True)
-class GlobalRound:
-    """One round of training as the server saw it.
-
-    Attributes:
-        number: of the round, from 1.
-        reports: the candidates' reports in partition order.
-        decision: scores, selection and weights.
-        before: global weights the round started from.
-        after: global weights it ended with.
-        shadow: what had come of the candidates' non-private rates and updates; None without.
-        floor: the same with other draws; None without.
-        history: who was selected so far, this round included.
-        average: moving average of the global models so far; None where none is kept.
-        bytes_down: bytes of all records sent to clients.
-        bytes_up: bytes of all records that were taken, but for those of shadows.
-        rejections: what was wrong with replies, and with the round itself. Whose upload was, in a
-            round with a probe, is among `reports` and not among the selected.
-        assumed: ε that each rejected client is taken to have spent; None where nothing is assumed.
-        epsilon_client: the largest client-level ε so far; None without client-level privacy.
-    """
-
-    number: int
-    reports: tuple[ClientReport, ...]
-    decision: Coordination
-    before: Weights
-    after: Weights
-    history: History
-    average: Weights | None = None
-    shadow: Decided | None = None
-    floor: Decided | None = None
-    bytes_down: int = 0
-    bytes_up: int = 0
-    rejections: tuple[Rejection, ...] = ()
-    assumed: tuple[float | None, ...] = ()
-    epsilon_client: float | None = None
+from server.shared_noise import SummedUpdates
 
 
 @dataclass(frozen=True)
@@ -140,20 +87,12 @@ class Rounds:
         self._nodes = nodes
         self._grid = grid
         self._coordinator = Coordinator(config)
-        self._history = History.empty(config.data.clients)
-        self._optimizer_state: OptimizerState = {}
-        self._average: Weights = {}
-        self.residuals = Residuals()
-        self._state: State = {} if weights is None else self._coordinator.start(weights)
+        state = {} if weights is None else self._coordinator.start(weights)
+        self._carried = Carried(History.empty(config.data.clients), state)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of all that passes from round to round but for the model itself."""
-        history = {f"{_HISTORY}{name}": a for name, a in self._history.state().items()}
-        optimizer = {f"{_OPTIMIZER}{name}": a.copy() for name, a in self._optimizer_state.items()}
-        average = {f"{_AVERAGE}{name}": a for name, a in self._average.items()}
-        algorithm = {f"{_ALGORITHM}{name}": np.array(a) for name, a in self._state.items()}
-        residuals = {f"{_RESIDUAL}{name}": a for name, a in self.residuals.state().items()}
-        return {**history, **optimizer, **average, **algorithm, **residuals}
+        return self._carried.state()
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from what `state()` gave.
@@ -161,14 +100,7 @@ class Rounds:
         Raises:
             RunError: if it is not of this federation.
         """
-        self._history = History.from_state(under(_HISTORY, state), self._config.data.clients)
-        self._optimizer_state = under(_OPTIMIZER, state)
-        self._average = {k: np.asarray(a, np.float32) for k, a in under(_AVERAGE, state).items()}
-        self.residuals = Residuals.from_state(under(_RESIDUAL, state), self._config.data.clients)
-        kept = under(_ALGORITHM, state)
-        if missing := sorted(self._state.keys() - kept.keys()):
-            raise RunError(f"the saved state lacks {missing[0]!r} of coordination.algorithm")
-        self._state = checked_state(kept, self._config.coordination.algorithm)
+        self._carried = self._carried.restored(state, self._config)
 
     def correction(self, partition: int, *, like: Weights) -> Weights | None:
         """Return what a client adds to the gradient of each of its steps; None for nothing.
@@ -176,7 +108,7 @@ class Rounds:
         Raises:
             RunError: if an algorithm gives something else than numbers for each of `like`.
         """
-        return self._coordinator.correction(self._state, partition, like=like)
+        return self._coordinator.correction(self._carried.algorithm, partition, like=like)
 
     @property
     def _counts_the_absent(self) -> bool:
@@ -191,7 +123,12 @@ class Rounds:
     @property
     def average(self) -> Weights | None:
         """Moving average of the global models so far; None where none is kept."""
-        return self._average or None
+        return self._carried.average or None
+
+    @property
+    def residuals(self) -> Residuals:
+        """What simulated clients have left unsent."""
+        return self._carried.residuals
 
     def play(
         self,
@@ -213,21 +150,21 @@ class Rounds:
             RunError: if too few of the selected upload their weights when they are asked for them,
                 or a rule returned something it must not.
         """
-        reports = tuple(answer.report for answer in answers)
+        carried, reports = self._carried, tuple(answer.report for answer in answers)
         summed = self._summed and self._summed.step(server_round, answers, before)
         readings = self._readings(asked, reports)
         candidates = readings[exchange.ARRAYS]
         decisions = {
-            key: self._coordinator.decide(server_round, read, self._history, self._state)
+            key: self._coordinator.decide(server_round, read, carried.history, carried.algorithm)
             for key, read in readings.items()
         }
         if summed is not None:  # nobody is left out, and all count by what they drew from
-            decisions = {key: _in_the_sum(one, answers) for key, one in decisions.items()}
+            decisions = {key: in_the_sum(one, answers) for key, one in decisions.items()}
         if self._shares is not None:  # all are in the sum, and count as everyone would
             shares = self._shares[list(asked)]
-            decisions = {key: _as_expected(one, shares) for key, one in decisions.items()}
+            decisions = {key: as_expected(one, shares) for key, one in decisions.items()}
         models_of = {answer.report.partition: answer.models for answer in answers}
-        self.residuals.take(models_of)
+        carried.residuals.take(models_of)
         uploads = Uploads({}, frozenset(), (), 0, 0)
         if self._config.coordination.probe:
             uploads = self._upload(server_round, candidates, models_of, decisions, before)
@@ -237,8 +174,8 @@ class Rounds:
                     key: self._coordinator.without(
                         server_round,
                         readings[key],
-                        self._history,
-                        self._state,
+                        carried.history,
+                        carried.algorithm,
                         decision=decision,
                         missing=uploads.missing,
                     )
@@ -255,15 +192,15 @@ class Rounds:
         step = steps[exchange.ARRAYS]
         lacking = self._coordinator.lacking(decisions[exchange.ARRAYS])
         decisions |= {key: stepped.decision for key, stepped in steps.items()}
-        noted = _noted(decisions[exchange.ARRAYS], step.after, lacking)
+        wrong = noted(decisions[exchange.ARRAYS], step.after, lacking)
         after = before
-        if not any(note.kind is FaultKind.UNUSABLE for note in noted):
-            after, self._optimizer_state, self._state = step.after, step.optimizer, step.state
+        if not any(note.kind is FaultKind.UNUSABLE for note in wrong):
+            after, carried.optimizer, carried.algorithm = step.after, step.optimizer, step.state
         if self.averages:
             decay = self._config.evaluation.average
-            self._average = moved(self._average, after, decay=decay, server_round=server_round)
+            carried.average = moved(carried.average, after, decay=decay, server_round=server_round)
         taken = [candidates[position].partition for position in decisions[exchange.ARRAYS].selected]
-        self._history = self._history.after(
+        carried.history = carried.history.after(
             server_round,
             taken,
             answered=[candidate.partition for candidate in candidates],
@@ -271,7 +208,7 @@ class Rounds:
         )
         there = {report.partition for report in reports} - uploads.missing
         told = {
-            key: _among(decision, candidates, reports, there) for key, decision in decisions.items()
+            key: among(decision, candidates, reports, there) for key, decision in decisions.items()
         }
         shadow, floor = (
             Decided(told[key], steps[key].after if key in steps else None) if key in told else None
@@ -283,13 +220,13 @@ class Rounds:
             decision=told[exchange.ARRAYS],
             before=before,
             after=after,
-            history=self._history,
+            history=carried.history,
             average=self.average,
             shadow=shadow,
             floor=floor,
             bytes_down=uploads.bytes_down,
             bytes_up=uploads.bytes_up + sum(answer.size for answer in answers),
-            rejections=(*uploads.rejections, *noted),
+            rejections=(*uploads.rejections, *wrong),
         )
 
     def _readings(
@@ -329,7 +266,7 @@ class Rounds:
         the sum of updates alone is seen, `summed` is the aggregate.
         """
         if self._coordinator.lacking(decision):
-            return _Step(before, self._optimizer_state, self._state, decision)
+            return _Step(before, self._carried.optimizer, self._carried.algorithm, decision)
         privacy, chosen = self._client_privacy, [models[k] for k in decision.selected]
         unmoved = self._counts_the_absent or summed
         selected = [model.get(key, before) if unmoved else model[key] for model in chosen]
@@ -352,7 +289,7 @@ class Rounds:
             server_round,
             reports,
             selected,
-            (decision, self._history, self._state),
+            (decision, self._carried.history, self._carried.algorithm),
             before=before,
             aggregate=aggregate,
         )
@@ -362,7 +299,7 @@ class Rounds:
             server_round,
             before=before,
             aggregate=aggregate,
-            state=self._optimizer_state,
+            state=self._carried.optimizer,
         )
         return _Step(after, optimizer, state, decision)
 
@@ -408,72 +345,3 @@ class Rounds:
                 f"weights that can be taken; {uploads.rejections[0]}"
             )
         return uploads
-
-
-def _noted(decision: Coordination, after: Weights, lacking: str) -> list[Rejection]:
-    """Return what went wrong with a round beside its replies."""
-    noted = []
-    if decision.note:
-        noted.append(Rejection(None, FaultKind.NO_WEIGHTS, decision.note))
-    if lacking:
-        noted.append(Rejection(None, FaultKind.UNUSABLE, lacking))
-    if not all(np.isfinite(value).all() for value in after.values()):
-        reason = "the aggregate is not finite: the model stays as it was"
-        noted.append(Rejection(None, FaultKind.UNUSABLE, reason))
-    return noted
-
-
-def known_beforehand(partition: int, clips: int) -> ClientReport:
-    """Return what is known of a client without it: all that rules may read at client level."""
-    unknown = Rates(math.nan, [], [])
-    return ClientReport(
-        partition=partition,
-        num_examples=clips,
-        before=unknown,
-        after=unknown,
-        steps=0,
-        sample_rate=0.0,
-        seconds=math.nan,
-        update_norm=math.nan,
-    )
-
-
-def _in_the_sum(decision: Coordination, answers: Sequence[Answer]) -> Coordination:
-    """Return `decision` with the shares that clients have in a sum of their updates."""
-    batches = np.array([expected_batch(answers[k]) for k in decision.selected])
-    return replace(decision, weights=batches / batches.sum())
-
-
-def _as_expected(decision: Coordination, shares: NDArray[np.float64]) -> Coordination:
-    """Return `decision` with the share that each candidate has whoever else is one, float64 [d].
-
-    The global model keeps the rest, which is less than nothing where more came than expected.
-    """
-    weights = shares[decision.selected]
-    return replace(decision, weights=weights, kept=1.0 - float(weights.sum()))
-
-
-def _among(
-    decision: Coordination,
-    candidates: Sequence[ClientReport],
-    reports: Sequence[ClientReport],
-    there: Container[int],
-) -> Coordination:
-    """Return `decision` over those of the candidates that have reported, for the tables.
-
-    Of the selected it keeps those who are `there`, with the weight that they have.
-    """
-    if candidates is reports:
-        return decision
-    place = {report.partition: position for position, report in enumerate(reports)}
-    kept = [candidates[k].partition in there for k in decision.selected]
-    return replace(
-        decision,
-        scores=np.array(
-            [decision.scores[k] for k, c in enumerate(candidates) if c.partition in place]
-        ),
-        selected=np.array(
-            [place[candidates[k].partition] for k in decision.selected[kept]], dtype=np.int64
-        ),
-        weights=None if decision.weights is None else decision.weights[kept],
-    )

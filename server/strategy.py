@@ -22,10 +22,11 @@ from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
 from server.client_privacy import ClientPrivacy
 from server.coordination import rules_read
+from server.global_round import GlobalRound
 from server.replies.arrays import content_bytes
 from server.replies.rejections import ABSENT, by_partition, require_enough
 from server.replies.vetting import Expected, sent_to, vet
-from server.rounds import GlobalRound, Rounds
+from server.rounds import Rounds
 from server.spending import Spending
 
 

@@ -18,6 +18,17 @@ from fnl.snn.neurons.lif import LIF
 HIDDEN = 10
 
 
+class OverTime(nn.Module):
+    """Any layer over channels and steps: [B, T, F] to the same."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.transpose(1, 2)).transpose(1, 2)
+
+
 class Tutorial5(nn.Module):
     """snnTorch's tutorial 5: fully connected, with a time loop of one's own."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from fnl.config import parse_config
 from fnl.runtime.events import Event
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import RunDirectory, read_run
@@ -26,10 +27,18 @@ Flat = Mapping[str, Any]
 def run_here(flat: Flat, client_app: str = "clients.app:app", **options: Any) -> list[Event]:
     """Run the app with this configuration in process, by default alone; return its events."""
     said: list[Event] = []
-    clients = int(flat["data.clients"])
-    options = {"clients": clients, "run_config": flat, "notify": said.append} | options
-    run_in_process("server.app:app", client_app, **options)
+    run_in_process(parse_config(flat), client_app=client_app, **({"notify": said.append} | options))
     return said
+
+
+def dotted(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `group__a_key=value` under the keys of a configuration, `group.a-key`."""
+    return {name.replace("__", ".").replace("_", "-"): new for name, new in changes.items()}
+
+
+def changed(flat: Flat, name: str = "run", **changes: Any) -> dict[str, Any]:
+    """Return a whole configuration: `flat` of another name, and changed as `dotted` says."""
+    return parse_config({**flat, "run.name": name, **dotted(changes)}).flat()
 
 
 def settings(flat: Flat) -> list[str]:

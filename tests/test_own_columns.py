@@ -33,9 +33,7 @@ def test_a_number_of_the_server_is_its_declaration(small_config, monkeypatch):
     def rates(taken):
         return [report.firing_rate_after for report in taken.reports]
 
-    run_in_process(
-        "server.app:app", "clients.app:app", clients=4, run_config=parse_config(small_config).flat()
-    )
+    run_in_process(parse_config(small_config))
     (run,) = Path(str(small_config["run.results-dir"])).iterdir()
     rounds = pl.read_parquet(run / "rounds.parquet").filter(pl.col("round") > 0)
     by_round = pl.read_parquet(run / "clients.parquet").group_by("round", maintain_order=True)

@@ -18,7 +18,7 @@ from experiments.grid.estimate import Cost, work
 from fnl.config import Config, Scalar, parse_config
 from fnl.metrics.memory import peak_memory_bytes
 from fnl.runtime.events import Event, RoundDone, RoundStarted
-from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+from fnl.runtime.in_process import run_in_process
 from fnl.runtime.worker_pool import birth
 
 ROUNDS = 2
@@ -123,10 +123,7 @@ def probes_here(
 def _run(config: Config, watch: _Watch) -> None:
     try:
         run_in_process(
-            SERVER_APP,
-            CLIENT_APP,
-            clients=config.data.clients,
-            run_config=config.flat(),
+            config,
             on_reply=watch.on_reply,
             notify=watch.on_event,
         )

@@ -17,7 +17,7 @@ import filelock
 
 import experiments
 from fnl.config import Config
-from fnl.errors import RunError
+from fnl.errors import RunError, reason_of
 
 CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -109,9 +109,8 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"no Ray cluster answers at {address} ({reason}): start one with "
+            f"no Ray cluster answers at {address} ({reason_of(error)}): start one with "
             "`ray start --head`, or leave --ray-address out to use this machine"
         ) from None
 

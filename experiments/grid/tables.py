@@ -16,7 +16,7 @@ import polars as pl
 
 from experiments.grid.directory import GridDirectory, Manifest, taken
 from experiments.grid.summary import summarise
-from fnl.errors import RunError, one_line
+from fnl.errors import RunError, one_line, reason_of
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.digests import check_digest, write_digests
 from fnl.runtime.run_directory import FINISHED
@@ -42,8 +42,8 @@ def write_tables(directory: GridDirectory) -> list[Path]:
         write_atomically(paths[2], summary.write_parquet)
         write_digests(directory.path, [path.name for path in paths])
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise RunError(f"cannot write the tables of {directory.path}: {reason}") from error
+        said = f"cannot write the tables of {directory.path}: {reason_of(error)}"
+        raise RunError(said) from error
     return paths
 
 

@@ -15,7 +15,7 @@ from experiments.grid.directory import record_of
 from experiments.grid.stale import CodeNow, set_aside
 from fnl.config import Config, Scalar, parse_config
 from fnl.metrics.memory import peak_memory_bytes
-from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
 from fnl.runtime.run_place import accept_changes
 from fnl.runtime.run_record import timestamp, write_record
@@ -115,10 +115,7 @@ def _place(config: Config) -> Path:
 
 def _start(config: Config) -> None:
     run_in_process(
-        SERVER_APP,
-        CLIENT_APP,
-        clients=config.data.clients,
-        run_config=config.flat(),
+        config,
         workers=1,
         notify=lambda _: None,
     )

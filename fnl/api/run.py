@@ -220,7 +220,7 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     from fnl.data.federated import prepare
     from fnl.device import chosen_device
     from fnl.runtime.callbacks import check_callbacks
-    from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+    from fnl.runtime.in_process import run_in_process
     from fnl.runtime.run_place import check_name
 
     refuse_session_names(config.flat(), workers)
@@ -234,10 +234,7 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
         prepare(config, progress=progress and not in_notebook())
         with progress_of(config, shown=progress) as shown:
             run_in_process(
-                SERVER_APP,
-                CLIENT_APP,
-                clients=config.data.clients,
-                run_config=config.flat(),
+                config,
                 workers=workers,
                 on_reply=shown.on_reply,
                 notify=shown.on_event,

@@ -7,9 +7,6 @@ bounds are the first, what the guarantee is about are the second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +15,7 @@ from fnl.audit.probe import refuse_own_modules_that_mix
 from fnl.clip_draws import ClipDraws, DrawKeys
 from fnl.config import Config
 from fnl.data.federated import Federation
-from fnl.errors import ConfigError, FnlError, told
+from fnl.errors import ConfigError, running
 from fnl.randomness import global_generators
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import build_network, initialise, own_keys, set_draws, spiking_layers
@@ -65,7 +62,7 @@ def check_own_modules(config: Config, federation: Federation) -> None:
     trial = _Trial(config, federation)
     with global_generators(config.run.seed):
         trial.compare_passes()
-        with _one_line(f"{trial.named} fails in training"):
+        with running(f"{trial.named} fails in training", raises=ConfigError):
             refuse_own_modules_that_mix(config, federation)
         trial.compare_clips()
         trial.compare_gradients()
@@ -94,7 +91,7 @@ class _Trial:
         """
         for count in (len(self._clips), 1):
             shape = list(self._clips[:count].shape)
-            with _one_line(f"{self.named} fails on clips {shape}"):
+            with running(f"{self.named} fails on clips {shape}", raises=ConfigError):
                 logits = self.network(self._prepared(list(range(count))))
             if not isinstance(logits, Tensor) or list(logits.shape) != [count, self._classes]:
                 got = f"a {type(logits).__name__}"
@@ -119,7 +116,7 @@ class _Trial:
         """
         rows = list(range(len(self._clips)))
         for training in (False, True):
-            with _one_line(f"{self.named} fails in a second pass"):
+            with running(f"{self.named} fails in a second pass", raises=ConfigError):
                 first, second = (self._logits(rows, training=training) for _ in range(2))
             if first.shape != second.shape or not agreeing(first, second).any():
                 raise ConfigError(
@@ -135,7 +132,7 @@ class _Trial:
         """
         rows = list(range(len(self._clips)))
         for training in (False, True):
-            with _one_line(f"{self.named} fails on single clips"):
+            with running(f"{self.named} fails on single clips", raises=ConfigError):
                 together = self._logits(rows, training=training)
                 alone = torch.cat([self._logits([row], training=training) for row in rows])
             if not agreeing(together, alone).any():
@@ -150,7 +147,7 @@ class _Trial:
         Raises:
             ConfigError: naming the first parameter whose gradients differ.
         """
-        with _one_line(f"{self.named} cannot be trained privately"):
+        with running(f"{self.named} cannot be trained privately", raises=ConfigError):
             found, logits = self._in_mini_batch()
             expected, alone = self._alone()
         same = agreeing(logits, alone)
@@ -168,7 +165,7 @@ class _Trial:
         """Return the names of the layers that fire."""
         self.network.eval()
         two = [0, min(1, len(self._clips) - 1)]
-        with _one_line(f"{self.named} fails in evaluation"):
+        with running(f"{self.named} fails in evaluation", raises=ConfigError):
             return spiking_layers(self.network, self._prepared(two))
 
     def _logits(self, rows: list[int], *, training: bool) -> Tensor:
@@ -219,14 +216,3 @@ class _Trial:
         self._state.rest()
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
         return dict(zip(trained, columns, strict=True)), torch.cat(logits)
-
-
-@contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Turn whatever somebody's code raises into a line that says where."""
-    try:
-        yield
-    except FnlError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{what}: {told(error)}") from error

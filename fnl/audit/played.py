@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import Message
 
 from fnl.config import Config, Scalar, parse_config
-from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_record import read_run
 
 Watch = Callable[[Message], None]
@@ -46,10 +46,7 @@ def play(config: Config, *, on_send: Watch | None = None, on_reply: Watch | None
         FnlError: whatever stopped the run.
     """
     run_in_process(
-        SERVER_APP,
-        CLIENT_APP,
-        clients=config.data.clients,
-        run_config=config.flat(),
+        config,
         on_send=on_send or (lambda _: None),
         on_reply=on_reply or (lambda _: None),
         notify=lambda _: None,

@@ -13,7 +13,7 @@ many are taken at once, to show how much a handful of numbers tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,10 +70,8 @@ def attack_raw_rates(
     """
     network = start_network(config, federation)
     scores, included = [], []
-    for partition in range(config.data.clients):
+    for partition, made, views in _viewed(config, federation, models, network, canaries):
         own = federation.client_clips(partition)
-        made = _canaries(config, federation, partition, canaries)
-        views = [_view(network, weights, made, own, federation.classes) for weights in models]
         for repeat in range(repeats):
             name = partition + repeat * config.data.clients
             tossed = coins(config.run.seed, name, canaries)
@@ -88,9 +86,7 @@ def attack_raw_rates(
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
     infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
-    return Attack(
-        "rates-raw", "white-box", infinite, np.concatenate(scores), np.concatenate(included)
-    )
+    return _attack("rates-raw", infinite, scores, included)
 
 
 def attack_private_rates(
@@ -119,17 +115,36 @@ def attack_private_rates(
     sigma = claimed.noise.rates if claimed.noise and claimed.noise.rates else 0.0
     network = start_network(config, federation)
     scores, included = [], []
-    for partition in range(config.data.clients):
-        own = federation.client_clips(partition)
-        made = _canaries(config, federation, partition, repeats)
-        views = [_view(network, weights, made, own, federation.classes) for weights in models]
+    for partition, made, views in _viewed(config, federation, models, network, repeats):
         rounds = list(pairwise(views))
         path = (config.run.seed, partition)
         scores.append(_judge(rounds, made.included, config.privacy.rate_clip_norm, sigma, path))
         included.append(made.included)
-    return Attack(
-        "rates-private", "white-box", claimed, np.concatenate(scores), np.concatenate(included)
-    )
+    return _attack("rates-private", claimed, scores, included)
+
+
+def _attack(
+    target: str,
+    claimed: Claim,
+    scores: list[NDArray[np.float64]],
+    included: list[NDArray[np.bool_]],
+) -> Attack:
+    return Attack(target, "white-box", claimed, np.concatenate(scores), np.concatenate(included))
+
+
+def _viewed(
+    config: Config,
+    federation: Federation,
+    models: Sequence[Weights],
+    network: nn.Module,
+    canaries: int,
+) -> Iterator[tuple[int, Canaries, list[_View]]]:
+    """Yield every client, canaries for it, and what clips add to its rates under each model."""
+    for partition in range(config.data.clients):
+        own = federation.client_clips(partition)
+        made = _canaries(config, federation, partition, canaries)
+        views = [_view(network, weights, made, own, federation.classes) for weights in models]
+        yield partition, made, views
 
 
 @dataclass(frozen=True)

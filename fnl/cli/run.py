@@ -156,7 +156,7 @@ def _carry(
         default_resources,
         run_with_flower,
     )
-    from fnl.runtime.in_process import CLIENT_APP, SERVER_APP, run_in_process
+    from fnl.runtime.in_process import run_in_process
     from fnl.runtime.run_place import check_name
     from fnl.training.start import check_initial
 
@@ -176,10 +176,7 @@ def _carry(
         if engine is Engine.IN_PROCESS:
             logging.getLogger("flwr").setLevel(logging.WARNING)
             run_in_process(
-                SERVER_APP,
-                CLIENT_APP,
-                clients=config.data.clients,
-                run_config=config.flat(),
+                config,
                 workers=cores(workers),
                 interruptible=config.run.reply_timeout != Config().run.reply_timeout,
                 on_reply=progress.on_reply,

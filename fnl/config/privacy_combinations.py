@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fnl.config.groups import Config
 from fnl.config.rules import AGGREGATIONS, SELECTIONS, uncovered
-from fnl.config.sampled_candidates import check_sampled_candidates
-from fnl.config.shared_noise import check_shared_noise
+from fnl.config.sampled_candidates import tells_who_was_drawn
+from fnl.config.shared_noise import needs_more_than_the_sum
 from fnl.errors import ConfigError
 
 
@@ -23,8 +23,12 @@ def check_privacy(config: Config) -> None:
     _check_bands(config)
     _check_rate_release(config)
     _check_strict(config)
-    check_shared_noise(config)
-    check_sampled_candidates(config)
+    if config.shares_noise:
+        for refusal in needs_more_than_the_sum(config):
+            raise ConfigError(f"privacy.noise = 'distributed': {refusal}")
+    if config.samples_candidates:
+        for refusal in tells_who_was_drawn(config):
+            raise ConfigError(f"coordination.schedule = 'poisson': {refusal}")
     for key, rules in (("selection", SELECTIONS), ("aggregation", AGGREGATIONS)):
         name = getattr(config.coordination, key)
         if name in rules:  # the server checks a rule of the user's own, which it alone may have

@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fnl.config.groups import Config
-from fnl.errors import ConfigError
 
 
-def check_sampled_candidates(config: Config) -> None:
-    """Refuse what needs to know the candidates beforehand, or has the global model depend on them.
-
-    Raises:
-        ConfigError: naming the first key and what would be right.
-    """
-    if not config.samples_candidates:
-        return
-    for refusal in _refusals(config):
-        raise ConfigError(f"coordination.schedule = 'poisson': {refusal}")
-
-
-def _refusals(config: Config) -> Iterator[str]:
+def tells_who_was_drawn(config: Config) -> Iterator[str]:
+    """Yield what has to know the candidates, or has the global model depend on them."""
     coordination = config.coordination
     if config.is_private:
         yield (

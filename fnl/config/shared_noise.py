@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fnl.config.groups import Config
-from fnl.errors import ConfigError
 
 
-def check_shared_noise(config: Config) -> None:
-    """Refuse what needs more than the sum of the updates, or has no proof for it.
-
-    Raises:
-        ConfigError: naming the first key and what would be right.
-    """
-    if not config.shares_noise:
-        return
-    for refusal in _refusals(config):
-        raise ConfigError(f"privacy.noise = 'distributed': {refusal}")
-
-
-def _refusals(config: Config) -> Iterator[str]:
+def needs_more_than_the_sum(config: Config) -> Iterator[str]:
+    """Yield what needs more than the sum of the updates, or has no proof for it."""
     privacy, training, coordination = config.privacy, config.training, config.coordination
     if privacy.mode == "both":
         yield (

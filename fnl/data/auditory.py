@@ -87,13 +87,8 @@ class AuditoryModel:
         )
 
 
-def spontaneous_rate() -> float:
-    """Return what a fibre fires in silence, spikes a second: the fixed point of Meddis' model."""
-    return RELEASE * _at_rest()[0]
-
-
 def _at_rest() -> tuple[float, float, float]:
-    """Return what is in cleft, pool and store in silence."""
+    """Return what is in cleft, pool and store in silence: the fixed point of Meddis' model."""
     low, high, most = PERMEABILITY
     open_ = most * low / (low + high)
     cleft = REPLENISH * open_ / (LOSS * open_ + REPLENISH * (LOSS + RECOVER))

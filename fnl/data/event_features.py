@@ -12,9 +12,6 @@ from fnl.config import DataGroup
 
 EventValues = Literal["counts", "binary"]
 
-CLIP_SECONDS = 1.0
-"""What is used of a clip: its first second, as of every other corpus."""
-
 
 @dataclass(frozen=True)
 class EventSpec:

@@ -26,7 +26,7 @@ from fnl.data.event_features import EventSpec
 from fnl.data.extraction import STORED, BadClip, Report, copy_rows, write_features
 from fnl.data.features import FeatureSpec
 from fnl.data.torchaudio_cpu import torchaudio
-from fnl.errors import CorpusError, RunError
+from fnl.errors import CorpusError, RunError, reason_of
 
 FEATURES_VERSION = 1
 """Part of every key: raise it whenever the same clips would give other features."""
@@ -149,9 +149,8 @@ def build_features(
                         )
                     store = FeatureStore.open(path)
         except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise RunError(
-                f"cannot write the feature cache in {cache_dir}: {reason}; "
+                f"cannot write the feature cache in {cache_dir}: {reason_of(error)}; "
                 "make room there, or set data.cache-dir to another folder"
             ) from error
     if store.skipped:

@@ -13,7 +13,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
-from fnl.config import parse_config
+from fnl.config import Config
 from fnl.runtime.events import Event
 from fnl.runtime.worker_pool import (
     RUN_ID,
@@ -198,29 +198,28 @@ CLIENT_APP = "clients.app:app"
 
 
 def run_in_process(
-    server_app: str,
-    client_app: str,
+    config: Config,
     *,
-    clients: int,
-    run_config: Mapping[str, bool | int | float | str],
+    server_app: str = SERVER_APP,
+    client_app: str = CLIENT_APP,
     workers: int = 1,
     interruptible: bool = False,
     on_send: Callable[[Message], None] = lambda _: None,
     on_reply: Callable[[Message], None] = lambda _: None,
     notify: Callable[[Event], None] = print,
 ) -> None:
-    """Run a ServerApp against `clients` instances of a ClientApp in this process.
+    """Run a ServerApp against `data.clients` instances of a ClientApp in this process.
 
     Raises:
         FnlError: whatever stopped the run, as the ServerApp raised it.
     """
     grid = InProcessGrid(
         client_app,
-        clients=clients,
-        run_config=run_config,
+        clients=config.data.clients,
+        run_config=config.flat(),
         workers=workers,
         interruptible=interruptible,
-        at_once=clients_at_once(parse_config(run_config)),
+        at_once=clients_at_once(config),
         on_send=on_send,
         on_reply=on_reply,
         notify=notify,
@@ -230,7 +229,7 @@ def run_in_process(
         node_id=SERVER_NODE,
         node_config={},
         state=RecordDict(),
-        run_config=dict(run_config),
+        run_config=config.flat(),
     )
     try:
         app = load(server_app)

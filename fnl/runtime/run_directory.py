@@ -6,35 +6,24 @@ killed at any instant goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import safetensors.numpy
 from filelock import FileLock
-from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from fnl.config import Config
-from fnl.errors import RunError, one_line
+from fnl.errors import RunError
 from fnl.runtime.atomic import UNWRITABLE, remove_temporary_files, write_atomically
 from fnl.runtime.callbacks import Callbacks
-from fnl.runtime.checkpoint import (
-    Checkpoint,
-    checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
 from fnl.runtime.digests import FILES, digests_of
 from fnl.runtime.events import Event, RunNote, RunResumed, text_of
-from fnl.runtime.journal import Journal, Mark, Row, check, read
+from fnl.runtime.journal import Row
 from fnl.runtime.kept_code import keep_code
 from fnl.runtime.own_code import own_code_of
 from fnl.runtime.provenance import Provenance, in_words, provenance_of
@@ -51,39 +40,18 @@ from fnl.runtime.run_record import (
     timestamp,
     write_record,
 )
+from fnl.runtime.saved_rounds import RunState, SavedRounds
 from fnl.runtime.table_files import TableFiles
 from fnl.runtime.tables import TABLES
 from fnl.runtime.trust import remember
+from fnl.runtime.unwritable import written
 from fnl.weights import Weights, weights_hash
 
-__all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "RunState", "read_run"]
+__all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "read_run"]
 
-_CHECKPOINTS = "checkpoints"
-_JOURNAL = "rows.jsonl"
 _RESERVE = ".run.json.reserve"
 """Room on the disk that is given back when the disk is full, so that the record can say so."""
 _RESERVED_BYTES = 65_536
-
-FIRST_CHECKPOINT_SECONDS = 10.0
-CHECKPOINT_SHARE = 0.01
-"""At most this share of a run's time goes into checkpoints that nobody asked for."""
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What a checkpoint holds beside the tables.
-
-    Attributes:
-        server_round: the last round that is done.
-        weights: the global model.
-        strategy: arrays of the selection and aggregation rules.
-        server: what else the server remembers, as JSON.
-    """
-
-    server_round: int
-    weights: Weights
-    strategy: Mapping[str, NDArray[np.generic]]
-    server: Mapping[str, JsonValue]
 
 
 class RunDirectory:
@@ -99,19 +67,13 @@ class RunDirectory:
         self.path = path
         self.resumed_from: RunState | None = None
         self.notes: list[Event] = []
-        self._refused: list[str] = []
         self._record = record
-        self._identity = str(record["identity"])
         self._lock = lock
         self._started = time.perf_counter()
         self._tables = TableFiles(path)
         self._log = RunLog(path / "run.log")
         self._callbacks: Callbacks | None = None
-        self._journal: Journal | None = None
-        self._latest: RunState | None = None
-        self._saved: int | None = None
-        self._next_save = time.perf_counter() + FIRST_CHECKPOINT_SECONDS
-        self._saves_by_time = False
+        self._saved = SavedRounds(path, str(record["identity"]))
 
     @classmethod
     def open(cls, config: Config, *, engine: str, metadata: Mapping[str, object]) -> RunDirectory:
@@ -151,7 +113,7 @@ class RunDirectory:
                 remember(code, path)  # whoever starts a run has named its code
             directory._reserve()
             directory._tables.flush()
-            directory._log.write("started", engine=engine, identity=directory._identity)
+            directory._log.write("started", engine=engine, identity=record["identity"])
             directory._watch(config, done=0)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
@@ -175,11 +137,10 @@ class RunDirectory:
                 )
             directory = cls(path, record, lock)
             made_by = provenance_of(config.flat())
-            with directory._written():
+            with written(path):
                 directory._remove_temporary_files()
                 directory._reserve()
-                checkpoint = directory._last_good_checkpoint(config.run.rounds)
-                directory._go_on_from(checkpoint, engine, made_by)
+                directory._go_on(config.run.rounds, engine, made_by)
             state = directory.resumed_from
             directory._watch(config, done=state.server_round if state is not None else 0)
         except BaseException:
@@ -210,14 +171,12 @@ class RunDirectory:
             "faults": faults,
         }
         self._tables.add(rows)
-        with self._written():
-            if self._journal is None:
-                self._journal = Journal(self._checkpoints / _JOURNAL)
-            self._journal.add(rows)
+        with written(self.path):
+            self._saved.add(rows)
             self._log.write_round(round_row, faults)
         if self._callbacks is not None:
             self._callbacks.on_round(round_row)
-        with self._written():
+        with written(self.path):
             self._tables.flush_in_time()
 
     def table(self, name: str) -> pl.DataFrame:
@@ -235,13 +194,8 @@ class RunDirectory:
         Raises:
             RunError: if it cannot be written.
         """
-        self._latest, started = state, time.perf_counter()
-        self._saves_by_time |= save is None
-        if save or (save is None and started >= self._next_save and state.server_round > 0):
-            with self._written():
-                self._save_latest()
-            ended = time.perf_counter()
-            self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
+        with written(self.path):
+            self._saved.take(state, save=save, write=self._save_latest)
 
     def note(self, **entries: object) -> None:
         """Keep entries of `run.json`, to be written with the next change of its status."""
@@ -255,7 +209,7 @@ class RunDirectory:
         Raises:
             RunError: if they cannot be written.
         """
-        with self._written():
+        with written(self.path):
             self._tables.flush()
             write_atomically(
                 self.path / "model.safetensors",
@@ -264,11 +218,7 @@ class RunDirectory:
                 ),
             )
             self._end(FINISHED, error=None, model_sha256=weights_hash(weights))
-            if self._journal is not None:
-                self._journal.remove()
-            if self._saves_by_time:  # nobody asked for them, and there is nothing to go on with
-                for path in checkpoints(self._checkpoints):
-                    path.unlink()
+            self._saved.remove()
             self._log.write(FINISHED, seconds=self._seconds)
         self._give_back()
         self._release()
@@ -299,26 +249,6 @@ class RunDirectory:
         with suppress(OSError):
             (self.path / _RESERVE).unlink(missing_ok=True)
 
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        """Say in one line what keeps the run from being written."""
-        try:
-            yield
-        except UNWRITABLE as error:
-            reason = getattr(error, "strerror", None) or one_line(error)
-            remedy = "make room there"
-            if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
-                remedy = "make it writable"
-            if getattr(error, "errno", None) in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
-                named = getattr(error, "filename2", None) or getattr(error, "filename", None)
-                remedy = f"remove what is in the place of {Path(named).name if named else 'a file'}"
-            if not self.path.is_dir():
-                remedy = "it was moved or deleted: put it back"
-            raise RunError(
-                f"cannot write to the run directory {self.path}: {reason}; {remedy}, then "
-                "`fnl resume` goes on"
-            ) from error
-
     def _watch(self, config: Config, *, done: int) -> None:
         self._callbacks = Callbacks(config)
         self._callbacks.on_start(self.path, config, done)
@@ -329,78 +259,28 @@ class RunDirectory:
         self._lock.release()
 
     @property
-    def _checkpoints(self) -> Path:
-        folder = self.path / _CHECKPOINTS
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    @property
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
 
     def _save_latest(self) -> None:
-        state = self._latest
-        if state is None or state.server_round == self._saved:
-            return
-        mark = self._journal.mark() if self._journal is not None else Mark()
-        checkpoint = Checkpoint(
-            server_round=state.server_round,
-            identity=self._identity,
-            weights=state.weights,
-            strategy=state.strategy,
-            server=state.server,
-            mark=mark,
-            seconds=self._seconds,
-        )
-        save_checkpoint(self._checkpoints, checkpoint)
-        self._saved = state.server_round
-        self._log.write("checkpoint", round=state.server_round)
+        saved = self._saved.save(self._seconds)
+        if saved is not None:
+            self._log.write("checkpoint", round=saved)
 
-    def _last_good_checkpoint(self, rounds: int) -> Checkpoint | None:
-        """Return the newest checkpoint that holds, its rows in the tables.
-
-        Those that do not hold are set aside.
-        """
-        journal = self._checkpoints / _JOURNAL
-        for path in checkpoints(self._checkpoints):
-            tables = TableFiles(self.path)
-            try:
-                checkpoint = load_checkpoint(path, identity=self._identity)
-                if checkpoint.server_round > rounds:
-                    raise RunError(f"{path.name} is behind the last of {rounds} rounds")
-                check(journal, checkpoint.mark)
-                tables.restore(read(journal, checkpoint.mark), checkpoint.server_round)
-            except RunError as error:
-                self._refused.append(f"checkpoint refused: {error}")
-                path.replace(path.with_suffix(".refused"))
-            else:
-                self._tables = tables
-                return checkpoint
-        return None
-
-    def _go_on_from(self, checkpoint: Checkpoint | None, engine: str, made_by: Provenance) -> None:
-        journal = self._checkpoints / _JOURNAL
-        mark = checkpoint.mark if checkpoint is not None else Mark()
-        self._journal = Journal(journal, mark)
-        done = 0
-        if checkpoint is not None:
-            done = self._saved = checkpoint.server_round
-            self._started -= checkpoint.seconds
-            self.resumed_from = self._latest = RunState(
-                checkpoint.server_round,
-                checkpoint.weights,
-                checkpoint.strategy,
-                checkpoint.server,
-            )
-        self.notes = [*map(RunNote, self._refused), RunResumed(done)]
+    def _go_on(self, rounds: int, engine: str, made_by: Provenance) -> None:
+        self._tables, seconds = self._saved.go_on(rounds)
+        self.resumed_from = self._saved.latest
+        self._started -= seconds
+        done = self.resumed_from.server_round if self.resumed_from is not None else 0
+        self.notes = [*map(RunNote, self._saved.refused), RunResumed(done)]
         self._record_resumption(done, engine, made_by)
         self._tables.flush()
 
     def _record_resumption(self, done: int, engine: str, made_by: Provenance) -> None:
         earlier = self._record.get("resumed")
         entry: dict[str, object] = {"at": timestamp(), "after_round": done, "engine": engine}
-        if self._refused:
-            entry["refused"] = self._refused
+        if self._saved.refused:
+            entry["refused"] = self._saved.refused
         if changes := made_by.differences(self._record):
             entry |= {"changes": changes, **made_by.entries()}
             keep_code(self.path, made_by.own_code, after_round=done)
@@ -424,7 +304,7 @@ class RunDirectory:
         tables = [f"{name}.parquet" for name in TABLES]
         for name in ("run.json", "digests.json", "model.safetensors", *tables):
             remove_temporary_files(self.path, f"{name}.")
-        remove_temporary_files(self._checkpoints, "round-")
+        remove_temporary_files(self._saved.folder, "round-")
 
     def _end(self, status: str, **entries: object) -> None:
         files = [f"{name}.parquet" for name in TABLES]

@@ -52,11 +52,6 @@ class Evaluation:
     class_correct: NDArray[np.int64]
     membranes: tuple[SpikeStatistics | None, ...] = ()
 
-    @property
-    def active_inputs(self) -> NDArray[np.float64]:
-        """Mean number of non-zero values a clip gives to each input of the network, [F]."""
-        return self.activity[0].sum(axis=0)
-
 
 def evaluate(
     network: nn.Module,

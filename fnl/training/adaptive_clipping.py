@@ -16,7 +16,7 @@ is private under Poisson sampling, and fails on an empty one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -54,33 +54,30 @@ class SplitNoise:
         return cls((noise_multiplier**-2 - (2 * count) ** -2) ** -0.5, count)
 
 
+@dataclass
 class AdaptiveBound:
     """The bound C and how it moves.
 
     Attributes:
-        value: C.
+        value: C, which `update` moves.
+        quantile: γ, the share of clips that are to stay unclipped.
+        learning_rate: η.
+        count_noise: σ_b, on the count of unclipped clips.
+        expected_batch: B̄.
     """
 
-    def __init__(
-        self,
-        start: float,
-        *,
-        quantile: float,
-        learning_rate: float,
-        count_noise: float,
-        expected_batch: float,
-    ) -> None:
-        self.value = start
-        self._quantile = quantile
-        self._learning_rate = learning_rate
-        self._count_noise = count_noise
-        self._expected_batch = expected_batch
+    value: float
+    _: KW_ONLY
+    quantile: float
+    learning_rate: float
+    count_noise: float
+    expected_batch: float
 
     def update(self, norms: Tensor, noise: torch.Generator | SecureNoise) -> float:
         """Return the bound after a step whose clips had gradients of `norms` [B], B may be 0."""
         count = float((norms <= self.value).double().sum() - 0.5 * len(norms))
-        count += float(normal_tensor(noise, self._count_noise, (1,)))
-        share = count / self._expected_batch + 0.5
-        step = min(-self._learning_rate * (share - self._quantile), math.log(LARGEST / LEAST))
+        count += float(normal_tensor(noise, self.count_noise, (1,)))
+        share = count / self.expected_batch + 0.5
+        step = min(-self.learning_rate * (share - self.quantile), math.log(LARGEST / LEAST))
         self.value = min(max(self.value * math.exp(step), LEAST), LARGEST)
         return self.value

@@ -16,6 +16,7 @@ follows a quantile (`adaptive_clipping`). Automatic clipping (Bu, Wang, Zha & Ka
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -37,27 +38,35 @@ ClippingMethod = Literal["per-clip", "ghost"]
 """Whether the gradients of the clips are written out. The result is the same."""
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What the gradient of a clip is clipped to.
+
+    Attributes:
+        clip_norm: C.
+        clipping: how it bounds the gradient.
+        views: K, of whose gradients the mean is clipped.
+    """
+
+    clip_norm: float
+    clipping: Clipping
+    views: int = 1
+
+
 class WrittenOut:
-    """Per-clip gradients written out, clipped by the optimizer."""
+    """Per-clip gradients written out, clipped by the optimizer; `options` are its further ones."""
 
     def __init__(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        clip_norm: float,
-        clipping: Clipping,
-        *,
-        views: int = 1,
-        **options: Any,
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, bound: Bound, **options: Any
     ) -> None:
-        self._views = views
+        self._views = bound.views
         self.module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
-        if clipping != "per-layer":
-            self.optimizer = WholeClipOptimizer(optimizer, max_grad_norm=clip_norm, **options)
-            self.optimizer.automatic = clipping == "automatic"
+        if bound.clipping != "per-layer":
+            self.optimizer = WholeClipOptimizer(optimizer, max_grad_norm=bound.clip_norm, **options)
+            self.optimizer.automatic = bound.clipping == "automatic"
         else:
             layers = sum(len(group["params"]) for group in optimizer.param_groups)
-            bounds = [clip_norm / layers**0.5] * layers
+            bounds = [bound.clip_norm / layers**0.5] * layers
             self.optimizer = DPPerLayerOptimizer(optimizer, max_grad_norm=bounds, **options)
 
     def clip(self, sizes: Tensor | None = None) -> ClipNorms:
@@ -104,31 +113,22 @@ class Ghost:
     """Clipped sums without per-clip gradients."""
 
     def __init__(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        clip_norm: float,
-        clipping: Clipping,
-        *,
-        views: int = 1,
-        **options: Any,
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, bound: Bound, **options: Any
     ) -> None:
-        self._views = views
+        self._bound = bound
         self.module = GhostClippingModule(network, loss_reduction="sum", strict=False)
         self.optimizer = DPOptimizerFastGradientClipping(
-            optimizer, max_grad_norm=clip_norm, **options
+            optimizer, max_grad_norm=bound.clip_norm, **options
         )
-        self._clipping: Clipping = clipping
 
     def clip(self, sizes: Tensor | None = None) -> ClipNorms:
         """Write the clipped sums to the gradients; return the norms before: see `WrittenOut`."""
-        bound = self.optimizer.max_grad_norm
         return self.module.clip(
             self.optimizer.params,
-            bound,
-            per_layer=self._clipping == "per-layer",
-            automatic=self._clipping == "automatic",
-            views=self._views,
+            self.optimizer.max_grad_norm,
+            per_layer=self._bound.clipping == "per-layer",
+            automatic=self._bound.clipping == "automatic",
+            views=self._bound.views,
             sizes=sizes,
         )
 

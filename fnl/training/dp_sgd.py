@@ -28,7 +28,7 @@ from fnl.snn.encoders import Encoder
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import drawing_layers, set_draws
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
-from fnl.training.clipping import METHODS, ClippedTraining, ClippingMethod
+from fnl.training.clipping import METHODS, Bound, ClippedTraining, ClippingMethod
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.clip_gradients import ClipNorms
 from fnl.training.plan import TrainingPlan, build_optimizer
@@ -212,12 +212,10 @@ def train(
     training = METHODS[mechanism.clipping_method](
         network,
         optimizer,
-        mechanism.clip_norm,
-        mechanism.clipping,
+        Bound(mechanism.clip_norm, mechanism.clipping, views),
         noise_multiplier=mechanism.gradient_noise(expected_batch),
         expected_batch_size=expected_batch,
         loss_reduction="mean",
-        views=views,
         generator=noise if isinstance(noise, torch.Generator) else None,
     )
     if isinstance(noise, SecureNoise):

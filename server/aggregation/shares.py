@@ -67,7 +67,7 @@ def shares_of(
         RunError: if a weight is negative or not finite, or there is another number of them; or if
             shares of a mixing sum to more than one.
     """
-    with running(f"the aggregation rule {name!r}"):
+    with running(f"the aggregation rule {name!r} failed", raises=RunError):
         returned = rule(reports, context)
     if not isinstance(returned, Mixing):
         weights = _checked(returned, reports, name)

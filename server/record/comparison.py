@@ -14,7 +14,7 @@ from fnl.snn.evaluation import Evaluation
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport, Unprotected
 from server.coordination import Coordination
-from server.rounds import GlobalRound
+from server.global_round import GlobalRound
 
 Row = dict[str, object]
 

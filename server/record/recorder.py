@@ -16,14 +16,16 @@ from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
 from fnl.runtime.columns import GlobalModel
 from fnl.runtime.events import Event, RoundDone, RunWarning
-from fnl.runtime.run_directory import RunDirectory, RunState
+from fnl.runtime.run_directory import RunDirectory
+from fnl.runtime.saved_rounds import RunState
 from fnl.runtime.tables import ROUNDS
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.weights import Weights, set_weights
+from server.global_round import GlobalRound
 from server.record import comparison
 from server.record import rows as measurement
 from server.record.background import Background
-from server.rounds import GlobalRound, Rounds
+from server.rounds import Rounds
 from server.spending import Spending
 
 _TOLD = 3

@@ -13,6 +13,7 @@ from fnl.metrics.memory import gradient_bytes, membrane_summary, peak_memory_byt
 from fnl.runtime.tables import CLIENTS
 from fnl.snn.evaluation import Evaluation
 from fnl.wire.report import ENTRIES, ClientReport
+from server.global_round import GlobalRound
 from server.record.comparison import (
     Row,
     client_shift,
@@ -21,7 +22,6 @@ from server.record.comparison import (
     shadow_values,
 )
 from server.replies.rejections import OF_THE_ROUND
-from server.rounds import GlobalRound
 
 
 def coordination_values(played: GlobalRound) -> Row:

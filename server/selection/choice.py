@@ -57,7 +57,7 @@ def select(
         RunError: if the rule returns another number of scores or one that is not finite, or
             selects another number of candidates, one twice, or one that is none.
     """
-    with running(f"the selection rule {name!r}"):
+    with running(f"the selection rule {name!r} failed", raises=RunError):
         returned = rule(reports, context)
     if not isinstance(returned, Selection):
         scores = _checked_scores(returned, reports, name)

@@ -19,7 +19,7 @@ from fnl.audit.inversion.release import released_update
 from fnl.config import parse_config
 from fnl.training.start import start_network
 from fnl.weights import get_weights
-from tests.runs import settings
+from tests.runs import dotted, settings
 
 LAYERS = {
     "spiking": {},
@@ -36,8 +36,7 @@ LAYERS = {
 
 def changed(audited, **changes):
     config, federation = audited
-    flat = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
-    return parse_config({**config.flat(), **flat}), federation
+    return parse_config({**config.flat(), **dotted(changes)}), federation
 
 
 @pytest.mark.parametrize("changes", LAYERS.values(), ids=LAYERS)

@@ -13,13 +13,12 @@ from fnl.audit.weights import attack_weights
 from fnl.config import parse_config
 from fnl.training.client import LocalTraining
 from fnl.training.dp_sgd import GaussianMechanism
+from tests.runs import dotted
 
 
 def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150, **changes):
     config, federation = audited
-    config = parse_config(
-        {**config.flat(), **{k.replace("__", ".").replace("_", "-"): v for k, v in changes.items()}}
-    )
+    config = parse_config({**config.flat(), **dotted(changes)})
     return attack_weights(
         config, federation, mechanism=mechanism, epsilon=epsilon, canaries=canaries
     )

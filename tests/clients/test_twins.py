@@ -65,13 +65,7 @@ def drawn(monkeypatch):
         hook = nn.modules.module.register_module_forward_hook(watch)
         config = parse_config(flat)
         try:
-            run_in_process(
-                "server.app:app",
-                "clients.app:app",
-                clients=config.data.clients,
-                run_config=config.flat(),
-                notify=said.append,
-            )
+            run_in_process(config, notify=said.append)
         finally:
             hook.remove()
         return said[0].directory, draws

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fnl.data.auditory import AuditoryModel, _ear, _filters, spontaneous_rate
+from fnl.data.auditory import AuditoryModel, _at_rest, _ear, _filters
 from fnl.data.convert import convert
 from fnl.data.corpus import SAMPLE_RATE
 from fnl.data.event_corpus import EventCorpus
@@ -23,14 +23,14 @@ def tone(hz: float, seconds: float = 0.5) -> np.ndarray:
     return np.sin(2 * np.pi * hz * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
 
 
-def test_a_fibre_has_the_spontaneous_rate_of_meddis_constants():
+def test_a_fibre_rests_where_meddis_constants_say():
     """The fixed point of dq, dc, dw = 0, solved as linear equations."""
     low, high, most = 5.0, 300.0, 2000.0
     lets = most * low / (low + high)
-    y, loss, r, x, h = 5.05, 2500.0, 6580.0, 66.31, 50_000.0
+    y, loss, r, x = 5.05, 2500.0, 6580.0, 66.31
     system = np.array([[-y - lets, 0, x], [lets, -loss - r, 0], [0, r, -x]])
     _, cleft, _ = np.linalg.solve(system, [-y, 0, 0])
-    assert spontaneous_rate() == pytest.approx(h * cleft, rel=1e-12)
+    assert _at_rest()[0] == pytest.approx(cleft, rel=1e-12)
 
 
 def test_centres_are_even_on_the_erb_scale_and_filters_as_wide_as_glasberg_and_moore_say():

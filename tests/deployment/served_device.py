@@ -16,6 +16,7 @@ from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport
+from tests.runs import dotted
 
 RUN = {
     "data.corpus": "device",
@@ -61,7 +62,7 @@ class Served:
         self, server_round: int, *, run: int = 1, correction: float = 0.0, **changes: object
     ) -> RecordDict:
         """Return what the device answers in a round of a run; it may have to correct gradients."""
-        config = parse_config(RUN | _keys(changes))
+        config = parse_config(RUN | dotted(changes))
         network = build_network(config.model, config.data.mel_bins, 3)
         initialise(network, 0)
         content = RecordDict(
@@ -77,7 +78,7 @@ class Served:
         message = Message(content, dst_node_id=2, message_type=MessageType.TRAIN)
         message.metadata.__dict__["_message_id"] = "1"
         message.metadata.__dict__["_run_id"] = run
-        flat = RUN | _keys(changes)
+        flat = RUN | dotted(changes)
         context = Context(
             run_id=run, node_id=2, node_config=self._node, state=RecordDict(), run_config=flat
         )
@@ -110,7 +111,3 @@ class Served:
         for entry in json.loads(self.path.read_text())["entries"]:
             ledger = ledger.spend(**entry)
         return ledger
-
-
-def _keys(changes):
-    return {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}

@@ -25,6 +25,7 @@ from fnl.weights import get_weights
 from fnl.wire import exchange
 from fnl.wire.report import ClientReport
 from tests.deployment.served_device import ACCOUNTED
+from tests.runs import dotted
 
 RUN = {
     "data.corpus": "device",
@@ -64,7 +65,7 @@ def asked(node, *, known=NOTHING_SEEN, server_round=1, **changes) -> Message:
         content["device"] = ConfigRecord(known)
     message = Message(content, dst_node_id=2, message_type=MessageType.TRAIN)
     message.metadata.__dict__["_message_id"] = "1"
-    run = RUN | {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+    run = RUN | dotted(changes)
     context = Context(run_id=1, node_id=2, node_config=node, state=RecordDict(), run_config=run)
     return app(message, context)
 
@@ -271,7 +272,7 @@ def test_devices_are_no_corpus_of_a_simulation():
 def test_the_server_refuses_what_devices_refuse():
     check_deployable(parse_config(RUN))
     check_deployable(parse_config(RUN | {"privacy.mode": "none", "privacy.secure-noise": False}))
-    shadows = RUN | {key.replace("__", ".").replace("_", "-"): v for key, v in SHADOWS.items()}
+    shadows = RUN | dotted(SHADOWS)
     others = [RUN | {"privacy.secure-noise": False}, RUN | {"coordination.liars": "0"}]
     for refused in (shadows, *others):
         config = parse_config(refused)

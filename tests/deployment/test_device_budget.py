@@ -20,6 +20,7 @@ from fnl.wire import exchange
 from fnl.wire.fields import Cover
 from fnl.wire.report import ENTRIES
 from tests.deployment.served_device import ACCOUNTED, RUN, Served
+from tests.runs import dotted
 
 BUDGET = 4.0
 IN_THE_CLEAR = {
@@ -129,7 +130,9 @@ def test_weights_under_which_rounding_is_no_small_thing_are_refused(wrong):
 
 
 def test_five_thousand_clips_are_not_counted_at_a_thousandth():
-    config = parse_config(RUN | {"privacy.delta": 1e-3, "run.strict-privacy": True} | _dashed())
+    config = parse_config(
+        RUN | {"privacy.delta": 1e-3, "run.strict-privacy": True} | dotted(ACCOUNTED)
+    )
     with pytest.raises(BudgetError, match=r"1/\(10 n\) of the 5000 clips.* 2e-05 or less"):
         terms_of(config, BUDGET, 5000, None)
     fine = config.model_copy(update={"privacy": config.privacy.model_copy(update={"delta": 2e-5})})
@@ -154,7 +157,7 @@ def test_terms_are_fixed_with_the_first_entry_and_stay(budgeted, device_clips, t
 
 
 def test_more_clips_make_the_delta_smaller_and_fewer_do_not_make_it_larger():
-    config = parse_config(RUN | {"privacy.delta": 1e-9} | _dashed())
+    config = parse_config(RUN | {"privacy.delta": 1e-9} | dotted(ACCOUNTED))
     terms = terms_of(config, BUDGET, 1000, None)
     more = terms_of(config, BUDGET, 10_000, terms)
     assert (more.order, more.delta) == (terms.order, 1e-5)
@@ -240,7 +243,3 @@ def test_a_deleted_ledger_does_not_give_a_new_order(budgeted, tmp_path):
     shutil.rmtree(tmp_path / "state")
     with pytest.raises(Exception, match="deleted, replaced or put back"):
         budgeted.ask(2, **ACCOUNTED)
-
-
-def _dashed() -> dict[str, str | bool | float]:
-    return {key.replace("__", ".").replace("_", "-"): value for key, value in ACCOUNTED.items()}

@@ -28,14 +28,7 @@ pytestmark = pytest.mark.slow
 def make_run(flat: Mapping[str, object]) -> None:
     config = parse_config(flat)
     prepare(config)
-    run_in_process(
-        "server.app:app",
-        "clients.app:app",
-        clients=config.data.clients,
-        run_config=config.flat(),
-        workers=1,
-        notify=lambda _: None,
-    )
+    run_in_process(config, notify=lambda _: None)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import server.app
+from fnl.config import parse_config
 from fnl.runtime import atomic, journal, table_files
 from fnl.runtime.in_process import run_in_process
 
@@ -103,10 +104,7 @@ def _child(flat: Flat, client_app: str, kill_at: int, counted: Path, beside: boo
     instants = _Instants(kill_at)
     _watch(instants)
     server.app.clients_apart = lambda _: beside
-    clients = int(flat["data.clients"])
-    run_in_process(
-        "server.app:app", client_app, clients=clients, run_config=flat, notify=lambda _: None
-    )
+    run_in_process(parse_config(flat), client_app=client_app, notify=lambda _: None)
     counted.write_text(str(instants.count))
 
 

@@ -46,9 +46,9 @@ def test_a_process_that_dies_stops_a_run_that_needs_all(flat):
 
 _KILLED = """
 import os, sys, json, threading, time
+from fnl.config import parse_config
 from fnl.runtime.in_process import run_in_process
-flat = json.loads(sys.argv[1])
-run_in_process("server.app:app", "tests.faults.faulty_app:app", clients=4, run_config=flat,
+run_in_process(parse_config(json.loads(sys.argv[1])), client_app="tests.faults.faulty_app:app",
                workers=2, notify=lambda event: print(event, flush=True))
 """
 

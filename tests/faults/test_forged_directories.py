@@ -21,9 +21,10 @@ from fnl.interchange.pretrained import load_pretrained
 from fnl.runtime.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from fnl.runtime.journal import Mark
 from fnl.runtime.releases import Releases
-from fnl.runtime.run_directory import RunDirectory, RunState
+from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name, config_of
 from fnl.runtime.run_record import read_run, write_record
+from fnl.runtime.saved_rounds import RunState
 from fnl.snn.network import build_network
 from server.resumption import take_over
 from server.rounds import Rounds
@@ -160,7 +161,7 @@ def test_a_checkpoints_name_is_no_free_text(run):
     directory = go_on(run)
     assert directory.resumed_from is not None
     assert "touch" not in (run / "run.log").read_text()
-    assert not directory._refused
+    assert not directory._saved.refused
 
 
 FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -210,7 +211,7 @@ def test_a_forged_checkpoint_is_set_aside_in_one_line(run, forge, reason):
     directory = go_on(run)
     assert directory.resumed_from is None
     assert directory.table("rounds").is_empty()
-    (refused,) = directory._refused
+    (refused,) = directory._saved.refused
     assert reason in refused
     assert len(refused.splitlines()) == 1
     assert "pydantic" not in refused
@@ -220,7 +221,7 @@ def test_another_checkpoints_name_is_refused(run):
     folder = run / "checkpoints"
     shutil.copy(checkpoint_path(folder, 1), checkpoint_path(folder, 3))
     directory = go_on(run)
-    assert "round-000003.safetensors is the checkpoint of round 1" in directory._refused[0]
+    assert "round-000003.safetensors is the checkpoint of round 1" in directory._saved.refused[0]
     assert directory.resumed_from is not None
     assert directory.resumed_from.server_round == 2
 
@@ -263,7 +264,7 @@ def test_numbers_that_numpy_has_not_are_damage(run, tmp_path):
     """Reproduction: `AttributeError` with a trace."""
     path = checkpoint_path(run / "checkpoints", 3)
     path.write_bytes(_eight_bits({"fnl-checkpoint": "{}"}))
-    assert "is damaged" in go_on(run)._refused[0]
+    assert "is damaged" in go_on(run)._saved.refused[0]
     initial = tmp_path / "initial.safetensors"
     initial.write_bytes(_eight_bits({"fnl": "{}"}))
     with pytest.raises(FnlError, match="is damaged"):
@@ -319,7 +320,7 @@ def test_advice_fits_what_the_disk_says(run, monkeypatch, number, advice):
     directory = RunDirectory.open(
         config_of(run), engine="test", metadata={"initial": read_run(run).get("initial")}
     )
-    monkeypatch.setattr("fnl.runtime.run_directory.save_checkpoint", refuse)
+    monkeypatch.setattr("fnl.runtime.saved_rounds.save_checkpoint", refuse)
     with pytest.raises(RunError, match=advice):
         directory.round_done(RunState(3, {"a": np.zeros(1, np.float32)}, {}, {}), save=True)
     directory.fail("stopped")

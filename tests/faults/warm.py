@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 import tests.faults.faulty_grid  # noqa: F401 to have it imported
+from benchmarks import soak
 from fnl.config import parse_config
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
@@ -15,24 +16,14 @@ from fnl.snn.network import build_network, initialise
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
 
-SMALL = {
+SMALL = soak.SMALL | {
     "run.checkpoint-every": 7,
-    "data.speakers": 10,
-    "data.clips-per-word": 2,
-    "data.clients": 10,
-    "data.partitioner": "iid",
-    "data.mel-bins": 8,
-    "data.frame-hop-ms": 100,
-    "model.hidden": "6",
-    "training.batch-size": 8,
-    "training.local-epochs": 0.5,
     "coordination.candidates": 8,
     "coordination.selected": 4,
     "coordination.minimum": 1,
     "coordination.max-update-norm": 1000.0,
     "evaluation.every": 20,
 }
-"""The smallest federation: ten clients of sixteen clips, a network of six neurons."""
 
 
 def _warm_up() -> None:

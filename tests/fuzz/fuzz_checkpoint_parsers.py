@@ -19,8 +19,9 @@ from fnl.interchange.pretrained import Origin, load_pretrained, metadata_of
 from fnl.runtime import checkpoint as checkpoints
 from fnl.runtime.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
 from fnl.runtime.journal import Mark
-from fnl.runtime.run_directory import RunDirectory, RunState
+from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.run_place import check_name
+from fnl.runtime.saved_rounds import RunState
 from fnl.snn.network import build_network
 from fnl.weights import get_weights, weights_hash
 from server.replies.rejections import FaultKind, Rejection

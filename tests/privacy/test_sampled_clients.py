@@ -27,8 +27,9 @@ from fnl.privacy.sampled_clients import drawn_candidates, expected_shares
 from fnl.runtime.releases import Releases, What
 from fnl.schedule import asked_in, planned_of
 from server.client_privacy import ClientPrivacy
+from server.counted import known_beforehand
 from server.replies.vetting import Answer
-from server.rounds import Rounds, known_beforehand
+from server.rounds import Rounds
 from tests.privacy.test_likelihood_ratios import DRAWS, EPSILONS, SLACK, claimed, measured
 
 FLAT = {

@@ -23,10 +23,8 @@ def _run(flat, workers=1, client_app="clients.app:app"):
     said = []
     config = parse_config(flat)
     run_in_process(
-        "server.app:app",
-        client_app,
-        clients=config.data.clients,
-        run_config=config.flat(),
+        config,
+        client_app=client_app,
         workers=workers,
         notify=said.append,
     )

@@ -15,10 +15,12 @@ from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime import atomic
 from fnl.runtime.atomic import write_atomically
-from fnl.runtime.run_directory import RunDirectory, RunState, read_run
+from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_lock import is_locked
+from fnl.runtime.saved_rounds import RunState
 from fnl.runtime.table_reading import read_parquet
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
+from fnl.runtime.unwritable import written as written_to
 from tests.runs import flip_a_bit
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -200,7 +202,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path):
 def test_checkpoints_that_nobody_asked_for_take_a_share_of_the_time_and_go_at_the_end(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("fnl.runtime.run_directory.FIRST_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("fnl.runtime.saved_rounds.FIRST_CHECKPOINT_SECONDS", 0.0)
     directory = _create(tmp_path)
     written = 0
     for number in range(1, 40):
@@ -218,5 +220,5 @@ def test_a_folder_in_the_place_of_a_table_is_named_with_what_to_do(tmp_path):
     table.unlink()
     table.mkdir()
     said = r"remove what is in the place of rounds\.parquet"
-    with pytest.raises(RunError, match=said), directory._written():
+    with pytest.raises(RunError, match=said), written_to(directory.path):
         directory._tables.flush()

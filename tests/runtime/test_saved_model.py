@@ -21,9 +21,7 @@ from fnl.snn.evaluation import evaluate
 def run(small_config) -> Path:
     said = []
     config = parse_config(small_config | {"run.rounds": 1, "evaluation.shadow": False})
-    run_in_process(
-        "server.app:app", "clients.app:app", clients=4, run_config=config.flat(), notify=said.append
-    )
+    run_in_process(config, notify=said.append)
     return said[0].directory
 
 

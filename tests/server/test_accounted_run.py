@@ -17,10 +17,7 @@ ROUNDS = 4
 def run(flat) -> tuple[pl.DataFrame, pl.DataFrame]:
     said = []
     config = parse_config({**flat, "run.rounds": ROUNDS})
-    run_in_process(
-        "server.app:app", "clients.app:app", clients=config.data.clients,
-        run_config=config.flat(), notify=said.append,
-    )  # fmt: skip
+    run_in_process(config, notify=said.append)
     path = said[0].directory
     return pl.read_parquet(path / "rounds.parquet"), pl.read_parquet(path / "clients.parquet")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from fnl.runtime.checkpoint import checkpoints, load_checkpoint
 from fnl.runtime.run_directory import read_run
 from fnl.wire import exchange
 from server.residuals import Residuals
-from tests.runs import assert_same_run, path_of, run_here, table
+from tests.runs import assert_same_run, changed, path_of, run_here, table
 
 TINY = {
     "run.name": "run", "run.rounds": 5, "model.hidden": "8", "training.local-epochs": 0.5,
@@ -27,11 +28,7 @@ TINY = {
 
 @pytest.fixture
 def flat(small_config):
-    def make(name: str = "run", **changes):
-        keys = {key.replace("__", ".").replace("_", "-"): v for key, v in changes.items()}
-        return parse_config(small_config | TINY | {"run.name": name} | keys).flat()
-
-    return make
+    return partial(changed, small_config | TINY)
 
 
 def test_compression_changes_the_model_and_a_byte_of_each_number_is_counted(flat):

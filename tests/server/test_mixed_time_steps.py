@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,7 @@ from fnl.training.start import start_network
 from fnl.weights import get_weights, weights_hash
 from server.replies.planned import check_plan
 from server.replies.rejections import RejectedError
-from tests.runs import assert_same_run, path_of, run_here, table
+from tests.runs import assert_same_run, changed, path_of, run_here, table
 
 MIXED = {
     "run.name": "run", "run.rounds": 2, "model.hidden": "8", "model.learn-beta": True,
@@ -38,11 +39,7 @@ MIXED = {
 
 @pytest.fixture
 def flat(small_config):
-    def make(name: str = "run", **changes):
-        keys = {key.replace("__", ".").replace("_", "-"): v for key, v in changes.items()}
-        return parse_config(small_config | MIXED | {"run.name": name} | keys).flat()
-
-    return make
+    return partial(changed, small_config | MIXED)
 
 
 @pytest.fixture

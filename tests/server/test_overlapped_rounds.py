@@ -61,14 +61,7 @@ def slow(monkeypatch, two_threads):
 
 
 def _run(flat, client_app="clients.app:app", **options):
-    run_in_process(
-        "server.app:app",
-        client_app,
-        clients=flat["data.clients"],
-        run_config=flat,
-        notify=lambda _: None,
-        **options,
-    )
+    run_in_process(parse_config(flat), client_app=client_app, notify=lambda _: None, **options)
 
 
 def _path(flat) -> Path:

@@ -150,15 +150,6 @@ class BatchMean(nn.Module):
         return x - x.mean(0)
 
 
-class OverChannels(nn.Module):
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.transpose(1, 2)).transpose(1, 2)
-
-
 class Dropping(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.dropout(x, 0.5, self.training)
@@ -221,11 +212,11 @@ def batch_mean_by_hand(model: ModelGroup, inputs: int, classes: int) -> nn.Modul
 
 def running_instances(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
     layer = nn.InstanceNorm1d(inputs, track_running_stats=True)
-    return Before(classes, OverChannels(layer), features=inputs)
+    return Before(classes, own_networks.OverTime(layer), features=inputs)
 
 
 def synchronised(model: ModelGroup, inputs: int, classes: int) -> nn.Module:
-    return Before(classes, OverChannels(nn.SyncBatchNorm(inputs)), features=inputs)
+    return Before(classes, own_networks.OverTime(nn.SyncBatchNorm(inputs)), features=inputs)
 
 
 def dropping(model: ModelGroup, inputs: int, classes: int) -> nn.Module:

@@ -28,10 +28,7 @@ def start(tmp_path, monkeypatch, small_config):
         flat |= {f"coordination.{key}": f"own_rules:{name}" for key, name in keys.items()}
         config = parse_config(flat)
         said = []
-        run_in_process(
-            "server.app:app", "clients.app:app", clients=config.data.clients,
-            run_config=config.flat(), notify=said.append,
-        )  # fmt: skip
+        run_in_process(config, notify=said.append)
         directory = said[0].directory
         return pl.read_parquet(directory / "clients.parquet")
 

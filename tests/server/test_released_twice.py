@@ -116,10 +116,7 @@ def test_clients_book_again_what_they_were_asked_with_fresh_noise(small_config):
     path = Path(flat["run.results-dir"]) / "run"
 
     def run(client_app: str):
-        run_in_process(
-            "server.app:app", client_app, clients=flat["data.clients"], run_config=flat,
-            notify=lambda _: None,
-        )  # fmt: skip
+        run_in_process(parse_config(flat), client_app=client_app, notify=lambda _: None)
 
     with pytest.raises(RunError):
         run("tests.faults.failing_in_round_three:app")

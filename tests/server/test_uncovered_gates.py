@@ -28,10 +28,7 @@ def run(flat, change=lambda record: None):
             change(record)
 
     config = parse_config(flat)
-    run_in_process(
-        "server.app:app", "clients.app:app", clients=config.data.clients,
-        run_config=config.flat(), on_reply=on_reply, notify=lambda _: None,
-    )  # fmt: skip
+    run_in_process(config, on_reply=on_reply, notify=lambda _: None)
     path = path_of(flat)
     faults = pl.read_parquet(path / "faults.parquet")
     return (

@@ -38,7 +38,7 @@ def data() -> tuple[Tensor, Tensor]:
 def assert_same(one: Evaluation, other: Evaluation) -> None:
     assert one.loss == pytest.approx(other.loss, rel=1e-6)
     assert one.accuracy == other.accuracy
-    np.testing.assert_allclose(one.active_inputs, other.active_inputs)
+    np.testing.assert_allclose(one.activity[0], other.activity[0])
     np.testing.assert_array_equal(one.firing.clips, other.firing.clips)
     for a, b in zip(one.firing.spikes, other.firing.spikes, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -66,7 +66,7 @@ def test_everything_is_as_counted_clip_by_clip(network, data):
     assert evaluation.firing.clips.tolist() == np.bincount(labels, minlength=CLASSES).tolist()
     assert evaluation.firing.steps == STEPS
     nonzero = (features.numpy() != 0).sum(axis=(0, 1)) / CLIPS
-    np.testing.assert_allclose(evaluation.active_inputs, nonzero)
+    np.testing.assert_allclose(evaluation.activity[0].sum(axis=0), nonzero)
     assert nonzero[2] == 0
 
 

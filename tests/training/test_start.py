@@ -16,6 +16,7 @@ from fnl.snn.network import build_network, initialise
 from fnl.training.client import LocalTraining
 from fnl.training.start import network_of, start_network, start_of, whole_weights
 from fnl.weights import Weights, get_weights
+from tests.runs import dotted
 from tests.training.starts import public_weights
 
 READOUT = ["readout.linear.weight", "readout.linear.bias"]
@@ -24,8 +25,7 @@ READOUT = ["readout.linear.weight", "readout.linear.bias"]
 @pytest.fixture
 def opened(small_config):
     def opening(**keys: object) -> tuple[Config, Federation]:
-        flat = {key.replace("__", ".").replace("_", "-"): value for key, value in keys.items()}
-        config = parse_config({**small_config, "data.words": "yes,no,up", **flat})
+        config = parse_config({**small_config, "data.words": "yes,no,up", **dotted(keys)})
         return config, open_federation(config)
 
     return opening

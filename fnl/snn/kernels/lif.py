@@ -96,7 +96,7 @@ def lif_backward(
                 for f in range(features):
                     fired[f] = membrane[b, t, f]
                 blocks.undo_reset(
-                    reset, threshold, fired, entered, grad_out, grad_left, grads[1, b]
+                    reset, reset_delay, threshold, fired, entered, grad_out, grad_left, grads[1, b]
                 )
             if learns:
                 for f in range(features):

@@ -165,14 +165,18 @@ def add_heard(b, t, grad_current, weight, grad_out):
 
 
 @kernel
-def undo_reset(reset, threshold, fired, entered, grad_out, grad_left, grad_threshold):
-    """Go back through the reset that acts in the spike's own step.
+def undo_reset(
+    reset, reset_delay, threshold, fired, entered, grad_out, grad_left, grad_threshold
+):  # fmt: skip
+    """Go back through the reset where it acts in the spike's own step.
 
     The membrane left is V − (S − R)θ or V − (S − R)V, where S carries gradient and R does not.
     Turns `grad_left`, the gradient of the membrane left, into that of V, and `grad_out` into the
     whole gradient of S; all [F].
     """
     one, zero = literals(fired)
+    if reset_delay or reset not in (SUBTRACT, ZERO):
+        return
     for f in range(fired.shape[0]):
         was_reset = one if entered[f] - threshold[f] > zero else zero
         spike = one if fired[f] - threshold[f] > zero else zero

@@ -83,10 +83,9 @@ def recurrent_backward(
             if step > 0:
                 blocks.add_heard(b, t, grad_current, weight, grad_out)
             blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
-            if not reset_delay and reset in (SUBTRACT, ZERO):
-                blocks.undo_reset(
-                    reset, threshold, fired, entered, grad_out, grad_left, grads[1, b]
-                )
+            blocks.undo_reset(
+                reset, reset_delay, threshold, fired, entered, grad_out, grad_left, grads[1, b]
+            )
             for f in range(features):
                 through = grad_out[f] * derivative[f]
                 grad_fired = grad_left[f] + through

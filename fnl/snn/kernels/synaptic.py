@@ -83,10 +83,9 @@ def synaptic_backward(
             t = steps - 1 - step
             blocks.load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
             blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
-            if not reset_delay and reset in (SUBTRACT, ZERO):
-                blocks.undo_reset(
-                    reset, threshold, fired, entered, grad_out, grad_left, grads[2, b]
-                )
+            blocks.undo_reset(
+                reset, reset_delay, threshold, fired, entered, grad_out, grad_left, grads[2, b]
+            )
             for f in range(features):
                 through = grad_out[f] * derivative[f]
                 was_reset = one if entered[f] - threshold[f] > zero else zero

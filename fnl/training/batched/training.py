@@ -10,7 +10,7 @@ and with who shares the batch, in rounding only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -58,18 +58,9 @@ class ClientTraining:
 
     def alone(self, network: nn.Module) -> TrainingSummary:
         """Train a network that has the client's weights by itself, in place."""
-        return train(
-            network,
-            self.features,
-            self.labels,
-            self.plan,
-            batches=self.batches,
-            mechanism=self.mechanism,
-            noise=self.noise,
-            draws=self.draws,
-            augment=self.augment,
-            views=self.views,
-        )
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        del given["weights"]
+        return train(network, **given)
 
 
 def train_together(

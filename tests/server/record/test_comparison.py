@@ -11,8 +11,8 @@ from scipy import stats
 from fnl.wire.report import ClientReport, Rates, Unprotected
 from server.context import History
 from server.coordination import Coordination
+from server.global_round import Decided, GlobalRound
 from server.record.comparison import client_shift, floor_values, history_values, shadow_values
-from server.rounds import Decided, GlobalRound
 
 REPORT = ClientReport(
     partition=0, num_examples=10, steps=1, sample_rate=1.0, seconds=0.0,

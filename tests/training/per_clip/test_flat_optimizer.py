@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.privacy.noise import SecureNoise, use_secure_noise
-from fnl.training.clipping import METHODS
+from fnl.training.clipping import METHODS, Bound
 from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
 
 
@@ -29,6 +29,13 @@ def parameters(
         sample = torch.randn(clips, *parameter.shape, generator=generator)
         setattr(parameter, "grad_sample", change(sample))  # noqa: B010 - Opacus' own attribute
     return made
+
+
+def of_four(made: list[nn.Parameter], noise: float = 0.0) -> WholeClipOptimizer:
+    return WholeClipOptimizer(
+        torch.optim.SGD(made, lr=1.0), noise_multiplier=noise, max_grad_norm=0.5,
+        expected_batch_size=4,
+    )  # fmt: skip
 
 
 def stepped(
@@ -102,10 +109,7 @@ def test_norms_are_never_those_of_other_gradients():
 
 def test_a_gradient_is_used_once():
     made = parameters(0, 4)
-    optimizer = WholeClipOptimizer(
-        torch.optim.SGD(made, lr=1.0), noise_multiplier=0.0, max_grad_norm=0.5,
-        expected_batch_size=4,
-    )  # fmt: skip
+    optimizer = of_four(made)
     optimizer.step()
     with pytest.raises(ValueError, match="haven't been cleared"):
         optimizer.step()
@@ -114,7 +118,7 @@ def test_a_gradient_is_used_once():
 def test_a_clip_that_cannot_be_bounded_leaves_the_norms_of_the_others():
     network = nn.Linear(3, 2)
     training = METHODS["per-clip"](
-        network, torch.optim.SGD(network.parameters(), lr=1.0), 0.5, "flat",
+        network, torch.optim.SGD(network.parameters(), lr=1.0), Bound(0.5, "flat"),
         noise_multiplier=0.0, expected_batch_size=1, loss_reduction="sum",
     )  # fmt: skip
     clips = torch.randn(3, 3)
@@ -130,10 +134,7 @@ def test_a_clip_that_cannot_be_bounded_leaves_the_norms_of_the_others():
 
 def test_a_gradient_that_a_hook_replaces_is_the_one_stepped():
     made = parameters(0, 4)
-    optimizer = WholeClipOptimizer(
-        torch.optim.SGD(made, lr=1.0), noise_multiplier=0.3, max_grad_norm=0.5,
-        expected_batch_size=4,
-    )  # fmt: skip
+    optimizer = of_four(made, noise=0.3)
 
     def replace(stepped: DPOptimizer) -> None:
         stepped.params[1].grad = torch.full((33,), 2.0)

@@ -26,22 +26,12 @@ from fnl.training.per_clip.clip_gradients import LinearGradients
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 from fnl.training.plan import TrainingPlan
+from tests.own_networks import OverTime
 
 STEPS, FEATURES, CLASSES = 14, 6, 3
 
 # Opacus' full backward hook on a first layer, whose input has no gradient, makes torch warn.
 hooks_warn = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-
-
-class OverChannels(nn.Module):
-    """Group normalisation over all steps of a clip: a layer for Opacus' hooks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.group = nn.GroupNorm(2, 8)
-
-    def forward(self, signal: Tensor) -> Tensor:
-        return self.group(signal.transpose(1, 2)).transpose(1, 2)
 
 
 def every_layer() -> nn.Sequential:
@@ -52,7 +42,7 @@ def every_layer() -> nn.Sequential:
         TemporalConv(80, 8, Taps(3, 2)),
         nn.LayerNorm(8),
         Synaptic(0.5, 0.8, 0.4, learn_alpha=True),
-        OverChannels(),
+        OverTime(nn.GroupNorm(2, 8)),  # over all steps of a clip: a layer for Opacus' hooks
         AdaptiveLIF(0.6, 0.9, 0.1, 0.2, 0.1, learn_b=True, learn_alpha=True),
         RecurrentLIF(8, 0.8, 0.4),
         Rectified(0.6, 0.1, learn_beta=True, learn_threshold=True),

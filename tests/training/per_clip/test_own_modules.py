@@ -22,6 +22,7 @@ from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.own_modules import OwnModule
 from tests import own_networks
+from tests.own_networks import OverTime
 
 STEPS, FEATURES, CLASSES = 7, 12, 4
 
@@ -35,17 +36,6 @@ class Gain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) * self.gain
-
-
-class OverTime(nn.Module):
-    """Any layer over channels and steps: [B, T, F] to the same."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.transpose(1, 2)).transpose(1, 2)
 
 
 class StepsFirst(OverTime):
