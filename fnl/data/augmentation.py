@@ -40,7 +40,7 @@ class Augmentation:
 
     @classmethod
     def of_strength(cls, strength: float) -> Augmentation:
-        """Return one that moves clips `strength` times as far, and adds noise as much more often."""
+        """Return one that moves clips `strength` times as far, and adds noise as much oftener."""
         mild = cls()
         return cls(
             time_scale=strength * mild.time_scale,
