@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fnl.config import Config
 from fnl.config.privacy_combinations import check_reads
 from fnl.config.rules import MODELS, NOISE_KNOWN, ROBUST
-from fnl.errors import ConfigError, running
+from fnl.errors import ConfigError, RunError, running
 from fnl.metrics.ranking import order
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
@@ -274,7 +274,7 @@ class Coordinator:
         """
         if self.algorithm is None:
             return {}
-        with running(self._what("start")):
+        with running(self._what("start"), raises=RunError):
             state = self.algorithm.start(weights, self._config)
         return checked_state(state, self._settings.algorithm)
 
@@ -284,7 +284,7 @@ class Coordinator:
         Raises:
             RunError: if it is not of the model's weights.
         """
-        with running(self._what("correction")):
+        with running(self._what("correction"), raises=RunError):
             given = self.algorithm and self.algorithm.correction(state, partition)
         what = f"what {self._what('correction')} returns"
         return None if given is None else checked_like(given, like, what)
@@ -328,7 +328,7 @@ class Coordinator:
             self._config,
             models if declared else None,
         )
-        with running(self._what("step")):
+        with running(self._what("step"), raises=RunError):
             stepped = algorithm.step(taken)
         if stepped.shares is not None:
             name, whose = f"the algorithm {self._settings.algorithm!r}", "selected client"
