@@ -76,5 +76,6 @@ def _fit_standard(network: nn.Module, features: Tensor) -> None:
         network.eval()
         device = device_of(network)
         batches = features.split(_BATCH)
-        network.readout.fit_standard(network.spike_trains(one.to(device))[-1] for one in batches)
+        traces = (network.trace(one.to(device), membranes=False) for one in batches)
+        network.readout.fit_standard(trace.signals[-1] for trace in traces)
         network.readout.standard.requires_grad_(True)

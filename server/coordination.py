@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -274,7 +275,7 @@ class Coordinator:
         """
         if self.algorithm is None:
             return {}
-        with running(self._what("start"), raises=RunError):
+        with self._running("start"):
             state = self.algorithm.start(weights, self._config)
         return checked_state(state, self._settings.algorithm)
 
@@ -284,7 +285,7 @@ class Coordinator:
         Raises:
             RunError: if it is not of the model's weights.
         """
-        with running(self._what("correction"), raises=RunError):
+        with self._running("correction"):
             given = self.algorithm and self.algorithm.correction(state, partition)
         what = f"what {self._what('correction')} returns"
         return None if given is None else checked_like(given, like, what)
@@ -328,7 +329,7 @@ class Coordinator:
             self._config,
             models if declared else None,
         )
-        with running(self._what("step"), raises=RunError):
+        with self._running("step"):
             stepped = algorithm.step(taken)
         if stepped.shares is not None:
             name, whose = f"the algorithm {self._settings.algorithm!r}", "selected client"
@@ -336,6 +337,9 @@ class Coordinator:
             decision = replace(decision, weights=shares)
         weights = checked_like(stepped.weights, before, f"what {self._what('step')} returns")
         return weights, checked_state(stepped.state, self._settings.algorithm), decision
+
+    def _running(self, method: str) -> AbstractContextManager[None]:
+        return running(f"{self._what(method)} failed", raises=RunError)
 
     def _what(self, method: str) -> str:
         return f"{self._settings.algorithm}.{method}"

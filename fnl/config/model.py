@@ -93,6 +93,8 @@ class ModelGroup(Group, frozen=True):
     its shadow."""
     readout: Literal["membrane", "mean"] = "membrane"
     """Logits: time mean of a leaky integrator (`membrane`) or of the current alone (`mean`)."""
+    readout_layers: Literal["last", "all"] = "last"
+    """Whose spikes the read-out is given: the `last` layer's, or those of `all` layers."""
     standardise: bool = False
     """`true`: the read-out is given each neuron's mean spikes minus their mean, over their
     deviation, numbers that `fnl pretrain` fits to its clips. Gradients of private clips are then

@@ -22,7 +22,11 @@ STARTS = Path(__file__).parents[1] / "interchange" / "starts"
 _ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
 """Keys of the model that change how it is trained, not what it computes."""
 
-_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking", "model.standardise": False}
+_BEFORE: Mapping[str, Scalar] = {
+    "model.activation": "spiking",
+    "model.readout-layers": "last",
+    "model.standardise": False,
+}
 """Keys that weights from before them lack, and what their networks are."""
 
 

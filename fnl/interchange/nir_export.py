@@ -80,6 +80,8 @@ def nir_obstacles(network: nn.Module, *, integrator: bool = False) -> list[str]:
             f"model.encoding = {network.model.encoding} is no part of a graph, whose input would "
             "be taken for the features: model.encoding=direct"
         )
+    if network.model.readout_layers == "all":
+        found.append("the read-out is given the spikes of all layers: model.readout-layers=last")
     of_layers: dict[str, list[int]] = {}
     for index, layer in enumerate(zip(network.linear, network.norm, network.neuron, strict=True)):
         for obstacle in _obstacles_of_layer(*layer):

@@ -48,7 +48,8 @@ def fan_outs(
     for spikes, neuron in zip(reached[1:], network.neuron, strict=True):
         if (weight := recurrent_weight(neuron)) is not None:
             there = torch.ones_like(weight) if dense else weight != 0
-            spikes[:-1] += there.sum(0).numpy(force=True)
+            # a read-out may be given other layers' spikes before those of the last
+            spikes[:-1, -len(there) :] += there.sum(0).numpy(force=True)
     return reached
 
 

@@ -97,7 +97,9 @@ def _activation_sparsity(evaluation: Evaluation) -> float | None:
         return 1.0 - firing.rate()
     if not evaluation.activity:
         return None
-    active = sum(float(layer.sum()) for layer in evaluation.activity[1:])
+    # a read-out may be given other layers' values before those of the last
+    layers = zip(evaluation.activity[1:], firing.neurons, strict=True)
+    active = sum(float(layer[:, -neurons:].sum()) for layer, neurons in layers)
     return 1.0 - active / (firing.steps * sum(firing.neurons))
 
 

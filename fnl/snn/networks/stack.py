@@ -2,7 +2,8 @@
 
     encoder → [linear map → normalisation → spiking neurons → dropout] × L → read-out
 
-Networks differ in their linear maps (dense, convolutions); the rest is the same for all. Layers
+Networks differ in their linear maps (dense, convolutions); the rest is the same for all. The
+read-out is given the last layer's spikes, or all layers' (`model.readout-layers`). Layers
 run one after the other with all steps of time inside each. Clips never meet in any of them, so
 that per-clip gradients are well defined.
 """
@@ -22,6 +23,7 @@ from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder, build_encoder
 from fnl.snn.kernels.statistics import SpikeStatistics
+from fnl.snn.networks.gathering import Gathering, Tap
 from fnl.snn.neurons.lif import LeakyReadout
 from fnl.snn.neurons.rectified import Rectified
 from fnl.snn.neurons.recurrent import RecurrentRectified
@@ -35,7 +37,7 @@ class Trace:
     Attributes:
         logits: [B, C].
         signals: what enters each linear map and the read-out: the encoded input, then the spikes
-            of each spiking layer, [B, T, F_l].
+            of each spiking layer, [B, T, F_l]; at last those of all, if the read-out has them.
         counts: spikes per clip and neuron of each spiking layer, [B, F_l].
         statistics: of spikes and membranes of each spiking layer; None where they were not asked
             for, and for a neuron of one's own that has no `observe`.
@@ -66,6 +68,8 @@ class SpikingNetwork(nn.Module):
         norm: the normalisation of each layer's current.
         neuron: the spiking neurons of each layer.
         dropout: of each layer's spikes, in training.
+        tap: what keeps each layer's spikes for a read-out that is given those of all layers.
+        gathering: gives it those.
         readout: the read-out's synapses and integrator.
     """
 
@@ -79,8 +83,13 @@ class SpikingNetwork(nn.Module):
         self.neuron = nn.ModuleList(build_neuron(model, size) for size in sizes)
         # a leaky integrator that leaks all at every step is its own input
         leak = model.beta if model.readout == "membrane" else 0.0
-        self.readout = LeakyReadout(sizes[-1], classes, leak, standardise=model.standardise)
+        whole = model.readout_layers == "all"
+        given = sum(sizes) if whole else sizes[-1]
+        self.readout = LeakyReadout(given, classes, leak, standardise=model.standardise)
         self.dropout = nn.ModuleList(Dropout(model.dropout) for _ in sizes)
+        taps = [Tap() if whole else nn.Identity() for _ in sizes[1:]]
+        self.tap = nn.ModuleList([*taps, nn.Identity()])
+        self.gathering = Gathering(self.tap) if whole else nn.Identity()
         self.encoder: Encoder = build_encoder(model)
 
     @property
@@ -115,7 +124,12 @@ class SpikingNetwork(nn.Module):
 
     def chain(self) -> list[nn.Module]:
         """Return the modules that `forward` runs one after the other."""
-        return [self.encoder, *(part for layer in self._layers() for part in layer), self.readout]
+        layers = [
+            part
+            for layer, tap in zip(self._layers(), self.tap, strict=True)
+            for part in (*layer, tap)
+        ]
+        return [self.encoder, *layers, self.gathering, self.readout]
 
     @torch.no_grad()
     def trace(self, inputs: Tensor, *, membranes: bool = True) -> Trace:
@@ -124,11 +138,12 @@ class SpikingNetwork(nn.Module):
         Without `membranes` their statistics are left out, which takes an eighth less time.
         """
         signals, counts, statistics = [self.encoder(inputs)], [], []
-        for linear, norm, neuron, dropout in self._layers():
+        for (linear, norm, neuron, dropout), tap in zip(self._layers(), self.tap, strict=True):
             spikes, count, observed = _observe(neuron, norm(linear(signals[-1])), membranes)
-            signals.append(dropout(spikes))
+            signals.append(tap(dropout(spikes)))
             counts.append(count)
             statistics.append(observed)
+        signals[-1] = self.gathering(signals[-1])
         return Trace(self.readout(signals[-1]), tuple(signals), counts, tuple(statistics))
 
     def observe(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -16,6 +16,7 @@ from fnl.snn.delays import RATE, AxonalDelays
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder
 from fnl.snn.networks.conv import TimeFrequencyConv
+from fnl.snn.networks.gathering import Gathering, Tap
 from fnl.snn.networks.temporal_conv import TemporalConv
 from fnl.snn.neurons.lif import LeakyReadout
 from fnl.snn.neurons.spiking_layer import SpikingLayer
@@ -226,6 +227,11 @@ def _dropout(layer: Dropout, _of: WeightsOf, signal: Tensor) -> tuple[Tensor, Ba
     return signal * mask, lambda grad, _deliver, _wanted: grad * mask
 
 
+def _spikes_kept(layer: Tap | Gathering, _of: WeightsOf, signal: Tensor) -> tuple[Tensor, Back]:
+    output, layer_back = layer.forward_and_back(signal)
+    return output, lambda grad, _deliver, _wanted: layer_back(grad)[0]
+
+
 def _encoder(layer: Encoder, _of: WeightsOf, signal: Tensor) -> tuple[Tensor, Back]:
     return layer(signal), lambda _grad, _deliver, _wanted: None
 
@@ -239,6 +245,8 @@ _RUNNERS: dict[type[nn.Module], Runner] = {
     AxonalDelays: _delays,
     LeakyReadout: _readout,
     Dropout: _dropout,
+    Tap: _spikes_kept,
+    Gathering: _spikes_kept,
 }
 """Layers by exact type; beside them what is built in of encoders and spiking layers."""
 

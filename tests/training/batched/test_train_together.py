@@ -57,6 +57,7 @@ NETWORKS = {
     "no reset": {"model.reset": "none", "model.surrogate": "sigmoid"},
     "mean read-out": {"model.readout": "mean", "model.surrogate": "triangular"},
     "standard features": {"model.standardise": True},
+    "read-out of all layers": {"model.readout-layers": "all"},
     "rate code": {"model.encoding": "rate"},
     "delta code": {"model.encoding": "delta"},
     "latency code": {"model.encoding": "latency"},

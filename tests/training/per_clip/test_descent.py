@@ -31,6 +31,8 @@ STRAIGHT: dict[str, dict[str, object]] = {
     "temporal-conv": {"network": "temporal-conv", "kernel_size": 3},
     "conv": {"network": "conv", "hidden": "3,4", "kernel_size": 3},
     "delays": {"network": "delays", "kernel_size": 3},
+    "all layers": {"hidden": "9,7,8", "readout_layers": "all"},
+    "all layers, delays": {"network": "delays", "kernel_size": 3, "readout_layers": "all"},
 }
 """Networks of nothing but layers that go back by themselves."""
 

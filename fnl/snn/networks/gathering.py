@@ -1,0 +1,77 @@
+"""A read-out that is given the spikes of all layers, in a network that stays a chain.
+
+A `Tap` after a layer lets its spikes through and keeps them until the `Gathering` before the
+read-out takes them up. On the way back the gathering leaves each tap its share of the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Gone = tuple[Tensor, dict[nn.Parameter, Tensor]]
+
+
+class Tap(nn.Module):
+    """Spikes [B, T, F] -> the same, kept for the gathering behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+        self.share: Tensor | None = None
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Return `spikes`."""
+        self.kept = spikes
+        return spikes
+
+    def forward_and_back(
+        self, spikes: Tensor, *, overwrite: bool = False
+    ) -> tuple[Tensor, Callable[[Tensor], Gone]]:
+        """Return spikes, and a function from their gradient behind here to that before it."""
+        self.kept = spikes.clone() if overwrite else spikes  # who comes next may overwrite them
+
+        def back(grad: Tensor) -> Gone:
+            share, self.share = self.share, None
+            return (grad if share is None else grad + share), {}
+
+        return spikes, back
+
+
+class Gathering(nn.Module):
+    """Spikes of the last layer [B, T, F_L] -> those of all layers [B, T, F_1 + … + F_L].
+
+    Args:
+        taps: of the layers before the last, in order.
+    """
+
+    def __init__(self, taps: nn.ModuleList) -> None:
+        super().__init__()
+        self._taps = [tap for tap in taps if isinstance(tap, Tap)]
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Return the spikes of all layers, the first ones first."""
+        kept = [tap.kept for tap in self._taps]
+        for tap in self._taps:
+            tap.kept = None
+        return torch.cat([*(one for one in kept if one is not None), spikes], dim=2)
+
+    def forward_and_back(
+        self,
+        spikes: Tensor,
+        *,
+        overwrite: bool = False,  # noqa: ARG002 - the interface's; nothing is gained here
+    ) -> tuple[Tensor, Callable[[Tensor], Gone]]:
+        """Return the spikes of all layers, and a function from their gradient to the last one's."""
+        sizes = [tap.kept.shape[2] for tap in self._taps if tap.kept is not None]
+        sizes.append(spikes.shape[2])
+
+        def back(grad: Tensor) -> Gone:
+            *shares, last = grad.split(sizes, dim=2)
+            for tap, share in zip(self._taps, shares, strict=True):
+                tap.share = share
+            return last, {}
+
+        return self(spikes), back
