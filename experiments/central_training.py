@@ -88,8 +88,7 @@ def train_centrally(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _rate(step / steps_an_epoch, training)
     )
-    strength = training.augmentation_strength
-    augment = Augmentation.of_strength(strength) if training.augmentation else None
+    augment = Augmentation() if training.augmentation else None
     for epoch in range(training.epochs):
         order = torch.randperm(
             len(labels), generator=torch_stream(seed, Purpose.BATCHES, epoch)

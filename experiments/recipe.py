@@ -38,8 +38,6 @@ class CentralTraining(BaseModel, frozen=True):
     gradient_clip: Annotated[float, Field(gt=0)] = 2.0
     """Largest L2 norm of a batch's gradient."""
     augmentation: bool = True
-    augmentation_strength: Annotated[float, Field(gt=0, le=5)] = 1.0
-    """How many times as far clips are moved as in a client's training."""
 
 
 @dataclass(frozen=True)

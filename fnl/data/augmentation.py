@@ -38,18 +38,6 @@ class Augmentation:
     noise_probability: float = 0.4
     noise_db: tuple[float, float] = (3.0, 30.0)
 
-    @classmethod
-    def of_strength(cls, strength: float) -> Augmentation:
-        """Return one that moves clips `strength` times as far, and adds noise as much oftener."""
-        mild = cls()
-        return cls(
-            time_scale=strength * mild.time_scale,
-            time_shift=strength * mild.time_shift,
-            frequency_scale=strength * mild.frequency_scale,
-            frequency_shift=strength * mild.frequency_shift,
-            noise_probability=min(1.0, strength * mild.noise_probability),
-        )
-
     def __call__(self, features: Tensor, draws: Draws) -> Tensor:
         """Return other features [B, T, F] of the same words as `features` [B, T, F].
 

@@ -109,11 +109,3 @@ def test_a_clip_is_moved_alike_whatever_else_is_in_the_mini_batch(features):
     together = Augmentation()(features, clips.batch(slice(None), 3))
     rows = [40, 3, 17]
     assert torch.equal(Augmentation()(features[rows], clips.batch(rows, 3)), together[rows])
-
-
-def test_strength_scales_every_range_and_one_is_what_clients_have():
-    assert Augmentation.of_strength(1.0) == Augmentation()
-    strong = Augmentation.of_strength(2.0)
-    assert (strong.time_scale, strong.frequency_shift) == (0.16, 2.0)
-    assert strong.noise_probability == 0.8
-    assert Augmentation.of_strength(4.0).noise_probability == 1.0

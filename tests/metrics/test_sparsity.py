@@ -13,9 +13,9 @@ from fnl.snn.network import SpikingNetwork, build_network, initialise
 CLIPS, STEPS, FEATURES, CLASSES = 5, 7, 6, 3
 
 
-def network(normalisation: str = "layer") -> SpikingNetwork:
+def network(normalisation: str = "layer", **model: object) -> SpikingNetwork:
     built = build_network(
-        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5),
+        ModelGroup(hidden="8,4", normalisation=normalisation, threshold=0.5, **model),
         FEATURES,
         CLASSES,
     )
@@ -42,6 +42,9 @@ def count_operations(model: SpikingNetwork, features: Tensor) -> tuple[float, fl
     with torch.no_grad():
         for linear, norm, neuron in zip(model.linear, model.norm, model.neuron, strict=True):
             signals.append(neuron(norm(linear(signals[-1]))))
+    spikes = torch.cat([signal.flatten() for signal in signals[1:]])
+    if model.model.readout_layers == "all":
+        signals[-1] = torch.cat(signals[1:], dim=2)
     operations = []
     for signal, weight in zip(signals, model.synapses(), strict=True):
         count = 0
@@ -49,13 +52,14 @@ def count_operations(model: SpikingNetwork, features: Tensor) -> tuple[float, fl
             for step in range(STEPS):
                 count += int(((weight * signal[clip, step]) != 0).sum())
         operations.append(count / CLIPS)
-    spikes = torch.cat([signal.flatten() for signal in signals[1:]])
     return operations[0], sum(operations[1:]), float((spikes == 0).double().mean())
 
 
-@pytest.mark.parametrize("normalisation", ["none", "layer"])
-def test_operations_are_those_counted_one_by_one(normalisation, data):
-    model = network(normalisation)
+@pytest.mark.parametrize(
+    "keys", [{"normalisation": "none"}, {"normalisation": "layer"}, {"readout_layers": "all"}]
+)
+def test_operations_are_those_counted_one_by_one(keys, data):
+    model = network(**keys)
     measured = sparsity(model, evaluate(model, *data, CLASSES))
     macs, acs, silent = count_operations(model, data[0])
     assert acs > 0

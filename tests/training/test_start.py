@@ -106,6 +106,8 @@ def test_what_does_not_fit_is_named(opened, teacher, tmp_path):
     path, weights = teacher()
     with pytest.raises(ConfigError, match=r"model.hidden = '8' does not fit .* '24,16'"):
         start_of(*opened(model__initial=path, model__hidden="8"))
+    with pytest.raises(ConfigError, match=r"model.readout-layers = 'all' does not fit .* 'last'"):
+        start_of(*opened(model__initial=path, model__readout_layers="all"))
     config, _ = opened()
     origin = Origin.of(config, ["yes", "no", "up"], {}, synthetic=True, clips=1)
     name = "linear.0.weight"
