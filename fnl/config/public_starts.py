@@ -22,11 +22,10 @@ STARTS = Path(__file__).parents[1] / "interchange" / "starts"
 _ANY_FUNCTION = frozenset({"initial", "dropout", "surrogate", "surrogate-slope", "beta-range"})
 """Keys of the model that change how it is trained, not what it computes."""
 
-_BEFORE: Mapping[str, Scalar] = {
-    "model.activation": "spiking",
-    "model.readout-layers": "last",
-    "model.standardise": False,
-}
+READOUT_LAYERS = "readout-layers"
+"""Of the model: where it differs the read-out is drawn anew, as for labels that are not known."""
+
+_BEFORE: Mapping[str, Scalar] = {"model.activation": "spiking", "model.standardise": False}
 """Keys that weights from before them lack, and what their networks are."""
 
 
@@ -47,7 +46,7 @@ def misfit(flat: Mapping[str, Scalar], theirs: Mapping[str, Scalar]) -> str | No
         flat: the configuration of the run.
         theirs: the values of those keys that the weights were trained with.
     """
-    free = {f"model.{key}" for key in _ANY_FUNCTION}
+    free = {f"model.{key}" for key in _ANY_FUNCTION | {READOUT_LAYERS}}
     features = feature_keys(flat)
     for key, value in flat.items():
         ours = key.startswith("model.") or key in features

@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from fnl.config import Config
+from fnl.config.public_starts import READOUT_LAYERS
 from fnl.data.federated import Federation
 from fnl.device import chosen_device
 from fnl.errors import ConfigError
@@ -146,21 +147,34 @@ def _start(config: Config, inputs: int, labels: tuple[str, ...], _stamp: int) ->
     if not (name := config.model.initial):
         return Start(drawn)
     weights, origin = load_initial(config)
+    weights = dict(weights)  # whoever reads the file next has its own
     if (names := sorted(drawn.keys() ^ weights.keys())) != []:
         raise ConfigError(f"model.initial = {name!r} has other parameters than the run: {names}")
-    taken = {}
+    if origin.network.get(READOUT_LAYERS, "last") != config.model.readout_layers:
+        weights |= {key: own for key, own in drawn.items() if key.startswith(_READOUT)}
+        return Start(_fitting(drawn, weights, name), origin, labels)
     for key, own in drawn.items():
         theirs = weights[key]
         of_labels = key.startswith(_READOUT) and not key.startswith(_STANDARD)
         if of_labels and own.shape[:1] == (len(labels),):
-            theirs = _rows_by_label(own, theirs, labels, origin.words)
-        if theirs.shape != own.shape:
+            weights[key] = _rows_by_label(own, theirs, labels, origin.words)
+    unknown = tuple(label for label in labels if label not in origin.words)
+    return Start(_fitting(drawn, weights, name), origin, unknown)
+
+
+def _fitting(drawn: Weights, weights: Weights, name: str) -> Weights:
+    """Return `weights` in the order of those that were drawn.
+
+    Raises:
+        ConfigError: naming the first of another shape.
+    """
+    for key, own in drawn.items():
+        if weights[key].shape != own.shape:
             raise ConfigError(
                 f"model.initial = {name!r} does not fit: {key} has the shape "
-                f"{list(theirs.shape)} there, {list(own.shape)} in this run"
+                f"{list(weights[key].shape)} there, {list(own.shape)} in this run"
             )
-        taken[key] = theirs
-    return Start(taken, origin, tuple(label for label in labels if label not in origin.words))
+    return {key: weights[key] for key in drawn}
 
 
 def _rows_by_label(

@@ -102,12 +102,21 @@ def test_a_file_that_is_written_again_is_read_again(opened, teacher, tmp_path):
     assert start_of(*given).origin != before
 
 
+def test_a_read_out_of_other_layers_is_drawn_anew(opened, teacher):
+    path, weights = teacher("up,no,yes")
+    start = start_of(*opened(model__initial=path, model__readout_layers="all"))
+    drawn = start_of(*opened(model__readout_layers="all")).weights
+    assert start.drawn == tuple(opened()[1].store.labels)
+    for name, own in start.weights.items():
+        readout = name.startswith("readout.")
+        np.testing.assert_array_equal(own, (drawn if readout else weights)[name])
+    assert start.weights[READOUT[0]].shape == (3, 24 + 16)
+
+
 def test_what_does_not_fit_is_named(opened, teacher, tmp_path):
     path, weights = teacher()
     with pytest.raises(ConfigError, match=r"model.hidden = '8' does not fit .* '24,16'"):
         start_of(*opened(model__initial=path, model__hidden="8"))
-    with pytest.raises(ConfigError, match=r"model.readout-layers = 'all' does not fit .* 'last'"):
-        start_of(*opened(model__initial=path, model__readout_layers="all"))
     config, _ = opened()
     origin = Origin.of(config, ["yes", "no", "up"], {}, synthetic=True, clips=1)
     name = "linear.0.weight"
