@@ -15,7 +15,15 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fnl.cli.terminal import Assignments, Json, configuration, err, out
+from fnl.cli.terminal import (
+    Assignments,
+    ConfigFile,
+    Json,
+    RecipeName,
+    configuration,
+    err,
+    out,
+)
 from fnl.console import plain_console
 from fnl.errors import ConfigError, RunError
 
@@ -39,6 +47,8 @@ _TABLE_WIDTH = 140
 
 def audit(
     assignments: Assignments = None,
+    recipe: RecipeName = "",
+    config_file: ConfigFile = None,
     epsilons: Annotated[
         list[float] | None,
         typer.Option("--epsilon", help="Budget to claim; repeatable; inf: no privacy."),
@@ -106,7 +116,7 @@ def audit(
         batches=tuple(batches or (1, 8)),
     )
     logging.getLogger("flwr").setLevel(logging.WARNING)  # runs of a few rounds, many of them
-    config = configuration(assignments)
+    config = configuration(assignments, recipe, config_file)
     if plan.attacks or plan.inverts:
         check_auditable(config)
     if plan.inverts:
