@@ -74,7 +74,7 @@ def main() -> None:
     own_environment()
     stop_in_order()
     with warnings_as_lines(), one_line_errors():
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="fnl", standalone_mode=False))  # however Python was called
 
 
 if __name__ == "__main__":
