@@ -24,14 +24,15 @@ class Tap(nn.Module):
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return `spikes`."""
-        self.kept = spikes
+        self.kept, self.share = spikes, None
         return spikes
 
     def forward_and_back(
         self, spikes: Tensor, *, overwrite: bool = False
     ) -> tuple[Tensor, Callable[[Tensor], Gone]]:
         """Return spikes, and a function from their gradient behind here to that before it."""
-        self.kept = spikes.clone() if overwrite else spikes  # who comes next may overwrite them
+        # who comes next may overwrite them; a share that nobody came back for is of other clips
+        self.kept, self.share = spikes.clone() if overwrite else spikes, None
 
         def back(grad: Tensor) -> Gone:
             share, self.share = self.share, None
