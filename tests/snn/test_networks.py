@@ -20,6 +20,7 @@ from fnl.errors import ConfigError
 from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
+from fnl.snn.networks.gathering import Tap
 from fnl.snn.networks.stack import build_neuron
 from fnl.snn.neurons.lif import LIF
 from fnl.snn.neurons.spiking_layer import SpikingLayer
@@ -129,6 +130,24 @@ def test_per_clip_gradients_are_those_of_each_clip_alone(name, inputs):
             assert expected is not None
             torch.testing.assert_close(ours[clip], expected, rtol=1e-9, atol=1e-12)
     assert all(gradient.abs().max() > 0 for gradient in together)
+
+
+@pytest.mark.parametrize("trained", ["", "readout.linear", "norm.1"])
+def test_nothing_of_the_clips_stays_in_a_read_out_of_all_layers(trained, inputs):
+    network = build("all layers, convolutions")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(trained))
+    private = PerClipGradientModule(network, loss_reduction="sum", strict=False)
+    private.train()
+    loss = partial(cross_entropy, labels=torch.arange(CLIPS) % CLASSES)
+    private.descent()(inputs, loss)
+    taps = [tap for tap in network.tap if isinstance(tap, Tap)]
+    assert taps
+    assert all(tap.kept is None and tap.share is None for tap in taps)
+    taps[0](inputs.clone().requires_grad_() * 2)  # a pass that ends halfway
+    copied = copy.deepcopy(network).tap[0]
+    assert isinstance(copied, Tap)
+    assert copied.kept is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ read-out takes them up. On the way back the gathering leaves each tap its share 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +16,31 @@ Gone = tuple[Tensor, dict[nn.Parameter, Tensor]]
 
 
 class Tap(nn.Module):
-    """Spikes [B, T, F] -> the same, kept for the gathering behind."""
+    """Spikes [B, T, F] -> the same, kept for the gathering behind.
+
+    What it keeps is of one pass' clips: no copy and no file of the network has it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.kept: Tensor | None = None
         self.share: Tensor | None = None
+        self.goes_back = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "kept": None, "share": None, "goes_back": False}
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return `spikes`."""
-        self.kept, self.share = spikes, None
+        self.kept, self.share, self.goes_back = spikes, None, False
         return spikes
 
     def forward_and_back(
         self, spikes: Tensor, *, overwrite: bool = False
     ) -> tuple[Tensor, Callable[[Tensor], Gone]]:
         """Return spikes, and a function from their gradient behind here to that before it."""
-        # who comes next may overwrite them; a share that nobody came back for is of other clips
-        self.kept, self.share = spikes.clone() if overwrite else spikes, None
+        self.kept = spikes.clone() if overwrite else spikes  # who comes next may overwrite them
+        self.share, self.goes_back = None, True
 
         def back(grad: Tensor) -> Gone:
             share, self.share = self.share, None
@@ -72,7 +80,7 @@ class Gathering(nn.Module):
         def back(grad: Tensor) -> Gone:
             *shares, last = grad.split(sizes, dim=2)
             for tap, share in zip(self._taps, shares, strict=True):
-                tap.share = share
-            return last, {}
+                tap.share = share if tap.goes_back else None  # else nobody comes for it
+            return last.contiguous(), {}
 
         return self(spikes), back
