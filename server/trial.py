@@ -1,10 +1,13 @@
 """Rules of a user's own, tried on made-up reports before anybody trains.
 
-What they cannot do is found here, on one line, and not after a round of every client. A trial
-changes nothing: rules are copied with what they keep, and streams are drawn anew by their names.
+What they cannot do is found here, on one line, and not after a round of every client. Rules are
+copied with what they and their modules keep, and streams are drawn anew by their names. Not tried
+are those whose modules keep objects of other kinds. Not copied is what functions, classes and
+imported modules keep.
 """
 
 from __future__ import annotations
+import __future__
 
 import copy
 import math
@@ -14,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import ModuleType, NoneType
 
 import numpy as np
 
@@ -35,6 +39,8 @@ _CLIPS = (40, 200)
 _RATES = (0.02, 0.3)
 _SIGMA, _EPSILON = 1.0, 0.5
 _CHANGE_IN_PLACE = (list, dict, set, deque, np.ndarray, np.random.Generator, random.Random)
+_FIXED = (bool, int, float, complex, str, bytes, tuple, frozenset, range)
+_FIXED += (ModuleType, NoneType, type(__future__.annotations))
 _MOVED = 1e-3
 """Standard deviation of what made-up training adds to a weight."""
 
@@ -69,11 +75,14 @@ def try_own_rules(config: Config, shape: Shape, weights: Weights) -> None:
     own = [n for n in (chosen.selection, chosen.aggregation, chosen.algorithm) if ":" in n]
     if not own or config.samples_candidates:  # where nothing is left to rules
         return
+    coordinator = Coordinator(config)
     try:
-        coordinator = copy.deepcopy(Coordinator(config))
-    except (TypeError, ValueError, AttributeError, copy.Error):
+        coordinator = copy.deepcopy(coordinator)
+    except Exception:  # whatever its own code says
         return  # it keeps what cannot be copied, and a trial would change it
     modules = {name.partition(":")[0] for name in own}
+    if _keep_objects(modules):
+        return
     with global_generators(config.run.seed), _copied_globals(modules):
         try:
             _play(coordinator, config, shape, weights)
@@ -185,13 +194,28 @@ def _moved(weights: Weights, generator: np.random.Generator) -> Weights:
     }
 
 
+def _keep_objects(names: set[str]) -> bool:
+    """Return whether these modules keep objects of kinds that a trial might change.
+
+    A copy in their place would not do: code may ask whether it is the same object.
+    """
+    harmless = (*_CHANGE_IN_PLACE, *_FIXED)
+    return any(
+        not isinstance(value, harmless) and not callable(value)
+        for name in names
+        if (module := sys.modules.get(name)) is not None
+        for key, value in vars(module).items()
+        if not key.startswith("__")
+    )
+
+
 @contextmanager
 def _copied_globals(names: set[str]) -> Iterator[None]:
     """Let code of these modules see copies of what they keep, and put that itself back."""
     modules = [module for name in names if (module := sys.modules.get(name)) is not None]
     kept = [dict(vars(module)) for module in modules]
     for module, values in zip(modules, kept, strict=True):
-        vars(module).update(_copies(values, names))
+        vars(module).update(_copies(values))
     try:
         yield
     finally:
@@ -201,13 +225,12 @@ def _copied_globals(names: set[str]) -> Iterator[None]:
                 del vars(module)[added]
 
 
-def _copies(values: dict[str, object], names: set[str]) -> dict[str, object]:
-    """Return copies of what can change in place: containers, and objects of the modules' own."""
+def _copies(values: dict[str, object]) -> dict[str, object]:
+    """Return copies of the containers and generators among `values`."""
     copies: dict[str, object] = {}
     memo: dict[int, object] = {}
     for name, value in values.items():
-        own = type(value).__module__ in names and not isinstance(value, type)
-        if name.startswith("__") or not (own or isinstance(value, _CHANGE_IN_PLACE)):
+        if name.startswith("__") or not isinstance(value, _CHANGE_IN_PLACE):
             continue
         with suppress(Exception):  # whatever it says: it is no thing to copy
             copies[name] = copy.deepcopy(value, memo)

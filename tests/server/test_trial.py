@@ -169,3 +169,12 @@ def test_made_up_reports_have_what_a_clients_own_has_and_pass_its_checks(keys, s
     assert (made.steps, made.sample_rate) == (real.steps, real.sample_rate)
     assert made.delta == real.delta
     ClientReport.from_record(made.to_record(), most_rate=config.most_rate())
+
+
+def test_a_rule_whose_module_keeps_other_objects_is_not_tried():
+    _try("selection", "patient")  # imports it
+    sys.modules["own_tried"].MISSING = object()  # code may ask whether it is that very one
+    _try("selection", "short")
+    del sys.modules["own_tried"].MISSING
+    with pytest.raises(RunError, match="for 12 candidates"):
+        _try("selection", "short")
