@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fnl.cli.runs import say_reasons, summary, table_of
+from fnl.cli.run_table import say_reasons, table_of
+from fnl.cli.runs import summary
 from fnl.cli.terminal import Assignments, cores, err, out
 from fnl.console import on_one_line
 

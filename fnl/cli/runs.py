@@ -6,42 +6,21 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
+from fnl.cli.run_table import HEADS, NUMBERS, Run, say_reasons, table_of
 from fnl.cli.terminal import Json, out
-from fnl.console import on_one_line
 from fnl.errors import ConfigError, RunError
-
-if TYPE_CHECKING:
-    from fnl.config import Scalar
-
-_NUMBERS = {"accuracy": ".3f", "firing_rate": ".3f", "epsilon_max": ".2f", "rejected": "d"}
-_NUMBERS |= {"seconds": ".0f"}
-"""What came of a run, and how it reads."""
-_HEADS = {"firing_rate": "rate", "epsilon_max": "ε spent"}
-
-_FIRST = ("privacy", "coordination", "training", "model")
-"""Groups of keys whose columns stand before others."""
-
-_SHORTENED = 14
-"""Characters to which a long run's name may be shortened."""
-
-_PLACES = ("run.name", "run.results-dir", "data.cache-dir")
-"""Keys that differ from run to run and say nothing of it."""
 
 _RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge,
     "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _CONDITION = re.compile(r"^\s*([\w.-]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*$")
-
-Run = dict[str, Any]
-"""A run: what is known of it by name, its configuration under `config`."""
 
 
 def runs(
@@ -81,135 +60,6 @@ def runs(
     say_reasons(found)
     if csv is not None:
         out.print(f"table {csv.absolute()}")
-
-
-def table_of(found: Sequence[Run], *, elsewhere: str) -> Table:
-    """Return the runs with the keys in which they differ; what is alike is said once, below.
-
-    Args:
-        found: the runs, a row each.
-        elsewhere: where the columns are for which there is no room, in words.
-    """
-    keys = sorted(varying(one["config"] for one in found), key=_place)
-    columns: dict[str, list[str]] = {"run": [one["name"] for one in found]}
-    columns["status"] = [on_one_line(one["status"]) for one in found]
-    columns |= {
-        on_one_line(_short(key, keys)): [_setting(one["config"], key) for one in found]
-        for key in keys
-    }
-    columns["rounds"] = [_done(one) for one in found]
-    begun = any(one[name] is not None for one in found for name in _NUMBERS)
-    for name, form in _NUMBERS.items() if begun else ():
-        columns[_HEADS.get(name, name)] = [_number(one[name], form) for one in found]
-    alike = {
-        name: columns.pop(name)[0]
-        for name in ("status", "rounds", "rejected")
-        if len(found) > 1 and len(set(columns.get(name, ()))) == 1
-    }
-    left_out, room = _too_wide(columns, out.width)
-    columns["run"] = shortened(columns["run"], room)
-    notes = [f"all: {', '.join(f'{name} {text}' for name, text in alike.items())}"] if alike else []
-    notes += [f"no room for {', '.join(left_out)}: {elsewhere}"] if left_out else []
-    table = Table(box=None, pad_edge=False, caption="; ".join(notes), caption_justify="left")
-    for name in columns:
-        number = name in ("rounds", *_NUMBERS, *_HEADS.values())
-        table.add_column(
-            name,
-            no_wrap=True,
-            justify="right" if number else "left",
-        )
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    return table
-
-
-def say_reasons(found: Sequence[Run]) -> None:
-    """Print a line for every run that failed or is damaged: why."""
-    for one in found:
-        if one["error"] not in (None, one["status"]):  # "interrupted" says all
-            out.print(on_one_line(f"{one['status']}: {one['name']}: {one['error']}"))
-
-
-def shortened(names: Sequence[str], room: int) -> list[str]:
-    """Return `names` with an ellipsis in those that are longer than `room`, still told apart.
-
-    The last part of a name, which tells a grid's cells apart, is kept before its beginning is.
-    """
-    while room < max(map(len, names), default=0):
-        short = [name if len(name) <= room else _without_middle(name, room) for name in names]
-        if len(set(short)) == len(set(names)):
-            return short
-        room += 1
-    return list(names)
-
-
-def _without_middle(name: str, room: int) -> str:
-    end = min(len(name.rpartition("-")[2]), room - 1)
-    return f"{name[: room - 1 - end]}…{name[len(name) - end :]}"
-
-
-def _too_wide(columns: dict[str, list[str]], width: int) -> tuple[list[str], int]:
-    """Take out, from the last, columns for which there is no room.
-
-    Returns:
-        Their names, and the room for the names of runs, which may be shortened.
-    """
-    left_out = []
-    longest = max(map(len, columns["run"]))
-    least = min(longest, _SHORTENED)
-    spent = _HEADS["epsilon_max"]
-    kept = ("run", "accuracy", spent)
-    optional = [spent, *(name for name in (*columns, "rate", "seconds") if name not in kept)]
-    while True:
-        widths = (max(map(len, (name, *cells))) + 2 for name, cells in columns.items())
-        room = width + 2 - sum(widths) + longest  # nothing is behind the last
-        if room >= least or not optional:
-            return left_out, max(room, least)
-        name = optional.pop()
-        if columns.pop(name, None) is not None:
-            left_out.append(name)
-
-
-def _done(one: Run) -> str:
-    return f"{one['rounds']}/{one['of']}" if one["of"] else str(one["rounds"])
-
-
-def _place(key: str) -> int:
-    """Return where a key's column stands: what a study is of comes first, and is kept longest."""
-    group = key.partition(".")[0]
-    return _FIRST.index(group) if group in _FIRST else len(_FIRST)
-
-
-def _setting(config: dict[str, Scalar], key: str) -> str:
-    """Return a key's value as short as it is right; none where it has no effect."""
-    value = config.get(key)
-    if (
-        key != "privacy.mode"
-        and key.startswith("privacy.")
-        and config.get("privacy.mode") == "none"
-    ):
-        return "-"
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else on_one_line(str(value))
-
-
-def varying(configs: Iterable[dict[str, Scalar]]) -> list[str]:
-    """Return the keys that are not the same in all of `configs`, in order."""
-    values: dict[str, set[str]] = {}
-    known = list(configs)
-    for config in known:
-        for key in config:
-            values.setdefault(key, set())
-    for key, seen in values.items():
-        seen.update(repr(config.get(key)) for config in known if config)
-    return [key for key, seen in values.items() if len(seen) > 1 and key not in _PLACES]
-
-
-def _short(key: str, keys: Sequence[str]) -> str:
-    """Return a key without its group, unless two of them are then the same."""
-    name = key.partition(".")[2]
-    return key if sum(other.partition(".")[2] == name for other in keys) > 1 else name
 
 
 def _only(found: Sequence[Run], condition: str) -> list[Run]:
@@ -257,7 +107,7 @@ def _sorted(found: list[Run], column: str) -> list[Run]:
 
 def _long(found: Sequence[Run], name: str) -> str:
     """Return the key that the table calls `name`; `name` itself if it is none, or several are."""
-    heads = {head: name for name, head in _HEADS.items()} | {"ε": "epsilon_max"}
+    heads = {head: name for name, head in HEADS.items()} | {"ε": "epsilon_max"}
     if name in heads or (found and name in found[0]):
         return heads.get(name, name)
     keys = {key for one in found for key in one["config"] if key.endswith(f".{name}")}
@@ -270,7 +120,7 @@ def _check_known(found: Sequence[Run], name: str, option: str) -> None:
     known = {key for one in found for key in (*one, *one["config"])} - {"config"}
     if found and name not in known:
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_NUMBERS)}"
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(NUMBERS)}"
         raise ConfigError(f"{option}: no run has {name!r}: {hint}")
 
 
@@ -294,16 +144,12 @@ def _write_csv(path: Path, found: Sequence[Run]) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _number(value: Any, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
 def summary(path: Path) -> Run:
     """Return what is known of a run; None where there is no such number (yet)."""
     from fnl.runtime.run_lock import is_locked
     from fnl.runtime.run_record import DAMAGED, INTERRUPTED, RUNNING, read_run
 
-    one: Run = dict.fromkeys(("name", "status", "error", "rounds", "of", *_NUMBERS))
+    one: Run = dict.fromkeys(("name", "status", "error", "rounds", "of", *NUMBERS))
     one |= {"engine": None, "started": None, "name": path.name, "rounds": 0, "config": {}}
     try:
         record = read_run(path)
@@ -350,7 +196,7 @@ def _last_values(path: Path) -> dict[str, Any]:
 
     numbers = (pl.Int32, pl.Int64, pl.UInt32, pl.Float32, pl.Float64, pl.Null)
     rounds = read_parquet(path)
-    shown = [name for name in ("round", *_NUMBERS) if name in rounds.columns]
+    shown = [name for name in ("round", *NUMBERS) if name in rounds.columns]
     if not all(rounds[name].dtype in numbers for name in shown):
         raise RunError(f"{path} is not a table of rounds")
     names = [name for name in ("accuracy", "firing_rate", "epsilon_max") if name in shown]

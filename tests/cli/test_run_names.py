@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fnl.cli.runs import shortened
+from fnl.cli.run_table import shortened
 
 CELLS = [f"nonprivate-seed{n}-82c146662{n}ca" for n in range(4)] + ["eps2-seed0-239a68115ed6"]
 

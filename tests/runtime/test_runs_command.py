@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from fnl.cli.grid import _failures
-from fnl.cli.runs import table_of, varying
+from fnl.cli.run_table import table_of, varying
 from fnl.cli.terminal import out
 from fnl.config import parse_config
 from fnl.runtime.run_directory import RunDirectory

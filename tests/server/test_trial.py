@@ -130,7 +130,7 @@ def test_what_a_rule_keeps_and_shared_generators_are_as_they_were():
     own = sys.modules["own_tried"]
     assert (own.calls, own.total, own.patient.seen) == ([], 0, 0)
     assert not hasattr(own, "late")
-    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], before)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], before)  # noqa: NPY002 the shared one
     assert own.keeping([1, 2], None).tolist() == [1, 1]
     assert len(own.calls) == own.total == 1  # it works on its own again
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Gone = tuple[Tensor, dict[nn.Parameter, Tensor]]
+"""Of the way back: the gradient of the input, and those of parameters, of which there are none."""
 
 
 class Tap(nn.Module):
@@ -29,6 +30,17 @@ class Tap(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "kept": None, "share": None, "goes_back": False}
+
+    def taken(self) -> Tensor:
+        """Return the spikes that were kept, and keep them no longer.
+
+        Raises:
+            RuntimeError: if none passed since they were last taken.
+        """
+        kept, self.kept = self.kept, None
+        if kept is None:
+            raise RuntimeError("spikes are gathered from a layer that has not run")
+        return kept
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return `spikes`."""
@@ -62,10 +74,7 @@ class Gathering(nn.Module):
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the spikes of all layers, the first ones first."""
-        kept = [tap.kept for tap in self._taps]
-        for tap in self._taps:
-            tap.kept = None
-        return torch.cat([*(one for one in kept if one is not None), spikes], dim=2)
+        return torch.cat([*(tap.taken() for tap in self._taps), spikes], dim=2)
 
     def forward_and_back(
         self,
@@ -74,8 +83,8 @@ class Gathering(nn.Module):
         overwrite: bool = False,  # noqa: ARG002 - the interface's; nothing is gained here
     ) -> tuple[Tensor, Callable[[Tensor], Gone]]:
         """Return the spikes of all layers, and a function from their gradient to the last one's."""
-        sizes = [tap.kept.shape[2] for tap in self._taps if tap.kept is not None]
-        sizes.append(spikes.shape[2])
+        layers = [*(tap.taken() for tap in self._taps), spikes]
+        sizes = [layer.shape[2] for layer in layers]
 
         def back(grad: Tensor) -> Gone:
             *shares, last = grad.split(sizes, dim=2)
@@ -83,4 +92,4 @@ class Gathering(nn.Module):
                 tap.share = share if tap.goes_back else None  # else nobody comes for it
             return last.contiguous(), {}
 
-        return self(spikes), back
+        return torch.cat(layers, dim=2), back

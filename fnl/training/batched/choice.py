@@ -45,5 +45,7 @@ def bytes_of_client(config: Config) -> int:
     taps = model.kernel_size if model.network in ("temporal-conv", "delays", "conv") else 1
     numbers = sum(a * b * taps for a, b in pairwise(sizes))
     signals = steps * sum(sizes) * (6 + taps)
+    if model.readout_layers == "all":  # and their gradients
+        signals += 2 * steps * sum(model.hidden_sizes)
     clips = 1.5 * (training.batch_size or 1000) * training.views
     return int(4 * clips * (numbers + signals)) * (1 + config.evaluation.shadow)
