@@ -20,7 +20,14 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fnl.config import Config, Scalar
-from fnl.config.public_starts import STARTS, SYNTHETIC, feature_keys, misfit, shipped_start
+from fnl.config.public_starts import (
+    READOUT_LAYERS,
+    STARTS,
+    SYNTHETIC,
+    feature_keys,
+    misfit,
+    shipped_start,
+)
 from fnl.errors import ConfigError, one_line
 from fnl.weights import UNREADABLE, Weights, weights_hash
 
@@ -184,8 +191,10 @@ def save_pretrained(path: Path, weights: Weights, origin: Origin, *, as_text: bo
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def weights_file(name: str) -> Path:
+def weights_file(name: str, *, settings: str = "") -> Path:
     """Return the file of the weights that `model.initial` names, a run directory or a file.
+
+    `settings` are what `fnl pretrain` needs to make such weights, for the error.
 
     Raises:
         ConfigError: if there is none.
@@ -196,7 +205,7 @@ def weights_file(name: str) -> Path:
     if not path.is_file():
         raise ConfigError(
             f"model.initial = {name!r} is neither a finished run nor a file: "
-            f"`fnl pretrain --output {Path(name).name}` makes one, in minutes"
+            f"`fnl pretrain {settings}--output {Path(name).name}` makes one, in minutes"
         )
     return path
 
@@ -209,7 +218,9 @@ def initial_file(config: Config) -> Path:
     """
     if config.model.initial == SYNTHETIC:
         return shipped_start(config.flat()) or STARTS / "feedforward.json"
-    return weights_file(config.model.initial)
+    layers = config.model.readout_layers
+    settings = "" if layers == "last" else f"--set model.{READOUT_LAYERS}={layers} "
+    return weights_file(config.model.initial, settings=settings)
 
 
 def load_initial(config: Config) -> tuple[Weights, Origin]:

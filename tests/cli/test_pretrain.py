@@ -82,6 +82,11 @@ def test_a_teacher_is_the_same_bits_again(typed):
         (("pretrain",), {"central.epoch": 1}, "central.epoch = 1: "),
         (("pretrain",), {"model.initial": "x"}, "x' is neither a finished run nor a file"),
         (("run", "--recipe=private"), {}, "teacher.safetensors' is neither a finished run"),
+        (
+            ("run", "--recipe=private-distributed"),
+            {},
+            "`fnl pretrain --set model.readout-layers=all --output teacher-all.safetensors` makes",
+        ),
         (("run", "--recipe=professor"), {}, "there is no recipe 'professor'"),
         (("run", "--recipe=own.toml"), {}, "there is no recipe 'own.toml': choose one of"),
         (("run", "--recipe=private"), {"privacy.epsilom": 1}, "did you mean privacy.epsilon?"),
