@@ -70,10 +70,12 @@ def over_rounds(run: RunTables) -> list[Entry]:
         caption = "Who was asked and who selected."
         entries.append(Entry("selection", caption, partial(selection_figure, run)))
     if run.config.is_private:
-        caption = (
-            "Privacy spent (ε) over the rounds and by each client; lengths of the clips' gradients "
-            "and the share that was clipped to the bound C."
-        )
+        caption = "Privacy spent (ε) over the rounds and by each client"
+        if _has_norms(run):
+            caption += (
+                "; lengths of the clips' gradients and the share that was clipped to the bound C"
+            )
+        caption += "."
         entries.append(Entry("privacy", caption, partial(privacy_figure, run)))
     caption = "Length of the global update, and 1/Σw² of the clients' weights w."
     if run.has_shadow:
@@ -138,9 +140,18 @@ def selection_figure(run: RunTables) -> Sheet:
 
 def privacy_figure(run: RunTables) -> Sheet:
     """Draw what privacy was spent and what clipping did."""
-    panels = [panel.epsilon, panel.client_epsilons, panel.gradient_norms, panel.clipping]
+    panels = [panel.epsilon, panel.client_epsilons]
+    if not _has_norms(run):
+        return _sheet(run, panels, "Privacy spent", "Gradient norms did not leave the clients.")
+    panels += [panel.gradient_norms, panel.clipping]
     outside = "Gradient norms and clipped shares are measured on private data: no ε covers them."
     return _sheet(run, panels, "Privacy spent, and clipping", _BANDS, outside)
+
+
+def _has_norms(run: RunTables) -> bool:
+    """Return whether clients told how long gradients were, and how many were clipped."""
+    told = run.clients.select("gradient_norm_median", "clip_fraction")
+    return any(told[name].is_not_null().any() for name in told.columns)
 
 
 def aggregation_figure(run: RunTables) -> Sheet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -201,6 +202,18 @@ def test_privacy_shows_budget_bound_and_what_each_client_spent(run: RunTables) -
         for client in range(CLIENTS_THERE)
     ]
     np.testing.assert_array_equal(bars, np.array(expected, dtype=float))
+
+
+def test_of_gradients_that_no_client_told_there_are_no_panels(run: RunTables) -> None:
+    untold = run.clients.with_columns(
+        pl.lit(None, pl.Float64).alias(name) for name in ("gradient_norm_median", "clip_fraction")
+    )
+    figure = drawn(run_figures.privacy_figure, replace(run, clients=untold))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "Privacy spent",
+        "Privacy spent by each client",
+    ]
+    assert "did not leave the clients" in heading(figure)
 
 
 def test_with_fixed_noise_there_is_no_budget(tmp_path: Path) -> None:
