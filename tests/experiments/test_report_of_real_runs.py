@@ -31,6 +31,10 @@ def make_run(flat: Mapping[str, object]) -> None:
     run_in_process(config, notify=lambda _: None)
 
 
+UNEVEN = {"data.partitioner": "dirichlet", "data.alpha": 0.5}
+"""Labels that clients differ in, so that there is a map of them."""
+
+
 @pytest.fixture
 def grid_directory(tmp_path: Path, small_config: dict) -> Path:
     """A grid of two real cells and their twin."""
@@ -38,7 +42,7 @@ def grid_directory(tmp_path: Path, small_config: dict) -> Path:
 
     def make(name: str, settings: Mapping[str, object]) -> None:
         place = {"run.name": name, "run.results-dir": str(root / "cells")}
-        make_run({**small_config, **settings, **place})
+        make_run({**small_config, **UNEVEN, **settings, **place})
 
     return write_grid(root, make, axes={"privacy.epsilon": [2.0, 8.0]}, seeds=(0,))
 
@@ -73,7 +77,7 @@ def test_a_real_grid_and_its_cells_have_figures_findings_and_a_written_report(
     differing = {key for key, _, differs in cell.configuration if differs}
     assert differing >= {"privacy.epsilon", "data.clients", "evaluation.shadow"}
 
-    federation = prepare(parse_config(small_config))
+    federation = prepare(parse_config({**small_config, **UNEVEN}))
     held = describe(federation.store.clips, federation.store.labels, federation.partitioning)
     (figure,) = (one.figures[2] for one in cell.figures if one.name == "selection-shares")
     order = [int(text.get_text()) for text in figure.axes[0].get_yticklabels()]
