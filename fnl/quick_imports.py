@@ -90,7 +90,8 @@ def leave_compiler() -> None:
 
     They import it when they are built and whenever they step. Whoever compiles gets the real one.
     """
-    sys.modules.setdefault("torch._dynamo", _Compiler("torch._dynamo"))
+    stand_in = sys.modules.setdefault("torch._dynamo", _Compiler("torch._dynamo"))
+    torch.__dict__.setdefault("_dynamo", stand_in)  # else each step looks for it twice
 
 
 def _submodule(name: str) -> ModuleType:

@@ -76,25 +76,25 @@ def plain_dendritic(current: Tensor, tensors: Tensors, _: Dynamics) -> Charge:
 
 @kernel
 def dendritic_backward(
-    grad_spikes, membrane, current, derivatives, tensors, _reset, _reset_delay, surrogate, learns,
+    grad_spikes, membrane, current, slopes, tensors, _reset, _reset_delay, surrogate, learns,
     grad_current, grads,
 ):  # fmt: skip
     gamma, beta, threshold = tensors
     one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
-    derivative, grad_soma, grad_dendrite, _, _ = blocks.five_rows(membrane)
+    derivative, grad_soma, grad_dendrite, _, _ = blocks.rooms(membrane)
     dendrite = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for b in range(clips):
         if learns:
             for t in range(steps):
                 for f in range(features):
                     dendrite[t + 1, f] = gamma[f] * dendrite[t, f] + current[b, t, f]
+        blocks.surrogate_clip(b, surrogate, slopes, threshold, derivative)
         grad_soma[:] = zero
         grad_dendrite[:] = zero
         for t in range(steps - 1, -1, -1):
-            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             for f in range(features):
-                through = grad_spikes[b, t, f] * derivative[f]
+                through = grad_spikes[b, t, f] * derivative[t, f]
                 grad_soma[f] = through + beta[f] * grad_soma[f]
                 grad_dendrite[f] = (one - beta[f]) * grad_soma[f] + gamma[f] * grad_dendrite[f]
                 grad_current[b, t, f] = grad_dendrite[f]

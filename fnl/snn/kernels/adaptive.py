@@ -67,7 +67,7 @@ def replay_adaptation(clip, tensors, membrane, entered, spiked, adaptation):
 
 @kernel
 def adaptive_backward(
-    grad_spikes, membrane, current, derivatives, tensors, reset, _reset_delay, surrogate, learns,
+    grad_spikes, membrane, current, slopes, tensors, reset, _reset_delay, surrogate, learns,
     grad_current, grads,
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are α, β, a, b and θ."""
@@ -75,20 +75,20 @@ def adaptive_backward(
     one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
     # grad_u and grad_w: dL/du and dL/dw of the step after
-    derivative, entered, spiked, grad_u, grad_w = blocks.five_rows(membrane)
+    derivative, entered, spiked, grad_u, grad_w = blocks.rooms(membrane)
     adaptation = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for clip in range(clips):
+        blocks.surrogate_clip(clip, surrogate, slopes, threshold, derivative)
         if learns:
             replay_adaptation(clip, tensors, membrane, entered, spiked, adaptation)
         grad_u[:] = zero
         grad_w[:] = zero
         for step in range(steps):
             t = steps - 1 - step
-            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, clip, t, derivative)
             for f in range(features):
                 s = one if membrane[clip, t, f] - threshold[f] > zero else zero
                 kept = one - s if reset == ZERO else one
-                through = (grad_spikes[clip, t, f] + b[f] * grad_w[f]) * derivative[f]
+                through = (grad_spikes[clip, t, f] + b[f] * grad_w[f]) * derivative[t, f]
                 left = alpha[f] * kept * grad_u[f] + a[f] * grad_w[f]
                 grad_w[f] = beta[f] * grad_w[f] - (one - alpha[f]) * grad_u[f]
                 grad_u[f] = left + through

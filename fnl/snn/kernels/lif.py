@@ -67,7 +67,7 @@ def advance(reset, reset_delay, beta, threshold, current, b, t, carried, fired, 
 
 @kernel
 def lif_backward(
-    grad_spikes, membrane, _current, derivatives, tensors, reset, reset_delay, surrogate, learns,
+    grad_spikes, membrane, _current, slopes, tensors, reset, reset_delay, surrogate, learns,
     grad_current, grads,
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are β and θ."""
@@ -75,9 +75,10 @@ def lif_backward(
     one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
     same_step = not reset_delay and reset in (SUBTRACT, ZERO)
-    derivative, fired, entered, grad_out, grad_left = blocks.five_rows(membrane)
+    derivative, fired, entered, grad_out, grad_left = blocks.rooms(membrane)
     left = np.empty((steps if same_step else 0, features), membrane.dtype)
     for b in range(clips):
+        blocks.surrogate_clip(b, surrogate, slopes, threshold, derivative)
         blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
         grad_left[:] = zero
         for step in range(steps):
@@ -89,7 +90,6 @@ def lif_backward(
             elif learns or reset == ZERO:
                 for f in range(features):
                     entered[f] = membrane[b, t - 1, f]
-            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             for f in range(features):
                 grad_out[f] = grad_spikes[b, t, f]
             if same_step:
@@ -100,21 +100,21 @@ def lif_backward(
                 )
             if learns:
                 for f in range(features):
-                    grad_in = grad_left[f] + grad_out[f] * derivative[f]
+                    grad_in = grad_left[f] + grad_out[f] * derivative[t, f]
                     was_reset = one if entered[f] - threshold[f] > zero else zero
                     kept = one - was_reset if reset == ZERO else one
                     dropped = was_reset if reset == SUBTRACT else zero
                     grads[0, b, f] += grad_in * kept * entered[f]
-                    grads[1, b, f] -= grad_out[f] * derivative[f] + grad_in * dropped
+                    grads[1, b, f] -= grad_out[f] * derivative[t, f] + grad_in * dropped
             if reset == ZERO:
                 for f in range(features):
-                    grad_in = grad_left[f] + grad_out[f] * derivative[f]
+                    grad_in = grad_left[f] + grad_out[f] * derivative[t, f]
                     kept = zero if entered[f] - threshold[f] > zero else one
                     grad_current[b, t, f] = grad_in
                     grad_left[f] = beta[f] * kept * grad_in
             else:
                 for f in range(features):
-                    grad_in = grad_left[f] + grad_out[f] * derivative[f]
+                    grad_in = grad_left[f] + grad_out[f] * derivative[t, f]
                     grad_current[b, t, f] = grad_in
                     grad_left[f] = beta[f] * grad_in
 

@@ -32,52 +32,53 @@ def literals(like):
 
 
 @kernel
-def surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative):
-    """Write dS/dU at U[b, t] − θ to `derivative`, [F]: that of `derivatives`, or by formula.
+def surrogate_clip(b, surrogate, slopes, threshold, derivative):
+    """Write dS/dU of clip b to `derivative`, [T, F]: once a clip, as calls inside steps cost time.
 
-    `surrogate` is a `SurrogateKind` without an exponential, and its two parameters; `derivatives`,
-    [B, T, F], is empty for these.
+    `surrogate` is a `SurrogateKind` and its two parameters; `slopes`, [B, T, F], is dS/dU where the
+    formula has an exponential, else U.
     """
     kind, slope, second = surrogate
     one, zero = literals(derivative)
     half_pi = derivative.dtype.type(np.pi / 2)
     half = derivative.dtype.type(0.5)
-    features = derivative.shape[0]
-    if derivatives.shape[0] > 0:
-        for f in range(features):
-            derivative[f] = derivatives[b, t, f]
-    elif kind == FAST_SIGMOID:
-        for f in range(features):
-            d = slope * abs(membrane[b, t, f] - threshold[f]) + one
-            derivative[f] = one / (d * d)
-    elif kind == ATAN:
-        for f in range(features):
-            d = half_pi * slope * (membrane[b, t, f] - threshold[f])
-            derivative[f] = slope * half / (one + d * d)
-    elif kind == STRAIGHT_THROUGH:
-        for f in range(features):
-            derivative[f] = one
-    elif kind == TRIANGULAR:
-        for f in range(features):
-            x = membrane[b, t, f] - threshold[f]
-            derivative[f] = -slope if x >= zero else slope
-    elif kind == HEAVISIDE:
-        for f in range(features):
-            x = membrane[b, t, f] - threshold[f]
-            derivative[f] = one if x > zero else zero
-    elif kind == SPARSE_FAST_SIGMOID:
-        for f in range(features):
-            x = membrane[b, t, f] - threshold[f]
-            d = slope * abs(x) + one
-            derivative[f] = one / (d * d) if x > second else zero
+    steps, features = derivative.shape
+    for t in range(steps):
+        if kind == FAST_SIGMOID:
+            for f in range(features):
+                d = slope * abs(slopes[b, t, f] - threshold[f]) + one
+                derivative[t, f] = one / (d * d)
+        elif kind == ATAN:
+            for f in range(features):
+                d = half_pi * slope * (slopes[b, t, f] - threshold[f])
+                derivative[t, f] = slope * half / (one + d * d)
+        elif kind == STRAIGHT_THROUGH:
+            for f in range(features):
+                derivative[t, f] = one
+        elif kind == TRIANGULAR:
+            for f in range(features):
+                x = slopes[b, t, f] - threshold[f]
+                derivative[t, f] = -slope if x >= zero else slope
+        elif kind == HEAVISIDE:
+            for f in range(features):
+                x = slopes[b, t, f] - threshold[f]
+                derivative[t, f] = one if x > zero else zero
+        elif kind == SPARSE_FAST_SIGMOID:
+            for f in range(features):
+                x = slopes[b, t, f] - threshold[f]
+                d = slope * abs(x) + one
+                derivative[t, f] = one / (d * d) if x > second else zero
+        else:
+            for f in range(features):
+                derivative[t, f] = slopes[b, t, f]
 
 
 @kernel
-def five_rows(like):
-    """Return rows [F] to work in, of the dtype of `like` [B, T, F]."""
+def rooms(like):
+    """Return room to work in, of the dtype of `like` [B, T, F]: [T, F], then four rows [F]."""
     size, kind = like.shape[2], like.dtype
-    first, second, third = np.empty(size, kind), np.empty(size, kind), np.empty(size, kind)
-    return first, second, third, np.empty(size, kind), np.empty(size, kind)
+    rows = np.empty(size, kind), np.empty(size, kind), np.empty(size, kind), np.empty(size, kind)
+    return np.empty(like.shape[1:], kind), *rows
 
 
 @kernel

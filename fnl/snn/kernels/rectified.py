@@ -61,7 +61,7 @@ def drive_row(b, t, current, activations, tensors, drive):
 
 @kernel
 def rectified_backward(
-    grad_activations, membrane, current, _derivatives, tensors, _reset, _delay, _surrogate, learns,
+    grad_activations, membrane, current, _slopes, tensors, _reset, _delay, _surrogate, learns,
     grad_current, grads,
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors as in the forward pass."""

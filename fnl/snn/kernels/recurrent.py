@@ -65,16 +65,17 @@ def hear(b, t, spikes, columns, bias, drive):
 
 @kernel
 def recurrent_backward(
-    grad_spikes, membrane, _current, derivatives, tensors, reset, reset_delay, surrogate, learns,
+    grad_spikes, membrane, _current, slopes, tensors, reset, reset_delay, surrogate, learns,
     grad_current, grads,
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are β, θ, W and c."""
     beta, threshold, weight, _bias = tensors
     one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
-    derivative, fired, entered, grad_out, grad_left = blocks.five_rows(membrane)
+    derivative, fired, entered, grad_out, grad_left = blocks.rooms(membrane)
     left = np.empty((steps, features), membrane.dtype)
     for b in range(clips):
+        blocks.surrogate_clip(b, surrogate, slopes, threshold, derivative)
         blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
         grad_left[:] = zero
         for step in range(steps):
@@ -82,12 +83,11 @@ def recurrent_backward(
             blocks.load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
             if step > 0:
                 blocks.add_heard(b, t, grad_current, weight, grad_out)
-            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             blocks.undo_reset(
                 reset, reset_delay, threshold, fired, entered, grad_out, grad_left, grads[1, b]
             )
             for f in range(features):
-                through = grad_out[f] * derivative[f]
+                through = grad_out[f] * derivative[t, f]
                 grad_fired = grad_left[f] + through
                 was_reset = one if entered[f] - threshold[f] > zero else zero
                 if learns:

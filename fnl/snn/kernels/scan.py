@@ -47,7 +47,7 @@ class Passes:
     Attributes:
         forward: `(current, tensors, reset, reset_delay, spikes, membrane, counts, moments)`, NumPy
             arrays, of which it fills the last four; those it need not are empty.
-        backward: `(grad_spikes, membrane, current, derivatives, tensors, reset, reset_delay,
+        backward: `(grad_spikes, membrane, current, slopes, tensors, reset, reset_delay,
             surrogate, learns, grad_current, grads)`, of which it fills the last two; `current` is
             empty where nothing is learned or it is not kept.
     """
@@ -133,14 +133,11 @@ class Scan:
         membrane = _nothing(current.dtype, 0, 0, 0)
         if save:
             membrane = current if overwrite and self.overwrites else torch.empty_like(current)
-        for own, rows in _clients(tensors, clips):
+        modes = int(dynamics.reset), dynamics.reset_delay
+        into = [room.numpy() for room in (spikes, membrane, counts)]
+        for rows, own in _clients(tensors, clips):
             self.compiled.forward(
-                current[rows].numpy(),
-                own,
-                int(dynamics.reset),
-                dynamics.reset_delay,
-                *(room[rows].numpy() for room in (spikes, membrane, counts)),
-                moments.numpy(),
+                current.numpy()[rows], own, *modes, *[room[rows] for room in into], moments.numpy()
             )
         if self.rectifies and record:
             counts = self._counts(spikes)  # those of the kernel are whole numbers
@@ -185,31 +182,27 @@ class Scan:
         reuse = overwrite and self.overwrites
         grad_current = grad_spikes if reuse else torch.empty_like(membrane)
         nothing = _nothing(membrane.dtype, 0, 0, 0)
-        # a reset in the spike's own step has kernels write to θ's in any case
-        wanted = learns or not dynamics.reset_delay
-        clients = 1 if tensors[0].ndim == 1 else len(tensors[0])
-        room = (clients, len(self.rows), clips // max(1, clients), features)
-        grads = membrane.new_zeros(room if wanted else (clients, 0, 0, 0))
+        kept = nothing if current is None else current
         surrogate, scalar = dynamics.surrogate, _NUMPY[membrane.dtype]
-        derivatives = nothing
+        slopes = membrane
         # PyTorch's exponential is vectorised and Numba's is not
         if surrogate.kind in (SurrogateKind.SIGMOID, SurrogateKind.SPIKE_RATE_ESCAPE):
             threshold = self.threshold(self._by_clip(tensors, clips))
-            derivatives = surrogate.derivative(membrane - over_steps(threshold))
-        kept = nothing if current is None else current
-        for (own, rows), of_rows in zip(_clients(tensors, clips), grads, strict=True):
+            slopes = surrogate.derivative(membrane - over_steps(threshold))
+        modes = int(dynamics.reset), dynamics.reset_delay
+        formula = int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)
+        # a reset in the spike's own step has kernels write to θ's in any case
+        wanted = learns or not dynamics.reset_delay
+        clients = 1 if tensors[0].ndim == 1 else len(tensors[0])
+        grads = _nothing(membrane.dtype, clients, 0, 0, 0)
+        if wanted:
+            each = clips // max(1, clients)
+            grads = membrane.new_zeros(clients, len(self.rows), each, features)
+        given = [tensor.numpy() for tensor in (grad_spikes, membrane, kept, slopes)]
+        into = grad_current.numpy()
+        for (rows, own), of_rows in zip(_clients(tensors, clips), grads.numpy(), strict=True):
             self.compiled.backward(
-                grad_spikes[rows].numpy(),
-                membrane[rows].numpy(),
-                kept[rows].numpy(),
-                derivatives[rows].numpy(),
-                own,
-                int(dynamics.reset),
-                dynamics.reset_delay,
-                (int(surrogate.kind), scalar(surrogate.slope), scalar(surrogate.second)),
-                learns,
-                grad_current[rows].numpy(),
-                of_rows.numpy(),
+                *[array[rows] for array in given], own, *modes, formula, learns, into[rows], of_rows
             )
         return grad_current, grads.transpose(0, 1).flatten(1, 2).unbind() if wanted else ()
 
@@ -258,15 +251,15 @@ class Scan:
         return import_module(f"fnl.snn.kernels.{self.triton}").KERNELS
 
 
-def _clients(tensors: Sequence[Tensor], clips: int) -> Iterator[tuple[tuple[Any, ...], slice]]:
-    """Yield the tensors of each client, as arrays of NumPy, and which of the clips are its own."""
-    if tensors[0].ndim == 1:
-        yield tuple(tensor.numpy() for tensor in tensors), slice(None)
+def _clients(tensors: Sequence[Tensor], clips: int) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+    """Yield which of the clips are each client's, and its tensors as arrays of NumPy."""
+    arrays = [tensor.numpy() for tensor in tensors]
+    if arrays[0].ndim == 1:
+        yield slice(None), tuple(arrays)
         return
-    each = clips // max(1, len(tensors[0]))
-    for client, own in enumerate(zip(*tensors, strict=True)):
-        rows = slice(client * each, (client + 1) * each)
-        yield tuple(tensor.numpy() for tensor in own), rows
+    each = clips // max(1, len(arrays[0]))
+    for client, own in enumerate(zip(*arrays, strict=True)):
+        yield slice(client * each, (client + 1) * each), own
 
 
 class ScanFunction(torch.autograd.Function):

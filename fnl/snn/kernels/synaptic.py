@@ -62,18 +62,19 @@ def replay_synaptic(b, alpha, current, synaptic):
 
 @kernel
 def synaptic_backward(
-    grad_spikes, membrane, current, derivatives, tensors, reset, reset_delay, surrogate, learns,
+    grad_spikes, membrane, current, slopes, tensors, reset, reset_delay, surrogate, learns,
     grad_current, grads,
 ):  # fmt: skip
     """Do the backward pass of `Passes`; the tensors are α, β and θ."""
     alpha, beta, threshold = tensors
     one, zero = blocks.literals(membrane)
     clips, steps, features = membrane.shape
-    derivative, fired, entered, grad_out, grad_left = blocks.five_rows(membrane)
+    derivative, fired, entered, grad_out, grad_left = blocks.rooms(membrane)
     grad_synaptic = np.empty(features, membrane.dtype)
     left = np.empty((steps, features), membrane.dtype)
     synaptic = np.zeros((steps + 1 if learns else 0, features), membrane.dtype)
     for b in range(clips):
+        blocks.surrogate_clip(b, surrogate, slopes, threshold, derivative)
         blocks.replay_left(b, reset, reset_delay, threshold, membrane, entered, fired, left)
         if learns:
             replay_synaptic(b, alpha, current, synaptic)
@@ -82,12 +83,11 @@ def synaptic_backward(
         for step in range(steps):
             t = steps - 1 - step
             blocks.load_step(b, t, grad_spikes, membrane, left, entered, fired, grad_out)
-            blocks.surrogate_row(surrogate, derivatives, membrane, threshold, b, t, derivative)
             blocks.undo_reset(
                 reset, reset_delay, threshold, fired, entered, grad_out, grad_left, grads[2, b]
             )
             for f in range(features):
-                through = grad_out[f] * derivative[f]
+                through = grad_out[f] * derivative[t, f]
                 was_reset = one if entered[f] - threshold[f] > zero else zero
                 kept = one - was_reset if reset == ZERO else one
                 dropped = was_reset if reset == SUBTRACT else zero

@@ -12,6 +12,7 @@ is an Opacus optimizer's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,23 @@ Loss = Callable[[Tensor], tuple[float, Tensor]]
 
 Descent = Callable[[Tensor, Loss], float]
 """Goes forward and back: (network's input, clips first; loss of its output) -> the loss."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a network is gone through, decided once.
+
+    Attributes:
+        ahead: layers before the first trained one.
+        steps: the others, as `run_forward` takes them.
+        counted: parameters whose use Opacus does not count, as often as each is used.
+        idle: trained parameters that no layer has.
+    """
+
+    ahead: Sequence[nn.Module]
+    steps: Sequence[Step]
+    counted: Sequence[nn.Parameter]
+    idle: Sequence[nn.Parameter]
 
 
 class PerClipGradientModule(GradSampleModule):
@@ -100,29 +118,27 @@ class PerClipGradientModule(GradSampleModule):
         steps = list(zip(runners, layers[first:], inner, strict=True))
         used = {parameter for layer in layers for parameter in layer.parameters()}
         idle = [p for p in self.parameters() if p.requires_grad and p not in used]
-        return partial(self._descend, layers[:first], steps, idle)
+        direct_uses = [  # a parameter is here as often as it is used
+            parameter
+            for run, layer, _ in steps
+            if run is not by_autograd
+            for parameter in layer.parameters()
+            if parameter.requires_grad
+        ]
+        return partial(self._descend, _Way(layers[:first], steps, direct_uses + idle, idle))
 
-    def _descend(
-        self,
-        ahead: Sequence[nn.Module],
-        steps: Sequence[Step],
-        idle: Sequence[nn.Parameter],
-        signal: Tensor,
-        loss: Loss,
-    ) -> float:
-        for run, layer, _ in steps:
-            if run is not by_autograd:
-                _count_use(layer)
+    def _descend(self, way: _Way, signal: Tensor, loss: Loss) -> float:
+        for parameter in way.counted:
+            parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
         # what turns a clip's part of the loss's gradient into its own
         factor = len(signal) if self.loss_reduction == "mean" else 1
         with torch.no_grad():
-            for layer in ahead:
+            for layer in way.ahead:
                 signal = layer(signal)
-            output, backs = run_forward(steps, signal, factor)
+            output, backs = run_forward(way.steps, signal, factor)
             value, grad = loss(output)
             run_backward(backs, grad, self._deliver)
-            for parameter in idle:
-                parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
+            for parameter in way.idle:
                 zeros = parameter.new_zeros(len(signal), *parameter.shape)
                 self._deliver(parameter, DenseGradients(zeros))
         return value
@@ -161,13 +177,6 @@ class PerClipGradientModule(GradSampleModule):
                 "Poisson sampling is not compatible with gradient accumulation: "
                 "call optimizer.step() after every backward pass, or use BatchMemoryManager"
             )
-
-
-def _count_use(layer: nn.Module) -> None:
-    """Count a use of each trained parameter in a forward pass, as Opacus does."""
-    for parameter in layer.parameters():
-        if parameter.requires_grad:
-            parameter._forward_counter += 1  # pyright: ignore[reportAttributeAccessIssue] - Opacus'
 
 
 def gradients_of_batches(
