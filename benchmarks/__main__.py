@@ -31,6 +31,7 @@ BENCHMARKS = {
     "sensitivity": "how far one clip moves what is released, under every network and option",
     "plan-check": "how far `fnl plan` is from runs on clips that it never saw",
     "interrupts": "Ctrl-C at random instants of runs in a terminal: does every one end?",
+    "hashes": "nothing: the weights of small runs as hashes, to compare before and after a change",
     "synthesis-speed": "clips a second of the synthetic corpus",
     "synthetic-difficulty": "how hard the synthetic corpus is, and what carries over to speech",
 }
