@@ -19,8 +19,9 @@ from fnl.runtime.own_code import KEYS, own_code_of
 from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_record import write_record
 from fnl.runtime.trust import remember, require_trust, trusted_file
+from tests.conftest import SMALL
 
-NAMED = {"coordination.selection": "mine.rules:best"}
+NAMED = SMALL | {"coordination.selection": "mine.rules:best"}
 
 
 @pytest.fixture(autouse=True)
