@@ -3,7 +3,7 @@
 The guarantee holds for any clip, so the auditor takes those that give themselves away. A canary
 holds one random spectrum for half the clip and its negative for the other half, so that like real
 features it has mean zero over time, under a random label. Its gradient is far above usual clipping
-bounds and close to orthogonal to those of other canaries, as tests/privacy/audit measures.
+bounds and close to orthogonal to those of other canaries, as tests/audit measures.
 """
 
 from __future__ import annotations
