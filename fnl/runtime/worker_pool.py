@@ -125,7 +125,7 @@ class WorkerPool:
         with birth():
             pool = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
             # now, beside the server's own imports
-            self._loading = [pool.submit(load, self._client_app) for _ in range(self._workers)]
+            self._loading = [pool.submit(_preload, self._client_app) for _ in range(self._workers)]
         return pool
 
 
@@ -222,6 +222,14 @@ def load(path: str) -> object:
     """Return the object "module:attribute"."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def _preload(path: str) -> None:
+    """Do `load`, and return nothing: the pool's thread would import what it takes to have it here.
+
+    Two threads that import a package and a part of it at once can stop each other.
+    """
+    load(path)
 
 
 def start_process() -> None:
