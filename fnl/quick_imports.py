@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -72,10 +73,14 @@ class _Compiler(ModuleType):
     def graph_break(*_: Any, **__: Any) -> None:
         """Do nothing: before the compiler is loaded nothing is being compiled."""
 
-    @staticmethod
-    def disable(function: Any, *_: Any, **__: Any) -> Any:
-        """Return `function`, which nobody compiles."""
-        return function
+    def disable(self, function: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Return `function` to PyTorch itself, which asks so: nobody compiles it.
+
+        Whoever else asks has the compiler do it.
+        """
+        if function is not None and options.get("wrapping") is False:
+            return function
+        return self.__getattr__("disable")(function, *arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__path__":  # what looks at all modules asks for those
@@ -90,8 +95,11 @@ def leave_compiler() -> None:
 
     They import it when they are built and whenever they step. Whoever compiles gets the real one.
     """
-    stand_in = sys.modules.setdefault("torch._dynamo", _Compiler("torch._dynamo"))
-    torch.__dict__.setdefault("_dynamo", stand_in)  # else each step looks for it twice
+    if "torch._dynamo" not in sys.modules:
+        stand_in = _Compiler("torch._dynamo")
+        stand_in.__spec__ = find_spec("torch._dynamo")
+        sys.modules["torch._dynamo"] = stand_in
+        torch.__dict__["_dynamo"] = stand_in  # else each step looks for it twice
 
 
 def _submodule(name: str) -> ModuleType:

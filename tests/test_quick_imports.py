@@ -120,3 +120,31 @@ with sharded.implicit_replication():
 """
     )
     assert out.split() == ["3.0", "True", "True", "True", "False", "True", "sharded"]
+
+
+def test_the_compilers_decorators_are_its_own():
+    """Reproduction: with arguments they gave None or failed, and without they did nothing."""
+    out = _in_new_process(
+        """
+import importlib.util
+import fnl.quick_imports
+import torch
+assert importlib.util.find_spec("torch._dynamo").origin.endswith("__init__.py")
+
+@torch.compiler.disable(recursive=False)
+def twice(x):
+    return 2 * x
+
+@torch.compiler.disable
+def thrice(x):
+    return 3 * x
+
+one = torch.ones(2)
+print(twice(one).tolist(), thrice(one).tolist())
+try:
+    torch.compile(lambda x: thrice(x) + 1, fullgraph=True, backend="eager")(one)
+except torch._dynamo.exc.Unsupported:
+    print("left alone")
+"""
+    )
+    assert out.split("\n")[:2] == ["[2.0, 2.0] [3.0, 3.0]", "left alone"]
