@@ -1,7 +1,7 @@
 """Attacks on the weights that clients release round by round.
 
 Every client of the federation holds its own clips and canaries by fair coins, trains as clients do
-(`fnl.training.local`) in every round from the mean of all clients' weights, and releases its
+(`fnl.training.client`) in every round from the mean of all clients' weights, and releases its
 weights. The auditor is the server at its worst: it knows every clip but not the coins, and sees
 the weights of every client in every round. Its white-box attack decodes the coins from each
 client's updates (`decoder.py`); its black-box attack only looks at how far the loss of each canary

@@ -1,7 +1,8 @@
 """One round of one client: measure rates, set σ, train, measure again, and say what it cost.
 
-Clients in a simulation, devices and audits all train here: there is no second place that sets the
-noise of a client or gives it to a mechanism.
+Clients in a simulation and devices all play their rounds here. An audit of weights or rates trains
+with the same `LocalTraining` and books by the same `fnl.training.spending`; one of a whole run
+(`fnl.audit.played`) watches these rounds themselves.
 """
 
 from __future__ import annotations
