@@ -31,7 +31,7 @@ test-all: install
 
 # The numerical tests as older x86-64 processors compute them: other widths of vectors, other orders
 # of additions, other last places of functions. MKL's switch shows what an AMD EPYC showed.
-NUMERICAL := $(addprefix tests/,snn training metrics privacy interchange wire clients server \
+NUMERICAL := $(addprefix tests/,snn training metrics privacy audit fidelity planning interchange wire clients server \
 	test_weights.py test_extending.py test_randomness.py)
 SSE := ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 \
 	OPENBLAS_CORETYPE=Nehalem GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-FMA,-FMA4,-AVX512F

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnl.config.coordination import MODELS_A_LIAR
 from fnl.config.groups import Config
 from fnl.config.privacy_combinations import check_privacy
 from fnl.config.rules import NOISE_KNOWN
@@ -260,8 +261,8 @@ def _check_aggregation(config: Config) -> None:
         coordination.selected,
         coordination.byzantine,
     )
-    needed = {"krum": 2, "multi-krum": 2, "bulyan": 4}.get(rule, 0) * byzantine + 3
-    if rule in ("krum", "multi-krum", "bulyan") and count < needed:
+    needed = MODELS_A_LIAR.get(rule, 0) * byzantine + 3
+    if rule in MODELS_A_LIAR and count < needed:
         raise ConfigError(
             f"coordination.selected = {count} is too few for coordination.aggregation = {rule!r} "
             f"with coordination.byzantine = {byzantine}: it needs at least {needed}"

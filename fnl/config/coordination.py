@@ -18,6 +18,9 @@ from fnl.config.kinds import (
 )
 from fnl.config.rules import AGGREGATIONS, SELECTIONS
 
+MODELS_A_LIAR = {"krum": 2, "multi-krum": 2, "bulyan": 4}
+"""Models that a rule needs for each malicious client, beside three."""
+
 
 class CoordinationGroup(Group, frozen=True):
     """Which clients are asked, which updates are taken, and with what weight."""
@@ -127,12 +130,10 @@ class CoordinationGroup(Group, frozen=True):
         median has one on each side, unless fewer are to be selected at all.
         """
         match self.aggregation:
-            case "krum":
-                return 2 * self.byzantine + 3
-            case "multi-krum":
-                return max(2 * self.byzantine + 3, self.krum_average + self.byzantine)
-            case "bulyan":
-                return 4 * self.byzantine + 3
+            case "krum" | "multi-krum" | "bulyan":
+                least = MODELS_A_LIAR[self.aggregation] * self.byzantine + 3
+                averaged = self.krum_average if self.aggregation == "multi-krum" else 0
+                return max(least, averaged + self.byzantine)
             case "trimmed-mean":
                 counts = range(1, self.selected + 1)
                 cut = (count for count in counts if int(self.trim * count) >= 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fnl.config import parse_config
+from fnl.config.rules import NOISE_KNOWN
 from fnl.metrics.sensitivity import ClipProjections, first_order_shift
 from fnl.privacy.rate_release import release
 from server.known_noise import KnownNoise
@@ -48,6 +49,10 @@ def test_noise_of_the_networks_rate_is_that_of_a_real_release(report):
     network = np.average(layers, axis=1, weights=[30, 10])
     known = KnownNoise.of(config, 1).in_release(report(0, rate_noise=2.0 * 0.5 / 10))
     assert known == pytest.approx(network.std(), rel=0.04)
+
+
+def test_the_rules_whose_noise_is_known_are_those_that_the_configuration_takes():
+    assert set(NOISE_OF) == set(NOISE_KNOWN)
 
 
 @pytest.mark.parametrize("rule", sorted(set(NOISE_OF) - {"update-norm"}))
