@@ -17,6 +17,9 @@ from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger
 from fnl.training.spending import book_round, noise_of, workload_of
 
+TENTH = 0.1
+"""Of the right noise, in a mechanism that is broken on purpose."""
+
 
 class Mechanism(StrEnum):
     """How the noise relates to the claim."""
@@ -36,6 +39,7 @@ class Claim:
         delta: δ of the claim.
         noise: what is really added; None: neither noise nor clipping.
         booked: the noise multiplier that the ledger has: of gradients, or of releases of rates.
+        budget: the ε that the noise was set for.
     """
 
     mechanism: Mechanism
@@ -43,6 +47,7 @@ class Claim:
     delta: float
     noise: Noise | None = None
     booked: float | None = None
+    budget: float = math.inf
 
 
 def claim(
@@ -70,7 +75,7 @@ def claim(
     """
     if math.isinf(epsilon):
         return Claim(mechanism, math.inf, config.privacy.delta)
-    config = _claiming(config, epsilon, rates=rates)
+    budget, config = epsilon, claiming(config, epsilon, rates=rates)
     work = workload_of(config, partition, clips)
     if mechanism is Mechanism.LEDGER_RESET:
         work = replace(work, rounds=1)
@@ -80,11 +85,11 @@ def claim(
         releases = [entry for entry in noise.of(work) if entry.noise_multiplier == noise.rates]
         ledger = Ledger().with_entries(releases)
     epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
-    added = noise.scaled(0.1) if mechanism is Mechanism.NOISE_TENTH else noise
-    return Claim(mechanism, epsilon, work.delta, added, ledger.entries[0].noise_multiplier)
+    added = noise.scaled(TENTH) if mechanism is Mechanism.NOISE_TENTH else noise
+    return Claim(mechanism, epsilon, work.delta, added, ledger.entries[0].noise_multiplier, budget)
 
 
-def _claiming(config: Config, epsilon: float, *, rates: bool) -> Config:
+def claiming(config: Config, epsilon: float, *, rates: bool) -> Config:
     """Return `config` with the budget `epsilon` of each client, all of whom train in every round.
 
     For `rates` it is the budget of their releases alone, and gradients get as much again.

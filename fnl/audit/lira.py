@@ -21,12 +21,12 @@ from scipy.stats import norm
 from fnl.audit.claims import Claim, Mechanism, claim
 from fnl.audit.membership import auc, epsilon_of_rates, true_positive_rate
 from fnl.audit.result import AuditResult
+from fnl.audit.rounds import Rounds
 from fnl.audit.weights import Notify
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
-from fnl.training.client import LocalTraining
 from fnl.training.start import start_network
 from fnl.weights import get_weights, set_weights
 
@@ -134,18 +134,14 @@ def train_models(
     observed = np.empty((models, len(labels)))
     for model in range(models):
         rows = torch.from_numpy(member[model])
-        weights, clip_norm = first, None
+        weights, rounds = first, Rounds(claimed, config, federation)
         for server_round in range(1, config.run.rounds + 1):
-            local = LocalTraining(
-                config,
-                federation,
+            _, weights = rounds.train(
+                weights,
                 (server_round, partition, model),
                 clips=(features[rows], labels[rows]),
                 public_clips=len(labels),  # what is public does not tell who is in
-                clip_norm=clip_norm,
             )
-            weights, summary = local.train(weights, claimed.noise)
-            clip_norm = summary.clip_norm
         set_weights(network, weights)
         observed[model] = log_odds(network, features, labels)
         notify()

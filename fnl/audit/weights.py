@@ -1,7 +1,7 @@
 """Attacks on the weights that clients release round by round.
 
 Every client of the federation holds its own clips and canaries by fair coins, trains as clients do
-(`fnl.training.client`) in every round from the mean of all clients' weights, and releases its
+(`fnl.training.local`) in every round from the mean of all clients' weights, and releases its
 weights. The auditor is the server at its worst: it knows every clip but not the coins, and sees
 the weights of every client in every round. Its white-box attack decodes the coins from each
 client's updates (`decoder.py`); its black-box attack only looks at how far the loss of each canary
@@ -27,6 +27,7 @@ from fnl.audit.decoder import CoinDecoder
 from fnl.audit.gradients import clip_gradients
 from fnl.audit.noise_meter import NoiseMeter
 from fnl.audit.result import Attack
+from fnl.audit.rounds import Rounds
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.training.client import LocalTraining
@@ -101,8 +102,6 @@ class _Client:
         epsilon: float,
         canaries: int,
     ) -> None:
-        self._config = config
-        self._federation = federation
         self._network = network
         self._partition = partition
         self._own = federation.client_clips(partition)
@@ -113,21 +112,17 @@ class _Client:
         self.claim = claim(
             mechanism, config, epsilon=epsilon, partition=partition, clips=self.clips
         )
-        self._clip_norm: float | None = None
+        self._rounds = Rounds(self.claim, config, federation)
         self.decoder = CoinDecoder(canaries)
 
     def train(self, weights: Weights, server_round: int, meter: NoiseMeter) -> Weights:
         """Return the weights that the client releases in this round, and let the auditor see."""
-        local = LocalTraining(
-            self._config,
-            self._federation,
+        local, trained = self._rounds.train(
+            weights,
             (server_round, self._partition),
             clips=self.canaries.joined(*self._own),
             public_clips=self.clips,
-            clip_norm=self._clip_norm,
         )
-        trained, summary = local.train(weights, self.claim.noise)
-        self._clip_norm = summary.clip_norm
         set_weights(self._network, weights)
         self._observe(local, weights, trained, meter)
         return trained

@@ -64,7 +64,8 @@ class LocalTraining:
                 Units(None, len(self.labels)) if alone else units_of(config, federation, path[1])
             )
         self.units = units
-        plan = plan_of(config, public_clips or units.count, path[0])
+        self.public_count = public_clips or units.count
+        plan = plan_of(config, self.public_count, path[0])
         self.plan = replace(plan, correction=correction)
         adaptive = config.privacy.clipping == "adaptive"
         self._clip_norm = clip_norm if adaptive and clip_norm else config.privacy.clip_norm

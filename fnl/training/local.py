@@ -1,8 +1,7 @@
 """One round of one client: measure rates, set σ, train, measure again, and say what it cost.
 
-Clients in a simulation and devices all play their rounds here. An audit of weights or rates trains
-with the same `LocalTraining` and books by the same `fnl.training.spending`; one of a whole run
-(`fnl.audit.played`) watches these rounds themselves.
+Clients in a simulation, devices and audits of weights all play their rounds here: there is no
+second place that sets the noise of a client's training or gives it to a mechanism.
 """
 
 from __future__ import annotations
@@ -100,6 +99,7 @@ def play_round(
     noise: Noise | None = None,
     correction: Weights | None = None,
     residual: Weights | None = None,
+    client: LocalTraining | None = None,
 ) -> Play:
     """Train from `weights` on the clips of `partition` and report rates before and after.
 
@@ -107,7 +107,8 @@ def play_round(
     that kept it may have been killed. On a device `noise` is what it adds in place of what the
     run's budget alone would give: its clips may have cost something before. A `correction` is added
     to the gradient of every step, behind clipping and noise. A `residual` is what compression has
-    left unsent of the client's earlier updates.
+    left unsent of the client's earlier updates. An audit brings a `client` of its own, whose clips
+    are not all the partition's.
 
     Raises:
         BudgetError: if the round would cost more than is left of the budget; nothing was
@@ -115,7 +116,7 @@ def play_round(
         ConfigError: if no noise keeps the client's budget.
     """
     started = time.perf_counter()
-    client = LocalTraining(
+    client = client or LocalTraining(
         config,
         federation,
         (server_round, partition),
@@ -124,7 +125,7 @@ def play_round(
     )
     spent: dict[str, Any] = {}
     if config.is_private:
-        work = workload_of(config, partition, client.units.count)
+        work = workload_of(config, partition, client.public_count)
         noise = noise or noise_of(config, work)
         ledger = book_round(config, ledger, noise, work, spent_rounds)
         epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
@@ -178,17 +179,21 @@ def play_round(
     return LocalRound(leaving, report, ledger, shadow, floor, summary.clip_norm, masked, sent)
 
 
+def finished(playing: Play, grant: Callable[[Measure | Train], Any]) -> LocalRound:
+    """Play a client's round to its end, granting its wishes one by one."""
+    try:
+        wishes = next(playing)
+        while True:
+            wishes = playing.send([grant(wish) for wish in wishes])
+    except StopIteration as done:
+        return done.value
+
+
 def _alone(play: Callable[Given, Play]) -> Callable[Given, LocalRound]:
-    """Return what plays a client's round by itself, granting its wishes one by one."""
+    """Return what plays a client's round by itself."""
 
     def played(*args: Given.args, **given: Given.kwargs) -> LocalRound:
-        playing = play(*args, **given)
-        try:
-            wishes = next(playing)
-            while True:
-                wishes = playing.send([wish.granted() for wish in wishes])
-        except StopIteration as done:
-            return done.value
+        return finished(play(*args, **given), lambda wish: wish.granted())
 
     return played
 

@@ -11,6 +11,8 @@ from fnl.audit.membership import auc
 from fnl.audit.result import Attack, AuditResult
 from fnl.audit.weights import attack_weights
 from fnl.config import parse_config
+from fnl.errors import BudgetError
+from fnl.training import local
 from fnl.training.client import LocalTraining
 from fnl.training.dp_sgd import GaussianMechanism
 from tests.runs import dotted
@@ -73,6 +75,29 @@ def test_noise_that_a_client_makes_smaller_than_it_books_is_caught(
     result = white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20, privacy__clipping=clipping))
     assert result.refuted
     assert result.noise_ratio == pytest.approx(factor, rel=0.04)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.95])
+def test_noise_that_a_round_makes_smaller_after_it_was_booked_is_caught(
+    audited, monkeypatch, factor
+):
+    """Reproduction: the audit set and booked noise by itself, so that this passed it."""
+    right = local._trainings
+    monkeypatch.setattr(
+        local,
+        "_trainings",
+        lambda client, weights, noise: right(client, weights, noise.scaled(factor)),
+    )
+    result = white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20))
+    assert result.refuted
+    assert result.noise_ratio == pytest.approx(factor, rel=0.04)
+
+
+def test_noise_that_a_round_sets_too_small_is_refused_by_its_ledger(audited, monkeypatch):
+    right = local.noise_of
+    monkeypatch.setattr(local, "noise_of", lambda *of: right(*of).scaled(0.8))
+    with pytest.raises(BudgetError, match="is spent"):
+        attacked(audited, Mechanism.CORRECT, 1.0, 20)
 
 
 def test_noise_that_dp_sgd_makes_smaller_is_caught(audited, monkeypatch):

@@ -54,7 +54,7 @@ def test_a_round_trains_and_releases_with_the_noise_that_it_books(private):
 
 @pytest.mark.parametrize("place", ["_trainings", "reported_rates"])
 def test_noise_made_smaller_after_it_was_booked_is_seen(private, monkeypatch, place):
-    """An audit trains with the same code, but books by itself: this is what is between the two."""
+    """Audits of weights play these rounds, too; those of rates only do the same release."""
     if place == "_trainings":
         right = local._trainings
         monkeypatch.setattr(
