@@ -21,6 +21,7 @@ import typer
 import fnl
 from fnl.cli.main import app
 from fnl.config import reference
+from fnl.config.rules import AGGREGATIONS, SELECTIONS
 from fnl.runtime.columns import Column
 from fnl.runtime.tables import TABLES
 from fnl.wire.fields import parts
@@ -34,6 +35,7 @@ FILES = (
     "docs/commands.md",
     "docs/python.md",
     "docs/extending.md",
+    "docs/privacy.md",
 )
 
 
@@ -77,6 +79,18 @@ def entries() -> str:
     return "\n".join(rows)
 
 
+def rules() -> str:
+    """Return what rules read of a report, those that read the same in one row, in Markdown."""
+    alike: dict[frozenset[str], list[str]] = {}
+    for name, read in (SELECTIONS | AGGREGATIONS).items():
+        alike.setdefault(read, []).append(f"`{name}`")
+    rows = ["| rules | read of a report |", "|---|---|"]
+    for read, named in alike.items():
+        told = ", ".join(f"`{entry}`" for entry in sorted(read)) or "–"
+        rows.append(f"| {', '.join(named)} | {told} |")
+    return "\n".join(rows)
+
+
 def _meaning(path: tuple[str, ...]) -> str:
     """Return what the attributes of a report on the way to an entry are declared to be."""
     owner, told = ClientReport, []
@@ -98,6 +112,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "config": lambda group: f"\n{reference.table_of(group)}\n",
     "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
     "python": lambda owner: f"\n{names(owner)}\n",
+    "rules": lambda _: f"\n{rules()}\n",
     "entries": lambda _: f"\n{entries()}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
 }

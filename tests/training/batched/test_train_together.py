@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fnl.clip_draws import DrawKeys
-from fnl.config import parse_config
+from fnl.config import TrainingGroup, parse_config
 from fnl.data.augmentation import Augmentation
 from fnl.privacy.noise import SecureNoise
 from fnl.randomness import torch_stream
@@ -89,6 +89,16 @@ WAYS = {
         "privacy.clipping-method": "ghost", "training.augmentation": True, "training.views": 2,
     },
 }  # fmt: skip
+
+ELSEWHERE = {"training.steps", "training.schedule", "training.sent-share", "training.sent-bits"}
+"""Which the plan makes steps and rates of, and what happens to the update afterwards."""
+
+
+def test_every_option_of_training_is_tried_in_a_batch():
+    """A batch has steps of its own: what is only in those of one client it would leave out."""
+    tried = {key for changes in (SMALL, *WAYS.values()) for key in changes}
+    options = {f"training.{name.replace('_', '-')}" for name in TrainingGroup.model_fields}
+    assert options - ELSEWHERE == {key for key in tried if key.startswith("training.")}
 
 
 def _network(config, dtype):
