@@ -19,7 +19,7 @@ from torch import nn
 
 from fnl.cli.terminal import Assignments
 from fnl.clip_draws import DrawKeys
-from fnl.config import Scalar, parse_config, parse_overrides
+from fnl.config import Scalar, TrainingGroup, parse_config, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
@@ -52,10 +52,10 @@ def main(
     network = build_network(config.model, federation.inputs, federation.classes)
     initialise(network, config.run.seed)
     mechanism = GaussianMechanism(noise_multiplier, clip_norm)
-    step = TrainingPlan(steps=1, sample_rate=1.0, optimizer="sgd", learning_rate=0.0)
+    step = TrainingPlan(1, 1.0, 0.0, TrainingGroup(optimizer="sgd"))
     with one_thread():
         if warm_up:
-            warm = replace(step, steps=warm_up, optimizer="adam", learning_rate=0.005)
+            warm = TrainingPlan(warm_up, 1.0, 0.005, TrainingGroup())
             train(network, *clips, warm, batches=torch.Generator().manual_seed(0))
         print(
             "learning rate   mean: predicted   measured  ratio     sd: predicted  measured  ratio"

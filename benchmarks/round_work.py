@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fnl.config import TrainingGroup
 from fnl.schedule import candidates
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.plan import TrainingPlan
@@ -61,13 +62,10 @@ class RoundWork:
     @property
     def plan(self) -> TrainingPlan:
         """One epoch of SGD."""
-        return TrainingPlan.for_clips(
-            self.examples,
-            batch_size=self.batch,
-            local_epochs=1.0,
-            optimizer="sgd",
-            learning_rate=0.05,
+        options = TrainingGroup(
+            batch_size=self.batch, local_epochs=1.0, optimizer="sgd", learning_rate=0.05
         )
+        return TrainingPlan.for_clips(self.examples, options)
 
     @property
     def mechanism(self) -> GaussianMechanism:

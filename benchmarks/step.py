@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from benchmarks.memory import peak_tensor_bytes
 from benchmarks.networks import LayerwiseNetwork, SteppedNetwork, our_network
 from fnl.cli.terminal import Json, out
+from fnl.config import TrainingGroup
 from fnl.errors import ConfigError
 from fnl.runtime.memory import keep_freed_memory
 from fnl.training.clipping import METHODS, Bound, ClippedTraining
@@ -112,7 +113,9 @@ def matrix_products(widths: tuple[int, ...], steps: int, batch: int) -> Callable
 
 def our_training(network: nn.Module, batch: int) -> tuple[ClippedTraining, torch.optim.Optimizer]:
     """Return what a step of `fnl.training.dp_sgd.train` needs, and its own plain optimizer."""
-    optimizer = build_optimizer(network, TrainingPlan(1, 1.0, "sgd", LEARNING_RATE))
+    optimizer = build_optimizer(
+        network, TrainingPlan(1, 1.0, LEARNING_RATE, TrainingGroup(optimizer="sgd"))
+    )
     training = METHODS["per-clip"](
         network,
         optimizer,

@@ -30,7 +30,7 @@ class NoiseMeter:
     @staticmethod
     def reads(plan: TrainingPlan) -> bool:
         """Return whether an update of `plan` is one step of the sum and the noise alone."""
-        plain = plan.optimizer == "sgd" and not plan.weight_decay
+        plain = plan.options.optimizer == "sgd" and not plan.options.weight_decay
         return plain and plan.steps == 1 and plan.sample_rate == 1
 
     def add(self, noise: NDArray[np.float64], booked: float) -> None:

@@ -275,7 +275,7 @@ def _gradients(
         expected_batch=plan.sample_rate * len(client.labels),
         learning_rate=plan.learning_rate,
         steps=plan.steps,
-        momentum=plan.momentum,
+        momentum=plan.options.momentum,
     )
     neurons = np.array(client.measure(weights).firing.neurons, np.float64)
     share = float(np.linalg.norm(neurons) / neurons.sum())

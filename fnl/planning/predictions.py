@@ -184,7 +184,7 @@ def _noise_at(config: Config, clips: int, rounds: int) -> _At:
         expected_batch=plan.sample_rate * clips,
         learning_rate=plan.learning_rate,
         steps=plan.steps,
-        momentum=plan.momentum,
+        momentum=plan.options.momentum,
     )
     return _At(tau, (rates or 0.0) / clips, plan.steps)
 

@@ -192,7 +192,7 @@ def train(
     clips = _Clips(
         features,
         labels,
-        plan.label_smoothing,
+        plan.options.label_smoothing,
         augment,
         drawing_layers(network),
         draws.of(features) if draws else None,

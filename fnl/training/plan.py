@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from fnl.config import Config
+from fnl.config import Config, TrainingGroup
 from fnl.weights import Weights
 
 
@@ -19,62 +18,36 @@ class TrainingPlan:
     Attributes:
         steps: number of mini-batches.
         sample_rate: probability q with which each clip is in a mini-batch.
-        optimizer: "sgd" or "adam".
-        learning_rate: of the optimizer.
-        momentum: of SGD.
-        weight_decay: decoupled, of parameters with more than one axis; it looks at no data.
-        label_smoothing: share of every target that is spread over all classes.
-        proximal_mu: μ of FedProx, 0 for none.
+        learning_rate: of this round, whatever `options` start with.
+        options: the optimizer and all else that is configured of local training.
         correction: what is added to the gradient of every step, by name of the parameter.
     """
 
     steps: int
     sample_rate: float
-    optimizer: str
     learning_rate: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    proximal_mu: float = 0.0
+    options: TrainingGroup
     correction: Weights | None = None
 
     @classmethod
     def for_clips(
-        cls,
-        clips: int,
-        *,
-        batch_size: int,
-        local_epochs: float,
-        optimizer: str,
-        learning_rate: float,
-        steps: int = 0,
-        **options: Any,
+        cls, clips: int, options: TrainingGroup, learning_rate: float | None = None
     ) -> TrainingPlan:
         """Return the plan of a client with `clips` clips: q = min(1, batch_size / clips).
 
-        A `batch_size` of 0 is all clips, q = 1. There are `steps`; where that is 0, as many as
-        `local_epochs` expected passes take, at least one. `options` are the further attributes.
+        A `batch_size` of 0 is all clips, q = 1. There are `options.steps`; where that is 0, as many
+        as `local_epochs` expected passes take, at least one.
         """
-        sample_rate = min(1.0, batch_size / clips) if batch_size else 1.0
-        steps = steps or max(1, round(local_epochs / sample_rate))
-        return cls(steps, sample_rate, optimizer, learning_rate, **options)
+        sample_rate = min(1.0, options.batch_size / clips) if options.batch_size else 1.0
+        steps = options.steps or max(1, round(options.local_epochs / sample_rate))
+        rate = options.learning_rate if learning_rate is None else learning_rate
+        return cls(steps, sample_rate, rate, options)
 
 
 def plan_of(config: Config, clips: int, server_round: int) -> TrainingPlan:
     """Return the steps in `server_round` of a client with `clips` clips."""
-    training = config.training
-    return TrainingPlan.for_clips(
-        clips,
-        batch_size=training.batch_size,
-        local_epochs=training.local_epochs,
-        steps=training.steps,
-        optimizer=training.optimizer,
-        learning_rate=training.learning_rate_of(server_round, config.run.rounds),
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        label_smoothing=training.label_smoothing,
-        proximal_mu=training.proximal_mu,
-    )
+    rate = config.training.learning_rate_of(server_round, config.run.rounds)
+    return TrainingPlan.for_clips(clips, config.training, rate)
 
 
 def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
@@ -83,17 +56,18 @@ def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optim
     `foreach` is off, because it is slower on a CPU, and is slow to decide for itself.
     """
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    options = plan.options
     optimizer: torch.optim.Optimizer
-    if plan.optimizer == "sgd":
+    if options.optimizer == "sgd":
         optimizer = torch.optim.SGD(
-            trainable, lr=plan.learning_rate, momentum=plan.momentum, foreach=False
+            trainable, lr=plan.learning_rate, momentum=options.momentum, foreach=False
         )
     else:
         optimizer = torch.optim.Adam(trainable, lr=plan.learning_rate, foreach=False)
-    if plan.weight_decay:
-        _decay_before_steps(optimizer, trainable, plan.learning_rate * plan.weight_decay)
-    if plan.proximal_mu:
-        _pull_to_start(optimizer, trainable, plan.proximal_mu)
+    if options.weight_decay:
+        _decay_before_steps(optimizer, trainable, plan.learning_rate * options.weight_decay)
+    if options.proximal_mu:
+        _pull_to_start(optimizer, trainable, options.proximal_mu)
     if plan.correction is not None:
         _correct(optimizer, network, plan.correction)
     return optimizer

@@ -43,13 +43,14 @@ def predict_rate_shift(
     Raises:
         ValueError: if the optimizer is not SGD.
     """
-    if plan.optimizer != "sgd":
-        raise ValueError(f"the prediction is for sgd, not for {plan.optimizer}")
+    options = plan.options
+    if options.optimizer != "sgd":
+        raise ValueError(f"the prediction is for sgd, not for {options.optimizer}")
     device = device_of(network)
     features, labels = (tensor.to(device) for tensor in clips)
     gradient = rate_gradient(network, features)
     projections = project(
-        network, features, labels, gradient, keys=draws, label_smoothing=plan.label_smoothing
+        network, features, labels, gradient, keys=draws, label_smoothing=options.label_smoothing
     )
     return first_order_shift(
         projections,
@@ -59,7 +60,7 @@ def predict_rate_shift(
         expected_batch=plan.sample_rate * len(labels),
         learning_rate=plan.learning_rate,
         steps=plan.steps,
-        momentum=plan.momentum,
+        momentum=options.momentum,
     )
 
 

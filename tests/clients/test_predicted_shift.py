@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
-from fnl.config import ModelGroup
+from fnl.config import ModelGroup, TrainingGroup
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.clipping import Clipping
@@ -60,9 +60,11 @@ def clips() -> tuple[Tensor, Tensor]:
     return features + labels[:, None, None], labels
 
 
-def plan(**options: object) -> TrainingPlan:
+def plan(
+    steps: int = 1, sample_rate: float = 1.0, learning_rate: float = 1e-3, **options: object
+) -> TrainingPlan:
     return TrainingPlan(
-        **{"steps": 1, "sample_rate": 1.0, "optimizer": "sgd", "learning_rate": 1e-3} | options
+        steps, sample_rate, learning_rate, TrainingGroup(**{"optimizer": "sgd"} | options)
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 import tests.faults.faulty_grid  # noqa: F401 to have it imported
 from benchmarks import soak
-from fnl.config import parse_config
+from fnl.config import TrainingGroup, parse_config
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import build_network, initialise
@@ -30,9 +30,8 @@ def _warm_up() -> None:
     network = build_network(parse_config(SMALL).model, 8, 10)
     initialise(network, 0)
     features, labels = torch.zeros(16, 10, 8), torch.zeros(16, dtype=torch.int64)
-    plan = TrainingPlan.for_clips(
-        16, batch_size=8, local_epochs=0.5, optimizer="adam", learning_rate=0.01, momentum=0.0
-    )
+    options = TrainingGroup(batch_size=8, local_epochs=0.5, learning_rate=0.01)
+    plan = TrainingPlan.for_clips(16, options)
     with one_thread():
         train(
             network,

@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from fnl.privacy.client_level import private_aggregate
 from fnl.privacy.rate_release import release
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
 DRAWS = 2500
 EPSILONS = (0.0, 0.5, 1.0)
@@ -75,10 +75,7 @@ def noised_sums(mechanism: GaussianMechanism, sample_rate: float, *, there: bool
     """
     features = torch.zeros(2, 1, 2)
     features[0, 0, 0] = 1000.0 * there  # far above any bound
-    plan = TrainingPlan.for_clips(
-        2, batch_size=1, local_epochs=1.0, optimizer="sgd", learning_rate=1e-30
-    )
-    plan = TrainingPlan(**{**vars(plan), "steps": DRAWS, "sample_rate": sample_rate})
+    plan = sgd(DRAWS, sample_rate, 1e-30)
     seen = []
 
     def note(optimizer, *_):

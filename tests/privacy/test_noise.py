@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from fnl.privacy.noise import SecureNoise, normal_tensor
 from fnl.randomness import Purpose, torch_stream
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
 from fnl.training.sampling import poisson_samples
+from tests.training.small import sgd
 
 LABELS = torch.arange(8) % 3
 
@@ -36,7 +36,7 @@ def noise_of(noise, mechanism: GaussianMechanism | None = None) -> dict[str, np.
     network = TwoLayers()
     before = copy.deepcopy(network)
     train(
-        network, torch.zeros(8, 4, 20), LABELS, TrainingPlan(1, 1.0, "sgd", 1.0),
+        network, torch.zeros(8, 4, 20), LABELS, sgd(1, 1.0, 1.0),
         batches=torch.Generator(), mechanism=mechanism, noise=noise,
     )  # fmt: skip
     unit = 1.5 * 0.5 / 8

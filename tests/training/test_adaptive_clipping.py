@@ -17,7 +17,7 @@ from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
 
 def bound(start: float = 1.0, **changes: float) -> AdaptiveBound:
@@ -92,7 +92,7 @@ def moved(mechanism: GaussianMechanism, data=None, steps: int = 1):
     network = spiking()
     before = copy.deepcopy(network)
     summary = train(
-        network, *(data or clips()), TrainingPlan(steps, 1.0, "sgd", 1.0),
+        network, *(data or clips()), sgd(steps, 1.0, 1.0),
         batches=torch.Generator().manual_seed(0), mechanism=mechanism,
         noise=torch.Generator().manual_seed(3),
     )  # fmt: skip

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
-from fnl.config import ModelGroup
+from fnl.config import ModelGroup, TrainingGroup
 from fnl.snn.network import build_network, initialise
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
 CLIPS, STEPS, FEATURES, CLASSES = 12, 9, 6, 4
 
@@ -31,10 +32,6 @@ def clips(dtype: torch.dtype = torch.float32, n: int = CLIPS) -> tuple[Tensor, T
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def sgd(steps: int = 1, sample_rate: float = 1.0, learning_rate: float = 0.5) -> TrainingPlan:
-    return TrainingPlan(steps, sample_rate, "sgd", learning_rate)
 
 
 def flat(network: nn.Module) -> Tensor:
@@ -122,7 +119,7 @@ def test_noise_does_not_follow_the_global_generator():
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_an_empty_sample_is_a_step_of_noise_alone(optimizer):
     data, rate = clips(n=3), 1e-9
-    plan = TrainingPlan(4, rate, optimizer, 1.0)
+    plan = TrainingPlan(4, rate, 1.0, TrainingGroup(optimizer=optimizer))
     network = build_network(ModelGroup(hidden="64,64"), FEATURES, CLASSES)
     moved, summary = run(network, data, plan, GaussianMechanism(1.0, 1e-9))
     assert (summary.loss, summary.clip_fraction, summary.gradient_norm_median) == (None,) * 3
@@ -167,7 +164,7 @@ def test_one_clip_moves_the_weights_no_further_than_the_bound():
     network, (features, labels) = spiking(), clips()
     features[0] *= 1e3
     mechanism = GaussianMechanism(0.0, 0.05)
-    plan = TrainingPlan(1, 1.0, "sgd", 1.0)
+    plan = sgd(1, 1.0, 1.0)
     with_it, _ = run(network, (features, labels), plan, mechanism)
     without, _ = run(network, (features[1:], labels[1:]), plan, mechanism)
     # both are sums over B̄ clips: undo the division to compare neighbouring data sets
@@ -189,9 +186,9 @@ def test_the_step_is_divided_by_the_expected_batch_not_the_drawn_one():
 @pytest.mark.parametrize(
     "plan",
     [
-        TrainingPlan(6, 0.4, "sgd", 0.3),
-        TrainingPlan(6, 0.4, "sgd", 0.3, momentum=0.9),
-        TrainingPlan(6, 0.4, "adam", 0.01),
+        sgd(6, 0.4, 0.3),
+        sgd(6, 0.4, 0.3, momentum=0.9),
+        TrainingPlan(6, 0.4, 0.01, TrainingGroup(optimizer="adam")),
     ],
 )
 def test_without_noise_and_bound_private_training_is_its_twin(plan):
@@ -208,7 +205,7 @@ def test_without_noise_and_bound_private_training_is_its_twin(plan):
 def test_momentum_and_rate_reach_the_optimizer():
     network, data = spiking(), clips()
     moved = {
-        (rate, momentum): run(network, data, TrainingPlan(3, 1.0, "sgd", rate, momentum))[0]
+        (rate, momentum): run(network, data, sgd(3, 1.0, rate, momentum=momentum))[0]
         for rate in (0.1, 0.2)
         for momentum in (0.0, 0.9)
     }
@@ -277,10 +274,9 @@ def test_the_twin_sees_the_same_batches_whatever_the_mechanism():
 def test_a_plan_passes_over_the_clips_as_often_as_asked(
     n, batch_size, local_epochs, sample_rate, steps
 ):
-    plan = TrainingPlan.for_clips(
-        n, batch_size=batch_size, local_epochs=local_epochs, optimizer="sgd", learning_rate=0.1
-    )
-    assert plan == TrainingPlan(steps, sample_rate, "sgd", 0.1)
+    options = TrainingGroup(batch_size=batch_size, local_epochs=local_epochs, learning_rate=0.1)
+    plan = TrainingPlan.for_clips(n, options)
+    assert plan == TrainingPlan(steps, sample_rate, 0.1, options)
 
 
 # --- the rest ---

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
 MECHANISMS = {
     "none": None,
@@ -37,7 +37,7 @@ def trained(mechanism, steps: int, mu: float) -> torch.Tensor:
         network,
         features,
         labels,
-        TrainingPlan(steps, 0.5, "sgd", 0.1, proximal_mu=mu),
+        sgd(steps, 0.5, 0.1, proximal_mu=mu),
         batches=torch.Generator().manual_seed(2),
         mechanism=mechanism,
         noise=torch.Generator().manual_seed(3),

@@ -8,9 +8,9 @@ from torch import nn
 
 from fnl.errors import ConfigError
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
-PLAN = TrainingPlan(1, 1.0, "sgd", 0.1)
+PLAN = sgd(1, 1.0, 0.1)
 
 
 def network(layer: nn.Module) -> nn.Module:

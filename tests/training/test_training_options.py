@@ -14,6 +14,7 @@ from fnl.errors import ConfigError
 from fnl.randomness import Purpose
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
 
 def stream(seed: int) -> torch.Generator:
@@ -32,7 +33,7 @@ def network() -> nn.Module:
 
 
 def plan(**options: float) -> TrainingPlan:
-    return TrainingPlan(4, 1.0, "adam", 0.05, **options)
+    return TrainingPlan(4, 1.0, 0.05, TrainingGroup(**options))
 
 
 def test_decay_is_that_of_adamw_on_matrices_and_none_on_vectors(clips):
@@ -92,7 +93,7 @@ def test_fixed_mini_batches_are_the_steps(clips):
 def test_smoothed_targets_are_what_the_loss_is_taken_of(clips):
     start = network()
     expected = F.cross_entropy(start(clips[0]), clips[1], label_smoothing=0.2).item()
-    one = TrainingPlan(1, 1.0, "sgd", 0.1, label_smoothing=0.2)
+    one = sgd(1, 1.0, 0.1, label_smoothing=0.2)
     assert train(network(), *clips, one, batches=stream(2)).loss == pytest.approx(expected)
 
 

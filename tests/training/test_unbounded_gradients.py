@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fnl.config import ModelGroup
 from fnl.snn.network import build_network, initialise
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
+from tests.training.small import sgd
 
 WAYS = list(
     itertools.product(["flat", "per-layer", "adaptive", "automatic"], ["per-clip", "ghost"])
@@ -37,7 +37,7 @@ def step(network: nn.Module, features: Tensor, labels: Tensor, clipping, method)
     trained = copy.deepcopy(network)
     # a learning rate of n: the sum over clips, whatever the divisor
     train(
-        trained, features, labels, TrainingPlan(1, 1.0, "sgd", float(len(labels))),
+        trained, features, labels, sgd(1, 1.0, float(len(labels))),
         batches=torch.Generator(), noise=torch.Generator(),
         mechanism=GaussianMechanism(0.0, 0.5, clipping, method),
     )  # fmt: skip

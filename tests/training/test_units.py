@@ -12,10 +12,9 @@ from fnl.privacy.rate_release import release
 from fnl.randomness import Purpose
 from fnl.snn.network import set_draws
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
 from fnl.training.units import Units
 from fnl.weights import Weights, get_weights
-from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier
+from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier, sgd
 
 KEYS = DrawKeys.seeded(3)
 SPEAKERS = np.array(["ann", "bob", "ann", "cy", *["bob"] * 16, "dee"])
@@ -42,7 +41,7 @@ def step(
     trained, units = network(**model), units or Units.by_speaker(SPEAKERS)
     before = get_weights(trained)
     train(
-        trained, *(given or clips()), TrainingPlan(1, 1.0, "sgd", 1.0), batches=[list(drawn)],
+        trained, *(given or clips()), sgd(1, 1.0, 1.0), batches=[list(drawn)],
         mechanism=mechanism, noise=torch.Generator().manual_seed(0), draws=KEYS, augment=noisier,
         units=units,
     )  # fmt: skip
@@ -158,7 +157,7 @@ def test_speakers_are_drawn_at_the_sampling_rate_and_clips_together():
 
     groups = Units.by_speaker(SPEAKERS).groups
     train(
-        network(), *clips(), TrainingPlan(400, 0.4, "sgd", 0.0),
+        network(), *clips(), sgd(400, 0.4, 0.0),
         batches=torch.Generator().manual_seed(0), units=Spy(groups, len(SPEAKERS)),
     )  # fmt: skip
     drawn = np.zeros((400, 4))

@@ -11,9 +11,8 @@ from fnl.clip_draws import DrawKeys, Draws
 from fnl.randomness import Purpose
 from fnl.snn.network import set_draws
 from fnl.training.dp_sgd import GaussianMechanism, train
-from fnl.training.plan import TrainingPlan
 from fnl.weights import Weights, get_weights
-from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier
+from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier, sgd
 
 CLIPS, VIEWS = 6, 4
 KEYS = DrawKeys.seeded(3)
@@ -28,7 +27,7 @@ def step(mechanism: GaussianMechanism | None, views: int = VIEWS, **model: objec
     """Return the weights after one step of SGD on all clips."""
     trained = network(**model)
     train(
-        trained, *clips(), TrainingPlan(1, 1.0, "sgd", 1.0), batches=[list(range(CLIPS))],
+        trained, *clips(), sgd(1, 1.0, 1.0), batches=[list(range(CLIPS))],
         mechanism=mechanism, noise=torch.Generator().manual_seed(0), draws=KEYS, augment=noisier,
         views=views,
     )  # fmt: skip
@@ -99,7 +98,7 @@ def test_a_clip_whose_gradient_is_undefined_in_one_view_counts_nothing():
     for batch, augment in ((range(CLIPS), broken), (range(1, CLIPS), noisier)):
         trained = network(normalisation="none")
         train(
-            trained, *clips(), TrainingPlan(1, 1.0, "sgd", 1.0), batches=[list(batch)],
+            trained, *clips(), sgd(1, 1.0, 1.0), batches=[list(batch)],
             mechanism=GaussianMechanism(0.0, 0.5), noise=torch.Generator(), draws=KEYS,
             augment=augment, views=2,
         )  # fmt: skip
@@ -121,5 +120,5 @@ def test_views_draw_each_for_itself_and_one_view_as_ever():
 def test_views_without_keys_are_refused():
     with pytest.raises(ValueError, match="keys of what clips draw"):
         train(
-            network(), *clips(), TrainingPlan(1, 1.0, "sgd", 1.0), batches=[[0]], views=2,
+            network(), *clips(), sgd(1, 1.0, 1.0), batches=[[0]], views=2,
         )  # fmt: skip

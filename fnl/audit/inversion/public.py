@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fnl.config import Config, parse_config
+from fnl.config import Config, TrainingGroup, parse_config
 from fnl.data.corpus import TEST, VALIDATION
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
@@ -61,9 +61,8 @@ class PublicClips:
         seed = config.run.seed
         network = build_network(model, federation.inputs, federation.classes, seed=seed)
         initialise(network, seed)
-        plan = TrainingPlan.for_clips(
-            len(labels), batch_size=32, local_epochs=EPOCHS, optimizer="adam", learning_rate=0.003
-        )
+        options = TrainingGroup(batch_size=32, local_epochs=EPOCHS, learning_rate=0.003)
+        plan = TrainingPlan.for_clips(len(labels), options)
         batches = torch_stream(seed, Purpose.INVERSION, 0)
         train(network, features, labels, plan, batches=batches)
         return cls(features, labels, means, network.eval())

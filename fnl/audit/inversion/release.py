@@ -68,7 +68,7 @@ def released_update(
     plan, gradients = local.plan, {}
     for name, before in weights.items():
         moved = torch.from_numpy((before.astype("f8") - after[name]) / plan.learning_rate)
-        if plan.weight_decay and before.ndim > 1:
-            moved -= plan.weight_decay * torch.from_numpy(before.astype("f8"))
+        if (decay := plan.options.weight_decay) and before.ndim > 1:
+            moved -= decay * torch.from_numpy(before.astype("f8"))
         gradients[name] = (moved * plan.sample_rate * local.units.count).float()
     return Update(gradients, local.features[list(rows)], local.labels[list(rows)])

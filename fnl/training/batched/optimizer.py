@@ -29,13 +29,14 @@ class RowOptimizer:
         corrections: Tensor | None = None,
     ) -> None:
         self._values, self._plan, self._corrections = values, plan, corrections
-        self._start = values.clone() if plan.proximal_mu else None
-        share = plan.learning_rate * plan.weight_decay
+        options = plan.options
+        self._start = values.clone() if options.proximal_mu else None
+        share = plan.learning_rate * options.weight_decay
         self._kept = torch.where(matrices, 1 - share, 1.0).to(values) if share else None
         self._first = self._second = values.new_zeros(0)
-        if plan.optimizer == "adam":
+        if options.optimizer == "adam":
             self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
-        elif plan.momentum:
+        elif options.momentum:
             self._first = torch.zeros_like(values)
         self._steps = 0
 
@@ -45,21 +46,21 @@ class RowOptimizer:
         The others have taken all of their steps.
         """
         self._steps += 1
-        values, plan = self._values[: len(grads)], self._plan
+        values, options = self._values[: len(grads)], self._plan.options
         if self._kept is not None:
             values.mul_(self._kept)
         if self._start is not None:
-            grads.add_(values - self._start[: len(grads)], alpha=plan.proximal_mu)
+            grads.add_(values - self._start[: len(grads)], alpha=options.proximal_mu)
         if self._corrections is not None:
             grads.add_(self._corrections[: len(grads)])
         first, second = self._first[: len(grads)], self._second[: len(grads)]
-        if plan.optimizer == "adam":
+        if options.optimizer == "adam":
             self._adam(values, grads, first, second)
             return
-        if plan.momentum:
-            first.mul_(plan.momentum if self._steps > 1 else 0.0).add_(grads)
+        if options.momentum:
+            first.mul_(options.momentum if self._steps > 1 else 0.0).add_(grads)
             grads = first
-        values.add_(grads, alpha=-plan.learning_rate)
+        values.add_(grads, alpha=-self._plan.learning_rate)
 
     def _adam(self, values: Tensor, grads: Tensor, first: Tensor, second: Tensor) -> None:
         first.lerp_(grads, 1 - _BETA_1)

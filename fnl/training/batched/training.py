@@ -187,7 +187,8 @@ class _Training:
         views, mechanism = self._views, self._mechanism
         inputs, labels = self._drawn(number, rows)
         logits, backs, _ = self.networks.run(inputs, active)
-        losses, slope = cross_entropies(logits, labels, label_smoothing=self._plan.label_smoothing)
+        smoothing = self._plan.options.label_smoothing
+        losses, slope = cross_entropies(logits, labels, label_smoothing=smoothing)
         mask = valid[:, None].expand(active, views, each)
         of_each = losses.view(active, views, each).masked_fill(~mask, 0.0)
         self._losses[:active] += of_each.double().sum((1, 2)) / views

@@ -13,6 +13,7 @@ from opacus.optimizers import DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
+from fnl.config import TrainingGroup
 from fnl.errors import ConfigError
 from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
@@ -27,6 +28,7 @@ from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 from fnl.training.plan import TrainingPlan
 from tests.own_networks import OverTime
+from tests.training.small import sgd
 
 STEPS, FEATURES, CLASSES = 14, 6, 3
 
@@ -111,7 +113,7 @@ def test_private_training_by_ghosts_is_private_training(optimizer, clipping):
     for method in ("per-clip", "ghost"):
         model = network()
         summary = train(
-            model, *batch(9), TrainingPlan(6, 0.3, optimizer, 0.05),
+            model, *batch(9), TrainingPlan(6, 0.3, 0.05, TrainingGroup(optimizer=optimizer)),
             batches=torch.Generator().manual_seed(1), noise=torch.Generator().manual_seed(2),
             mechanism=GaussianMechanism(0.7, 0.8, clipping, method),
         )  # fmt: skip
@@ -133,7 +135,7 @@ def test_an_empty_sample_is_the_same_noise_in_both_methods():
     for method in ("per-clip", "ghost"):
         model = network()
         summary = train(
-            model, *batch(3), TrainingPlan(3, 1e-9, "sgd", 1.0),
+            model, *batch(3), sgd(3, 1e-9, 1.0),
             batches=torch.Generator().manual_seed(1), noise=torch.Generator().manual_seed(2),
             mechanism=GaussianMechanism(1.0, 1e-9, "flat", method),
         )  # fmt: skip
@@ -148,7 +150,7 @@ def test_per_layer_clipping_bounds_every_layer_and_the_whole(method):
     model, (features, labels) = network(), batch(1)
     start = [p.detach().clone() for p in trained(model)]
     train(
-        model, 100 * features, labels, TrainingPlan(1, 1.0, "sgd", 1.0),
+        model, 100 * features, labels, sgd(1, 1.0, 1.0),
         batches=torch.Generator().manual_seed(1), noise=torch.Generator().manual_seed(2),
         mechanism=GaussianMechanism(0.0, 0.01, "per-layer", method),
     )  # fmt: skip
