@@ -1,27 +1,16 @@
-"""A metric of one's own takes one edit on the server's side and two on the client's."""
+"""The recipe of a column of a round: it is what it is declared to be."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
 
 from fnl.config import parse_config
 from fnl.runtime.columns import real
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.tables import ROUNDS, TABLES
-
-ROOT = Path(__file__).parents[1]
-
-
-def assignments(flat) -> list[str]:
-    text = ((key, str(value).lower() if value in (True, False) else value) for key, value in flat)
-    return [f"--set={key}={value}" for key, value in text]
 
 
 def test_a_number_of_the_server_is_its_declaration(small_config, monkeypatch):
@@ -44,33 +33,3 @@ def test_a_number_of_the_server_is_its_declaration(small_config, monkeypatch):
     )
     assert rounds["activity"].to_list() == (1 - rounds["activation_sparsity"]).to_list()
     assert "| `rate_range` | range of rates | rate |" in TABLES["rounds"].markdown()
-
-
-@pytest.mark.slow
-def test_a_number_of_the_client_is_its_field_and_its_value(small_config, tmp_path):
-    tree = tmp_path / "tree"
-    for package in ("fnl", "clients", "server"):
-        shutil.copytree(ROOT / package, tree / package)
-    edit(
-        tree / "fnl/wire/report.py",
-        after="    steps: Annotated[int, Cover.PUBLIC",
-        line='    clips_twice: Annotated[int | None, whole("clips", "2 n_k")] = None\n',
-    )
-    edit(
-        tree / "fnl/training/local.py",
-        after="        num_examples=client.units.count,",
-        line="        clips_twice=2 * client.units.count,\n",
-    )
-    command = [sys.executable, "-m", "fnl.cli.main", "run", *assignments(small_config.items())]
-    subprocess.run(command, check=True, cwd=tree, env={"PYTHONPATH": str(tree)}, timeout=300)
-    (run,) = Path(str(small_config["run.results-dir"])).iterdir()
-    clients = pl.read_parquet(run / "clients.parquet")
-    assert clients["clips_twice"].to_list() == (2 * clients["num_examples"]).to_list()
-
-
-def edit(path: Path, *, after: str, line: str) -> None:
-    """Insert a line after the first that starts with `after`."""
-    head, found, tail = path.read_text(encoding="utf-8").partition(after)
-    rest, end, following = tail.partition("\n")
-    assert found, after
-    path.write_text(head + found + rest + end + line + following, encoding="utf-8")

@@ -1,0 +1,144 @@
+"""The recipes of CONTRIBUTING.md, followed in a copy of the tree: no further file has to be opened.
+
+The recipe of a round's column is followed in `tests/test_own_columns.py`, that of a neuron in
+`tests/snn/test_new_neuron.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from fnl.config import TrainingGroup
+from fnl.config.rules import SELECTIONS
+from tests.runs import ROOT, fnl, settings
+
+pytestmark = pytest.mark.slow
+
+
+class Tree:
+    """A copy of the packages, to be edited and run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.opened = root, set()
+        for package in ("fnl", "clients", "server"):
+            shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("*.nb?"))
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace what is there once."""
+        path = self.root / name
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, (name, old)
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        self.opened.add(name)
+
+    def run(self, flat: dict[str, object], name: str, **changes: object) -> Path:
+        """Return the directory of a run by the copy."""
+        set_here = {**flat, "run.name": name, **changes}
+        done = fnl("run", *settings(set_here), cwd=self.root, path=str(self.root))
+        assert done.returncode == 0, done.stderr
+        (run,) = Path(str(flat["run.results-dir"])).glob(f"{name}*")
+        return run
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path / "tree")
+
+
+def files_of(what: str) -> int:
+    """Return how many files CONTRIBUTING.md says that `what` takes."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (count,) = re.findall(rf"^\| {what} \| (\d) \|", text, re.MULTILINE)
+    return int(count)
+
+
+def clients(run: Path) -> pl.DataFrame:
+    return pl.read_parquet(run / "clients.parquet")
+
+
+def test_a_column_of_a_client_is_its_field_and_its_value(small_config, tree):
+    tree.edit(
+        "fnl/wire/report.py",
+        "    steps: Annotated[int, Cover.PUBLIC",
+        '    clips_twice: Annotated[int | None, whole("clips", "2 n_k")] = None\n'
+        "    steps: Annotated[int, Cover.PUBLIC",
+    )
+    tree.edit(
+        "fnl/training/local.py",
+        "        num_examples=client.units.count,",
+        "        num_examples=client.units.count,\n        clips_twice=2 * client.units.count,",
+    )
+    assert len(tree.opened) == files_of("a metric column of a client")
+    told = clients(tree.run(small_config, "column"))
+    assert told["clips_twice"].to_list() == (2 * told["num_examples"]).to_list()
+
+
+def test_a_selection_rule_is_what_it_reads_and_its_function(small_config, tree):
+    assert "quiet-before" not in SELECTIONS
+    tree.edit(
+        "fnl/config/rules.py",
+        '    "lowest-rate": _RATE,',
+        '    "lowest-rate": _RATE,\n    "quiet-before": _BEFORE,\n'
+        '    "badly-fitted": frozenset({"train_loss"}),',
+    )
+    tree.edit(
+        "server/selection/rules.py",
+        "_RULES: dict[str, SelectionRule] = {",
+        "def quiet_before(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:\n"
+        '    """Score by minus the global model\'s rate."""\n'
+        "    return -np.array([report.firing_rate_before for report in reports])\n\n\n"
+        "def badly_fitted(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:\n"
+        '    """Score by the loss of training."""\n'
+        "    return np.array([report.train_loss for report in reports])\n\n\n"
+        '_RULES: dict[str, SelectionRule] = {\n    "quiet-before": quiet_before,\n'
+        '    "badly-fitted": badly_fitted,',
+    )
+    assert len(tree.opened) == files_of("a selection rule")
+    told = clients(tree.run(small_config, "rule", **{"coordination.selection": "quiet-before"}))
+    assert told["score"].to_list() == (-told["firing_rate_before"]).to_list()
+    # what privacy asks of it follows from what it reads
+    strict = {
+        **small_config, "run.strict-privacy": True, "evaluation.shadow": False,
+        "privacy.rate-release": "gaussian", "run.rounds": 1,
+    }  # fmt: skip
+    tree.run(strict, "strict", **{"coordination.selection": "quiet-before"})
+    refused = fnl(
+        "run", *settings({**strict, "coordination.selection": "badly-fitted"}),
+        cwd=tree.root, path=str(tree.root),
+    )  # fmt: skip
+    assert refused.returncode
+    assert "train_loss" in refused.stderr
+
+
+def test_an_option_of_client_training_is_its_key_and_its_use(small_config, tree):
+    """One of the optimizer; one of the loss is used in `dp_sgd.py` and `batched/training.py`."""
+    assert "adam_epsilon" not in TrainingGroup.model_fields
+    tree.edit(
+        "fnl/config/training.py",
+        '    """Momentum of `sgd`."""',
+        '    """Momentum of `sgd`."""\n    adam_epsilon: Positive = 1e-8\n    """ε of `adam`."""',
+    )
+    tree.edit(
+        "fnl/training/plan.py",
+        "Adam(trainable, lr=plan.learning_rate,",
+        "Adam(trainable, lr=plan.learning_rate, eps=options.adam_epsilon,",
+    )
+    tree.edit(
+        "fnl/training/batched/optimizer.py", ".add_(_EPS)", ".add_(self._plan.options.adam_epsilon)"
+    )
+    assert len(tree.opened) == files_of("an option of client training")
+    flat = {**small_config, "training.optimizer": "adam", "run.rounds": 1}
+    moved = {}
+    for name, changes in {
+        "plain": {},
+        "alone": {"training.adam-epsilon": 0.1},
+        "batch": {"training.adam-epsilon": 0.1, "run.batched-clients": 3},
+    }.items():
+        moved[name] = clients(tree.run(flat, name, **changes))["update_norm"].to_list()
+    assert moved["batch"] == pytest.approx(moved["alone"], rel=0.02)
+    assert moved["plain"] != pytest.approx(moved["alone"], rel=0.02)
