@@ -1,4 +1,4 @@
-"""Where noise comes from: a reproducible stream in simulation, the operating system on a device.
+"""Where noise is drawn: from a reproducible stream in simulation, the operating system on a device.
 
 A seeded stream can be drawn again by whoever knows the seed, and the seed of a run is no secret:
 noise that hides anything must come from `SecureNoise`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ from scipy.special import ndtri
 
 from fnl.config import Config
 from fnl.randomness import Purpose, stream
+
+_BLOCK = 16
 
 
 class NoiseSource(Protocol):
@@ -74,6 +76,37 @@ def normal_tensor(
     return torch.from_numpy(np.asarray(source.normal(0.0, std, size)))  # a number for no axes
 
 
+def fill_normal(
+    parts: Iterable[torch.Tensor], std: float, source: torch.Generator | SecureNoise | None
+) -> None:
+    """Fill tensors, one after the other, with independent normal numbers of mean 0.
+
+    A generator is the tensors' device's; none is PyTorch's own.
+    """
+    for part in parts:
+        if isinstance(source, SecureNoise):
+            part.copy_(normal_tensor(source, std, tuple(part.shape)))
+        else:
+            part.normal_(0.0, std, generator=source)
+
+
+def drawn_together(sizes: Sequence[int]) -> list[int]:
+    """Return the sizes of what noise is drawn for in one call, for parameters of `sizes`.
+
+    PyTorch draws normal numbers in blocks of sixteen, so several parameters of whole blocks get
+    what they get one after the other, as Opacus' optimizers draw it.
+    """
+    together: list[int] = []
+    whole = False
+    for size in sizes:
+        if whole and size % _BLOCK == 0:
+            together[-1] += size
+        else:
+            together.append(size)
+        whole = size % _BLOCK == 0
+    return together
+
+
 def use_secure_noise(optimizer: DPOptimizer, source: SecureNoise) -> None:
     """Have `optimizer` add noise from `source`.
 
@@ -96,7 +129,8 @@ def use_host_noise(optimizer: DPOptimizer, source: torch.Generator) -> None:
 
     def noisy(total: torch.Tensor, std: float) -> torch.Tensor:
         drawn = torch.empty(total.shape, dtype=total.dtype)
-        return total + drawn.normal_(0.0, std, generator=source).to(total.device)
+        fill_normal([drawn], std, source)
+        return total + drawn.to(total.device)
 
     _add_noise_by(optimizer, noisy)
 

@@ -1,5 +1,6 @@
 """Noise as it reaches weights: size, independence, and what differs when it is secure."""
 
+import ast
 import copy
 import itertools
 
@@ -13,9 +14,26 @@ from fnl.privacy.noise import SecureNoise, normal_tensor
 from fnl.randomness import Purpose, torch_stream
 from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.sampling import poisson_samples
+from tests.runs import ROOT
 from tests.training.small import sgd
 
 LABELS = torch.arange(8) % 3
+
+DRAWS = {"normal", "normal_", "randn", "randn_like", "standard_normal"}
+PROBES = {"fnl/training/per_clip/own_modules.py"}
+"""Draw a direction to try a module of one's own with: nothing is hidden by it."""
+
+
+def test_what_clients_do_draws_its_noise_where_all_noise_is_drawn():
+    """A second place would have to be told of secure noise, and of the order of draws, again."""
+    drawing = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("fnl/training", "clients")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in DRAWS
+    }
+    assert drawing == PROBES
 
 
 class TwoLayers(nn.Module):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fnl.privacy.noise import SecureNoise, normal_tensor
-from fnl.training.per_clip.flat_optimizer import drawn_together
+from fnl.privacy.noise import SecureNoise, drawn_together, fill_normal
 
 if TYPE_CHECKING:
     from fnl.training.batched.training import ClientTraining
@@ -49,20 +48,9 @@ class StepNoise:
         """
         if self._silent:
             return
-        noise = torch.empty(sums.shape, dtype=torch.float64 if self._secure else sums.dtype)
+        secure = isinstance(self._clients[0].noise, SecureNoise)
+        noise = torch.empty(sums.shape, dtype=torch.float64 if secure else sums.dtype)
         for client, row in zip(self._clients, noise, strict=False):
-            self._draw(client.noise, row)
+            fill_normal(row.split(self._sizes), 1.0, client.noise)
         moved = noise.to(self._device, non_blocking=True)
         sums.copy_(sums + moved * (self._multipliers[: len(sums)] * bounds))
-
-    @property
-    def _secure(self) -> bool:
-        return isinstance(self._clients[0].noise, SecureNoise)
-
-    def _draw(self, source: torch.Generator | SecureNoise, row: Tensor) -> None:
-        """Fill a row with independent standard normal numbers."""
-        if isinstance(source, SecureNoise):
-            row.copy_(normal_tensor(source, 1.0, tuple(row.shape)))
-            return
-        for part in row.split(self._sizes):
-            part.normal_(generator=source)

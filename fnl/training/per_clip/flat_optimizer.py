@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import is_not
 from typing import Any
@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from fnl.errors import ConfigError
 from fnl.privacy.clip_factor import clip_factor
+from fnl.privacy.noise import drawn_together, fill_normal
 from fnl.training.flat_parameters import step_as_one
 from fnl.training.per_clip.clip_gradients import ClipNorms
-
-_BLOCK = 16
 
 
 class WholeClipOptimizer(DPOptimizer):
@@ -114,8 +113,7 @@ class WholeClipOptimizer(DPOptimizer):
         std = self.noise_multiplier * self.max_grad_norm
         _check_processed_flag(self._sum_parts)
         if std > 0:
-            for part in self._drawn:
-                part.normal_(0.0, std, generator=self.generator)
+            fill_normal(self._drawn, std, self.generator)
             self._grads.add_(self._sums)
         else:
             self._grads.copy_(self._sums)
@@ -162,20 +160,3 @@ class _Taken:
     given: list[Any]
     rows: list[Tensor]
     norms: ClipNorms
-
-
-def drawn_together(sizes: Sequence[int]) -> list[int]:
-    """Return the sizes of what noise is drawn for in one call, for parameters of `sizes`.
-
-    PyTorch draws normal numbers in blocks of sixteen, so several parameters of whole blocks get
-    what they get one after the other.
-    """
-    together: list[int] = []
-    whole = False
-    for size in sizes:
-        if whole and size % _BLOCK == 0:
-            together[-1] += size
-        else:
-            together.append(size)
-        whole = size % _BLOCK == 0
-    return together
