@@ -20,10 +20,11 @@ import typer
 
 import fnl
 from fnl.cli.main import app
-from fnl.config import reference
+from fnl.config import NEURONS, ModelGroup, reference
 from fnl.config.rules import AGGREGATIONS, SELECTIONS
 from fnl.runtime.columns import Column
 from fnl.runtime.tables import TABLES
+from fnl.snn.networks.stack import build_neuron
 from fnl.wire.fields import parts
 from fnl.wire.report import ENTRIES, PATHS, ClientReport
 
@@ -36,6 +37,7 @@ FILES = (
     "docs/python.md",
     "docs/extending.md",
     "docs/privacy.md",
+    "docs/networks.md",
 )
 
 
@@ -91,6 +93,19 @@ def rules() -> str:
     return "\n".join(rows)
 
 
+def neurons() -> str:
+    """Return what built-in neurons are made of, in Markdown."""
+    head = ("`model.neuron`", "states", "parameters", "synapses between neurons", "kernels")
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in NEURONS:
+        scan = build_neuron(ModelGroup(neuron=name), 1).scan
+        trained = ", ".join(f"`{row}`" for row in scan.rows)
+        between = "all to all" if scan.recurrent else "none"
+        kernels = "Numba, PyTorch" + (", Triton" if scan.triton else "")
+        rows.append(f"| `{name}` | {', '.join(scan.states)} | {trained} | {between} | {kernels} |")
+    return "\n".join(rows)
+
+
 def _meaning(path: tuple[str, ...]) -> str:
     """Return what the attributes of a report on the way to an entry are declared to be."""
     owner, told = ClientReport, []
@@ -112,6 +127,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "config": lambda group: f"\n{reference.table_of(group)}\n",
     "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
     "python": lambda owner: f"\n{names(owner)}\n",
+    "neurons": lambda _: f"\n{neurons()}\n",
     "rules": lambda _: f"\n{rules()}\n",
     "entries": lambda _: f"\n{entries()}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,9 +20,7 @@ from fnl.import_path import builder_of
 from fnl.snn.dropout import Dropout
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
 from fnl.snn.networks.gathering import Tap
-from fnl.snn.networks.stack import build_neuron
 from fnl.snn.neurons.lif import LIF
-from fnl.snn.neurons.spiking_layer import SpikingLayer
 from fnl.training.cross_entropy import cross_entropy
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights, weights_hash
@@ -312,18 +309,6 @@ def test_every_name_in_the_configuration_is_built_by_its_own_function(built_in):
     builders = [builder_of("model.any", name, built_in) for name in built_in]
     assert all(builder.__module__.startswith("fnl.snn.") for builder in builders)
     assert len(set(builders)) == len(set(built_in.values()))
-
-
-def test_the_table_of_neurons_is_what_they_declare():
-    table = Path(__file__).parents[2].joinpath("docs", "networks.md").read_text(encoding="utf-8")
-    for name in config.NEURONS:
-        layer = build_neuron(ModelGroup(neuron=name), FEATURES)
-        assert isinstance(layer, SpikingLayer)
-        scan = layer.scan
-        states, rows = ", ".join(scan.states), ", ".join(f"`{row}`" for row in scan.rows)
-        between = "all to all" if scan.recurrent else "none"
-        backends = "Numba, PyTorch" + (", Triton" if scan.triton else "")
-        assert f"| `{name}` | {states} | {rows} | {between} | {backends} |\n" in table
 
 
 @pytest.mark.parametrize(
