@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fnl.audit.claims import Claim, Mechanism, claim
-from fnl.audit.membership import auc, epsilon_of_rates, true_positive_rate
-from fnl.audit.result import AuditResult
+from fnl.audit.membership import epsilon_of_rates
+from fnl.audit.one_run import Bound
+from fnl.audit.result import Attack, AuditResult
 from fnl.audit.rounds import Rounds
 from fnl.audit.weights import Notify
 from fnl.config import Config
@@ -93,24 +94,10 @@ def membership_inference(
     attacked = ShadowModels(trained.confidence[half:], trained.member[half:])
     threshold = _threshold(shadows, claimed.delta, confidence)
     scores = likelihood_ratios(attacked.confidence, shadows)
-    inside, outside = scores[attacked.member], scores[~attacked.member]
-    hits, alarms = int((inside > threshold).sum()), int((outside > threshold).sum())
-    return AuditResult(
-        target="weights",
-        mechanism=claimed.mechanism.value,
-        claimed_epsilon=claimed.epsilon,
-        delta=claimed.delta,
-        lower_bound=epsilon_of_rates(
-            (hits, len(inside)), (alarms, len(outside)), delta=claimed.delta, confidence=confidence
-        ),
-        confidence=confidence,
-        canaries=scores.size,
-        guesses=hits + alarms,
-        correct=hits,
-        auc=auc(inside, outside),
-        attack="membership",
-        tpr=true_positive_rate(inside, outside, 0.01),
-    )
+    hits, alarms = _called(scores, attacked.member, threshold)
+    proved = epsilon_of_rates(hits, alarms, delta=claimed.delta, confidence=confidence)
+    bound = Bound(proved, confidence, scores.size, hits[0] + alarms[0], hits[0])
+    return Attack("weights", "membership", claimed, scores, attacked.member).proved(bound)
 
 
 def train_models(
@@ -186,15 +173,9 @@ def _threshold(shadows: ShadowModels, delta: float, confidence: float) -> float:
         others = np.arange(models) != model
         rest = ShadowModels(shadows.confidence[others], shadows.member[others])
         scores[model] = likelihood_ratios(shadows.confidence[model], rest)
-    inside, outside = scores[shadows.member], scores[~shadows.member]
     candidates = np.quantile(scores, np.linspace(0.01, 0.99, 99))
     proofs = [
-        epsilon_of_rates(
-            (int((inside > t).sum()), len(inside)),
-            (int((outside > t).sum()), len(outside)),
-            delta=delta,
-            confidence=confidence,
-        )
+        epsilon_of_rates(*_called(scores, shadows.member, t), delta=delta, confidence=confidence)
         if (scores > t).sum() >= LEAST_POSITIVES
         else 0.0
         for t in candidates
@@ -202,3 +183,11 @@ def _threshold(shadows: ShadowModels, delta: float, confidence: float) -> float:
     if max(proofs) == 0:  # nothing is proved: call half of the clips members
         return float(np.median(scores))
     return float(candidates[int(np.argmax(proofs))])
+
+
+def _called(
+    scores: NDArray[np.float64], member: NDArray[np.bool_], threshold: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return how many members are called members of how many, and how many others of how many."""
+    inside, outside = (scores[which] > threshold for which in (member, ~member))
+    return (int(inside.sum()), inside.size), (int(outside.sum()), outside.size)

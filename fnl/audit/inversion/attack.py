@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
-import polars as pl
 import torch
 from scipy import stats
 from torch import Tensor
@@ -23,8 +21,6 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream, torch_stream
-from fnl.runtime.atomic import write_atomically
-from fnl.runtime.digests import write_digests
 from fnl.snn.network import SpikingNetwork
 from fnl.training.start import start_network
 from fnl.weights import Weights, get_weights, set_weights
@@ -265,11 +261,3 @@ def _measured(
         *line, count, mean, mean - half, mean + half,
         right / count, low, high, label,
     )  # fmt: skip
-
-
-def write_inversions(path: Path, found: Sequence[Inversion]) -> None:
-    """Write one row a line to a Parquet file, its columns the fields of `Inversion`."""
-    names = [field.name for field in fields(Inversion)]
-    frame = pl.DataFrame([asdict(one) for one in found]).select(names)
-    write_atomically(path, frame.write_parquet)
-    write_digests(path.parent, [path.name])
