@@ -86,7 +86,8 @@ def attack_raw_rates(
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
     infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
-    return _attack("rates-raw", infinite, scores, included)
+    found = np.concatenate(scores), np.concatenate(included)
+    return Attack("rates-raw", "white-box", infinite, *found)
 
 
 def attack_private_rates(
@@ -120,16 +121,8 @@ def attack_private_rates(
         path = (config.run.seed, partition)
         scores.append(_judge(rounds, made.included, config.privacy.rate_clip_norm, sigma, path))
         included.append(made.included)
-    return _attack("rates-private", claimed, scores, included)
-
-
-def _attack(
-    target: str,
-    claimed: Claim,
-    scores: list[NDArray[np.float64]],
-    included: list[NDArray[np.bool_]],
-) -> Attack:
-    return Attack(target, "white-box", claimed, np.concatenate(scores), np.concatenate(included))
+    found = np.concatenate(scores), np.concatenate(included)
+    return Attack("rates-private", "white-box", claimed, *found)
 
 
 def _viewed(

@@ -90,7 +90,7 @@ def audit(
     that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
     from fnl.audit.books import count_releases
-    from fnl.audit.inversion.attack import check_invertible
+    from fnl.audit.inversion.attack import check_invertible, invert
     from fnl.audit.plan import (
         BOOKS,
         DEFAULT_TARGETS,
@@ -98,7 +98,6 @@ def audit(
         STEERING,
         AuditPlan,
         check_auditable,
-        inversions,
     )
     from fnl.audit.probe import sensitivities
     from fnl.audit.result import write_rows
@@ -136,7 +135,10 @@ def audit(
         moved = sensitivities(config, federation, plan.clips) if measured else []
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
-        inverted = list(inversions(config, federation, plan)) if plan.inverts else []
+        looked_for = invert(
+            config, federation, epsilons=plan.epsilons, batches=plan.batches, clips=plan.clips
+        )
+        inverted = list(looked_for) if plan.inverts else []
     tables: dict[str, list[dict[str, object]]] = {
         AUDIT_FILE: [asdict(result) for result in results],
         SENSITIVITY_FILE: [one.row() for one in moved],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.network import SpikingNetwork
 from fnl.training.start import start_network
-from fnl.weights import Weights, get_weights, set_weights
+from fnl.weights import get_weights
 
 MATCHING, FIRST_LAYER, KNOWN = "matching", "first layer", "first layer, weights over time known"
 LARGEST_CLIP = 20_000
@@ -101,9 +101,7 @@ def invert(
     batches: Sequence[int],
     clips: int,
     partition: int = 0,
-    weights: Weights | None = None,
     public: PublicClips | None = None,
-    notify: Callable[[], None] = lambda: None,
 ) -> Iterator[Inversion]:
     """Yield the controls, and then what each attack finds at each budget.
 
@@ -114,9 +112,7 @@ def invert(
         batches: clips in the attacked step; gradient matching takes steps of one clip alone.
         clips: to look for, at least.
         partition: the client.
-        weights: before the step; None: those of the run's start.
         public: what the attacker has; None: made here.
-        notify: called after every budget and batch.
 
     Raises:
         ConfigError: if the configuration, or the client's clips, are none that can be attacked.
@@ -136,8 +132,6 @@ def invert(
             "use fewer --clips, a smaller --batch or fewer data.clients"
         )
     network = start_network(config, federation)
-    if weights is not None:
-        set_weights(network, weights)
     weights = get_weights(network)
     if "readout.linear.weight" not in weights:
         raise ConfigError(
@@ -177,7 +171,6 @@ def invert(
             for name, found in attacker.found(updates).items():
                 scores = _scores(public, true, words, found)
                 yield _measured((name, activation, claimed.epsilon, batch), *scores, label=told)
-            notify()
 
 
 @dataclass(frozen=True)
