@@ -63,7 +63,7 @@ def test_silence_is_silent_and_level_does_not_matter():
     assert not len(model.spikes(np.zeros(8000))[0])
     soft, loud = (model.spikes(scale * tone(700)) for scale in (0.01, 1.0))
     np.testing.assert_array_equal(soft[1], loud[1])
-    assert not _ear(np.zeros(8000), *_filters(model.centres())).any()
+    assert not _ear(np.zeros(8000), _filters(model.centres()), _at_rest()).any()
 
 
 def test_no_channel_fires_within_its_refractory_time():
