@@ -13,7 +13,7 @@ from fnl.data.corpus import SAMPLE_RATE
 from fnl.data.event_corpus import EventCorpus
 from fnl.data.event_features import EventSpec
 from fnl.data.synthetic import SyntheticCorpus
-from fnl.errors import ConfigError, CorpusError
+from fnl.errors import ConfigError, CorpusError, RunError
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("FNL_SHARED_DATA", ROOT / ".." / "shared" / "data"))
@@ -130,6 +130,20 @@ def test_files_are_the_same_for_any_number_of_workers_and_never_overwritten(corp
                 np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(CorpusError, match="is there already"):
         convert(corpus, AuditoryModel(8), tmp_path / "one")
+
+
+class Dying(SyntheticCorpus):
+    def waveform(self, row: int) -> np.ndarray:
+        os._exit(1)  # as the kernel ends what takes too much memory
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_line_and_leaves_no_file(corpus, tmp_path):
+    """Reproduction: it was a `BrokenProcessPool`, with its trace."""
+    dying = Dying(**vars(corpus))
+    with pytest.raises(RunError, match="died, perhaps out of memory"):
+        convert(dying, AuditoryModel(8), tmp_path, workers=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_what_it_made_and_refuses_events(command, small_config, tmp_path):
