@@ -1,7 +1,6 @@
 """The auditory model against its sources, and a corpus of audio on its way to events and back."""
 
 import os
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,11 +11,9 @@ from fnl.data.convert import convert
 from fnl.data.corpus import SAMPLE_RATE
 from fnl.data.event_corpus import EventCorpus
 from fnl.data.event_features import EventSpec
+from fnl.data.speech_commands import SpeechCommandsCorpus
 from fnl.data.synthetic import SyntheticCorpus
 from fnl.errors import ConfigError, CorpusError, RunError
-
-ROOT = Path(__file__).resolve().parents[2]
-REAL = Path(os.environ.get("FNL_SHARED_DATA", ROOT / ".." / "shared" / "data"))
 
 
 def tone(hz: float, seconds: float = 0.5) -> np.ndarray:
@@ -148,20 +145,10 @@ def test_a_worker_that_dies_is_one_line_and_leaves_no_file(corpus, tmp_path):
 
 def test_the_command_says_what_it_made_and_refuses_events(command, small_config, tmp_path):
     output = str(tmp_path / "events")
-    settings = [f"--set={key}={small_config[key]}" for key in ("data.cache-dir",)]
+    settings = [f"--set=data.cache-dir={small_config['data.cache-dir']}"]
     small = ["--set=data.speakers=10", "--set=data.clips-per-word=1", "--set=data.words=yes,no"]
-    status, said, _ = command(
-        "data",
-        "convert",
-        "--output",
-        output,
-        "--channels",
-        "8",
-        "--workers",
-        "1",
-        *settings,
-        *small,
-    )
+    options = f"--output={output}", "--channels=8", "--workers=1"
+    status, said, _ = command("data", "convert", *options, *settings, *small)
     assert status in (0, None)
     assert "20 synthetic clips, 8 channels" in said
     spikes = ["--set=data.corpus=spikes", f"--set=data.root={output}"]
@@ -170,11 +157,8 @@ def test_the_command_says_what_it_made_and_refuses_events(command, small_config,
     assert "has events: name a corpus of audio" in errors
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real clips are not here")
-def test_real_clips_become_events_of_which_most_lie_where_speech_is(tmp_path):
-    from fnl.data.speech_commands import SpeechCommandsCorpus
-
-    real = SpeechCommandsCorpus.create(REAL, "yes,no")
+def test_real_clips_become_events_of_which_most_lie_where_speech_is(shared_data):
+    real = SpeechCommandsCorpus.create(shared_data, "yes,no")
     model = AuditoryModel(64)
     for row in range(3):
         waveform = real.waveform(row)
