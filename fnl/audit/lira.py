@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.audit.logits import logits_of
 from fnl.audit.membership import epsilon_of_rates
 from fnl.audit.one_run import Bound
 from fnl.audit.result import Attack, AuditResult
 from fnl.audit.rounds import Rounds
+from fnl.audit.step_sensitivity import first_weights
 from fnl.audit.weights import Notify
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
-from fnl.training.start import start_network
-from fnl.weights import get_weights, set_weights
+from fnl.training.client import LocalTraining
 
 LEAST_CLIPS = 10
 """Of a client whose clips are inferred."""
@@ -113,9 +114,9 @@ def train_models(
 
     All start from the same weights; batches and noise are each model's own.
     """
-    features, labels = federation.client_clips(partition)
-    network = start_network(config, federation)
-    first = get_weights(network)
+    client = LocalTraining(config, federation, (1, partition))
+    features, labels = client.features, client.labels
+    first = first_weights(config, federation)
     halves = stream(config.run.seed, Purpose.SHADOW_MODELS, partition)
     member = halves.random((models, len(labels))) < 0.5
     observed = np.empty((models, len(labels)))
@@ -129,19 +130,14 @@ def train_models(
                 clips=(features[rows], labels[rows]),
                 public_clips=len(labels),  # what is public does not tell who is in
             )
-        set_weights(network, weights)
-        observed[model] = log_odds(network, features, labels)
+        observed[model] = log_odds(logits_of(client, weights), labels)
         notify()
     return ShadowModels(observed, member)
 
 
-@torch.no_grad()
-def log_odds(
-    network: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor
-) -> NDArray[np.float64]:
-    """Return φ = log(p_y/(1 - p_y)) of each clip's label y, float64 [n]."""
-    network.eval()
-    logits = network(features).double()
+def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> NDArray[np.float64]:
+    """Return φ = log(p_y/(1 - p_y)) of each clip's label y by its logits [n, C], float64 [n]."""
+    logits = logits.double()
     own = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1)
     return (own[:, 0] - others).numpy()
