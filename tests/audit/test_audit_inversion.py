@@ -181,6 +181,7 @@ def test_inversions_are_a_file_and_lines_of_json(cli, tmp_path):
             {"model__encoding": "delta"},
             "model.encoding = 'delta': --target inversion needs dir",
         ),
+        ([], {"data__frame_hops": "25,50"}, "data.frame-hops = '25,50': --target inversion needs"),
         ([], {"model__dropout": 0.1}, "model.dropout = 0.1: --target inversion needs 0"),
         (
             [],

@@ -17,7 +17,7 @@ from fnl.audit.inversion.matching import match_gradients
 from fnl.audit.inversion.public import PublicClips
 from fnl.audit.inversion.release import Update, released_update
 from fnl.audit.membership import clopper_pearson
-from fnl.config import Config
+from fnl.config import Config, Scalar
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream, torch_stream
@@ -31,6 +31,23 @@ LARGEST_CLIP = 20_000
 STEPS = 200
 """Of the descent of gradient matching."""
 _CONFIDENCE = 0.95
+
+_NEEDED: dict[str, tuple[set[Scalar], str]] = {
+    "data.frame-hops": ({""}, "all clients at one time step"),
+    "model.network": (
+        {"feedforward", "temporal-conv"},
+        "feedforward or temporal-conv: others have no first layer that is one linear map, or "
+        "synapses among its neurons",
+    ),
+    "model.neuron": ({"lif"}, "lif"),
+    "model.reset": ({"subtract", "none"}, "subtract or none"),
+    "model.encoding": ({"direct"}, "direct: features that enter as spikes have no gradient"),
+    "model.dropout": ({0.0}, "0: the masks are the client's secret"),
+    "training.augmentation": ({False}, "false"),
+    "training.views": ({1}, "1"),
+    "training.optimizer": ({"sgd"}, "sgd: a first step of Adam is the signs of a gradient"),
+}
+"""Key -> what these attacks are made for, and its name in an error."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +90,10 @@ def check_invertible(config: Config) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    model, training = config.model, config.training
-    wrong = [
-        (model.network not in {"feedforward", "temporal-conv"}, "model.network", model.network,
-         "feedforward or temporal-conv: others have no first layer that is one linear map, or "
-         "synapses among its neurons"),
-        (model.neuron != "lif", "model.neuron", model.neuron, "lif"),
-        (model.reset == "zero", "model.reset", model.reset, "subtract or none"),
-        (model.encoding != "direct", "model.encoding", model.encoding, "direct: features that "
-         "enter as spikes have no gradient"),
-        (model.dropout > 0, "model.dropout", model.dropout, "0: the masks are the client's secret"),
-        (training.augmentation, "training.augmentation", training.augmentation, "false"),
-        (training.views > 1, "training.views", training.views, "1"),
-        (training.optimizer != "sgd", "training.optimizer", training.optimizer, "sgd: a first step "
-         "of Adam is the signs of a gradient"),
-    ]  # fmt: skip
-    for is_wrong, key, value, right in wrong:
-        if is_wrong:
-            raise ConfigError(f"{key} = {value!r}: --target inversion needs {right}")
+    flat = config.flat()
+    for key, (right, named) in _NEEDED.items():
+        if flat[key] not in right:
+            raise ConfigError(f"{key} = {flat[key]!r}: --target inversion needs {named}")
 
 
 def invert(
