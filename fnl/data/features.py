@@ -70,9 +70,9 @@ class FeatureSpec:
             )
 
     @classmethod
-    def of(cls, data: DataGroup) -> FeatureSpec:
-        """Return the features that a configuration names."""
-        return cls(data.features, data.mel_bins, data.frame_hop_ms)
+    def of(cls, data: DataGroup, hop: int = 0) -> FeatureSpec:
+        """Return the features that a configuration names, at another `hop` in ms if it is given."""
+        return cls(data.features, data.mel_bins, hop or data.frame_hop_ms)
 
     @property
     def shape(self) -> tuple[int, int]:
