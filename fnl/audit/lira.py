@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fnl.audit.claims import Claim, Mechanism, claim
-from fnl.audit.membership import auc, epsilon_of_rates, true_positive_rate
-from fnl.audit.result import AuditResult
+from fnl.audit.logits import logits_of
+from fnl.audit.membership import epsilon_of_rates
+from fnl.audit.one_run import Bound
+from fnl.audit.result import Attack, AuditResult
 from fnl.audit.rounds import Rounds
+from fnl.audit.step_sensitivity import first_weights
 from fnl.audit.weights import Notify
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
-from fnl.training.start import start_network
-from fnl.weights import get_weights, set_weights
+from fnl.training.client import LocalTraining
 
 LEAST_CLIPS = 10
 """Of a client whose clips are inferred."""
@@ -93,24 +95,10 @@ def membership_inference(
     attacked = ShadowModels(trained.confidence[half:], trained.member[half:])
     threshold = _threshold(shadows, claimed.delta, confidence)
     scores = likelihood_ratios(attacked.confidence, shadows)
-    inside, outside = scores[attacked.member], scores[~attacked.member]
-    hits, alarms = int((inside > threshold).sum()), int((outside > threshold).sum())
-    return AuditResult(
-        target="weights",
-        mechanism=claimed.mechanism.value,
-        claimed_epsilon=claimed.epsilon,
-        delta=claimed.delta,
-        lower_bound=epsilon_of_rates(
-            (hits, len(inside)), (alarms, len(outside)), delta=claimed.delta, confidence=confidence
-        ),
-        confidence=confidence,
-        canaries=scores.size,
-        guesses=hits + alarms,
-        correct=hits,
-        auc=auc(inside, outside),
-        attack="membership",
-        tpr=true_positive_rate(inside, outside, 0.01),
-    )
+    hits, alarms = _called(scores, attacked.member, threshold)
+    proved = epsilon_of_rates(hits, alarms, delta=claimed.delta, confidence=confidence)
+    bound = Bound(proved, confidence, scores.size, hits[0] + alarms[0], hits[0])
+    return Attack("weights", "membership", claimed, scores, attacked.member).proved(bound)
 
 
 def train_models(
@@ -126,9 +114,9 @@ def train_models(
 
     All start from the same weights; batches and noise are each model's own.
     """
-    features, labels = federation.client_clips(partition)
-    network = start_network(config, federation)
-    first = get_weights(network)
+    client = LocalTraining(config, federation, (1, partition))
+    features, labels = client.features, client.labels
+    first = first_weights(config, federation)
     halves = stream(config.run.seed, Purpose.SHADOW_MODELS, partition)
     member = halves.random((models, len(labels))) < 0.5
     observed = np.empty((models, len(labels)))
@@ -142,19 +130,14 @@ def train_models(
                 clips=(features[rows], labels[rows]),
                 public_clips=len(labels),  # what is public does not tell who is in
             )
-        set_weights(network, weights)
-        observed[model] = log_odds(network, features, labels)
+        observed[model] = log_odds(logits_of(client, weights), labels)
         notify()
     return ShadowModels(observed, member)
 
 
-@torch.no_grad()
-def log_odds(
-    network: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor
-) -> NDArray[np.float64]:
-    """Return φ = log(p_y/(1 - p_y)) of each clip's label y, float64 [n]."""
-    network.eval()
-    logits = network(features).double()
+def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> NDArray[np.float64]:
+    """Return φ = log(p_y/(1 - p_y)) of each clip's label y by its logits [n, C], float64 [n]."""
+    logits = logits.double()
     own = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1)
     return (own[:, 0] - others).numpy()
@@ -186,15 +169,9 @@ def _threshold(shadows: ShadowModels, delta: float, confidence: float) -> float:
         others = np.arange(models) != model
         rest = ShadowModels(shadows.confidence[others], shadows.member[others])
         scores[model] = likelihood_ratios(shadows.confidence[model], rest)
-    inside, outside = scores[shadows.member], scores[~shadows.member]
     candidates = np.quantile(scores, np.linspace(0.01, 0.99, 99))
     proofs = [
-        epsilon_of_rates(
-            (int((inside > t).sum()), len(inside)),
-            (int((outside > t).sum()), len(outside)),
-            delta=delta,
-            confidence=confidence,
-        )
+        epsilon_of_rates(*_called(scores, shadows.member, t), delta=delta, confidence=confidence)
         if (scores > t).sum() >= LEAST_POSITIVES
         else 0.0
         for t in candidates
@@ -202,3 +179,11 @@ def _threshold(shadows: ShadowModels, delta: float, confidence: float) -> float:
     if max(proofs) == 0:  # nothing is proved: call half of the clips members
         return float(np.median(scores))
     return float(candidates[int(np.argmax(proofs))])
+
+
+def _called(
+    scores: NDArray[np.float64], member: NDArray[np.bool_], threshold: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return how many members are called members of how many, and how many others of how many."""
+    inside, outside = (scores[which] > threshold for which in (member, ~member))
+    return (int(inside.sum()), inside.size), (int(outside.sum()), outside.size)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, rankdata
+from scipy.stats import beta, mannwhitneyu
 
 
 def auc(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     """Return the probability that a member scores above another clip, ties half; nan if none."""
     if not len(members) or not len(others):
         return float("nan")
-    ranks = rankdata(np.concatenate([members, others]))[: len(members)]
-    below = ranks.sum() - len(members) * (len(members) + 1) / 2
+    below = mannwhitneyu(members, others).statistic
     return float(below / (len(members) * len(others)))
 
 

@@ -29,8 +29,8 @@ _PRECISION = 1e-4
 
 
 @dataclass(frozen=True)
-class OneRunBound:
-    """What the guesses prove.
+class Bound:
+    """What guesses prove: the names are those of the columns of an audit.
 
     Attributes:
         lower_bound: the release is not (ε, δ)-DP for any ε below it; 0 where nothing is proved.
@@ -106,7 +106,7 @@ def bound_from_scores(
     delta: float,
     confidence: float,
     shares: Sequence[float] = GUESSED_SHARES,
-) -> OneRunBound:
+) -> Bound:
     """Return the best bound over `shares`, each paid for: K shares take (1 - confidence)/K each.
 
     Of a share, the half with the largest scores is guessed in, the half with the smallest out.
@@ -129,7 +129,7 @@ def bound_from_scores(
         )
     order = np.argsort(-scores, kind="stable")
     corrected = 1 - (1 - confidence) / len(shares)
-    best: OneRunBound | None = None
+    best: Bound | None = None
     for share in shares:
         side = max(1, int(share * canaries) // 2)
         correct = int(included[order[:side]].sum() + (~included[order[-side:]]).sum())
@@ -141,7 +141,7 @@ def bound_from_scores(
             confidence=corrected,
         )
         if best is None or epsilon > best.lower_bound:
-            best = OneRunBound(epsilon, confidence, canaries, 2 * side, correct)
+            best = Bound(epsilon, confidence, canaries, 2 * side, correct)
     if best is None:
         raise ValueError("a bound takes at least one share of canaries to guess")
     return best

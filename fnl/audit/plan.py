@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fnl.audit.claims import Mechanism
-from fnl.audit.inversion.attack import Inversion, invert
 from fnl.audit.lira import membership_inference
 from fnl.audit.rates import RAW_CANARIES, attack_private_rates, attack_raw_rates, public_models
 from fnl.audit.result import AuditResult
@@ -179,10 +178,3 @@ def attack(
             )
             notify()
             yield private.result(confidence)
-
-
-def inversions(config: Config, federation: Federation, plan: AuditPlan) -> Iterator[Inversion]:
-    """Yield what inverting updates finds, controls first."""
-    return invert(
-        config, federation, epsilons=plan.epsilons, batches=plan.batches, clips=plan.clips
-    )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Message
 
 from fnl.config import Config, Scalar, parse_config
 from fnl.runtime.in_process import run_in_process
-from fnl.runtime.run_record import read_run
 
 Watch = Callable[[Message], None]
 
@@ -57,9 +55,3 @@ def play(config: Config, *, on_send: Watch | None = None, on_reply: Watch | None
 def directory_of(config: Config) -> Path:
     """Return the directory of the run."""
     return Path(config.run.results_dir) / config.run.name
-
-
-def said_of_privacy(path: Path) -> dict[str, Any]:
-    """Return what a run says of its guarantee."""
-    said = read_run(path)["privacy"]
-    return said if isinstance(said, dict) else {}

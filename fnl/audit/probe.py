@@ -13,7 +13,6 @@ from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.snn.network import own_keys
 from fnl.training.units import unit_counts
-from fnl.weights import Weights
 
 _PROBED = 8
 """Clips in the mini-batch of a probe."""
@@ -52,9 +51,7 @@ def sensitivities(config: Config, federation: Federation, clips: int) -> list[Se
     return found
 
 
-def probe(
-    config: Config, federation: Federation, *, weights: Weights | None = None
-) -> list[Sensitivity]:
+def probe(config: Config, federation: Federation) -> list[Sensitivity]:
     """Return how far three units of one client move a single step and its release of rates.
 
     The bounds are tight ones: a network under which clips meet shows at its first step. It takes
@@ -63,20 +60,15 @@ def probe(
     Args:
         config: names network, neuron and encoder; record-level private.
         federation: its clips.
-        weights: where the run starts; None: as it is initialised.
     """
     config = with_bounds_of(config, TIGHT)
     sizes = unit_counts(config, federation)
     partition = sizes.index(max(sizes))
     rows = list(range(min(_PROBED, max(sizes))))
     removed = evenly(rows, 3)
-    found = step_sensitivity(
-        config, federation, removed, [rows], partition=partition, weights=weights
-    )
+    found = step_sensitivity(config, federation, removed, [rows], partition=partition)
     if config.rate_epsilon > 0:
-        found.append(
-            rate_sensitivity(config, federation, removed, partition=partition, weights=weights)
-        )
+        found.append(rate_sensitivity(config, federation, removed, partition=partition))
     return found
 
 

@@ -19,7 +19,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from fnl.audit.canaries import Canaries, coins, draw_canaries
 from fnl.audit.claims import Claim, Mechanism, claim
@@ -28,10 +27,10 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.privacy.rate_release import clip_to_norm, per_clip_rates, release
 from fnl.randomness import Purpose, stream
-from fnl.snn.evaluation import Evaluation, evaluate
+from fnl.snn.evaluation import Evaluation
 from fnl.training.client import LocalTraining
 from fnl.training.start import start_network
-from fnl.weights import Weights, get_weights, set_weights, weighted_mean
+from fnl.weights import Weights, get_weights, weighted_mean
 
 RAW_CANARIES = 20
 """Canaries of a client that reports rates in the clear."""
@@ -68,25 +67,23 @@ def attack_raw_rates(
         canaries: of a client.
         repeats: how often each client reports, with new coins.
     """
-    network = start_network(config, federation)
     scores, included = [], []
-    for partition, made, views in _viewed(config, federation, models, network, canaries):
+    for partition, made, views in _viewed(config, federation, models, canaries):
         own = federation.client_clips(partition)
         for repeat in range(repeats):
             name = partition + repeat * config.data.clients
             tossed = coins(config.run.seed, name, canaries)
             held = Canaries(made.features, made.labels, tossed).joined(*own)
-            reports = []
-            for weights in models:
-                set_weights(network, weights)
-                reports.append(evaluate(network, *held, federation.classes))
+            client = LocalTraining(config, federation, (1, partition), clips=held)
+            reports = [client.measure(weights) for weights in models]
             equations = [_equations(*pair) for pair in zip(views, reports, strict=True)]
             left = np.vstack([rows for rows, _ in equations])
             right = np.concatenate([values for _, values in equations])
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
     infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
-    return _attack("rates-raw", infinite, scores, included)
+    found = np.concatenate(scores), np.concatenate(included)
+    return Attack("rates-raw", "white-box", infinite, *found)
 
 
 def attack_private_rates(
@@ -113,37 +110,35 @@ def attack_private_rates(
     """
     claimed = claim(mechanism, config, epsilon=epsilon, partition=0, clips=repeats, rates=True)
     sigma = claimed.noise.rates if claimed.noise and claimed.noise.rates else 0.0
-    network = start_network(config, federation)
     scores, included = [], []
-    for partition, made, views in _viewed(config, federation, models, network, repeats):
+    for partition, made, views in _viewed(config, federation, models, repeats):
         rounds = list(pairwise(views))
         path = (config.run.seed, partition)
         scores.append(_judge(rounds, made.included, config.privacy.rate_clip_norm, sigma, path))
         included.append(made.included)
-    return _attack("rates-private", claimed, scores, included)
-
-
-def _attack(
-    target: str,
-    claimed: Claim,
-    scores: list[NDArray[np.float64]],
-    included: list[NDArray[np.bool_]],
-) -> Attack:
-    return Attack(target, "white-box", claimed, np.concatenate(scores), np.concatenate(included))
+    found = np.concatenate(scores), np.concatenate(included)
+    return Attack("rates-private", "white-box", claimed, *found)
 
 
 def _viewed(
     config: Config,
     federation: Federation,
     models: Sequence[Weights],
-    network: nn.Module,
     canaries: int,
 ) -> Iterator[tuple[int, Canaries, list[_View]]]:
     """Yield every client, canaries for it, and what clips add to its rates under each model."""
     for partition in range(config.data.clients):
-        own = federation.client_clips(partition)
-        made = _canaries(config, federation, partition, canaries)
-        views = [_view(network, weights, made, own, federation.classes) for weights in models]
+        own = LocalTraining(config, federation, (1, partition))
+        steps, bins = own.features.shape[1:]
+        shape = steps, bins, federation.classes
+        made = draw_canaries(config.run.seed, partition, canaries, shape)
+        clips = made.features, made.labels
+        theirs = LocalTraining(config, federation, (1, partition), clips=clips)
+        labels = made.labels.numpy(), own.labels.numpy()
+        views = [
+            _View(_contributions(theirs, weights), _contributions(own, weights), *labels)
+            for weights in models
+        ]
         yield partition, made, views
 
 
@@ -164,30 +159,11 @@ class _View:
     own_labels: NDArray[np.int64]
 
 
-def _canaries(config: Config, federation: Federation, partition: int, count: int) -> Canaries:
-    steps, bins = federation.store.features.shape[1:]
-    return draw_canaries(config.run.seed, partition, count, (steps, bins, federation.classes))
-
-
-def _view(
-    network: nn.Module,
-    weights: Weights,
-    canaries: Canaries,
-    own: tuple[Tensor, Tensor],
-    classes: int,
-) -> _View:
-    set_weights(network, weights)
-
-    def contributions(features: Tensor, labels: Tensor) -> NDArray[np.float64]:
-        seen = evaluate(network, features, labels, classes)
-        return per_clip_rates(seen.clip_rates, seen.firing.neurons, labels.numpy(), classes)
-
-    return _View(
-        canaries=contributions(canaries.features, canaries.labels),
-        own=contributions(*own),
-        canary_labels=canaries.labels.numpy(),
-        own_labels=own[1].numpy(),
-    )
+def _contributions(client: LocalTraining, weights: Weights) -> NDArray[np.float64]:
+    """Return what each clip of a client contributes to its rates, [n, L + C]."""
+    seen = client.measure(weights)
+    labels = client.labels.numpy()
+    return per_clip_rates(seen.clip_rates, seen.firing.neurons, labels, client.classes)
 
 
 def _equations(view: _View, report: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -30,16 +30,15 @@ def rate_sensitivity(
     removed: Sequence[int],
     *,
     partition: int = 0,
-    server_round: int = 1,
     weights: Weights | None = None,
 ) -> Sensitivity:
-    """Return how far clips move the sum that a client's release of rates is made of.
+    """Return how far clips move the sum that a client's first release of rates is made of.
 
     Both models are as a client has them: the one it was sent, and the one it trained with all of
     its clips. What it trained is released, so both neighbours measure the same. Under shared noise
     it is not, and both readings are of the model it was sent.
     """
-    path = (server_round, partition)
+    path = (1, partition)
     client = LocalTraining(config, federation, path)
     before = first_weights(config, federation) if weights is None else weights
     after = before if config.shares_noise else client.train(before, Noise(0.0))[0]
@@ -67,19 +66,16 @@ def rate_sensitivity(
     )
 
 
-def update_sensitivity(
-    config: Config, federation: Federation, count: int, *, weights: Weights | None = None
-) -> Sensitivity:
+def update_sensitivity(config: Config, federation: Federation, count: int) -> Sensitivity:
     """Return how far clients, one after the other giving nothing, move the first round's aggregate.
 
     Args:
         config: of the run.
         federation: the clients' clips.
         count: how many of the clients give nothing in turn.
-        weights: where the round starts; None: where the run starts.
     """
     clients, shares, largest = _selected(config, federation)
-    before = first_weights(config, federation) if weights is None else weights
+    before = first_weights(config, federation)
     local = [LocalTraining(config, federation, (1, client)) for client in clients]
     noise = Noise(0.0) if config.is_private else None
     models = [client.train(before, noise)[0] for client in local]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fnl.audit.claims import Claim
 from fnl.audit.membership import auc, true_positive_rate
-from fnl.audit.one_run import bound_from_scores
+from fnl.audit.one_run import Bound, bound_from_scores
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.digests import write_digests
 
@@ -67,8 +68,8 @@ class Attack:
         target: what was released, as in `AuditResult`.
         kind: how the scores were made.
         claim: of the release; infinite ε in the clear.
-        scores: float64 [M], larger for a canary that looks included.
-        included: the coins, bool [M].
+        scores: float64 of any shape, M in all, larger for a canary that looks included.
+        included: the coins, bool of that shape.
         noise_ratio: as in `AuditResult`.
     """
 
@@ -81,28 +82,28 @@ class Attack:
 
     def result(self, confidence: float) -> AuditResult:
         """Return what one-run auditing proves from the scores."""
-        claim, scores, included = self.claim, self.scores, self.included
-        bound = bound_from_scores(scores, included, delta=claim.delta, confidence=confidence)
+        delta = self.claim.delta
+        return self.proved(
+            bound_from_scores(self.scores, self.included, delta=delta, confidence=confidence)
+        )
+
+    def proved(self, bound: Bound) -> AuditResult:
+        """Return the line of an audit that has this bound."""
+        inside, outside = self.scores[self.included], self.scores[~self.included]
         return AuditResult(
             target=self.target,
-            mechanism=claim.mechanism.value,
-            claimed_epsilon=claim.epsilon,
-            delta=claim.delta,
-            lower_bound=bound.lower_bound,
-            confidence=confidence,
-            canaries=bound.canaries,
-            guesses=bound.guesses,
-            correct=bound.correct,
-            auc=auc(scores[included], scores[~included]),
+            mechanism=self.claim.mechanism.value,
+            claimed_epsilon=self.claim.epsilon,
+            delta=self.claim.delta,
+            **asdict(bound),
+            auc=auc(inside, outside),
             attack=self.kind,
-            tpr=true_positive_rate(scores[included], scores[~included], 0.01),
+            tpr=true_positive_rate(inside, outside, 0.01),
             noise_ratio=self.noise_ratio,
         )
 
 
-def write_results(path: Path, results: Sequence[AuditResult]) -> None:
-    """Write one row a result to a Parquet file, its columns the fields of `AuditResult`."""
-    names = [field.name for field in fields(AuditResult)]
-    frame = pl.DataFrame([asdict(result) for result in results]).select(names)
-    write_atomically(path, frame.write_parquet)
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what an audit found to a Parquet file, its columns the keys of the rows."""
+    write_atomically(path, pl.DataFrame(rows).write_parquet)
     write_digests(path.parent, [path.name])

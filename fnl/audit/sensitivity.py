@@ -12,15 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from fnl.config import Config
-from fnl.runtime.atomic import write_atomically
-from fnl.runtime.digests import write_digests
 
 ROUNDING = 1e-3
 """Of a ratio: sums are in single precision."""
@@ -107,9 +103,3 @@ def with_bounds_of(config: Config, factor: float) -> Config:
     names = ("clip_norm", "rate_clip_norm", "client_clip_norm")
     changes = {name: factor * getattr(config.privacy, name) for name in names}
     return config.model_copy(update={"privacy": config.privacy.model_copy(update=changes)})
-
-
-def write_sensitivities(path: Path, found: Sequence[Sensitivity]) -> None:
-    """Write one row a release and bound to a Parquet file."""
-    write_atomically(path, pl.DataFrame([one.row() for one in found]).write_parquet)
-    write_digests(path.parent, [path.name])

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from flwr.app import Message, MetricRecord
 
-from fnl.audit.played import play, said_of_privacy, shortened
+from fnl.audit.played import play, shortened
 from fnl.config import Config
 from fnl.errors import ConfigError
 from fnl.runtime.run_record import read_run
@@ -65,7 +65,8 @@ def steering(config: Config) -> Steering:
     outside = [name for name, entry in ENTRIES.items() if entry.cover not in covered]
     with TemporaryDirectory() as folder:
         model, path = _model(config, Path(folder) / "as it is", ())
-        said = said_of_privacy(path).get("uncovered_steering", [])
+        privacy = read_run(path)["privacy"]
+        said = privacy.get("uncovered_steering", []) if isinstance(privacy, dict) else []
 
         def steer(names: list[str]) -> list[str]:
             """Return which of `names` steer: halves that change nothing are not looked into."""

@@ -36,11 +36,9 @@ def first_weights(config: Config, federation: Federation) -> Weights:
     return get_weights(start_network(config, federation))
 
 
-def batches_of(
-    config: Config, federation: Federation, *, partition: int = 0, server_round: int = 1
-) -> list[list[int]]:
-    """Return the mini-batches of a client's round, as a seeded run draws them."""
-    path = (server_round, partition)
+def batches_of(config: Config, federation: Federation, *, partition: int = 0) -> list[list[int]]:
+    """Return the mini-batches of a client's first round, as a seeded run draws them."""
+    path = (1, partition)
     client = LocalTraining(config, federation, path)
     source = torch_stream(config.run.seed, Purpose.BATCHES, *path)
     plan = client.plan
@@ -54,7 +52,6 @@ def step_sensitivity(
     batches: Sequence[list[int]],
     *,
     partition: int = 0,
-    server_round: int = 1,
     weights: Weights | None = None,
 ) -> list[Sensitivity]:
     """Return how far clips move each step's clipped sum, and the count of an adaptive bound.
@@ -66,7 +63,6 @@ def step_sensitivity(
         removed: the client's units, one removed at a time: rows of clips, or speakers by number.
         batches: units of the mini-batch of each step.
         partition: the client.
-        server_round: of the streams.
         weights: where the round starts; None: where the run starts.
 
     Raises:
@@ -77,7 +73,7 @@ def step_sensitivity(
             f"{config.privacy.unit}s {list(removed)} to remove: they have to be in a mini-batch"
         )
     start = first_weights(config, federation) if weights is None else weights
-    with_all = _Round(config, federation, (server_round, partition), start, batches)
+    with_all = _Round(config, federation, (1, partition), start, batches)
     steps, counted = with_all.train()
     present = np.array([[unit in drawn for drawn in batches] for unit in removed])
     ratios, counts = np.empty(present.shape), np.empty((len(removed), 1))

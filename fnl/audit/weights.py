@@ -16,23 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from fnl.audit.canaries import Canaries, draw_canaries
 from fnl.audit.claims import Mechanism, claim
 from fnl.audit.decoder import CoinDecoder
 from fnl.audit.gradients import clip_gradients
+from fnl.audit.logits import logits_of
 from fnl.audit.noise_meter import NoiseMeter
 from fnl.audit.result import Attack
 from fnl.audit.rounds import Rounds
+from fnl.audit.step_sensitivity import first_weights
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.training.client import LocalTraining
-from fnl.training.start import start_network
-from fnl.weights import Weights, get_weights, set_weights, weighted_mean
+from fnl.weights import Weights, weighted_mean
 
 Notify = Callable[[], None]
 """Called after every client's round, for a progress bar."""
@@ -57,20 +56,11 @@ def attack_weights(
         ConfigError: if no noise keeps the budget.
         ValueError: if a client's updates have fewer numbers than canaries.
     """
-    network = start_network(config, federation)
     clients = [
-        _Client(
-            config,
-            federation,
-            network,
-            k,
-            mechanism=mechanism,
-            epsilon=epsilon,
-            canaries=canaries,
-        )
+        _Client(config, federation, k, mechanism=mechanism, epsilon=epsilon, canaries=canaries)
         for k in range(config.data.clients)
     ]
-    first = weights = get_weights(network)
+    first = weights = first_weights(config, federation)
     meter = NoiseMeter()
     for server_round in range(1, config.run.rounds + 1):
         trained = []
@@ -95,15 +85,13 @@ class _Client:
         self,
         config: Config,
         federation: Federation,
-        network: nn.Module,
         partition: int,
         *,
         mechanism: Mechanism,
         epsilon: float,
         canaries: int,
     ) -> None:
-        self._network = network
-        self._partition = partition
+        self._config, self._federation, self._partition = config, federation, partition
         self._own = federation.client_clips(partition)
         steps, bins = self._own[0].shape[1:]
         shape = (int(steps), int(bins), federation.classes)
@@ -123,19 +111,19 @@ class _Client:
             clips=self.canaries.joined(*self._own),
             public_clips=self.clips,
         )
-        set_weights(self._network, weights)
         self._observe(local, weights, trained, meter)
         return trained
 
     def _observe(
         self, local: LocalTraining, before: Weights, after: Weights, meter: NoiseMeter
     ) -> None:
-        """Note a released update; the network has the weights of the round."""
+        """Note a released update."""
         mechanism = local.mechanism(self.claim.noise) if self.claim.noise else None
         options = local.plan.options
+        network = local.network(before).cpu()
         own, canaries = (
             clip_gradients(
-                self._network,
+                network,
                 *clips,
                 mechanism,
                 draws=local.draws(),
@@ -154,11 +142,9 @@ class _Client:
             release /= float(np.sqrt(np.mean(release**2))) or 1.0
         self.decoder.add(canaries, own.sum(axis=0), release)
 
-    @torch.no_grad()
     def loss(self, weights: Weights) -> NDArray[np.float64]:
         """Return the cross-entropy of each canary, float64 [m]."""
-        set_weights(self._network, weights)
-        self._network.eval()
-        logits = self._network(self.canaries.features)
-        losses = F.cross_entropy(logits, self.canaries.labels, reduction="none")
+        clips = self.canaries.features, self.canaries.labels
+        client = LocalTraining(self._config, self._federation, (1, self._partition), clips=clips)
+        losses = F.cross_entropy(logits_of(client, weights), client.labels, reduction="none")
         return losses.double().numpy()

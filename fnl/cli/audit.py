@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +39,10 @@ if TYPE_CHECKING:
 AUDIT_FILE = "audit.parquet"
 SENSITIVITY_FILE = "sensitivity.parquet"
 INVERSION_FILE = "inversion.parquet"
+_PATHS = {
+    AUDIT_FILE: "path", SENSITIVITY_FILE: "sensitivity_path", INVERSION_FILE: "inversion_path",
+}  # fmt: skip
+"""In JSON, the key of each file's path."""
 
 _TABLE_WIDTH = 140
 """Characters that the table needs; wider than a pipe's."""
@@ -87,7 +90,7 @@ def audit(
     that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
     from fnl.audit.books import count_releases
-    from fnl.audit.inversion.attack import check_invertible, write_inversions
+    from fnl.audit.inversion.attack import check_invertible, invert
     from fnl.audit.plan import (
         BOOKS,
         DEFAULT_TARGETS,
@@ -95,11 +98,9 @@ def audit(
         STEERING,
         AuditPlan,
         check_auditable,
-        inversions,
     )
     from fnl.audit.probe import sensitivities
-    from fnl.audit.result import write_results
-    from fnl.audit.sensitivity import write_sensitivities
+    from fnl.audit.result import write_rows
     from fnl.audit.steering import steering
     from fnl.data.federated import prepare
     from fnl.device import chosen_device
@@ -134,25 +135,27 @@ def audit(
         moved = sensitivities(config, federation, plan.clips) if measured else []
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
-        inverted = list(inversions(config, federation, plan)) if plan.inverts else []
-    writes: tuple[tuple[str, str, Sequence[object], Callable[[Path], None]], ...] = (
-        ("path", AUDIT_FILE, results, partial(write_results, results=results)),
-        ("sensitivity_path", SENSITIVITY_FILE, moved, partial(write_sensitivities, found=moved)),
-        ("inversion_path", INVERSION_FILE, inverted, partial(write_inversions, found=inverted)),
-    )
-    paths = {key: (folder / name).absolute() for key, name, lines, _ in writes if lines}
-    for key, _, _, write in writes:
-        if key in paths:
-            write(paths[key])
+        looked_for = invert(
+            config, federation, epsilons=plan.epsilons, batches=plan.batches, clips=plan.clips
+        )
+        inverted = list(looked_for) if plan.inverts else []
+    tables: dict[str, list[dict[str, object]]] = {
+        AUDIT_FILE: [asdict(result) for result in results],
+        SENSITIVITY_FILE: [one.row() for one in moved],
+        INVERSION_FILE: [asdict(one) for one in inverted],
+    }
+    paths = {name: (folder / name).absolute() for name, rows in tables.items() if rows}
+    for name, path in paths.items():
+        write_rows(path, tables[name])
     if as_json:
         found = {
-            "results": [_finite(asdict(result)) for result in results],
-            "sensitivity": [_finite(one.row()) for one in moved],
+            "results": [_finite(row) for row in tables[AUDIT_FILE]],
+            "sensitivity": [_finite(row) for row in tables[SENSITIVITY_FILE]],
             "steering": asdict(steered) if steered else None,
             "books": [_finite(asdict(one)) for one in counts],
-            "inversion": [_finite(asdict(one)) for one in inverted],
+            "inversion": [_finite(row) for row in tables[INVERSION_FILE]],
         }
-        print(json.dumps({name: str(path) for name, path in paths.items()} | found))
+        print(json.dumps({_PATHS[name]: str(path) for name, path in paths.items()} | found))
     else:
         _print_results(results)
         _print_sensitivities(moved)

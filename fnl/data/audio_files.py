@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -62,7 +62,7 @@ class Scan:
     def reasons(self, folders: Collection[str]) -> tuple[str, ...]:
         """Return what was left out of `folders`, and which others were, a line each."""
         lines = [
-            f"{folder}: " + ", ".join(f"{count} {what}" for what, count in sorted(held.items()))
+            f"{folder}: {counted(held)}"
             for folder, held in sorted(self.left_out.items())
             if folder in folders
         ]
@@ -106,6 +106,11 @@ def scan_audio(root: Path) -> Scan:
     except OSError as error:
         raise CorpusError(f"cannot read {error.filename or root}: {error.strerror}") from error
     return Scan(dict(sorted(files.items())), left_out)
+
+
+def counted(held: Mapping[str, int]) -> str:
+    """Return how many of each kind a folder holds, in words."""
+    return ", ".join(f"{count} {what}" for what, count in sorted(held.items()))
 
 
 def _kind(entry: os.DirEntry[str], suffix: str) -> str:

@@ -75,7 +75,7 @@ class AuditoryModel:
         sound = np.asarray(waveform, np.float64)
         level = float(np.sqrt(np.mean(sound**2))) if sound.size else 0.0
         sound = sound * (LEVEL / level) if level > 0 else sound
-        fired = _ear(sound, *_filters(self.centres()))
+        fired = _ear(sound, _filters(self.centres()), _at_rest())
         samples, channels = np.nonzero(fired)
         return (samples / SAMPLE_RATE).astype(np.float32), channels.astype(np.uint16)
 
@@ -111,18 +111,17 @@ def _filters(centres: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
 
 
 @kernel
-def _ear(sound, cosine, sine, gain):
+def _ear(sound, filters, at_rest):
     """Return which channels fire in which sample, bool [n, C]."""
+    cosine, sine, gain = filters
     channels = cosine.shape[0]
     fired = np.zeros((sound.shape[0], channels), np.bool_)
     real, imaginary = np.zeros((4, channels)), np.zeros((4, channels))
     low, high, most = PERMEABILITY
     dt = 1.0 / SAMPLE_RATE
-    rest = most * low / (low + high)
-    cleft_at_rest = REPLENISH * rest / (LOSS * rest + REPLENISH * (LOSS + RECOVER))
+    cleft_at_rest, pool_at_rest, store_at_rest = at_rest
     cleft = np.full(channels, cleft_at_rest)
-    pool = np.full(channels, cleft_at_rest * (LOSS + RECOVER) / rest)
-    store = np.full(channels, cleft_at_rest * RECOVER / REPROCESS)
+    pool, store = np.full(channels, pool_at_rest), np.full(channels, store_at_rest)
     membrane = np.zeros(channels)
     waits = np.zeros(channels, np.int64)
     leak = np.exp(-dt / MEMBRANE_SECONDS)

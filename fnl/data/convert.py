@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -19,11 +16,11 @@ from numpy.typing import NDArray
 from fnl.data.auditory import AuditoryModel
 from fnl.data.corpus import SPLITS, ClipError, Corpus
 from fnl.data.event_corpus import ENDINGS
+from fnl.data.processes import each
 from fnl.errors import CorpusError, RunError
+from fnl.runtime.atomic import write_atomically
 
 Events = tuple[NDArray[np.float32], NDArray[np.uint16]]
-
-_CHUNK = 16
 
 
 def convert(
@@ -49,62 +46,60 @@ def convert(
 
     Raises:
         CorpusError: if a file is there already, or a clip's audio is unusable.
-        RunError: if a file cannot be written.
+        RunError: if a file cannot be written or a worker dies.
     """
     files = {split: folder / ENDINGS[split] for split in SPLITS}
     for path in files.values():
         if path.exists():
             raise CorpusError(f"{path} is there already: give another --output, or remove it")
-    done, total = 0, corpus.clips.height
-    written: dict[str, Path] = {}
+    splits = corpus.clips["split"].to_numpy()
+    rows = {one: found for one in SPLITS if (found := np.flatnonzero(splits == one).tolist())}
+    everything = [row for of_split in rows.values() for row in of_split]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _mapped(workers) as each:
-            for split, path in files.items():
-                rows = np.flatnonzero(corpus.clips["split"].to_numpy() == split)
-                if not len(rows):
-                    continue
-                partial_file = path.with_name(f".{path.name}.{os.getpid()}")
-                try:
-                    with h5py.File(partial_file, "w") as file:
-                        spikes: Any = _prepared(file, corpus, rows, model)
-                        heard = each(partial(_heard, corpus, model), rows.tolist())
-                        for place, (times, units) in enumerate(heard):
-                            spikes["times"][place], spikes["units"][place] = times, units
-                            done += 1
-                            if report is not None:
-                                report(done, total)
-                    partial_file.replace(path)
-                finally:
-                    partial_file.unlink(missing_ok=True)
-                written[split] = path
+        with closing(each(partial(_heard, corpus, model), everything, workers)) as heard:
+            events = _reported(heard, len(everything), report)
+            for split, of_split in rows.items():
+                write_atomically(files[split], partial(_write, corpus, model, of_split, events))
     except OSError as error:
         raise RunError(f"cannot write events to {folder}: {error}") from error
-    return written
+    return {split: files[split] for split in rows}
 
 
-def _prepared(
-    file: h5py.File, corpus: Corpus, rows: NDArray[np.int64], model: AuditoryModel
-) -> h5py.Group:
-    """Write all but the spikes; return the group that these go to."""
+def _reported(
+    heard: Iterator[tuple[int, Events]], total: int, report: Callable[[int, int], None] | None
+) -> Iterator[Events]:
+    for done, (_, events) in enumerate(heard, start=1):
+        if report is not None:
+            report(done, total)
+        yield events
+
+
+def _write(
+    corpus: Corpus, model: AuditoryModel, rows: list[int], events: Iterator[Events], path: Path
+) -> None:
+    """Write one split's file, whose clips are the next of `events`."""
     clips: pl.DataFrame = corpus.clips[rows]
     names = sorted(corpus.clips["speaker"].unique().to_list())
     number_of = {name: number for number, name in enumerate(names)}
     text = h5py.string_dtype()
-    file.attrs["units"] = model.channels
-    file.attrs["synthetic"] = corpus.synthetic
-    file.attrs["model"] = model.describe()
-    file.create_dataset("labels", data=clips["label"].to_numpy().astype(np.uint16))
-    extra = file.create_group("extra")
-    extra.create_dataset("keys", data=list(corpus.labels), dtype=text)
-    if all(names):
-        speakers = [number_of[name] for name in clips["speaker"]]
-        extra.create_dataset("speaker", data=np.array(speakers, np.uint16))
-        extra.create_dataset("speaker_names", data=names, dtype=text)
-    spikes = file.create_group("spikes")
-    for name, kind in (("times", np.float32), ("units", np.uint16)):
-        spikes.create_dataset(name, (len(rows),), dtype=h5py.vlen_dtype(np.dtype(kind)))
-    return spikes
+    with h5py.File(path, "w") as file:
+        file.attrs["units"] = model.channels
+        file.attrs["synthetic"] = corpus.synthetic
+        file.attrs["model"] = model.describe()
+        file.create_dataset("labels", data=clips["label"].to_numpy().astype(np.uint16))
+        extra = file.create_group("extra")
+        extra.create_dataset("keys", data=list(corpus.labels), dtype=text)
+        if all(names):
+            speakers = [number_of[name] for name in clips["speaker"]]
+            extra.create_dataset("speaker", data=np.array(speakers, np.uint16))
+            extra.create_dataset("speaker_names", data=names, dtype=text)
+        times, units = (
+            file.create_dataset(f"spikes/{name}", (len(rows),), h5py.vlen_dtype(np.dtype(kind)))
+            for name, kind in (("times", np.float32), ("units", np.uint16))
+        )
+        for place, (of_clip, channels) in enumerate(islice(events, len(rows))):
+            times[place], units[place] = of_clip, channels
 
 
 def _heard(corpus: Corpus, model: AuditoryModel, row: int) -> Events:
@@ -113,14 +108,3 @@ def _heard(corpus: Corpus, model: AuditoryModel, row: int) -> Events:
     except ClipError as error:
         name = corpus.clips["clip"][row]
         raise CorpusError(f"{name} cannot be converted ({error}): repair or remove it") from error
-
-
-@contextmanager
-def _mapped(workers: int) -> Iterator[Any]:
-    """Yield a `map` that keeps the order, here or over processes."""
-    if workers <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield partial(pool.map, chunksize=_CHUNK)

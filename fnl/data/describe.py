@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from fnl.console import plain_console
@@ -91,13 +90,7 @@ def summary(description: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def print_description(
-    description: pl.DataFrame,
-    labels: Sequence[str],
-    *,
-    title: str = "Clips by client",
-    console: Console | None = None,
-) -> None:
+def print_description(description: pl.DataFrame, labels: Sequence[str]) -> None:
     """Print the clients and their summary.
 
     Up to 20 clients are all shown, by partition; of more, the ten with most clips and the ten with
@@ -106,11 +99,9 @@ def print_description(
     Args:
         description: what `describe` returned.
         labels: label names, as given to `describe`.
-        title: heading, for instance the partitioning's method.
-        console: where to print; standard output by default.
     """
-    console = console or plain_console()
-    console.print(_client_table(description, labels, title), soft_wrap=False)  # cut, not overlong
+    console = plain_console()
+    console.print(_client_table(description, labels), soft_wrap=False)  # cut, not overlong
     console.print(_summary_table(summary(description)))
 
 
@@ -129,30 +120,25 @@ def splits(clips: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def print_splits(clips: pl.DataFrame, *, console: Console | None = None) -> None:
-    """Print what each split of a corpus has.
-
-    Args:
-        clips: the corpus' index, with the columns `split`, `label` and `speaker`.
-        console: where to print; standard output by default.
-    """
+def print_splits(clips: pl.DataFrame) -> None:
+    """Print what each split of a corpus has, whose index is `clips`."""
     table = Table(title="Splits", box=SIMPLE_HEAD)
     table.add_column("split")
     for heading in ("clips", "speakers", "labels"):
         table.add_column(heading, justify="right")
     for row in splits(clips).iter_rows():
         table.add_row(*map(str, row))
-    (console or plain_console()).print(table)
+    plain_console().print(table)
 
 
-def _client_table(description: pl.DataFrame, labels: Sequence[str], title: str) -> Table:
+def _client_table(description: pl.DataFrame, labels: Sequence[str]) -> Table:
     """Return the table of the clients, shortened in the middle."""
     if description.height <= _SHOWN_WHOLE:
         parts = [description]
     else:
         ordered = description.sort("clips", "partition", descending=[True, False])
         parts = [ordered.head(_SHOWN_WHOLE // 2), ordered.tail(_SHOWN_WHOLE // 2)]
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Clips by client", box=SIMPLE_HEAD, pad_edge=False)
     headings = ("client", "clips", "speakers", "labels", "entropy\n/ bit", "distance")
     for heading, widest in zip(headings, ("partition", "clips", *[None] * 4), strict=True):
         digits = len(str(description[widest].max())) if widest else 0

@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
 
-from fnl.child_processes import without_script
 from fnl.data.corpus import CLIP_SAMPLES, ClipError, Corpus
 from fnl.data.event_corpus import EventCorpus
 from fnl.data.event_features import EventSpec
 from fnl.data.features import FeatureSpec, extract
-from fnl.errors import ConfigError, CorpusError, RunError, one_line
+from fnl.data.processes import each
+from fnl.errors import ConfigError, CorpusError, one_line
 
 STORED = np.dtype("<f2")
 """Type of the stored features: half precision, little-endian."""
@@ -41,6 +35,10 @@ START_SECONDS = 6.0
 
 Report = Callable[[int, int], None]
 """Called with the number of clips done and of all clips."""
+
+
+Chunk = tuple[int, int]
+"""Rows of the corpus: the first, and the one after the last."""
 
 
 class BadClip(NamedTuple):
@@ -59,8 +57,9 @@ class _Job:
     path: Path
     data_offset: int
 
-    def run(self, start: int, stop: int) -> list[BadClip]:
+    def run(self, chunk: Chunk) -> list[BadClip]:
         """Compute and write the features of rows `start` to `stop`."""
+        start, stop = chunk
         bad: list[BadClip] = []
         of_clip = self.spec.shape if isinstance(self.spec, EventSpec) else (CLIP_SAMPLES,)
         read = np.zeros((stop - start, *of_clip), np.float32)
@@ -162,11 +161,9 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-Chunk = tuple[int, int]
-Results = Generator[tuple[Chunk, list[BadClip]], None, None]
-
-
-def _run(job: _Job, chunks: list[Chunk], workers: int) -> Results:
+def _run(
+    job: _Job, chunks: list[Chunk], workers: int
+) -> Generator[tuple[Chunk, list[BadClip]], None, None]:
     """Run chunks in as many processes as asked; if not asked, in as many as pay off."""
     if workers < 0:
         raise ConfigError(f"workers = {workers}: give a number of processes, or 0 for all cores")
@@ -174,65 +171,16 @@ def _run(job: _Job, chunks: list[Chunk], workers: int) -> Results:
         workers = 1
     if workers == 0:
         started = time.perf_counter()
-        yield from _run_here(job, chunks[:1])
+        yield from each(job.run, chunks[:1], processes=1)
         chunks = chunks[1:]
         expected_seconds = (time.perf_counter() - started) * len(chunks)
         workers = cores()
         if expected_seconds * (1 - 1 / workers) < START_SECONDS:
             workers = 1
-    workers = min(workers, len(chunks))
-    yield from _run_pool(job, chunks, workers) if workers > 1 else _run_here(job, chunks)
+    yield from each(job.run, chunks, min(workers, len(chunks)))
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _run_here(job: _Job, chunks: list[Chunk]) -> Results:
-    for chunk in chunks:
-        yield chunk, job.run(*chunk)
-
-
-def _run_pool(job: _Job, chunks: list[Chunk], processes: int) -> Results:
-    """Run chunks in fresh processes: a fork would inherit torch's threads in an unknown state."""
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(pickle.dumps(job),),
-    )
-    try:
-        with without_script():
-            futures = {pool.submit(_run_in_worker, *chunk): chunk for chunk in chunks}
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a process that computes features died, perhaps out of memory: fewer workers need less"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_worker_jobs: list[_Job] = []  # in a worker: its one job; the pool has no other place for it
-
-
-def _start_worker(pickled_job: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    _worker_jobs.append(pickle.loads(pickled_job))  # noqa: S301 - from the parent process
-
-
-def _exit_with_parent() -> None:
-    """End this worker when its parent is killed; the pool alone would leave it waiting forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _run_in_worker(start: int, stop: int) -> list[BadClip]:
-    return _worker_jobs[0].run(start, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -69,9 +70,9 @@ class FeatureSpec:
             )
 
     @classmethod
-    def of(cls, data: DataGroup) -> FeatureSpec:
-        """Return the features that a configuration names."""
-        return cls(data.features, data.mel_bins, data.frame_hop_ms)
+    def of(cls, data: DataGroup, hop: int = 0) -> FeatureSpec:
+        """Return the features that a configuration names, at another `hop` in ms if it is given."""
+        return cls(data.features, data.mel_bins, hop or data.frame_hop_ms)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,7 +106,7 @@ def extract(waveforms: Tensor, spec: FeatureSpec) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _transform(spec: FeatureSpec) -> torch.nn.Module:
+def _transform(spec: FeatureSpec) -> Callable[[Tensor], Tensor]:
     """Return [16000] -> [F, T + 1], before normalisation."""
     mel_arguments: dict[str, Any] = {
         "n_fft": FFT_SAMPLES,
@@ -117,13 +118,5 @@ def _transform(spec: FeatureSpec) -> torch.nn.Module:
         return torchaudio.transforms.MFCC(
             SAMPLE_RATE, n_mfcc=spec.mel_bins, log_mels=True, melkwargs=mel_arguments
         )
-    return torch.nn.Sequential(
-        torchaudio.transforms.MelSpectrogram(SAMPLE_RATE, **mel_arguments), _Log()
-    )
-
-
-class _Log(torch.nn.Module):
-    """The logarithm of mel powers."""
-
-    def forward(self, mel_power: Tensor) -> Tensor:
-        return torch.log(mel_power + LOG_OFFSET)
+    mel_power = torchaudio.transforms.MelSpectrogram(SAMPLE_RATE, **mel_arguments)
+    return lambda waveform: torch.log(mel_power(waveform) + LOG_OFFSET)

@@ -216,8 +216,8 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
         progress=progress,
     )
     store = build(spec=EventSpec.of(data) if data.corpus == "spikes" else FeatureSpec.of(data))
-    others = {hop: FeatureSpec.of(at_hop(data, hop)) for hop in data.client_hops}
-    stores = {hop: build(spec=spec) for hop, spec in others.items() if hop != data.frame_hop_ms}
+    others = [hop for hop in data.client_hops if hop != data.frame_hop_ms]
+    stores = {hop: build(spec=FeatureSpec.of(data, hop)) for hop in others}
     if not all(other.clips.equals(store.clips) for other in stores.values()):
         raise CorpusError(f"corpus {corpus.name!r} has other usable clips at other time steps")
     for split in (TRAIN, config.evaluation.split):
@@ -238,11 +238,6 @@ def prepare(config: Config, *, workers: int = 0, progress: bool = False) -> Fede
         hops=hops_of_clients(config),
         stores=stores,
     )
-
-
-def at_hop(data: DataGroup, hop: int) -> DataGroup:
-    """Return `data` at another time step, in milliseconds."""
-    return data.model_copy(update={"frame_hop_ms": hop})
 
 
 def hops_of_clients(config: Config) -> dict[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from fnl.data.audio import SUFFIXES
-from fnl.data.audio_files import CorpusOfFiles, Scan, fingerprint, scan_audio
+from fnl.data.audio_files import CorpusOfFiles, Scan, counted, fingerprint, scan_audio
 from fnl.data.corpus import CLIP_SCHEMA, SPLITS, TEST, TRAIN, VALIDATION
 from fnl.data.speaker_names import KEY, speaker_reader
 from fnl.data.words import check_labels, chosen_words
@@ -100,7 +100,7 @@ def _check_every_folder(root: Path, scan: Scan) -> None:
     for folder, held in scan.left_out.items():
         if folder not in labels and not folder.startswith("_"):
             raise CorpusError(
-                f"{root / folder} has no audio that can be read, but {_counted(held)}: convert "
+                f"{root / folder} has no audio that can be read, but {counted(held)}: convert "
                 f"them to {', '.join(sorted(SUFFIXES))}, call it _{folder} to leave it out, or "
                 "list the labels in data.words"
             )
@@ -160,10 +160,6 @@ def _drawn_splits(speaker_of: Mapping[str, str], seed: int, root: Path) -> dict[
     splits = {speakers[number]: VALIDATION for number in order[:count]}
     splits |= {speakers[number]: TEST for number in order[count : 2 * count]}
     return {path: splits[who] for path, who in speaker_of.items() if who in splits}
-
-
-def _counted(held: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(held.items()))
 
 
 def _first(names: list[str], most: int = 3) -> str:

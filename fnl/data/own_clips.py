@@ -18,7 +18,7 @@ from fnl.config import Config
 from fnl.data.audio_files import fingerprint, scan_audio
 from fnl.data.corpus import CLIP_SCHEMA, TRAIN
 from fnl.data.features import FeatureSpec
-from fnl.data.federated import Federation, at_hop
+from fnl.data.federated import Federation
 from fnl.data.folder import FolderCorpus, label_of
 from fnl.data.partitioning import Partitioning
 from fnl.data.speaker_names import speaker_of
@@ -73,8 +73,8 @@ def device_federation(
         CorpusError: if the clips cannot be used or are fewer than `data.min-clips`.
     """
     hop = hop or config.data.frame_hop_ms
-    at = config.model_copy(update={"data": at_hop(config.data, hop)})
-    store = _features(at, own_corpus(root, fixed_labels(config.data.words), TRAIN), cache)
+    corpus = own_corpus(root, fixed_labels(config.data.words), TRAIN)
+    store = _features(config, corpus, cache, hop)
     if store.clips.height < config.data.min_clips:
         raise CorpusError(
             f"{store.clips.height} usable clips in {root}: data.min-clips is "
@@ -94,15 +94,13 @@ def server_federation(config: Config, cache: Path) -> Federation:
     if not config.data.root:
         return _federation(_no_clips(config, labels), None)
     root = Path(config.data.root).expanduser()
-    return _federation(
-        _features(config, own_corpus(root, labels, config.evaluation.split), cache), None
-    )
+    corpus = own_corpus(root, labels, config.evaluation.split)
+    return _federation(_features(config, corpus, cache), None)
 
 
-def _features(config: Config, corpus: FolderCorpus, cache: Path) -> FeatureStore:
-    return build_features(
-        corpus, FeatureSpec.of(config.data), cache, workers=1, on_bad_audio=config.data.on_bad_audio
-    )
+def _features(config: Config, corpus: FolderCorpus, cache: Path, hop: int = 0) -> FeatureStore:
+    spec, bad = FeatureSpec.of(config.data, hop), config.data.on_bad_audio
+    return build_features(corpus, spec, cache, workers=1, on_bad_audio=bad)
 
 
 def _no_clips(config: Config, labels: tuple[str, ...]) -> FeatureStore:

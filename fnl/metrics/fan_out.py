@@ -92,16 +92,12 @@ def fan_out(
 
 
 def _zeros_and_ones(linear_map: nn.Module, dense: bool) -> dict[str, Tensor]:
-    return {
-        name: _ones(p.detach(), dense) if p.ndim > 1 else _without_bias(name, p.detach())
-        for name, p in linear_map.named_parameters()
-    }
-
-
-def _ones(weight: Tensor, dense: bool) -> Tensor:
-    return ((weight != 0) | dense).double()
-
-
-def _without_bias(name: str, vector: Tensor) -> Tensor:
-    """Return a vector as it is (delays say where synapses reach), or zeros for a bias."""
-    return (torch.zeros_like(vector) if name.endswith("bias") else vector).double()
+    """Return 1 for weights that count, 0 for biases; delays, which say how far, stay."""
+    counted = {}
+    for name, p in linear_map.named_parameters():
+        if p.ndim > 1:
+            value = (p != 0) | dense
+        else:
+            value = torch.zeros_like(p) if name.endswith("bias") else p
+        counted[name] = value.detach().double()
+    return counted

@@ -30,10 +30,7 @@ def ranks(scores: Scores) -> NDArray[np.int64]:
         >>> ranks(np.array([0.2, 0.9, 0.5])).tolist()
         [3, 1, 2]
     """
-    positions = order(scores)
-    result = np.empty(len(positions), dtype=np.int64)
-    result[positions] = np.arange(1, len(positions) + 1)
-    return result
+    return np.argsort(order(scores)) + 1  # the inverse of a permutation
 
 
 def kendall_tau(a: Scores, b: Scores) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -13,26 +12,12 @@ from fnl.audit.claims import Mechanism
 from fnl.audit.plan import AuditPlan
 from fnl.audit.result import AuditResult
 from fnl.cli.audit import refuse_refuted
-from fnl.clip_draws import BatchDraws
 from fnl.errors import ConfigError, RunError
-from tests.runs import settings
 
 COLUMNS = [
     "target", "mechanism", "claimed_epsilon", "delta", "lower_bound", "confidence", "canaries",
     "guesses", "correct", "auc", "attack", "tpr", "noise_ratio",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def cli(command, audited):
-    """Return a function that runs `fnl audit …` on the small federation: (exit, stdout, stderr)."""
-    config, _ = audited
-
-    def run(*arguments, **changes):
-        flat = {**config.flat(), **{key.replace("__", "."): v for key, v in changes.items()}}
-        return command("audit", *arguments, *settings(flat))
-
-    return run
 
 
 @pytest.mark.slow
@@ -127,11 +112,7 @@ def test_sensitivities_are_a_table_a_file_and_lines_of_json(cli, tmp_path):
     assert "refuted" not in out
 
 
-def test_masks_by_place_fail_the_command(cli, monkeypatch):
-    def ids(draws: BatchDraws) -> np.ndarray:
-        return np.arange(len(draws.clips.ids[draws.rows]), dtype=np.uint64)
-
-    monkeypatch.setattr(BatchDraws, "ids", property(ids))
+def test_masks_by_place_fail_the_command(cli, by_place):
     code, out, err = cli("--target=sensitivity", "--json", model__dropout=0.3)
     assert code == 1
     assert "the noise of sensitivity-gradients does not hide what it is set for: clip " in err

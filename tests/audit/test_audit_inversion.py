@@ -19,7 +19,7 @@ from fnl.audit.inversion.release import released_update
 from fnl.config import parse_config
 from fnl.training.start import start_network
 from fnl.weights import get_weights
-from tests.runs import dotted, settings
+from tests.runs import dotted
 
 LAYERS = {
     "spiking": {},
@@ -151,19 +151,8 @@ def test_correlations_do_not_see_level_or_offset():
     assert correlations(clips, torch.ones_like(clips)).tolist() == [0, 0]
 
 
-@pytest.fixture
-def cli(command, audited):
-    config, _ = audited
-
-    def run(*arguments, **changes):
-        flat = {**config.flat(), **{key.replace("__", "."): v for key, v in changes.items()}}
-        return command("audit", "--target=inversion", *arguments, *settings(flat))
-
-    return run
-
-
 def test_inversions_are_a_file_and_lines_of_json(cli, tmp_path):
-    arguments = ("--epsilon=inf", "--batch=1", "--batch=2", "--clips=2")
+    arguments = ("--target=inversion", "--epsilon=inf", "--batch=1", "--batch=2", "--clips=2")
     code, out, err = cli(*arguments, f"--output={tmp_path / 'proofs'}", "--json")
     assert code == 0, err
     printed = json.loads(out)
@@ -172,7 +161,7 @@ def test_inversions_are_a_file_and_lines_of_json(cli, tmp_path):
     assert printed["results"] == []
     seen = table.filter(pl.col("claimed_epsilon").is_infinite())
     assert seen["batch"].to_list() == [1, 1, 1, 2, 2]  # no gradient matching of two clips
-    code, out, _ = cli("--epsilon=inf", "--batch=1", "--clips=2")
+    code, out, _ = cli("--target=inversion", "--epsilon=inf", "--batch=1", "--clips=2")
     assert code == 0
     assert "word named" in out
 
@@ -192,6 +181,7 @@ def test_inversions_are_a_file_and_lines_of_json(cli, tmp_path):
             {"model__encoding": "delta"},
             "model.encoding = 'delta': --target inversion needs dir",
         ),
+        ([], {"data__frame_hops": "25,50"}, "data.frame-hops = '25,50': --target inversion needs"),
         ([], {"model__dropout": 0.1}, "model.dropout = 0.1: --target inversion needs 0"),
         (
             [],
@@ -204,7 +194,7 @@ def test_inversions_are_a_file_and_lines_of_json(cli, tmp_path):
     ],
 )
 def test_what_cannot_be_inverted_is_one_line(cli, arguments, changes, message):
-    code, _, err = cli(*arguments, **changes)
+    code, _, err = cli("--target=inversion", *arguments, **changes)
     assert code == 1
     assert message in err
     assert len(err.strip().splitlines()) == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from torch.nn.functional import cross_entropy
 
 from fnl.audit.claims import Mechanism
 from fnl.audit.lira import (
@@ -12,16 +13,19 @@ from fnl.audit.lira import (
     log_odds,
     membership_inference,
 )
+from fnl.audit.logits import logits_of
 from fnl.audit.membership import auc
+from fnl.audit.step_sensitivity import first_weights
 from fnl.config import parse_config
 from fnl.data.federated import prepare
 from fnl.errors import ConfigError
+from fnl.training.client import LocalTraining
 
 
 def test_log_odds_are_those_of_the_label():
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 60.0, 0.0]])
     labels = torch.tensor([0, 1])
-    found = log_odds(torch.nn.Identity(), logits, labels)
+    found = log_odds(logits, labels)
     share = torch.softmax(logits[0].double(), 0)[0].item()
     assert found[0] == pytest.approx(np.log(share / (1 - share)))
     assert found[1] == pytest.approx(60 - np.log(2))  # where 1 - p is zero in float32
@@ -90,3 +94,15 @@ def test_a_client_with_a_handful_of_clips_is_refused(audited):
             models=4,
             confidence=0.95,
         )
+
+
+def test_clips_whose_encoding_draws_are_inferred_as_they_are_evaluated(audited):
+    """Reproduction: encoders of rates had nothing to draw from."""
+    config, federation = audited
+    config = parse_config({**config.flat(), "model.encoding": "rate", "run.rounds": 1})
+    for partition in range(2):
+        client = LocalTraining(config, federation, (1, partition))
+        weights = first_weights(config, federation)
+        logits = logits_of(client, weights)
+        loss = float(cross_entropy(logits, client.labels))
+        assert loss == pytest.approx(client.measure(weights).loss, rel=1e-5)

@@ -94,3 +94,11 @@ def test_a_class_without_a_clip_is_no_obstacle(rates):
     assert np.isfinite(attack.scores).all()
     assert ((attack.scores > 0.5) == attack.included).mean() > 0.98
     assert federation.classes == small.classes
+
+
+def test_clients_of_other_time_steps_report_rates_in_their_own(rates):
+    """Reproduction: canaries had the server's steps, and did not fit beside the clients' clips."""
+    config = parse_config({**rates[0].flat(), "data.frame-hops": "25,50,100"})
+    federation = prepare(config)
+    attack = attack_raw_rates(config, federation, public_models(config, federation), canaries=8)
+    assert ((attack.scores > 0.5) == attack.included).mean() > 0.95

@@ -12,7 +12,6 @@ from fnl.audit.probe import probe, refuse_own_modules_that_mix, sensitivities
 from fnl.audit.release_sensitivity import rate_sensitivity, update_sensitivity
 from fnl.audit.sensitivity import Sensitivity
 from fnl.audit.step_sensitivity import step_sensitivity
-from fnl.clip_draws import BatchDraws
 from fnl.config import Config, parse_config
 from fnl.data.federated import Federation, open_federation
 from fnl.errors import ConfigError
@@ -110,16 +109,6 @@ def measure(configured):
         return step_sensitivity(*configured(keys), clips, given)[0]
 
     return measured
-
-
-@pytest.fixture
-def by_place(monkeypatch) -> None:
-    """Have clips draw by their place in the mini-batch, as they once did."""
-
-    def ids(draws: BatchDraws) -> np.ndarray:
-        return np.arange(len(draws.clips.ids[draws.rows]), dtype=np.uint64)
-
-    monkeypatch.setattr(BatchDraws, "ids", property(ids))
 
 
 @pytest.mark.parametrize("keys", [*DRAWN, *OTHERS, *VIEWED], ids=str)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from io import StringIO
-
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 from scipy.stats import entropy
 
 from fnl.data.describe import count_column, describe, label_counts, print_description, summary
@@ -52,39 +49,38 @@ def test_summary_of_each_quantity() -> None:
     assert table.filter(quantity="entropy_bits").row(0) == ("entropy_bits", 0, 0.75, 1.5)
 
 
-def printed(clients: int, width: int) -> str:
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """Return a function that prints a partitioning in a terminal of 80 columns, as text."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def text_of(clips: pl.DataFrame, result: Partitioning) -> str:
+        print_description(describe(clips, LABELS, result), LABELS)
+        text = capsys.readouterr().out
+        assert max(len(line) for line in text.splitlines()) <= 80
+        for size in sorted(result.sizes().tolist())[-10:]:
+            assert f" {size} " in text  # the number is whole, never cut
+        return text
+
+    return text_of
+
+
+def uneven(clients: int) -> tuple[pl.DataFrame, Partitioning]:
     numbers = np.arange(30 * clients)
     clips = pl.DataFrame({"label": numbers % 3, "speaker": [str(k % 7) for k in numbers]})
-    spec = PartitionSpec("iid", clients, quantity_alpha=1.0)
-    result = partition(clips, numbers, spec)
-    stream = StringIO()
-    console = Console(file=stream, width=width)
-    print_description(describe(clips, LABELS, result), LABELS, title="mine", console=console)
-    text = stream.getvalue()
-    for size in sorted(result.sizes().tolist())[-10:]:
-        assert f" {size} " in text  # the number is whole, never cut
-    return text
+    return clips, partition(clips, numbers, PartitionSpec("iid", clients, quantity_alpha=1.0))
 
 
-def test_few_clients_are_all_printed_in_order() -> None:
-    lines = [line.split() for line in printed(20, 80).splitlines()]
+def test_few_clients_are_all_printed_in_order(printed) -> None:
+    lines = [line.split() for line in printed(*uneven(20)).splitlines()]
     rows = [int(words[0]) for words in lines if words and words[0].isdigit()]
     assert rows == list(range(20))
 
 
-def test_a_terminal_of_eighty_columns_holds_it(monkeypatch, capsys) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    clips = pl.DataFrame({"label": [0, 1, 2] * 40, "speaker": ["a"] * 120})
-    result = partition(clips, np.arange(120), PartitionSpec("iid", 4))
-    print_description(describe(clips, LABELS, result), LABELS)
-    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 80
-
-
-def test_many_clients_are_printed_from_both_ends() -> None:
-    text = printed(1000, 80)
+def test_many_clients_are_printed_from_both_ends(printed) -> None:
+    text = printed(*uneven(1000))
     assert "980 more clients" in text
     assert len(text.splitlines()) < 45
-    assert max(len(line) for line in text.splitlines()) <= 80
     lines = [line.split() for line in text.splitlines()]
     sizes = [int(words[1]) for words in lines if len(words) > 4 and words[0].isdigit()]
     assert len(sizes) == 20

@@ -1,7 +1,6 @@
 """The auditory model against its sources, and a corpus of audio on its way to events and back."""
 
 import os
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,11 +11,9 @@ from fnl.data.convert import convert
 from fnl.data.corpus import SAMPLE_RATE
 from fnl.data.event_corpus import EventCorpus
 from fnl.data.event_features import EventSpec
+from fnl.data.speech_commands import SpeechCommandsCorpus
 from fnl.data.synthetic import SyntheticCorpus
-from fnl.errors import ConfigError, CorpusError
-
-ROOT = Path(__file__).resolve().parents[2]
-REAL = Path(os.environ.get("FNL_SHARED_DATA", ROOT / ".." / "shared" / "data"))
+from fnl.errors import ConfigError, CorpusError, RunError
 
 
 def tone(hz: float, seconds: float = 0.5) -> np.ndarray:
@@ -63,7 +60,7 @@ def test_silence_is_silent_and_level_does_not_matter():
     assert not len(model.spikes(np.zeros(8000))[0])
     soft, loud = (model.spikes(scale * tone(700)) for scale in (0.01, 1.0))
     np.testing.assert_array_equal(soft[1], loud[1])
-    assert not _ear(np.zeros(8000), *_filters(model.centres())).any()
+    assert not _ear(np.zeros(8000), _filters(model.centres()), _at_rest()).any()
 
 
 def test_no_channel_fires_within_its_refractory_time():
@@ -132,22 +129,26 @@ def test_files_are_the_same_for_any_number_of_workers_and_never_overwritten(corp
         convert(corpus, AuditoryModel(8), tmp_path / "one")
 
 
+class Dying(SyntheticCorpus):
+    def waveform(self, row: int) -> np.ndarray:
+        os._exit(1)  # as the kernel ends what takes too much memory
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_line_and_leaves_no_file(corpus, tmp_path):
+    """Reproduction: it was a `BrokenProcessPool`, with its trace."""
+    dying = Dying(**vars(corpus))
+    with pytest.raises(RunError, match="died, perhaps out of memory"):
+        convert(dying, AuditoryModel(8), tmp_path, workers=2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_says_what_it_made_and_refuses_events(command, small_config, tmp_path):
     output = str(tmp_path / "events")
-    settings = [f"--set={key}={small_config[key]}" for key in ("data.cache-dir",)]
+    settings = [f"--set=data.cache-dir={small_config['data.cache-dir']}"]
     small = ["--set=data.speakers=10", "--set=data.clips-per-word=1", "--set=data.words=yes,no"]
-    status, said, _ = command(
-        "data",
-        "convert",
-        "--output",
-        output,
-        "--channels",
-        "8",
-        "--workers",
-        "1",
-        *settings,
-        *small,
-    )
+    options = f"--output={output}", "--channels=8", "--workers=1"
+    status, said, _ = command("data", "convert", *options, *settings, *small)
     assert status in (0, None)
     assert "20 synthetic clips, 8 channels" in said
     spikes = ["--set=data.corpus=spikes", f"--set=data.root={output}"]
@@ -156,11 +157,8 @@ def test_the_command_says_what_it_made_and_refuses_events(command, small_config,
     assert "has events: name a corpus of audio" in errors
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real clips are not here")
-def test_real_clips_become_events_of_which_most_lie_where_speech_is(tmp_path):
-    from fnl.data.speech_commands import SpeechCommandsCorpus
-
-    real = SpeechCommandsCorpus.create(REAL, "yes,no")
+def test_real_clips_become_events_of_which_most_lie_where_speech_is(shared_data):
+    real = SpeechCommandsCorpus.create(shared_data, "yes,no")
     model = AuditoryModel(64)
     for row in range(3):
         waveform = real.waveform(row)

@@ -1,6 +1,5 @@
 """Features against scipy, and what differential privacy needs of them: no clip sees another."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,6 @@ from fnl.data.audio import read_clip
 from fnl.data.features import DEVIATION, LARGEST_MEL_BINS, FeatureSpec, extract
 from fnl.data.torchaudio_cpu import torchaudio
 from fnl.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
-SHARED_DATA = Path(os.environ.get("FNL_SHARED_DATA", ROOT / ".." / "shared" / "data"))
 
 
 def waveforms(count: int) -> torch.Tensor:
@@ -119,10 +115,8 @@ def test_waveforms_of_another_shape_are_refused(bad: torch.Tensor) -> None:
         extract(torch.zeros(1, 16000).double(), FeatureSpec())
 
 
-def test_real_clips_deviate_as_the_constants_claim() -> None:
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real clips at {SHARED_DATA} (FNL_SHARED_DATA)")
-    paths = sorted(SHARED_DATA.glob("SpeechCommands/speech_commands_v0.02/*/*_nohash_*.wav"))
+def test_real_clips_deviate_as_the_constants_claim(shared_data: Path) -> None:
+    paths = sorted(shared_data.glob("SpeechCommands/speech_commands_v0.02/*/*_nohash_*.wav"))
     clips = torch.from_numpy(np.stack([read_clip(path) for path in paths[::20]]))
     assert extract(clips, FeatureSpec("log-mel")).std().item() == pytest.approx(2.0, rel=0.1)
     assert extract(clips, FeatureSpec("mfcc")).std().item() == pytest.approx(1.0, rel=0.1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from fnl.data.partitioning.shards import deal_shards
 from fnl.data.partitioning.speakers import group_speakers
 
 LABELS = tuple(f"word{number}" for number in range(10))
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def even_clips(clips: int, speakers: int = 50) -> pl.DataFrame:
@@ -231,12 +229,8 @@ def test_clip_table_numbers_only_what_occurs() -> None:
     assert table.speakers.tolist() == [1, 2, 0]
 
 
-def test_real_speakers_stay_whole() -> None:
-    default = REPOSITORY.parent / "shared" / "data"
-    root = Path(os.environ.get("FNL_SHARED_DATA", default)) / "SpeechCommands"
-    names = sorted(root.glob("*/*/*_nohash_*.wav"))
-    if not names:
-        pytest.skip(f"no real clips below {root}: set FNL_SHARED_DATA")
+def test_real_speakers_stay_whole(shared_data: Path) -> None:
+    names = sorted(shared_data.glob("SpeechCommands/*/*/*_nohash_*.wav"))
     words = sorted({name.parent.name for name in names})
     clips = pl.DataFrame(
         {

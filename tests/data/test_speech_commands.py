@@ -22,9 +22,6 @@ from fnl.data.speech_commands_archive import download
 from fnl.data.words import CORE_WORDS
 from fnl.errors import CorpusError
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED_DATA = Path(os.environ.get("FNL_SHARED_DATA", ROOT / ".." / "shared" / "data"))
-
 WORDS = (*CORE_WORDS, "marvin", "bed")
 SPEAKERS = {"0000000a": "train", "0000000b": "validation", "0000000c": "test"}
 
@@ -188,10 +185,8 @@ def test_a_misnamed_file_is_named(root: Path) -> None:
         SpeechCommandsCorpus.create(root, "core", 0)
 
 
-def test_real_clips_have_the_documented_split() -> None:
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real clips at {SHARED_DATA} (FNL_SHARED_DATA)")
-    corpus = SpeechCommandsCorpus.create(SHARED_DATA, "all", 0)
+def test_real_clips_have_the_documented_split(shared_data: Path) -> None:
+    corpus = SpeechCommandsCorpus.create(shared_data, "all", 0)
     counts = corpus.clips.group_by("split").agg(pl.len(), pl.col("speaker").n_unique())
     assert set(counts.rows()) == {("train", 1778, 113), ("validation", 362, 15), ("test", 663, 34)}
     assert len(corpus.labels) == 35

@@ -188,23 +188,18 @@ def test_what_nir_cannot_express_is_refused_and_nothing_is_written(tmp_path, spo
     assert not list(tmp_path.iterdir())
 
 
-def test_the_default_network_of_a_configuration_is_refused_by_name(tmp_path):
-    with pytest.raises(
-        ConfigError,
-        match=r"layers 0, 1 have LayerNorm.*model\.normalisation=none.*model\.reset=zero",
-    ):
-        export_nir(build_network(ModelGroup(), INPUTS, CLASSES), tmp_path / "net.nir")
+EXPORTABLE = {"hidden": "8", "normalisation": "none", "reset": "zero"}
 
 
-def test_encoded_inputs_are_refused(tmp_path):
-    model = ModelGroup(hidden="8", normalisation="none", reset="zero", encoding="delta")
-    with pytest.raises(ConfigError, match=r"model\.encoding=direct"):
-        export_nir(build_network(model, INPUTS, CLASSES), tmp_path / "model.nir")
-    assert not (tmp_path / "model.nir").exists()
-
-
-def test_learned_delays_are_refused_by_name(tmp_path):
-    model = ModelGroup(network="delays", hidden="8", normalisation="none", reset="zero")
-    with pytest.raises(ConfigError, match="DelayedLinear in place"):
-        export_nir(build_network(model, INPUTS, CLASSES), tmp_path / "model.nir")
-    assert not (tmp_path / "model.nir").exists()
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, r"layers 0, 1 have LayerNorm.*model\.normalisation=none.*model\.reset=zero"),
+        ({**EXPORTABLE, "encoding": "delta"}, r"model\.encoding=direct"),
+        ({**EXPORTABLE, "network": "delays"}, "DelayedLinear in place"),
+    ],
+)
+def test_networks_of_a_configuration_are_refused_by_name(tmp_path, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        export_nir(build_network(ModelGroup(**keys), INPUTS, CLASSES), tmp_path / "net.nir")
+    assert not list(tmp_path.iterdir())

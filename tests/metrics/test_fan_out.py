@@ -24,6 +24,9 @@ from fnl.snn.neurons.recurrent import RecurrentLIF
 CLIPS, STEPS, FEATURES, CLASSES = 3, 8, 5, 3
 
 NETWORKS = {
+    "feedforward": {"hidden": "6,4"},
+    "currents as they are": {"hidden": "6,4", "normalisation": "none"},
+    "all layers read": {"hidden": "6,4", "readout_layers": "all"},
     "recurrent": {"network": "recurrent", "hidden": "6,4", "threshold": 0.3},
     "temporal-conv": {"network": "temporal-conv", "hidden": "6,4", "kernel_size": 3},
     "causal": {"network": "temporal-conv", "hidden": "6,4", "kernel_size": 2, "padding": "causal"},
@@ -102,8 +105,14 @@ def test_operations_are_those_counted_one_by_one(name, data):
     assert (recurrent > 0) == (name == "recurrent")
     measured = sparsity(model, evaluate(model, *data, CLASSES))
     accumulates = sum(others) + recurrent + (first if name == "delta" else 0)
-    assert measured.effective_macs * CLIPS == pytest.approx(0 if name == "delta" else first)
-    assert measured.effective_acs * CLIPS == pytest.approx(accumulates)
+    multiplied = 0 if name == "delta" else first
+    assert measured.effective_macs * CLIPS == pytest.approx(multiplied, rel=1e-12)
+    assert measured.effective_acs * CLIPS == pytest.approx(accumulates, rel=1e-12)
+    sent = torch.cat([spikes.flatten() for spikes in model.spike_trains(data[0])])
+    silent = float((sent == 0).double().mean())
+    assert measured.activation_sparsity == pytest.approx(silent, rel=1e-12)
+    # effective, not dense: zero inputs, silent neurons and pruned synapses cost nothing
+    assert multiplied + accumulates < 0.7 * CLIPS * measured.dense_operations
 
 
 def test_values_at_an_edge_meet_fewer_synapses():

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import polars as pl
 import torch
 from scipy import stats
 from torch import Tensor
@@ -19,15 +17,13 @@ from fnl.audit.inversion.matching import match_gradients
 from fnl.audit.inversion.public import PublicClips
 from fnl.audit.inversion.release import Update, released_update
 from fnl.audit.membership import clopper_pearson
-from fnl.config import Config
+from fnl.config import Config, Scalar
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream, torch_stream
-from fnl.runtime.atomic import write_atomically
-from fnl.runtime.digests import write_digests
 from fnl.snn.network import SpikingNetwork
 from fnl.training.start import start_network
-from fnl.weights import Weights, get_weights, set_weights
+from fnl.weights import get_weights
 
 MATCHING, FIRST_LAYER, KNOWN = "matching", "first layer", "first layer, weights over time known"
 LARGEST_CLIP = 20_000
@@ -35,6 +31,23 @@ LARGEST_CLIP = 20_000
 STEPS = 200
 """Of the descent of gradient matching."""
 _CONFIDENCE = 0.95
+
+_NEEDED: dict[str, tuple[set[Scalar], str]] = {
+    "data.frame-hops": ({""}, "all clients at one time step"),
+    "model.network": (
+        {"feedforward", "temporal-conv"},
+        "feedforward or temporal-conv: others have no first layer that is one linear map, or "
+        "synapses among its neurons",
+    ),
+    "model.neuron": ({"lif"}, "lif"),
+    "model.reset": ({"subtract", "none"}, "subtract or none"),
+    "model.encoding": ({"direct"}, "direct: features that enter as spikes have no gradient"),
+    "model.dropout": ({0.0}, "0: the masks are the client's secret"),
+    "training.augmentation": ({False}, "false"),
+    "training.views": ({1}, "1"),
+    "training.optimizer": ({"sgd"}, "sgd: a first step of Adam is the signs of a gradient"),
+}
+"""Key -> what these attacks are made for, and its name in an error."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +90,10 @@ def check_invertible(config: Config) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    model, training = config.model, config.training
-    wrong = [
-        (model.network not in {"feedforward", "temporal-conv"}, "model.network", model.network,
-         "feedforward or temporal-conv: others have no first layer that is one linear map, or "
-         "synapses among its neurons"),
-        (model.neuron != "lif", "model.neuron", model.neuron, "lif"),
-        (model.reset == "zero", "model.reset", model.reset, "subtract or none"),
-        (model.encoding != "direct", "model.encoding", model.encoding, "direct: features that "
-         "enter as spikes have no gradient"),
-        (model.dropout > 0, "model.dropout", model.dropout, "0: the masks are the client's secret"),
-        (training.augmentation, "training.augmentation", training.augmentation, "false"),
-        (training.views > 1, "training.views", training.views, "1"),
-        (training.optimizer != "sgd", "training.optimizer", training.optimizer, "sgd: a first step "
-         "of Adam is the signs of a gradient"),
-    ]  # fmt: skip
-    for is_wrong, key, value, right in wrong:
-        if is_wrong:
-            raise ConfigError(f"{key} = {value!r}: --target inversion needs {right}")
+    flat = config.flat()
+    for key, (right, named) in _NEEDED.items():
+        if flat[key] not in right:
+            raise ConfigError(f"{key} = {flat[key]!r}: --target inversion needs {named}")
 
 
 def invert(
@@ -105,9 +104,7 @@ def invert(
     batches: Sequence[int],
     clips: int,
     partition: int = 0,
-    weights: Weights | None = None,
     public: PublicClips | None = None,
-    notify: Callable[[], None] = lambda: None,
 ) -> Iterator[Inversion]:
     """Yield the controls, and then what each attack finds at each budget.
 
@@ -118,9 +115,7 @@ def invert(
         batches: clips in the attacked step; gradient matching takes steps of one clip alone.
         clips: to look for, at least.
         partition: the client.
-        weights: before the step; None: those of the run's start.
         public: what the attacker has; None: made here.
-        notify: called after every budget and batch.
 
     Raises:
         ConfigError: if the configuration, or the client's clips, are none that can be attacked.
@@ -140,8 +135,6 @@ def invert(
             "use fewer --clips, a smaller --batch or fewer data.clients"
         )
     network = start_network(config, federation)
-    if weights is not None:
-        set_weights(network, weights)
     weights = get_weights(network)
     if "readout.linear.weight" not in weights:
         raise ConfigError(
@@ -181,7 +174,6 @@ def invert(
             for name, found in attacker.found(updates).items():
                 scores = _scores(public, true, words, found)
                 yield _measured((name, activation, claimed.epsilon, batch), *scores, label=told)
-            notify()
 
 
 @dataclass(frozen=True)
@@ -265,11 +257,3 @@ def _measured(
         *line, count, mean, mean - half, mean + half,
         right / count, low, high, label,
     )  # fmt: skip
-
-
-def write_inversions(path: Path, found: Sequence[Inversion]) -> None:
-    """Write one row a line to a Parquet file, its columns the fields of `Inversion`."""
-    names = [field.name for field in fields(Inversion)]
-    frame = pl.DataFrame([asdict(one) for one in found]).select(names)
-    write_atomically(path, frame.write_parquet)
-    write_digests(path.parent, [path.name])

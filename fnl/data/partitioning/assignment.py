@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fnl.data.partitioning.spec import PartitionSpec
+from fnl.data.partitioning.spec import Draw, PartitionSpec
 from fnl.errors import PartitionError
 
 
@@ -45,6 +45,19 @@ class ClipTable:
         """Return the clips of each speaker, int64 [S]."""
         return np.bincount(self.speakers)
 
+    def shuffled(self, spec: PartitionSpec) -> NDArray[np.int64]:
+        """Return the positions of the clips in the random order of `spec`, int64 [n]."""
+        return spec.stream(Draw.SHUFFLE).permutation(self.clips)
+
+    def dealt(self, holders: Sequence[NDArray[np.int64]], spec: PartitionSpec) -> NDArray[np.int64]:
+        """Return owners, int64 [n]: the shuffled clips of each label go round its `holders`."""
+        shuffled = self.shuffled(spec)
+        owners = np.empty(self.clips, dtype=np.int64)
+        for label, of_label in enumerate(holders):
+            rows = shuffled[self.labels[shuffled] == label]
+            owners[rows] = np.resize(of_label, len(rows))
+        return owners
+
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
@@ -74,15 +87,6 @@ def require_clips(table: ClipTable, spec: PartitionSpec) -> None:
             f"{spec.clients} clients with at least {spec.min_clips} clips each need "
             f"{spec.clients * spec.min_clips} clips, there are {table.clips}: "
             f"at most {table.clips // spec.min_clips} clients are possible"
-        )
-
-
-def refuse_quantity_skew(spec: PartitionSpec) -> None:
-    """Raise PartitionError if quantity skew is asked of a partitioner that cannot give it."""
-    if spec.quantity_alpha > 0:
-        raise PartitionError(
-            f"quantity_alpha={spec.quantity_alpha} applies to the partitioner 'iid' only; "
-            f"'{spec.partitioner}' decides client sizes itself: set quantity_alpha to 0"
         )
 
 

@@ -32,12 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from fnl.data.partitioning import flower
-from fnl.data.partitioning.assignment import (
-    Assignment,
-    ClipTable,
-    refuse_quantity_skew,
-    require_clips,
-)
+from fnl.data.partitioning.assignment import Assignment, ClipTable, require_clips
 from fnl.data.partitioning.spec import Draw, PartitionSpec
 
 
@@ -45,21 +40,11 @@ def partition_dirichlet(table: ClipTable, spec: PartitionSpec) -> Assignment:
     """Split by Dirichlet label skew: flwr-datasets, or `sample_counts` where it gives up.
 
     Raises:
-        PartitionError: if there are too few clips or quantity skew is asked for.
+        PartitionError: if there are too few clips.
     """
-    refuse_quantity_skew(spec)
     require_clips(table, spec)
-    shuffled = spec.stream(Draw.SHUFFLE).permutation(table.clips)
-    owners = np.empty(table.clips, dtype=np.int64)
-    if spec.clients <= flower.MAX_CLIENTS:
-        try:
-            owners[shuffled] = flower.by_dirichlet(
-                table.labels[shuffled], spec.clients, spec.alpha, spec.min_clips, spec.flower_seed()
-            )
-        except flower.GaveUpError:
-            pass
-        else:
-            return Assignment(owners, "flwr_datasets.DirichletPartitioner")
+    if (owners := flower.by_dirichlet(table, spec)) is not None:
+        return Assignment(owners, "flwr_datasets.DirichletPartitioner")
     counts, moved = sample_counts(
         table.label_counts(),
         spec.clients,
@@ -67,11 +52,9 @@ def partition_dirichlet(table: ClipTable, spec: PartitionSpec) -> Assignment:
         spec.min_clips,
         spec.stream(Draw.PROPORTIONS),
     )
-    for label, of_clients in enumerate(counts):
-        rows = shuffled[table.labels[shuffled] == label]
-        owners[rows] = np.repeat(np.arange(spec.clients), of_clients)
+    holders = [np.repeat(np.arange(spec.clients), of_clients) for of_clients in counts]
     return Assignment(
-        owners,
+        table.dealt(holders, spec),
         f"fnl Dirichlet sampler, {moved} of {table.clips} clips moved to reach "
         f"{spec.min_clips} a client",
     )

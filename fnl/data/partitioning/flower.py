@@ -14,12 +14,14 @@ import importlib
 import os
 import random
 import warnings
-from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fnl.data.partitioning.assignment import ClipTable
+from fnl.data.partitioning.spec import Draw, PartitionSpec
 
 MAX_CLIENTS = 1_000
 """Clients up to which flwr-datasets is asked for label skew.
@@ -29,10 +31,6 @@ for shards with many labels a client), and its Dirichlet partitioner gives up ne
 """
 
 TELEMETRY = "FLWR_TELEMETRY_ENABLED"
-
-
-class GaveUpError(Exception):
-    """flwr-datasets found no partitioning for what was asked."""
 
 
 def _module(name: str) -> ModuleType:
@@ -51,74 +49,65 @@ def _module(name: str) -> ModuleType:
             os.environ[TELEMETRY] = before
 
 
-def _prepared(kind: str, column: NDArray[np.int64], **arguments: object) -> Any:
-    """Return the partitioner `kind` over an in-memory data set, its mapping worked out."""
-    partitioner = getattr(_module("flwr_datasets.partitioner"), kind)(**arguments)
-    partitioner.dataset = _module("datasets").Dataset.from_dict({"code": column})
+def _owners(
+    kind: str, table: ClipTable, spec: PartitionSpec, **arguments: object
+) -> NDArray[np.int64] | None:
+    """Return the owners by the partitioner `kind` of the shuffled clips' labels, int64 [n].
+
+    None for too many clients, where it gives up, and where it leaves out a clip or uses it twice.
+    """
+    if spec.clients > MAX_CLIENTS:
+        return None
+    shuffled = table.shuffled(spec)
+    partitioner: Any = getattr(_module("flwr_datasets.partitioner"), kind)(
+        num_partitions=spec.clients,
+        partition_by="code",
+        shuffle=False,
+        seed=int(spec.stream(Draw.FLOWER_SEED).integers(0, 2**63 - 1)),
+        **arguments,
+    )
+    partitioner.dataset = _module("datasets").Dataset.from_dict({"code": table.labels[shuffled]})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of attempts; the outcome is checked here
             _ = partitioner.num_partitions  # works out the mapping
-    except ValueError as error:
-        raise GaveUpError(str(error)) from error
-    return partitioner
-
-
-def _owners(mapping: Mapping[int, Sequence[int]], clips: int) -> NDArray[np.int64]:
-    """Turn client -> clips into clip -> client, int64 [n].
-
-    Raises:
-        GaveUpError: if a clip is left out or used twice.
-    """
-    sizes = [len(mapping[client]) for client in range(len(mapping))]
-    used = np.concatenate([np.asarray(mapping[k], dtype=np.int64) for k in range(len(mapping))])
-    if not np.array_equal(np.sort(used), np.arange(clips)):
-        raise GaveUpError("some clips are left out")
-    owners = np.empty(clips, dtype=np.int64)
-    owners[used] = np.repeat(np.arange(len(mapping)), sizes)
+    except ValueError:
+        return None
+    mapping = partitioner._partition_id_to_indices
+    held = [np.asarray(mapping[client], dtype=np.int64) for client in range(len(mapping))]
+    used = np.concatenate(held)
+    if not np.array_equal(np.sort(used), np.arange(table.clips)):
+        return None
+    owners = np.empty(table.clips, dtype=np.int64)
+    owners[shuffled[used]] = np.repeat(np.arange(len(held)), [len(clips) for clips in held])
     return owners
 
 
-def by_dirichlet(
-    labels: NDArray[np.int64], clients: int, alpha: float, min_clips: int, seed: int
-) -> NDArray[np.int64]:
+def by_dirichlet(table: ClipTable, spec: PartitionSpec) -> NDArray[np.int64] | None:
     """Return owners by `DirichletPartitioner` without its size balancing, int64 [n].
 
-    Raises:
-        GaveUpError: if eleven draws all leave a client with fewer than `min_clips`.
+    None if eleven draws all leave a client with fewer than `min_clips`, or it is not asked.
     """
-    partitioner = _prepared(
+    return _owners(
         "DirichletPartitioner",
-        labels,
-        num_partitions=clients,
-        partition_by="code",
-        alpha=float(alpha),
-        min_partition_size=min_clips,
+        table,
+        spec,
+        alpha=float(spec.alpha),
+        min_partition_size=spec.min_clips,
         self_balancing=False,
-        shuffle=False,
-        seed=seed,
     )
-    return _owners(partitioner._partition_id_to_indices, len(labels))
 
 
-def by_labels_per_client(
-    labels: NDArray[np.int64], clients: int, labels_per_client: int, seed: int
-) -> NDArray[np.int64]:
+def by_labels_per_client(table: ClipTable, spec: PartitionSpec) -> NDArray[np.int64] | None:
     """Return owners by `PathologicalPartitioner`, exactly k labels a client, int64 [n].
 
-    The mode is the one of the paper it implements (Li et al. 2021, arXiv 2102.02079).
-
-    Raises:
-        GaveUpError: if a label lacks clips for its clients, or no client holds some label.
+    The mode is the one of the paper it implements (Li et al. 2021, arXiv 2102.02079). None if a
+    label lacks clips for its clients, no client holds some label, or it is not asked.
     """
-    partitioner = _prepared(
+    return _owners(
         "PathologicalPartitioner",
-        labels,
-        num_partitions=clients,
-        partition_by="code",
-        num_classes_per_partition=labels_per_client,
+        table,
+        spec,
+        num_classes_per_partition=spec.labels_per_client,
         class_assignment_mode="first-deterministic",
-        shuffle=False,
-        seed=seed,
     )
-    return _owners(partitioner._partition_id_to_indices, len(labels))

@@ -23,8 +23,7 @@ def partition_iid(table: ClipTable, spec: PartitionSpec) -> Assignment:
         sizes = np.full(spec.clients, table.clips // spec.clients)
         sizes[: table.clips % spec.clients] += 1
     owners = np.empty(table.clips, dtype=np.int64)
-    shuffled = spec.stream(Draw.SHUFFLE).permutation(table.clips)
-    owners[shuffled] = np.repeat(np.arange(spec.clients), sizes)
+    owners[table.shuffled(spec)] = np.repeat(np.arange(spec.clients), sizes)
     return Assignment(owners, "pieces of shuffled clips")
 
 

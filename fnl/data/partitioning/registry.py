@@ -50,6 +50,11 @@ def partition(clips: pl.DataFrame, rows: NDArray[np.int64], spec: PartitionSpec)
             f"unknown partitioner '{spec.partitioner}': one of {', '.join(PARTITIONERS)}, or "
             "module:function of your own"
         )
+    if spec.quantity_alpha > 0 and spec.partitioner in PARTITIONERS.keys() - {"iid"}:
+        raise PartitionError(
+            f"quantity_alpha={spec.quantity_alpha} applies to the partitioner 'iid' only; "
+            f"'{spec.partitioner}' decides client sizes itself: set quantity_alpha to 0"
+        )
     rows = _checked_rows(rows, clips.height)
     table = ClipTable.of(clips[rows])
     partitioner: Partitioner = builder_of("data.partitioner", spec.partitioner, PARTITIONERS)

@@ -13,7 +13,6 @@ from fnl.data.partitioning.assignment import (
     Assignment,
     ClipTable,
     largest_working,
-    refuse_quantity_skew,
     require_clips,
 )
 from fnl.data.partitioning.spec import Draw, PartitionSpec
@@ -28,32 +27,19 @@ def partition_shards(table: ClipTable, spec: PartitionSpec) -> Assignment:
     clients than labels, by `deal_shards`.
 
     Raises:
-        PartitionError: if no such split exists, or quantity skew is asked for.
+        PartitionError: if no such split exists.
     """
-    refuse_quantity_skew(spec)
     require_clips(table, spec)
     counts = table.label_counts()
     _require_labels(len(counts), spec)
-    shuffled = spec.stream(Draw.SHUFFLE).permutation(table.clips)
-    owners = np.empty(table.clips, dtype=np.int64)
-    if spec.clients <= flower.MAX_CLIENTS:
-        try:
-            owners[shuffled] = flower.by_labels_per_client(
-                table.labels[shuffled], spec.clients, spec.labels_per_client, spec.flower_seed()
-            )
-        except flower.GaveUpError:
-            pass
-        else:
-            assignment = Assignment(owners, "flwr_datasets.PathologicalPartitioner")
-            if assignment.smallest(spec.clients) >= spec.min_clips:
-                return assignment
-    dealt = _deal(counts, spec.clients, spec)
-    if dealt is None or _sizes(counts, dealt, spec.clients).min() < spec.min_clips:
+    if (owners := flower.by_labels_per_client(table, spec)) is not None:
+        assignment = Assignment(owners, "flwr_datasets.PathologicalPartitioner")
+        if assignment.smallest(spec.clients) >= spec.min_clips:
+            return assignment
+    holders = _deal(counts, spec.clients, spec)
+    if holders is None:
         raise _impossible(counts, spec)
-    for label, holders in enumerate(dealt):
-        rows = shuffled[table.labels[shuffled] == label]
-        owners[rows] = np.resize(holders, len(rows))
-    return Assignment(owners, "fnl shards, dealt in proportion to the labels")
+    return Assignment(table.dealt(holders, spec), "fnl shards, dealt in proportion to the labels")
 
 
 def deal_shards(
@@ -99,8 +85,11 @@ def deal_shards(
 def _deal(
     counts: NDArray[np.int64], clients: int, spec: PartitionSpec
 ) -> list[NDArray[np.int64]] | None:
-    """Deal shards with the spec's own stream."""
-    return deal_shards(counts, clients, spec.labels_per_client, spec.stream(Draw.SHARDS))
+    """Deal shards with the spec's own stream; None also if a client falls below the minimum."""
+    holders = deal_shards(counts, clients, spec.labels_per_client, spec.stream(Draw.SHARDS))
+    if holders is None or _sizes(counts, holders, clients).min() < spec.min_clips:
+        return None
+    return holders
 
 
 def _sizes(
@@ -131,13 +120,10 @@ def _require_labels(labels: int, spec: PartitionSpec) -> None:
 
 def _impossible(counts: NDArray[np.int64], spec: PartitionSpec) -> PartitionError:
     """Return the error for too few clips of some label, with a number that would do."""
-
-    def works(clients: int) -> bool:
-        dealt = _deal(counts, clients, spec)
-        return dealt is not None and bool(_sizes(counts, dealt, clients).min() >= spec.min_clips)
-
     fewest = max(1, math.ceil(len(counts) / spec.labels_per_client))
-    possible = largest_working(works, fewest, spec.clients)
+    possible = largest_working(
+        lambda clients: _deal(counts, clients, spec) is not None, fewest, spec.clients
+    )
     remedy = (
         "lower labels_per_client or min_clips"
         if possible is None

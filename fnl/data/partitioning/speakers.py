@@ -11,7 +11,6 @@ from fnl.data.partitioning.assignment import (
     Assignment,
     ClipTable,
     largest_working,
-    refuse_quantity_skew,
     require_clips,
 )
 from fnl.data.partitioning.spec import Draw, PartitionSpec
@@ -26,10 +25,9 @@ def partition_by_speaker(table: ClipTable, spec: PartitionSpec) -> Assignment:
     client, which neither reaches every number of clients nor evens out clips.
 
     Raises:
-        PartitionError: if there are fewer speakers than clients, a client would fall below the
-            minimum, or quantity skew is asked for.
+        PartitionError: if there are fewer speakers than clients, or a client would fall below the
+            minimum.
     """
-    refuse_quantity_skew(spec)
     sizes = table.speaker_counts()
     if spec.clients > len(sizes):
         raise PartitionError(

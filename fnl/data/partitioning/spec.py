@@ -65,7 +65,3 @@ class PartitionSpec:
     def stream(self, draw: Draw) -> np.random.Generator:
         """Return the generator of one kind of random decision of this partitioning."""
         return stream(self.seed, Purpose.PARTITION, int(draw))
-
-    def flower_seed(self) -> int:
-        """Return the integer seed for a partitioner of flwr-datasets."""
-        return int(self.stream(Draw.FLOWER_SEED).integers(0, 2**63 - 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,11 +91,7 @@ class _Score:
         self._generator = generator
         self._tempo = voice.duration_scale * np.exp(generator.normal(0, 0.10)) / _FRAME_MS
         self._length = 0
-        self._frames: list[int] = []
-        self._onsets: list[NDArray[np.float64]] = []
-        self._offsets: list[NDArray[np.float64]] = []
-        self._voicing: list[float] = []
-        self._aspiration: list[float] = []
+        self._segments: list[tuple[Any, ...]] = []  # frames, onset, offset, voicing, aspiration
         self._frication: list[NoiseBurst] = []
 
     def target(self, phoneme: str) -> NDArray[np.float64]:
@@ -115,11 +112,8 @@ class _Score:
         """Add a segment; `noise` is an obstruent, a factor on its level, one on its bandwidth."""
         jitter = np.exp(self._generator.normal(0, 0.12))
         frames = max(round(milliseconds * self._tempo * jitter), 1)
-        self._frames.append(frames)
-        self._onsets.append(onset_hz)
-        self._offsets.append(onset_hz if offset_hz is None else offset_hz)
-        self._voicing.append(voicing)
-        self._aspiration.append(aspiration)
+        offset_hz = onset_hz if offset_hz is None else offset_hz
+        self._segments.append((frames, onset_hz, offset_hz, voicing, aspiration))
         if noise is not None:
             source, level, width = noise
             self._frication.append(
@@ -135,16 +129,17 @@ class _Score:
 
     def articulation(self) -> Articulation:
         """Return the smoothed tracks of all segments added so far."""
-        frames = np.array(self._frames)
+        columns = [np.array(column) for column in zip(*self._segments, strict=True)]
+        frames = columns[0]
         segment = np.repeat(np.arange(len(frames)), frames)
         starts = np.cumsum(frames) - frames
         progress = ((np.arange(self._length) - starts[segment]) / frames[segment])[:, None]
-        onsets, offsets = np.array(self._onsets)[segment], np.array(self._offsets)[segment]
+        onsets, offsets, voicing, aspiration = (column[segment] for column in columns[1:])
         formants = onsets + (offsets - onsets) * progress
         return Articulation(
             formants_hz=np.stack([smooth(track, _FORMANT_SMOOTHING) for track in formants.T], 1),
-            voicing=smooth(np.array(self._voicing)[segment], _SOURCE_SMOOTHING),
-            aspiration=smooth(np.array(self._aspiration)[segment], _SOURCE_SMOOTHING),
+            voicing=smooth(voicing, _SOURCE_SMOOTHING),
+            aspiration=smooth(aspiration, _SOURCE_SMOOTHING),
             frication=tuple(self._frication),
         )
 
