@@ -6,18 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.errors import ConfigError
-from fnl.fidelity.moments import ScoreMoments
+from fnl.fidelity.moments import Floats, ScoreMoments, centred
 from fnl.fidelity.rules import LAWS, Fidelity, NoisyRates, Target
 from fnl.metrics.ranking import flip_rate, kendall_tau
 from fnl.metrics.sensitivity import weight_noise
 from fnl.privacy.budget import Budget, Workload, delta_of
 from fnl.training.plan import plan_of
-
-Floats = NDArray[np.float64]
 
 TRUSTED = 2.0
 """Largest factor between the law's variance of noise and the pilot's at which the law is used."""
@@ -224,7 +221,7 @@ def in_noise(scored: Scored, factor: float = 1.0) -> ScoreMoments:
     signal away where steps are not linear: of Adam's steps, which have one length, the more of it
     is noise the less is gradient. Without noise g is 1; for other noise it is 1/(1 + k f²).
     """
-    noisy, clipped = _centred(scored.private), _centred(scored.clipped)
+    noisy, clipped = centred(scored.private), centred(scored.clipped)
     spread = float((clipped**2).sum())
     share = float(np.clip((noisy * clipped).sum() / spread, 1e-3, 1.0)) if spread else 1.0
     variance = _spread(scored.private - share * scored.clipped) ** 2
@@ -245,11 +242,7 @@ def _exact(_change: Change) -> float:
 
 def _spread(scores: Floats) -> float:
     """Return the standard deviation within rounds."""
-    return float(np.sqrt((_centred(scores) ** 2).sum() / (scores.size - len(scores))))
-
-
-def _centred(scores: Floats) -> Floats:
-    return scores - scores.mean(axis=1, keepdims=True)
+    return float(np.sqrt((centred(scores) ** 2).sum() / (scores.size - len(scores))))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
