@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.weights import Weights, from_vector
-from fnl.wire.npy import to_array, view_array
+from fnl.wire.npy import read_array, to_array
 
 LARGEST_UPDATE = 1e6
 """L2 norm of an update above which no training is behind it, where the run sets no bound.
@@ -118,10 +118,7 @@ def from_compressed(record: ArrayRecord, packing: Packing) -> dict[str, NDArray[
         raise RunError(f"a compressed update has {', '.join(layout)}, this one {sent:.60}")
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, (kind, length) in layout.items():
-        try:
-            value = view_array(record[name])
-        except (TypeError, ValueError) as error:
-            raise RunError(f"the array {name!r} cannot be read: {error}") from None
+        value = read_array(name, record[name])
         if value.dtype != kind or value.shape != (length,):
             raise RunError(f"{name} are {value.dtype} {list(value.shape)}, not {kind} [{length}]")
         arrays[name] = value

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, MessageType
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
-from fnl.wire.npy import to_array, view_array
+from fnl.wire.npy import read_array, to_array
 
 ARRAYS = "arrays"
 SHADOW_ARRAYS = "shadow-arrays"
@@ -71,20 +71,14 @@ def from_masked(record: ArrayRecord) -> NDArray[np.uint32]:
     """
     if set(record) != {MASKED}:
         raise RunError(f"the record {MASKED!r} has other arrays than one of that name")
-    try:
-        value = view_array(record[MASKED])
-    except (TypeError, ValueError) as error:
-        raise RunError(f"the array {MASKED!r} cannot be read: {error}") from None
+    value = read_array(MASKED, record[MASKED])
     if value.dtype != np.uint32 or value.ndim != 1:
         raise RunError(f"the array {MASKED!r} is {value.dtype} of {value.ndim} axes, not uint32")
     return np.asarray(value, np.uint32)
 
 
 def _weights(name: str, array: Array) -> NDArray[np.float32]:
-    try:
-        value = view_array(array)
-    except (TypeError, ValueError) as error:
-        raise RunError(f"the array {name[:80]!r} cannot be read: {error}") from None
+    value = read_array(name, array)
     if value.dtype.kind != "f":
         raise RunError(f"the array {name[:80]!r} is {value.dtype}, not of real numbers")
     with np.errstate(over="ignore"):  # too large for single precision is infinite
