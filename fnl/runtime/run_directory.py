@@ -195,7 +195,8 @@ class RunDirectory:
             RunError: if it cannot be written.
         """
         with written(self.path):
-            self._saved.take(state, save=save, write=self._save_latest)
+            if self._saved.take(state, save=save):
+                self._save_latest()
 
     def note(self, **entries: object) -> None:
         """Keep entries of `run.json`, to be written with the next change of its status."""
