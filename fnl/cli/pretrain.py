@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.terminal import Assignments, RecipeName
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
+from fnl.console import counting_bar
 
 Output = Annotated[Path, typer.Option(help="File of the weights; runs name it by model.initial.")]
 
@@ -34,8 +34,7 @@ def pretrain(
         raise RunError(f"cannot write {output}: give a file in a folder that exists")
     check_initial(loaded.config)
     federation = public_clips(loaded.config)
-    columns = TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=_err, transient=True) as bar:
+    with counting_bar(_err) as bar:
         task = bar.add_task("epochs", total=loaded.training.epochs)
         weights, origin = train_teacher(
             loaded, federation, progress=lambda epoch, _: bar.update(task, completed=epoch)
