@@ -6,10 +6,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -86,8 +84,10 @@ def audit(
     steering whether what is in no ledger reaches the global model unsaid, and books whether all
     that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
+    from pydantic_core import to_jsonable_python
+
     from fnl.audit.books import count_releases
-    from fnl.audit.inversion.attack import check_invertible, write_inversions
+    from fnl.audit.inversion.attack import check_invertible
     from fnl.audit.plan import (
         BOOKS,
         DEFAULT_TARGETS,
@@ -98,8 +98,6 @@ def audit(
         inversions,
     )
     from fnl.audit.probe import sensitivities
-    from fnl.audit.result import write_results
-    from fnl.audit.sensitivity import write_sensitivities
     from fnl.audit.steering import steering
     from fnl.data.federated import prepare
     from fnl.device import chosen_device
@@ -135,24 +133,17 @@ def audit(
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
         inverted = list(inversions(config, federation, plan)) if plan.inverts else []
-    writes: tuple[tuple[str, str, Sequence[object], Callable[[Path], None]], ...] = (
-        ("path", AUDIT_FILE, results, partial(write_results, results=results)),
-        ("sensitivity_path", SENSITIVITY_FILE, moved, partial(write_sensitivities, found=moved)),
-        ("inversion_path", INVERSION_FILE, inverted, partial(write_inversions, found=inverted)),
-    )
-    paths = {key: (folder / name).absolute() for key, name, lines, _ in writes if lines}
-    for key, _, _, write in writes:
-        if key in paths:
-            write(paths[key])
+    paths = _written(folder, results, moved, inverted)
     if as_json:
-        found = {
-            "results": [_finite(asdict(result)) for result in results],
-            "sensitivity": [_finite(one.row()) for one in moved],
-            "steering": asdict(steered) if steered else None,
-            "books": [_finite(asdict(one)) for one in counts],
-            "inversion": [_finite(asdict(one)) for one in inverted],
+        found: dict[str, object] = {
+            **paths,
+            "results": results,
+            "sensitivity": [one.row() for one in moved],
+            "steering": steered,
+            "books": counts,
+            "inversion": inverted,
         }
-        print(json.dumps({name: str(path) for name, path in paths.items()} | found))
+        print(json.dumps(to_jsonable_python(found, inf_nan_mode="null")))
     else:
         _print_results(results)
         _print_sensitivities(moved)
@@ -183,6 +174,30 @@ def _attacked(config: Config, federation: Federation, plan: AuditPlan) -> list[A
     return results
 
 
+def _written(
+    folder: Path,
+    results: Sequence[AuditResult],
+    moved: Sequence[Sensitivity],
+    inverted: Sequence[Inversion],
+) -> dict[str, Path]:
+    """Write what was found, a table each; return where, by its name in JSON."""
+    from fnl.audit.inversion.attack import write_inversions
+    from fnl.audit.result import write_results
+    from fnl.audit.sensitivity import write_sensitivities
+
+    tables: list[tuple[str, str, Callable[[Path, Any], None], Sequence[Any]]] = [
+        ("path", AUDIT_FILE, write_results, results),
+        ("sensitivity_path", SENSITIVITY_FILE, write_sensitivities, moved),
+        ("inversion_path", INVERSION_FILE, write_inversions, inverted),
+    ]
+    paths: dict[str, Path] = {}
+    for key, name, write, lines in tables:
+        if lines:
+            paths[key] = (folder / name).absolute()
+            write(paths[key], lines)
+    return paths
+
+
 def refuse_refuted(results: Sequence[AuditResult]) -> None:
     """Raise `RunError` if the claim of a mechanism that was not broken is refuted."""
     from fnl.audit.claims import Mechanism
@@ -206,14 +221,6 @@ def refuse_moved(measured: Sequence[Sensitivity]) -> None:
                 f"the noise of {found.target} does not hide what it is set for: {found.described} "
                 f"of {found.bound:g}"
             )
-
-
-def _finite(fields: dict[str, object]) -> dict[str, object]:
-    """Return `fields` with null for infinity and nan, which JSON lacks."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in fields.items()
-    }
 
 
 def _print_results(results: Sequence[AuditResult]) -> None:
@@ -243,8 +250,6 @@ def _print_results(results: Sequence[AuditResult]) -> None:
 
 
 def _print_sensitivities(measured: Sequence[Sensitivity]) -> None:
-    if not measured:
-        return
     _print_table(
         ("target", "bound", "removed", "releases", "moved by at most", ""),
         [
@@ -273,8 +278,6 @@ def _print_steering(found: Steering | None) -> None:
 
 
 def _print_counts(counts: Sequence[Count]) -> None:
-    if not counts:
-        return
     rows = [
         (one.whose, str(one.releases), f"{one.reported:.4f}", f"{one.counted:.4f}",
          "" if one.holds else "refuted")
@@ -284,8 +287,6 @@ def _print_counts(counts: Sequence[Count]) -> None:
 
 
 def _print_inversions(found: Sequence[Inversion]) -> None:
-    if not found:
-        return
     rows = [
         (one.attack, one.activation,
          "" if math.isnan(one.claimed_epsilon) else f"{one.claimed_epsilon:.2f}",
@@ -300,6 +301,8 @@ def _print_inversions(found: Sequence[Inversion]) -> None:
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
     table = Table(*heads)
     for column in table.columns:
         column.no_wrap = True
