@@ -15,6 +15,7 @@ from flwr.supercore.run import Run
 
 from fnl.config import Config
 from fnl.runtime.events import Event
+from fnl.runtime.flower_app import CLIENT, SERVER
 from fnl.runtime.worker_pool import (
     RUN_ID,
     SERVER_NODE,
@@ -192,16 +193,11 @@ class InProcessGrid(Grid):
         self._waiting.clear()
 
 
-SERVER_APP = "server.app:app"
-CLIENT_APP = "clients.app:app"
-"""The apps of the project, by name: this room imports neither side."""
-
-
 def run_in_process(
     config: Config,
     *,
-    server_app: str = SERVER_APP,
-    client_app: str = CLIENT_APP,
+    server_app: str = SERVER,
+    client_app: str = CLIENT,
     workers: int = 1,
     interruptible: bool = False,
     on_send: Callable[[Message], None] = lambda _: None,

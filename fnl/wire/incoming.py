@@ -49,7 +49,7 @@ def checked(
             continue
         noisy = released and "rate_noise" in values
         nan = name.startswith("class_rates") or (name.startswith("firing_rate") and not spikes)
-        _check(name, entry, values[name], nan=nan, noisy=noisy, most_rate=most_rate)
+        check(name, entry, values[name], nan=nan, noisy=noisy, most_rate=most_rate)
     _check_lengths(values)
     return values
 
@@ -60,7 +60,7 @@ def all_nan(value: object) -> bool:
     return bool(numbers) and all(isinstance(n, float) and math.isnan(n) for n in numbers)
 
 
-def _check(
+def check(
     name: str, entry: Entry, value: object, *, nan: bool, noisy: bool, most_rate: float = 1.0
 ) -> None:
     """Refuse a value of another kind or out of range.
