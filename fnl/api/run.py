@@ -222,11 +222,13 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.in_process import run_in_process
     from fnl.runtime.run_place import check_name
+    from fnl.training.start import check_initial
 
     refuse_session_names(config.flat(), workers)
     check_name(config)
     check_callbacks(config)
     chosen_device(config)
+    check_initial(config)
     log = logging.getLogger("flwr")
     level = log.level
     log.setLevel(logging.WARNING)
