@@ -20,7 +20,7 @@ from fnl.runtime.worker_pool import (
     RUN_ID,
     SERVER_NODE,
     WorkerPool,
-    compute_batch,
+    compute_here,
     load,
     start_process,
 )
@@ -144,15 +144,12 @@ class InProcessGrid(Grid):
             self._sent += 1
             message.metadata.__dict__["_message_id"] = str(self._sent)
             self._on_send(message)
-        if self._pool is None:
-            for batch in self._batches(messages):
-                tasks = [(message, self._context(message)) for message in batch]
-                computed = compute_batch(self._client_app, self._together, tasks)
-                for message, (reply, state) in zip(batch, computed, strict=True):
-                    yield self._keep(message, reply, state)
-            return
-        batches = [[(m, self._context(m)) for m in batch] for batch in self._batches(messages)]
-        for message, (reply, state) in self._pool.compute(batches, timeout):
+        batches = ([(m, self._context(m)) for m in batch] for batch in self._batches(messages))
+        if self._pool is not None:
+            computed = self._pool.compute(list(batches), timeout)
+        else:
+            computed = compute_here(self._client_app, self._together, batches)
+        for message, (reply, state) in computed:
             yield self._keep(message, reply, state)
 
     def _batches(self, messages: Sequence[Message]) -> list[Sequence[Message]]:
