@@ -126,12 +126,12 @@ def least(
 
 def by_epsilon(config: Config, clips: int, rounds: int) -> list[tuple[float, Change]]:
     """Return budgets, and what each changes for a client of `clips` clips asked in `rounds`."""
-    return _changes(config, clips, rounds, EPSILONS, lambda value: ("privacy", "epsilon", value))
+    return _changes(config, clips, rounds, ("privacy", "epsilon"), EPSILONS)
 
 
 def by_steps(config: Config, clips: int, rounds: int) -> list[tuple[float, Change]]:
     """Return steps a round, and what each changes."""
-    return _changes(config, clips, rounds, STEPS, lambda value: ("training", "steps", int(value)))
+    return _changes(config, clips, rounds, ("training", "steps"), STEPS)
 
 
 def by_clips(config: Config, clips: int, rounds: int) -> list[tuple[float, Change]]:
@@ -142,17 +142,12 @@ def by_clips(config: Config, clips: int, rounds: int) -> list[tuple[float, Chang
 
 
 def _changes(
-    config: Config,
-    clips: int,
-    rounds: int,
-    values: Sequence[float],
-    key: Callable[[float], tuple[str, str, float]],
+    config: Config, clips: int, rounds: int, key: tuple[str, str], values: Sequence[float]
 ) -> list[tuple[float, Change]]:
-    base = _noise_at(config, clips, rounds)
+    base, (group, name) = _noise_at(config, clips, rounds), key
     changes: list[tuple[float, Change]] = []
     for value in values:
-        group, name, number = key(value)
-        settings = getattr(config, group).model_copy(update={name: number})
+        settings = getattr(config, group).model_copy(update={name: value})
         other = config.model_copy(update={group: settings})
         try:
             changes.append((value, _against(_noise_at(other, clips, rounds), base)))

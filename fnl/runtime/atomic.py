@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ UNWRITABLE = (OSError, pl.exceptions.ComputeError, SafetensorError)
 """What writers raise where a disk is full or a folder is gone, each library its own kind."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], *, mode: int = 0o644) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place of `path`.
 
     A reader sees the old file or the new one; a process killed half-way leaves the old one.
@@ -40,11 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, mode: int = 0
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Put `text`, in UTF-8, in place of the file `path`."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
+    write_atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def sync_folder(folder: Path) -> None:
