@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -224,46 +224,34 @@ def refuse_moved(measured: Sequence[Sensitivity]) -> None:
 
 
 def _print_results(results: Sequence[AuditResult]) -> None:
-    if not results:
-        return
-    heads = ("target", "mechanism", "attack", "claimed ε", "ε at least", "", "right", "AUC")
-    _print_table(
-        (*heads, "TPR at 1 %", "noise"),
-        [
-            (
-                result.target,
-                result.mechanism,
-                result.attack,
-                f"{result.claimed_epsilon:.2f}",
-                f"{result.lower_bound:.2f}",
-                "refuted" if result.refuted else "",
-                f"{result.correct}/{result.guesses} of {result.canaries}",
-                f"{result.auc:.3f}",
-                f"{result.tpr:.3f}",
-                "" if math.isnan(result.noise_ratio) else f"{result.noise_ratio:.3f}",
-            )
-            for result in results
-        ],
-    )
-    first = results[0]
-    out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")
+    columns: dict[str, Callable[[AuditResult], str]] = {
+        "target": lambda one: one.target,
+        "mechanism": lambda one: one.mechanism,
+        "attack": lambda one: one.attack,
+        "claimed ε": lambda one: f"{one.claimed_epsilon:.2f}",
+        "ε at least": lambda one: f"{one.lower_bound:.2f}",
+        "": lambda one: "refuted" if one.refuted else "",
+        "right": lambda one: f"{one.correct}/{one.guesses} of {one.canaries}",
+        "AUC": lambda one: f"{one.auc:.3f}",
+        "TPR at 1 %": lambda one: f"{one.tpr:.3f}",
+        "noise": lambda one: _number(one.noise_ratio, ".3f"),
+    }
+    _print_table(columns, results)
+    if results:
+        first = results[0]
+        out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")
 
 
 def _print_sensitivities(measured: Sequence[Sensitivity]) -> None:
-    _print_table(
-        ("target", "bound", "removed", "releases", "moved by at most", ""),
-        [
-            (
-                found.target,
-                f"{found.bound:g}",
-                str(len(found.removed)),
-                str(found.ratios.shape[1]),
-                f"{found.largest:.4f} of the bound",
-                "" if found.holds else "refuted",
-            )
-            for found in measured
-        ],
-    )
+    columns: dict[str, Callable[[Sensitivity], str]] = {
+        "target": lambda one: one.target,
+        "bound": lambda one: f"{one.bound:g}",
+        "removed": lambda one: str(len(one.removed)),
+        "releases": lambda one: str(one.ratios.shape[1]),
+        "moved by at most": lambda one: f"{one.largest:.4f} of the bound",
+        "": lambda one: "" if one.holds else "refuted",
+    }
+    _print_table(columns, measured)
 
 
 def _print_steering(found: Steering | None) -> None:
@@ -278,34 +266,43 @@ def _print_steering(found: Steering | None) -> None:
 
 
 def _print_counts(counts: Sequence[Count]) -> None:
-    rows = [
-        (one.whose, str(one.releases), f"{one.reported:.4f}", f"{one.counted:.4f}",
-         "" if one.holds else "refuted")
-        for one in counts
-    ]  # fmt: skip
-    _print_table(("books of", "releases seen", "ε reported", "ε of what was seen", ""), rows)
+    columns: dict[str, Callable[[Count], str]] = {
+        "books of": lambda one: one.whose,
+        "releases seen": lambda one: str(one.releases),
+        "ε reported": lambda one: f"{one.reported:.4f}",
+        "ε of what was seen": lambda one: f"{one.counted:.4f}",
+        "": lambda one: "" if one.holds else "refuted",
+    }
+    _print_table(columns, counts)
 
 
 def _print_inversions(found: Sequence[Inversion]) -> None:
-    rows = [
-        (one.attack, one.activation,
-         "" if math.isnan(one.claimed_epsilon) else f"{one.claimed_epsilon:.2f}",
-         str(one.batch), str(one.clips),
-         f"{one.correlation:.2f} [{one.correlation_low:.2f}, {one.correlation_high:.2f}]",
-         f"{one.named:.2f} [{one.named_low:.2f}, {one.named_high:.2f}]",
-         "" if math.isnan(one.label) else f"{one.label:.2f}")
-        for one in found
-    ]  # fmt: skip
-    heads = ("found by", "activation", "claimed ε", "batch", "clips", "correlation")
-    _print_table((*heads, "word named", "word in the update"), rows)
+    columns: dict[str, Callable[[Inversion], str]] = {
+        "found by": lambda one: one.attack,
+        "activation": lambda one: one.activation,
+        "claimed ε": lambda one: _number(one.claimed_epsilon, ".2f"),
+        "batch": lambda one: str(one.batch),
+        "clips": lambda one: str(one.clips),
+        "correlation": lambda one: (
+            f"{one.correlation:.2f} [{one.correlation_low:.2f}, {one.correlation_high:.2f}]"
+        ),
+        "word named": lambda one: f"{one.named:.2f} [{one.named_low:.2f}, {one.named_high:.2f}]",
+        "word in the update": lambda one: _number(one.label, ".2f"),
+    }
+    _print_table(columns, found)
 
 
-def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if not rows:
+def _print_table(columns: Mapping[str, Callable[[Any], str]], lines: Sequence[object]) -> None:
+    """Print a line of cells for each of `lines`, by their heads; nothing without any."""
+    if not lines:
         return
-    table = Table(*heads)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*row)
+    table = Table()
+    for head in columns:
+        table.add_column(head, no_wrap=True)
+    for line in lines:
+        table.add_row(*(cell(line) for cell in columns.values()))
     plain_console(width=max(out.width, _TABLE_WIDTH)).print(table)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
