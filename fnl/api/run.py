@@ -80,11 +80,9 @@ def resume(
         fnl.FnlError: if there is nothing to go on with, it names code of others, its code is
             another, or what stopped it.
     """
-    from fnl.runtime.run_place import config_of
     from fnl.runtime.trust import resumable
 
-    config = config_of(Path(path))
-    resumable(Path(path), config, trust=trust, accept=accept_changes)
+    config = resumable(Path(path), trust=trust, accept=accept_changes)
     return _carry(config, workers, progress)
 
 

@@ -101,11 +101,9 @@ def resume(
     ] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
-    from fnl.runtime.run_place import config_of
     from fnl.runtime.trust import resumable
 
-    config = config_of(directory)
-    resumable(directory, config, trust=trust, accept=changes_accepted)
+    config = resumable(directory, trust=trust, accept=changes_accepted)
     _carry(config, workers, engine, federation_config, _app_of(app_dir, engine))
 
 
