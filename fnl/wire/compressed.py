@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.weights import Weights, from_vector
-from fnl.wire.npy import read_array, to_array
+from fnl.wire.npy import read_array
 
 LARGEST_UPDATE = 1e6
 """L2 norm of an update above which no training is behind it, where the run sets no bound.
@@ -93,14 +93,6 @@ def applied(before: Weights, update: NDArray[np.float32]) -> Weights:
             name: before[name] + np.asarray(part, np.float32)
             for name, part in from_vector(update.astype(np.float64), before).items()
         }
-
-
-def to_compressed(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
-    """Return a compressed update as a Flower record."""
-    record = ArrayRecord()
-    for name, value in arrays.items():
-        record[name] = to_array(value)
-    return record
 
 
 def from_compressed(record: ArrayRecord, packing: Packing) -> dict[str, NDArray[np.generic]]:

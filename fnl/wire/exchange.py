@@ -6,6 +6,8 @@ weights is in `report.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from flwr.app import Array, ArrayRecord, MessageType
 from numpy.typing import NDArray
@@ -41,11 +43,11 @@ REFUSAL = "refusal"
 """The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
 
 
-def to_arrays(weights: dict[str, NDArray[np.float32]]) -> ArrayRecord:
-    """Return named weights as a Flower record."""
+def to_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
+    """Return named arrays, such as weights or a compressed update, as a Flower record."""
     record = ArrayRecord()
-    for name, value in weights.items():
-        record[name] = to_array(np.asarray(value))  # ArrayRecord(dict) would make every Array twice
+    for name, value in arrays.items():
+        record[name] = to_array(value)  # ArrayRecord(dict) would make every Array twice
     return record
 
 
@@ -60,7 +62,7 @@ def from_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
 
 def to_masked(vector: NDArray[np.uint32]) -> ArrayRecord:
     """Return a masked vector [P] as a Flower record."""
-    return ArrayRecord({MASKED: to_array(vector)})
+    return to_arrays({MASKED: vector})
 
 
 def from_masked(record: ArrayRecord) -> NDArray[np.uint32]:
