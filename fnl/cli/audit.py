@@ -6,6 +6,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,10 +86,8 @@ def audit(
     steering whether what is in no ledger reaches the global model unsaid, and books whether all
     that leaves a run is in its ledgers. Inversion reconstructs clips from one update.
     """
-    from pydantic_core import to_jsonable_python
-
     from fnl.audit.books import count_releases
-    from fnl.audit.inversion.attack import check_invertible
+    from fnl.audit.inversion.attack import check_invertible, write_inversions
     from fnl.audit.plan import (
         BOOKS,
         DEFAULT_TARGETS,
@@ -98,6 +98,8 @@ def audit(
         inversions,
     )
     from fnl.audit.probe import sensitivities
+    from fnl.audit.result import write_results
+    from fnl.audit.sensitivity import write_sensitivities
     from fnl.audit.steering import steering
     from fnl.data.federated import prepare
     from fnl.device import chosen_device
@@ -133,17 +135,24 @@ def audit(
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
         inverted = list(inversions(config, federation, plan)) if plan.inverts else []
-    paths = _written(folder, results, moved, inverted)
+    writes: tuple[tuple[str, str, Sequence[object], Callable[[Path], None]], ...] = (
+        ("path", AUDIT_FILE, results, partial(write_results, results=results)),
+        ("sensitivity_path", SENSITIVITY_FILE, moved, partial(write_sensitivities, found=moved)),
+        ("inversion_path", INVERSION_FILE, inverted, partial(write_inversions, found=inverted)),
+    )
+    paths = {key: (folder / name).absolute() for key, name, lines, _ in writes if lines}
+    for key, _, _, write in writes:
+        if key in paths:
+            write(paths[key])
     if as_json:
-        found: dict[str, object] = {
-            **paths,
-            "results": results,
-            "sensitivity": [one.row() for one in moved],
-            "steering": steered,
-            "books": counts,
-            "inversion": inverted,
+        found = {
+            "results": [_finite(asdict(result)) for result in results],
+            "sensitivity": [_finite(one.row()) for one in moved],
+            "steering": asdict(steered) if steered else None,
+            "books": [_finite(asdict(one)) for one in counts],
+            "inversion": [_finite(asdict(one)) for one in inverted],
         }
-        print(json.dumps(to_jsonable_python(found, inf_nan_mode="null")))
+        print(json.dumps({name: str(path) for name, path in paths.items()} | found))
     else:
         _print_results(results)
         _print_sensitivities(moved)
@@ -174,30 +183,6 @@ def _attacked(config: Config, federation: Federation, plan: AuditPlan) -> list[A
     return results
 
 
-def _written(
-    folder: Path,
-    results: Sequence[AuditResult],
-    moved: Sequence[Sensitivity],
-    inverted: Sequence[Inversion],
-) -> dict[str, Path]:
-    """Write what was found, a table each; return where, by its name in JSON."""
-    from fnl.audit.inversion.attack import write_inversions
-    from fnl.audit.result import write_results
-    from fnl.audit.sensitivity import write_sensitivities
-
-    tables: list[tuple[str, str, Callable[[Path, Any], None], Sequence[Any]]] = [
-        ("path", AUDIT_FILE, write_results, results),
-        ("sensitivity_path", SENSITIVITY_FILE, write_sensitivities, moved),
-        ("inversion_path", INVERSION_FILE, write_inversions, inverted),
-    ]
-    paths: dict[str, Path] = {}
-    for key, name, write, lines in tables:
-        if lines:
-            paths[key] = (folder / name).absolute()
-            write(paths[key], lines)
-    return paths
-
-
 def refuse_refuted(results: Sequence[AuditResult]) -> None:
     """Raise `RunError` if the claim of a mechanism that was not broken is refuted."""
     from fnl.audit.claims import Mechanism
@@ -221,6 +206,14 @@ def refuse_moved(measured: Sequence[Sensitivity]) -> None:
                 f"the noise of {found.target} does not hide what it is set for: {found.described} "
                 f"of {found.bound:g}"
             )
+
+
+def _finite(fields: dict[str, object]) -> dict[str, object]:
+    """Return `fields` with null for infinity and nan, which JSON lacks."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in fields.items()
+    }
 
 
 def _print_results(results: Sequence[AuditResult]) -> None:
