@@ -193,7 +193,6 @@ class InProcessGrid(Grid):
 def run_in_process(
     config: Config,
     *,
-    server_app: str = SERVER,
     client_app: str = CLIENT,
     workers: int = 1,
     interruptible: bool = False,
@@ -201,7 +200,7 @@ def run_in_process(
     on_reply: Callable[[Message], None] = lambda _: None,
     notify: Callable[[Event], None] = print,
 ) -> None:
-    """Run a ServerApp against `data.clients` instances of a ClientApp in this process.
+    """Run the ServerApp against `data.clients` instances of a ClientApp in this process.
 
     Raises:
         FnlError: whatever stopped the run, as the ServerApp raised it.
@@ -225,9 +224,9 @@ def run_in_process(
         run_config=config.flat(),
     )
     try:
-        app = load(server_app)
+        app = load(SERVER)
         if not isinstance(app, ServerApp):
-            raise TypeError(f"{server_app} is not a Flower ServerApp")
+            raise TypeError(f"{SERVER} is not a Flower ServerApp")
         app(grid, context)
     finally:
         grid.close()
