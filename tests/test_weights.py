@@ -140,11 +140,3 @@ def test_a_vector_of_weights_is_by_name_whatever_their_order():
     assert (as_vector(dict(reversed(weights.items()))) == vector).all()
     back = from_vector(vector, weights)
     assert all((back[name] == value).all() for name, value in weights.items())
-
-
-def test_a_vector_goes_by_name_not_by_insertion_and_in_double_precision():
-    matrix, vector = np.array([[1, 2], [3, 4]], np.float32), np.array([5], np.float32)
-    flat = as_vector({"b": vector, "a": matrix})
-    assert flat.tolist() == [1, 2, 3, 4, 5]
-    assert flat.dtype == np.float64
-    assert (as_vector({"a": matrix, "b": vector}) == flat).all()

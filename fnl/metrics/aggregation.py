@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fnl.weights import as_vector
-
 Arrays = Mapping[str, NDArray[np.floating]]
 """Named weights of one model, float arrays of any shape."""
+
+
+def flatten(arrays: Arrays) -> NDArray[np.float64]:
+    """Return all weights as one float64 vector, in name order."""
+    return np.concatenate([np.ravel(arrays[name]).astype(np.float64) for name in sorted(arrays)])
 
 
 def update_norm(before: Arrays, after: Arrays) -> float:
@@ -20,7 +23,7 @@ def update_norm(before: Arrays, after: Arrays) -> float:
         >>> update_norm({"w": np.zeros(2)}, {"w": np.array([3.0, 4.0])})
         5.0
     """
-    return float(np.linalg.norm(as_vector(after) - as_vector(before)))
+    return float(np.linalg.norm(flatten(after) - flatten(before)))
 
 
 def attenuation(private: NDArray[np.float64], shadow: NDArray[np.float64]) -> float | None:

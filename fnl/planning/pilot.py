@@ -20,7 +20,7 @@ from fnl.device import chosen_device
 from fnl.errors import BudgetError, ConfigError
 from fnl.fidelity.moments import Floats
 from fnl.fidelity.rules import NoisyRates
-from fnl.metrics.aggregation import update_norm
+from fnl.metrics.aggregation import flatten, update_norm
 from fnl.metrics.sensitivity import weight_noise
 from fnl.privacy.budget import Budget, Noise
 from fnl.privacy.ledger import Ledger
@@ -319,7 +319,7 @@ def _noisy_rates(
         rate_gradient=found(lambda one: one.norm),
         release=release,
         release_network=release * found(lambda one: one.network_share),
-        parameters=sum(value.size for value in weights.values()),
+        parameters=flatten(weights).size,
         shift=float((rates(reports) - rates(clipped)).mean()),
         class_shift=(classes(reports) - classes(clipped)).mean((0, 1)),
     )

@@ -12,12 +12,21 @@ from fnl.metrics.aggregation import (
     attenuation,
     cosine,
     effective_clients,
+    flatten,
     update_norm,
     weight_entropy,
 )
 
 positive = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20).map(np.array)
 updates = arrays(np.int64, 5, elements=st.integers(-5000, 5000)).map(lambda a: a / 8)
+
+
+def test_flatten_goes_by_name_not_by_insertion_and_in_double_precision():
+    matrix, vector = np.array([[1, 2], [3, 4]], np.float32), np.array([5], np.float32)
+    flat = flatten({"b": vector, "a": matrix})
+    assert flat.tolist() == [1, 2, 3, 4, 5]
+    assert flat.dtype == np.float64
+    assert (flatten({"a": matrix, "b": vector}) == flat).all()
 
 
 def test_update_norm_is_over_all_weights_together():
