@@ -25,7 +25,7 @@ from fnl.cli.terminal import (
     out,
 )
 from fnl.console import plain_console
-from fnl.errors import ConfigError, RunError
+from fnl.errors import ConfigError, RunError, saying_why
 
 if TYPE_CHECKING:
     from fnl.audit.books import Count
@@ -122,10 +122,8 @@ def audit(
     if plan.inverts:
         check_invertible(config)
     folder = output or Path(config.run.results_dir) / "audit"
-    try:
+    with saying_why(f"cannot write to {folder}", raises=ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     chosen_device(config)  # a GPU that is not there is seen before any clip
     federation = prepare(config, progress=True)
     results = _attacked(config, federation, plan) if plan.attacks else []

@@ -24,7 +24,7 @@ def pretrain(
     from experiments.pretraining import public_clips, train_teacher
     from experiments.recipe import load_recipe
     from fnl.config import parse_overrides
-    from fnl.errors import RunError
+    from fnl.errors import RunError, saying_why
     from fnl.interchange.pretrained import save_pretrained
     from fnl.runtime.atomic import write_atomically
     from fnl.training.start import check_initial
@@ -39,13 +39,11 @@ def pretrain(
         weights, origin = train_teacher(
             loaded, federation, progress=lambda epoch, _: bar.update(task, completed=epoch)
         )
-    try:
+    with saying_why(f"cannot write {output}"):
         write_atomically(
             output,
             lambda path: save_pretrained(path, weights, origin, as_text=output.suffix == ".json"),
         )
-    except OSError as error:
-        raise RunError(f"cannot write {output}: {error.strerror}") from None
     label = " (synthetic clips)" if origin.synthetic else ""
     _out.print(
         f"{origin.split} accuracy {origin.accuracy:.3f} of {len(origin.words)} words{label}\n"
