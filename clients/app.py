@@ -23,7 +23,6 @@ from fnl.training.batched.rounds import play_together
 from fnl.training.local import LocalRound, Play, play_round, train_round
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.compressed import to_compressed
 
 app = ClientApp()
 
@@ -188,7 +187,7 @@ def _content(outcome: LocalRound) -> RecordDict:
         content[exchange.MASKED] = exchange.to_masked(outcome.masked)
         return content
     if outcome.compressed is not None:
-        content[exchange.ARRAYS] = to_compressed(outcome.compressed.arrays)
+        content[exchange.ARRAYS] = exchange.to_arrays(outcome.compressed.arrays)
     else:
         content[exchange.ARRAYS] = exchange.to_arrays(outcome.weights)
     if outcome.shadow_weights is not None:

@@ -18,30 +18,18 @@ from typing import TYPE_CHECKING, Any
 from fnl.own_packages import put_first
 
 if TYPE_CHECKING:
-    from fnl import metrics as metrics
-    from fnl.api.grid import Grid as Grid
-    from fnl.api.grid import open_grid as open_grid
-    from fnl.api.grid import run_grid as run_grid
-    from fnl.api.pieces import build_network as build_network
-    from fnl.api.pieces import configuration as configuration
-    from fnl.api.pieces import evaluate as evaluate
-    from fnl.api.pieces import federation as federation
-    from fnl.api.pieces import partition as partition
-    from fnl.api.plan import Plan as Plan
-    from fnl.api.plan import plan as plan
-    from fnl.api.run import Run as Run
-    from fnl.api.run import open_run as open_run
-    from fnl.api.run import resume as resume
-    from fnl.api.run import run as run
-    from fnl.config import Config as Config
-    from fnl.errors import FnlError as FnlError
-    from fnl.runtime.callbacks import Callback as Callback
-    from fnl.wire.report import ClientReport as ClientReport
-    from server.algorithm import Algorithm as Algorithm
-    from server.algorithm import Stepped as Stepped
-    from server.algorithm import Taken as Taken
-    from server.context import RoundContext as RoundContext
-    from server.declaration import reads as reads
+    from fnl import metrics
+    from fnl.api.grid import Grid, open_grid, run_grid
+    from fnl.api.pieces import build_network, configuration, evaluate, federation, partition
+    from fnl.api.plan import Plan, plan
+    from fnl.api.run import Run, open_run, resume, run
+    from fnl.config import Config
+    from fnl.errors import FnlError
+    from fnl.runtime.callbacks import Callback
+    from fnl.wire.report import ClientReport
+    from server.algorithm import Algorithm, Stepped, Taken
+    from server.context import RoundContext
+    from server.declaration import reads
 
 put_first()
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -112,11 +113,22 @@ class BatchDraws:
         """The names of the clips of the mini-batch, [B]."""
         return self.clips.ids[self.rows]
 
-    def only(self, places: Sequence[int]) -> BatchDraws:
-        """Return what the clips at some places of the mini-batch draw."""
+    def only(self, places: Sequence[int]) -> Draws:
+        """Return what is drawn at some places of the mini-batch, of K·B: view by view."""
         count = len(self.clips.clips)
         rows = range(count)[self.rows] if isinstance(self.rows, slice) else self.rows
-        return BatchDraws(self.clips, [rows[place] for place in places], self.step)
+        views = groupby(places, lambda place: place // len(rows))
+        parts = [
+            BatchDraws(
+                self.clips, [rows[place % len(rows)] for place in of_view], self.step_of(view)
+            )
+            for view, of_view in views
+        ]
+        return parts[0] if len(parts) == 1 else _Joined(parts)
+
+    def step_of(self, view: int) -> int:
+        """Return the step in which a batch of one view draws what this one does in that view."""
+        return self.step * self.views + view
 
     def uniform(self, purpose: Purpose, number: int, size: Sequence[int]) -> Tensor:
         """Return independent uniform numbers in [0, 1), multiples of 2^-24, float32 [K·B, *size].
@@ -135,7 +147,7 @@ class BatchDraws:
         key = self.clips.keys.key(purpose, number)
         for view in range(self.views):
             part = out[view * len(ids) : (view + 1) * len(ids)]
-            uniform(key, ids, np.uint64(self.step * self.views + view), part)
+            uniform(key, ids, np.uint64(self.step_of(view)), part)
         return torch.from_numpy(out)[:, :count].reshape(len(out), *size)
 
     def _on_device(
@@ -149,6 +161,16 @@ class BatchDraws:
             key.expand(len(rows)), rows, self.step * self.views + views, math.prod(size)
         )
         return drawn.reshape(len(rows), *size)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """What the clips of several mini-batches draw, one behind the other."""
+
+    parts: Sequence[Draws]
+
+    def uniform(self, purpose: Purpose, number: int, size: Sequence[int]) -> Tensor:
+        return torch.cat([part.uniform(purpose, number, size) for part in self.parts])
 
 
 def clip_ids(clips: Tensor) -> NDArray[np.uint64]:

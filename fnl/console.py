@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
 
@@ -60,3 +61,10 @@ def plain_console(
         emoji=False,
         force_jupyter=False,
     )
+
+
+def counting_bar(console: Console) -> Progress:
+    """Return a bar: of what, how far, how many of how many, how long still; gone at its end."""
+    what = TextColumn("{task.description}", markup=False)
+    columns = what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)

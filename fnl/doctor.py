@@ -34,7 +34,7 @@ from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.batched.training import ClientTraining, train_together
 from fnl.training.dp_sgd import GaussianMechanism
 from fnl.training.plan import plan_of
-from fnl.weights import Weights, get_weights, set_weights
+from fnl.weights import Weights, as_vector, get_weights, set_weights
 
 SCANS = {
     "lif": LIF_SCAN,
@@ -250,8 +250,5 @@ def one_by_one(network: SpikingNetwork, clients: list[ClientTraining]) -> list[W
 
 def distance(start: Weights, alone: Weights, together: Weights) -> float:
     """Return ‖Δ_together − Δ_alone‖ / ‖Δ_alone‖ of two updates of `start`."""
-    first, one, other = (
-        np.concatenate([value.ravel() for value in model.values()])
-        for model in (start, alone, together)
-    )
+    first, one, other = (as_vector(model) for model in (start, alone, together))
     return float(np.linalg.norm(other - one) / np.linalg.norm(one - first))

@@ -78,3 +78,12 @@ class BudgetError(FnlError):
 
 class RunError(FnlError):
     """A run that had to stop: clients failed, a rule misbehaved, a directory is not writable."""
+
+
+@contextmanager
+def saying_why(what: str, *, raises: type[FnlError] = RunError) -> Iterator[None]:
+    """Let what the operating system refuses be one line: what cannot be done, and its reason."""
+    try:
+        yield
+    except OSError as error:
+        raise raises(f"{what}: {error.strerror}") from None

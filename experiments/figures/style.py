@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
-from fnl.errors import RunError
+from fnl.errors import saying_why
 from fnl.runtime.atomic import write_atomically
 
 Columns = Literal[1, 2]
@@ -227,13 +227,11 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         RunError: if the folder cannot be made or written to.
     """
     paths = [folder / f"{name}.{format_}" for format_ in FORMATS]
-    try:
+    with saying_why(f"cannot write figures to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with style():
             for path, format_ in zip(paths, FORMATS, strict=True):
                 write_atomically(path, lambda temporary, f=format_: _save_as(figure, temporary, f))
-    except OSError as error:
-        raise RunError(f"cannot write figures to {folder}: {error.strerror}") from None
     return paths
 
 
@@ -243,11 +241,8 @@ def save_file(figure: Figure, path: Path) -> None:
     Raises:
         RunError: if it cannot be written.
     """
-    try:
-        with style():
-            write_atomically(path, lambda t: _save_as(figure, t, path.suffix.removeprefix(".")))
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
+    with saying_why(f"cannot write {path}"), style():
+        write_atomically(path, lambda t: _save_as(figure, t, path.suffix.removeprefix(".")))
 
 
 def _save_as(figure: Figure, path: Path, format_: str) -> None:

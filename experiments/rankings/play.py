@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import polars as pl
 
-from fnl.api.plan import play_of, scores_of
+from fnl.api.pilot import play_of, scores_of
 from fnl.config import Config, parse_config
 from fnl.config.rules import NOISE_KNOWN, SELECTIONS
 from fnl.data.federated import open_federation

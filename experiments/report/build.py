@@ -27,7 +27,7 @@ from experiments.report.record import (
 )
 from experiments.report.tables import tables_of_grid, tables_of_run
 from fnl.config import Config
-from fnl.errors import RunError
+from fnl.errors import saying_why
 from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.kept_code import kept_code
 from fnl.runtime.run_directory import FINISHED, read_run
@@ -39,13 +39,11 @@ def write_report(directory: Path, path: Path) -> Path:
     Raises:
         RunError: if `directory` is neither, has nothing to show, or `path` cannot be written.
     """
-    try:
+    with saying_why(f"cannot write the report {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         report = report_of_grid(directory) if is_grid(directory) else report_of_run(directory)
         text = render(report)
         write_text_atomically(path, text)
-    except OSError as error:
-        raise RunError(f"cannot write the report {path}: {error.strerror}") from None
     return path
 
 

@@ -14,9 +14,7 @@ from typing import Any
 
 from fnl.config.kinds import OWN
 from fnl.errors import ConfigError
-
-_SESSION = ("__main__", __name__)
-"""Modules that no other process can import."""
+from fnl.runtime.own_code import SESSION, names_in
 
 _GIVEN: dict[str, Any] = {}
 
@@ -49,10 +47,11 @@ def refuse_session_names(flat: dict[str, Any], workers: int) -> None:
     """
     if workers == 1:
         return
-    for key, value in flat.items():
-        if isinstance(value, str) and value.partition(":")[0] in _SESSION and ":" in value:
+    for key, value in names_in(flat).items():
+        module, _, name = value.partition(":")
+        if module in SESSION:
             raise ConfigError(
-                f"{key}: {value.partition(':')[2]} is defined in this session, and workers = "
+                f"{key}: {name} is defined in this session, and workers = "
                 f"{workers} processes cannot import it: put it into a module (a .py file) and give "
                 "it from there, or use workers=1"
             )

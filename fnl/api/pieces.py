@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from fnl.data.federated import Federation
     from fnl.snn.evaluation import Evaluation
 
-Keys = Mapping[str, Any]
-"""Of one group: key (with - or _) -> value; a list is what the configuration has commas for, and a
-mapping what it has `name=value` for."""
-
 
 def configuration(
     base: Config | Mapping[str, Any] | None = None, /, **groups: Mapping[str, Any]
@@ -34,7 +30,8 @@ def configuration(
         base: a configuration to start from, or flat keys (`{"privacy.epsilon": 4}`); default: the
             defaults of docs/configuration.md.
         groups: `run`, `data`, `model`, `training`, `privacy`, `coordination`, `evaluation`: a
-            mapping of keys each. A function or class stands for `module:name`.
+            mapping of keys (with - or _) each. A list is what the configuration has commas for, a
+            mapping what it has `name=value` for, and a function or class stands for `module:name`.
 
     Raises:
         fnl.FnlError: naming the first key that is unknown, of the wrong type or out of range.

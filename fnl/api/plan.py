@@ -15,8 +15,8 @@ from fnl.errors import ConfigError
 from fnl.schedule import planned_of
 
 if TYPE_CHECKING:
-    from fnl.planning.pilot import Pilot, Play
-    from fnl.planning.predictions import Change, Model, Prediction, Scored
+    from fnl.planning.pilot import Pilot
+    from fnl.planning.predictions import Model, Prediction
 
 PILOT_ROUNDS = 10
 """Of a pilot, unless it is told otherwise or the run has fewer."""
@@ -167,8 +167,10 @@ def plan(
         raise ConfigError(
             "--want needs noise that follows from the budget: set privacy.noise-multiplier = 0"
         )
+    from fnl.api.pilot import piloted
+
     length = min(config.run.rounds, rounds or PILOT_ROUNDS)
-    play = partial(_piloted, length=length, progress=progress)
+    play = partial(piloted, length=length, progress=progress)
     pilot, predicted = play(config, counts)
     models = {rule: model for rule, (_, model) in predicted.items()}
     predictions = [one for one, _ in predicted.values()]
@@ -178,35 +180,6 @@ def plan(
         return told
     tried = _tried(told.wanted[rule], pilot, config, counts, play)
     return replace(told, wanted={**told.wanted, rule: tried})
-
-
-def _piloted(
-    config: Config,
-    counts: Sequence[int],
-    *,
-    length: int,
-    progress: Callable[[int, int], None] | None,
-    only: Sequence[str] = (),
-) -> tuple[Pilot, dict[str, tuple[Prediction, Model]]]:
-    """Return a pilot and what it says of the rules `only`, or of all that rank."""
-    from fnl.config.rules import SELECTIONS
-    from fnl.fidelity.rules import UNRANKED
-    from fnl.planning.matching import pilot_federation
-    from fnl.planning.pilot import run_pilot
-    from fnl.planning.predictions import predict
-
-    pilot_config, federation = pilot_federation(config, counts, progress=progress is not None)
-    done, total = iter(range(1, 10**9)), length * config.coordination.candidates
-    tell = progress or (lambda _done, _total: None)
-    found = run_pilot(
-        pilot_config, federation, length, play_of(pilot_config),
-        evaluation=config.evaluation, progress=lambda: tell(next(done), total),
-    )  # fmt: skip
-    ranked = only or tuple(rule for rule in SELECTIONS if rule not in UNRANKED)
-    return found, {
-        rule: predict(rule, scored, found.rates, pilot_config)
-        for rule, scored in scores_of(found, ranked).items()
-    }
 
 
 def _tried(
@@ -299,83 +272,16 @@ def _inverse(
     }
     if want_tau is None:
         return {}, points
-    changes: dict[str, list[tuple[float, Change]]] = {
-        "clips": by_clips(config, *typical),
-        "steps": by_steps(config, *typical),
-    }
+    clips, steps = by_clips(config, *typical), by_steps(config, *typical)
     wanted = {
         rule: Wanted(
             epsilon=least(model, want_tau, budgets),
-            clips=least(model, want_tau, changes["clips"]),
-            steps=least(model, want_tau, changes["steps"], whole=True),
+            clips=least(model, want_tau, clips),
+            steps=least(model, want_tau, steps, whole=True),
         )
         for rule, model in models.items()
     }
     return wanted, points
-
-
-def play_of(config: Config) -> Play:
-    """Return the server's side of a pilot: the run's own rules, in this process."""
-    from typing import cast
-
-    from flwr.serverapp import Grid
-
-    from fnl.training.local import LocalRound
-    from fnl.weights import Weights
-    from fnl.wire import exchange
-    from server.replies.vetting import Answer
-    from server.rounds import Rounds
-
-    no_grid = cast("Grid", None)  # only probes and server optimizers look at it
-    rounds = Rounds(config, {}, no_grid)
-
-    def play(number: int, answers: Sequence[LocalRound], weights: Weights) -> Weights:
-        read = [
-            Answer(
-                answer.report,
-                {
-                    exchange.ARRAYS: answer.weights,
-                    exchange.SHADOW_ARRAYS: answer.shadow_weights or answer.weights,
-                    exchange.FLOOR_ARRAYS: answer.floor_weights or answer.weights,
-                },
-                0,
-            )
-            for answer in answers
-        ]
-        asked = [answer.report.partition for answer in answers]
-        return rounds.play(number, read, asked=asked, before=weights).after
-
-    return play
-
-
-def scores_of(pilot: Pilot, rules: Sequence[str]) -> dict[str, Scored]:
-    """Return what every rule says of the pilot's reports, of their shadows, and of their floors."""
-    from fnl.planning.predictions import Scored
-    from fnl.wire.report import ClientReport
-    from server.context import History
-    from server.coordination import Coordinator
-
-    def each(read: Callable[[ClientReport], ClientReport]) -> list[list[ClientReport]]:
-        return [[read(report) for report in row] for row in pilot.reports]
-
-    shadows, floors = each(ClientReport.as_shadow), each(ClientReport.as_floor)
-    rounds = list(zip(pilot.reports, shadows, pilot.clipped, floors, strict=True))
-    scored: dict[str, Scored] = {}
-    for rule in rules:
-        settings = pilot.config.coordination.model_copy(
-            update={"selection": rule, "aggregation": "fedavg", "algorithm": "none"}
-        )
-        coordinator = Coordinator(pilot.config.model_copy(update={"coordination": settings}))
-        found: list[list[Any]] = []
-        history = History.empty(pilot.config.data.clients)
-        for number, readings in enumerate(rounds, start=1):
-            decisions = [coordinator.decide(number, reports, history, {}) for reports in readings]
-            found.append([decision.scores for decision in decisions])
-            partitions, private = [report.partition for report in readings[0]], decisions[0]
-            chosen = [partitions[k] for k in private.selected]
-            history = history.after(number, chosen, answered=partitions, memory=private.memory)
-        scored[rule] = Scored(*np.array(found).swapaxes(0, 1))
-    return scored
 
 
 def _spread(values: Sequence[float]) -> tuple[float, ...]:

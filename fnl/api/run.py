@@ -80,11 +80,9 @@ def resume(
         fnl.FnlError: if there is nothing to go on with, it names code of others, its code is
             another, or what stopped it.
     """
-    from fnl.runtime.run_place import config_of
     from fnl.runtime.trust import resumable
 
-    config = config_of(Path(path))
-    resumable(Path(path), config, trust=trust, accept=accept_changes)
+    config = resumable(Path(path), trust=trust, accept=accept_changes)
     return _carry(config, workers, progress)
 
 
@@ -222,11 +220,13 @@ def _carry(config: Config, workers: int, progress: bool) -> Run:
     from fnl.runtime.callbacks import check_callbacks
     from fnl.runtime.in_process import run_in_process
     from fnl.runtime.run_place import check_name
+    from fnl.training.start import check_initial
 
     refuse_session_names(config.flat(), workers)
     check_name(config)
     check_callbacks(config)
     chosen_device(config)
+    check_initial(config)
     log = logging.getLogger("flwr")
     level = log.level
     log.setLevel(logging.WARNING)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,7 +24,7 @@ from fnl.cli.terminal import (
     out,
 )
 from fnl.console import plain_console
-from fnl.errors import ConfigError, RunError
+from fnl.errors import ConfigError, RunError, saying_why
 
 if TYPE_CHECKING:
     from fnl.audit.books import Count
@@ -123,10 +123,8 @@ def audit(
     if plan.inverts:
         check_invertible(config)
     folder = output or Path(config.run.results_dir) / "audit"
-    try:
+    with saying_why(f"cannot write to {folder}", raises=ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     chosen_device(config)  # a GPU that is not there is seen before any clip
     federation = prepare(config, progress=True)
     results = _attacked(config, federation, plan) if plan.attacks else []
@@ -135,10 +133,8 @@ def audit(
         moved = sensitivities(config, federation, plan.clips) if measured else []
         steered = steering(config) if STEERING in plan.targets else None
         counts = count_releases(config) if BOOKS in plan.targets else []
-        looked_for = invert(
-            config, federation, epsilons=plan.epsilons, batches=plan.batches, clips=plan.clips
-        )
-        inverted = list(looked_for) if plan.inverts else []
+        asked = {"epsilons": plan.epsilons, "batches": plan.batches, "clips": plan.clips}
+        inverted = list(invert(config, federation, **asked)) if plan.inverts else []
     tables: dict[str, list[dict[str, object]]] = {
         AUDIT_FILE: [asdict(result) for result in results],
         SENSITIVITY_FILE: [one.row() for one in moved],
@@ -220,48 +216,34 @@ def _finite(fields: dict[str, object]) -> dict[str, object]:
 
 
 def _print_results(results: Sequence[AuditResult]) -> None:
-    if not results:
-        return
-    heads = ("target", "mechanism", "attack", "claimed ε", "ε at least", "", "right", "AUC")
-    _print_table(
-        (*heads, "TPR at 1 %", "noise"),
-        [
-            (
-                result.target,
-                result.mechanism,
-                result.attack,
-                f"{result.claimed_epsilon:.2f}",
-                f"{result.lower_bound:.2f}",
-                "refuted" if result.refuted else "",
-                f"{result.correct}/{result.guesses} of {result.canaries}",
-                f"{result.auc:.3f}",
-                f"{result.tpr:.3f}",
-                "" if math.isnan(result.noise_ratio) else f"{result.noise_ratio:.3f}",
-            )
-            for result in results
-        ],
-    )
-    first = results[0]
-    out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")
+    columns: dict[str, Callable[[AuditResult], str]] = {
+        "target": lambda one: one.target,
+        "mechanism": lambda one: one.mechanism,
+        "attack": lambda one: one.attack,
+        "claimed ε": lambda one: f"{one.claimed_epsilon:.2f}",
+        "ε at least": lambda one: f"{one.lower_bound:.2f}",
+        "": lambda one: "refuted" if one.refuted else "",
+        "right": lambda one: f"{one.correct}/{one.guesses} of {one.canaries}",
+        "AUC": lambda one: f"{one.auc:.3f}",
+        "TPR at 1 %": lambda one: f"{one.tpr:.3f}",
+        "noise": lambda one: _number(one.noise_ratio, ".3f"),
+    }
+    _print_table(columns, results)
+    if results:
+        first = results[0]
+        out.print(f"δ = {first.delta:g}, each bound at {first.confidence:.0%} confidence")
 
 
 def _print_sensitivities(measured: Sequence[Sensitivity]) -> None:
-    if not measured:
-        return
-    _print_table(
-        ("target", "bound", "removed", "releases", "moved by at most", ""),
-        [
-            (
-                found.target,
-                f"{found.bound:g}",
-                str(len(found.removed)),
-                str(found.ratios.shape[1]),
-                f"{found.largest:.4f} of the bound",
-                "" if found.holds else "refuted",
-            )
-            for found in measured
-        ],
-    )
+    columns: dict[str, Callable[[Sensitivity], str]] = {
+        "target": lambda one: one.target,
+        "bound": lambda one: f"{one.bound:g}",
+        "removed": lambda one: str(len(one.removed)),
+        "releases": lambda one: str(one.ratios.shape[1]),
+        "moved by at most": lambda one: f"{one.largest:.4f} of the bound",
+        "": lambda one: "" if one.holds else "refuted",
+    }
+    _print_table(columns, measured)
 
 
 def _print_steering(found: Steering | None) -> None:
@@ -276,36 +258,43 @@ def _print_steering(found: Steering | None) -> None:
 
 
 def _print_counts(counts: Sequence[Count]) -> None:
-    if not counts:
-        return
-    rows = [
-        (one.whose, str(one.releases), f"{one.reported:.4f}", f"{one.counted:.4f}",
-         "" if one.holds else "refuted")
-        for one in counts
-    ]  # fmt: skip
-    _print_table(("books of", "releases seen", "ε reported", "ε of what was seen", ""), rows)
+    columns: dict[str, Callable[[Count], str]] = {
+        "books of": lambda one: one.whose,
+        "releases seen": lambda one: str(one.releases),
+        "ε reported": lambda one: f"{one.reported:.4f}",
+        "ε of what was seen": lambda one: f"{one.counted:.4f}",
+        "": lambda one: "" if one.holds else "refuted",
+    }
+    _print_table(columns, counts)
 
 
 def _print_inversions(found: Sequence[Inversion]) -> None:
-    if not found:
+    columns: dict[str, Callable[[Inversion], str]] = {
+        "found by": lambda one: one.attack,
+        "activation": lambda one: one.activation,
+        "claimed ε": lambda one: _number(one.claimed_epsilon, ".2f"),
+        "batch": lambda one: str(one.batch),
+        "clips": lambda one: str(one.clips),
+        "correlation": lambda one: (
+            f"{one.correlation:.2f} [{one.correlation_low:.2f}, {one.correlation_high:.2f}]"
+        ),
+        "word named": lambda one: f"{one.named:.2f} [{one.named_low:.2f}, {one.named_high:.2f}]",
+        "word in the update": lambda one: _number(one.label, ".2f"),
+    }
+    _print_table(columns, found)
+
+
+def _print_table(columns: Mapping[str, Callable[[Any], str]], lines: Sequence[object]) -> None:
+    """Print a line of cells for each of `lines`, by their heads; nothing without any."""
+    if not lines:
         return
-    rows = [
-        (one.attack, one.activation,
-         "" if math.isnan(one.claimed_epsilon) else f"{one.claimed_epsilon:.2f}",
-         str(one.batch), str(one.clips),
-         f"{one.correlation:.2f} [{one.correlation_low:.2f}, {one.correlation_high:.2f}]",
-         f"{one.named:.2f} [{one.named_low:.2f}, {one.named_high:.2f}]",
-         "" if math.isnan(one.label) else f"{one.label:.2f}")
-        for one in found
-    ]  # fmt: skip
-    heads = ("found by", "activation", "claimed ε", "batch", "clips", "correlation")
-    _print_table((*heads, "word named", "word in the update"), rows)
-
-
-def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*heads)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*row)
+    table = Table()
+    for head in columns:
+        table.add_column(head, no_wrap=True)
+    for line in lines:
+        table.add_row(*(cell(line) for cell in columns.values()))
     plain_console(width=max(out.width, _TABLE_WIDTH)).print(table)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fnl.cli.terminal import (
@@ -20,6 +19,7 @@ from fnl.cli.terminal import (
     err,
     out,
 )
+from fnl.console import counting_bar
 from fnl.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def plan(
     if figure is not None:
         _check_figure(figure)
     config = configuration(assignments, recipe, config_file)
-    columns = TextColumn("pilot"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=err, transient=True)
+    bar = counting_bar(err)
     task = bar.add_task("pilot", total=None)
 
     def show(done: int, total: int) -> None:

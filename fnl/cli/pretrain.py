@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.terminal import Assignments, RecipeName
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
+from fnl.console import counting_bar
 
 Output = Annotated[Path, typer.Option(help="File of the weights; runs name it by model.initial.")]
 
@@ -24,7 +24,7 @@ def pretrain(
     from experiments.pretraining import public_clips, train_teacher
     from experiments.recipe import load_recipe
     from fnl.config import parse_overrides
-    from fnl.errors import RunError
+    from fnl.errors import RunError, saying_why
     from fnl.interchange.pretrained import save_pretrained
     from fnl.runtime.atomic import write_atomically
     from fnl.training.start import check_initial
@@ -34,19 +34,16 @@ def pretrain(
         raise RunError(f"cannot write {output}: give a file in a folder that exists")
     check_initial(loaded.config)
     federation = public_clips(loaded.config)
-    columns = TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=_err, transient=True) as bar:
+    with counting_bar(_err) as bar:
         task = bar.add_task("epochs", total=loaded.training.epochs)
         weights, origin = train_teacher(
             loaded, federation, progress=lambda epoch, _: bar.update(task, completed=epoch)
         )
-    try:
+    with saying_why(f"cannot write {output}"):
         write_atomically(
             output,
             lambda path: save_pretrained(path, weights, origin, as_text=output.suffix == ".json"),
         )
-    except OSError as error:
-        raise RunError(f"cannot write {output}: {error.strerror}") from None
     label = " (synthetic clips)" if origin.synthetic else ""
     _out.print(
         f"{origin.split} accuracy {origin.accuracy:.3f} of {len(origin.words)} words{label}\n"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fnl.cli.report import figures as draw_figures
 from fnl.cli.terminal import (
@@ -27,6 +26,7 @@ from fnl.cli.terminal import (
 )
 from fnl.cli.terminal import err as _err
 from fnl.cli.terminal import out as _out
+from fnl.console import counting_bar
 from fnl.runtime.events import Event, RoundDone, RoundStarted, RunFinished, RunStarted, text_of
 
 if TYPE_CHECKING:
@@ -101,11 +101,9 @@ def resume(
     ] = False,
 ) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
-    from fnl.runtime.run_place import config_of
     from fnl.runtime.trust import resumable
 
-    config = config_of(directory)
-    resumable(directory, config, trust=trust, accept=changes_accepted)
+    config = resumable(directory, trust=trust, accept=changes_accepted)
     _carry(config, workers, engine, federation_config, _app_of(app_dir, engine))
 
 
@@ -266,14 +264,7 @@ class RunProgress:
 
     def __post_init__(self) -> None:
         self._said: set[Event] = set()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self.err,
-            transient=True,
-        )
+        self._bar = counting_bar(self.err)
         self._task = self._bar.add_task("rounds", total=self.config.run.rounds)
 
     def __enter__(self) -> RunProgress:

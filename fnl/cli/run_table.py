@@ -144,14 +144,9 @@ def _setting(config: dict[str, Scalar], key: str) -> str:
 
 def varying(configs: Iterable[dict[str, Scalar]]) -> list[str]:
     """Return the keys that are not the same in all of `configs`, in order."""
-    values: dict[str, set[str]] = {}
-    known = list(configs)
-    for config in known:
-        for key in config:
-            values.setdefault(key, set())
-    for key, seen in values.items():
-        seen.update(repr(config.get(key)) for config in known if config)
-    return [key for key, seen in values.items() if len(seen) > 1 and key not in _PLACES]
+    known = [config for config in configs if config]
+    keys = dict.fromkeys(key for config in known for key in config if key not in _PLACES)
+    return [key for key in keys if len({repr(config.get(key)) for config in known}) > 1]
 
 
 def _short(key: str, keys: Sequence[str]) -> str:

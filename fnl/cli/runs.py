@@ -14,7 +14,7 @@ import typer
 
 from fnl.cli.run_table import HEADS, NUMBERS, Run, say_reasons, table_of
 from fnl.cli.terminal import Json, out
-from fnl.errors import ConfigError, RunError
+from fnl.errors import ConfigError, RunError, saying_why
 
 _RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge,
@@ -137,11 +137,9 @@ def _write_csv(path: Path, found: Sequence[Run]) -> None:
     rows = [{**one["config"], **one} for one in found]
     frame = pl.DataFrame([{k: v for k, v in row.items() if k != "config"} for row in rows],
                          infer_schema_length=None, strict=False)  # fmt: skip
-    try:
+    with saying_why(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, frame.write_csv)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
 def summary(path: Path) -> Run:

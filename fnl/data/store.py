@@ -17,9 +17,8 @@ import filelock
 import numpy as np
 import polars as pl
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fnl.console import plain_console
+from fnl.console import counting_bar, plain_console
 from fnl.data.corpus import CLIP_SCHEMA, Corpus
 from fnl.data.event_corpus import EventCorpus
 from fnl.data.event_features import EventSpec
@@ -274,12 +273,6 @@ def reporter(progress: bool | Report, what: str = "features") -> Iterator[Report
     elif not progress:
         yield None
     else:
-        columns = (
-            TextColumn(what),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
+        with counting_bar(plain_console(stderr=True)) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -9,25 +9,14 @@ d and m alone.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, owens_t
 from scipy.stats import binom
 
-Floats = NDArray[np.float64]
+from fnl.fidelity.moments import Floats, normal_nodes
 
-_NODES = 72
+_NODES, _REACH = 72, 6.5
 """Of a quadrature over a normal variable: by the rule of trapezia, as the integrand is smooth (on
 the scale of 1/√d) and vanishes at both ends."""
-
-
-def tau_of(correlation: float) -> float:
-    """Return Kendall's τ of Gaussian scores with that correlation, in [-1, 1].
-
-    Examples:
-        >>> round(tau_of(0.5), 4)
-        0.3333
-    """
-    return float(2 / np.pi * np.arcsin(np.clip(correlation, -1.0, 1.0)))
 
 
 def correlation_of_tau(tau: float) -> float:
@@ -38,22 +27,6 @@ def correlation_of_tau(tau: float) -> float:
         0.5
     """
     return float(np.sin(np.pi / 2 * tau))
-
-
-def correlation_of_variances(signal: float, noise: float, floor: float = 0.0) -> float:
-    """Return the correlation of a score with the same score in noise.
-
-    Args:
-        signal: variance of the score between clients.
-        noise: variance that DP's noise adds.
-        floor: variance that the draw of mini-batches gives both, as a shadow shares them.
-
-    Examples:
-        >>> round(correlation_of_variances(3.0, 1.0), 4)
-        0.866
-    """
-    shared = signal + floor
-    return float(np.sqrt(shared / (shared + noise))) if shared > 0 else 0.0
 
 
 def flip_rate(correlation: float, candidates: int, selected: int) -> float:
@@ -100,14 +73,14 @@ def selection_gain(candidates: int, selected: int) -> float:
         >>> round(selection_gain(2, 1), 4)  # 1/√π
         0.5642
     """
-    z, weights = _normal_nodes(8 * _NODES)
+    z, weights = normal_nodes(8 * _NODES, _REACH)
     chosen = binom.cdf(selected - 1, candidates - 1, ndtr(-z))
     return float(candidates / selected * np.sum(weights * z * chosen))
 
 
 def _in_both(correlation: float, others: int, top: int) -> float:
     """Return how probable it is that one candidate is among the `top` of both rankings."""
-    nodes, weights = _normal_nodes(_NODES)
+    nodes, weights = normal_nodes(_NODES, _REACH)
     x = np.repeat(nodes, _NODES)
     z = np.tile(nodes, _NODES)
     y = correlation * x + np.sqrt(1 - correlation**2) * z
@@ -124,13 +97,6 @@ def _in_both(correlation: float, others: int, top: int) -> float:
         more[1:, 1:] += both * counts[:-1, :-1]
         counts = more
     return float(np.outer(weights, weights).ravel() @ counts.sum(axis=(0, 1)))
-
-
-def _normal_nodes(count: int) -> tuple[Floats, Floats]:
-    """Return nodes and weights of an expectation over a standard normal variable."""
-    nodes = np.linspace(-6.5, 6.5, count)
-    density = np.exp(-(nodes**2) / 2)
-    return nodes, density / density.sum()
 
 
 def _above(x: Floats, y: Floats, correlation: float) -> Floats:

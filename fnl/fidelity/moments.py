@@ -41,7 +41,7 @@ class ScoreMoments:
 
         Zero where clean scores do not differ, or noisy ones do not.
         """
-        clean, mean = (_centred(part) for part in (self.clean, self.mean))
+        clean, mean = (centred(part) for part in (self.clean, self.mean))
         # what noise adds to the spread of d scores around their own mean
         free = 1 - 1 / self.clean.shape[1]
         noise, shared = float(self.variance.sum()) * free, self.shared * self.clean.size * free
@@ -86,7 +86,7 @@ def folded_covariance(mean: Floats, covariance: Floats) -> Floats:
     """
     deviation = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 0.0))
     folded = folded_mean(mean, deviation)
-    nodes, weights = _nodes()
+    nodes, weights = normal_nodes(_NODES, _REACH)
     first, own = mean[..., :, None, None], deviation[..., :, None, None]
     variance = own[..., 0] ** 2
     slope = np.divide(covariance, variance, out=np.zeros_like(covariance), where=variance > 0)
@@ -106,7 +106,7 @@ def through(
     score: Callable[[Floats], Floats], mean: Floats, deviation: Floats
 ) -> tuple[Floats, Floats]:
     """Return mean and variance of `score` of normal variables [...], by quadrature."""
-    nodes, weights = _nodes()
+    nodes, weights = normal_nodes(_NODES, _REACH)
     values = score(mean[..., None] + deviation[..., None] * nodes)
     expected = (weights * values).sum(-1)
     return expected, np.maximum((weights * values**2).sum(-1) - expected**2, 0.0)
@@ -129,11 +129,13 @@ def distance_moments(length: Floats, deviation: Floats, dimensions: int) -> tupl
     return np.sqrt(square) - variance / (8 * safe**1.5), variance / (4 * safe)
 
 
-def _centred(scores: Floats) -> Floats:
+def centred(scores: Floats) -> Floats:
+    """Return scores [R, d] less the mean of their round."""
     return scores - scores.mean(axis=1, keepdims=True)
 
 
-def _nodes() -> tuple[Floats, Floats]:
-    nodes = np.linspace(-_REACH, _REACH, _NODES)
-    weights = np.exp(-(nodes**2) / 2)
-    return nodes, weights / weights.sum()
+def normal_nodes(count: int, reach: float) -> tuple[Floats, Floats]:
+    """Return nodes in [-reach, reach] and weights of a mean over a standard normal variable."""
+    nodes = np.linspace(-reach, reach, count)
+    density = np.exp(-(nodes**2) / 2)
+    return nodes, density / density.sum()

@@ -18,6 +18,7 @@ from fnl.config import Config, EvaluationGroup
 from fnl.data.federated import Federation
 from fnl.device import chosen_device
 from fnl.errors import BudgetError, ConfigError
+from fnl.fidelity.moments import Floats
 from fnl.fidelity.rules import NoisyRates
 from fnl.metrics.aggregation import flatten, update_norm
 from fnl.metrics.sensitivity import weight_noise
@@ -39,7 +40,6 @@ from fnl.wire.report import ClientReport
 _TIMED = 4
 """Candidates of the first round that are timed, as they differ in clips."""
 
-Floats = NDArray[np.float64]
 Play = Callable[[int, Sequence[LocalRound], Weights], Weights]
 """What a round's answers make of the global model: round, answers in partition order, weights."""
 

@@ -6,18 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fnl.config import Config
 from fnl.errors import ConfigError
-from fnl.fidelity.moments import ScoreMoments
+from fnl.fidelity.moments import Floats, ScoreMoments, centred
 from fnl.fidelity.rules import LAWS, Fidelity, NoisyRates, Target
 from fnl.metrics.ranking import flip_rate, kendall_tau
 from fnl.metrics.sensitivity import weight_noise
 from fnl.privacy.budget import Budget, Workload, delta_of
 from fnl.training.plan import plan_of
-
-Floats = NDArray[np.float64]
 
 TRUSTED = 2.0
 """Largest factor between the law's variance of noise and the pilot's at which the law is used."""
@@ -129,12 +126,12 @@ def least(
 
 def by_epsilon(config: Config, clips: int, rounds: int) -> list[tuple[float, Change]]:
     """Return budgets, and what each changes for a client of `clips` clips asked in `rounds`."""
-    return _changes(config, clips, rounds, EPSILONS, lambda value: ("privacy", "epsilon", value))
+    return _changes(config, clips, rounds, ("privacy", "epsilon"), EPSILONS)
 
 
 def by_steps(config: Config, clips: int, rounds: int) -> list[tuple[float, Change]]:
     """Return steps a round, and what each changes."""
-    return _changes(config, clips, rounds, STEPS, lambda value: ("training", "steps", int(value)))
+    return _changes(config, clips, rounds, ("training", "steps"), STEPS)
 
 
 def by_clips(config: Config, clips: int, rounds: int) -> list[tuple[float, Change]]:
@@ -145,17 +142,12 @@ def by_clips(config: Config, clips: int, rounds: int) -> list[tuple[float, Chang
 
 
 def _changes(
-    config: Config,
-    clips: int,
-    rounds: int,
-    values: Sequence[float],
-    key: Callable[[float], tuple[str, str, float]],
+    config: Config, clips: int, rounds: int, key: tuple[str, str], values: Sequence[float]
 ) -> list[tuple[float, Change]]:
-    base = _noise_at(config, clips, rounds)
+    base, (group, name) = _noise_at(config, clips, rounds), key
     changes: list[tuple[float, Change]] = []
     for value in values:
-        group, name, number = key(value)
-        settings = getattr(config, group).model_copy(update={name: number})
+        settings = getattr(config, group).model_copy(update={name: value})
         other = config.model_copy(update={group: settings})
         try:
             changes.append((value, _against(_noise_at(other, clips, rounds), base)))
@@ -224,7 +216,7 @@ def in_noise(scored: Scored, factor: float = 1.0) -> ScoreMoments:
     signal away where steps are not linear: of Adam's steps, which have one length, the more of it
     is noise the less is gradient. Without noise g is 1; for other noise it is 1/(1 + k f²).
     """
-    noisy, clipped = _centred(scored.private), _centred(scored.clipped)
+    noisy, clipped = centred(scored.private), centred(scored.clipped)
     spread = float((clipped**2).sum())
     share = float(np.clip((noisy * clipped).sum() / spread, 1e-3, 1.0)) if spread else 1.0
     variance = _spread(scored.private - share * scored.clipped) ** 2
@@ -245,11 +237,7 @@ def _exact(_change: Change) -> float:
 
 def _spread(scores: Floats) -> float:
     """Return the standard deviation within rounds."""
-    return float(np.sqrt((_centred(scores) ** 2).sum() / (scores.size - len(scores))))
-
-
-def _centred(scores: Floats) -> Floats:
-    return scores - scores.mean(axis=1, keepdims=True)
+    return float(np.sqrt((centred(scores) ** 2).sum() / (scores.size - len(scores))))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -127,7 +127,7 @@ BUILT_IN = {
     "mlflow": f"{__name__}:MLflow",
     "wandb": f"{__name__}:WeightsAndBiases",
 }
-_MODULES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+"""What a configuration calls them, as the packages that they need are called."""
 
 
 def _names(config: Config) -> list[str]:
@@ -147,7 +147,7 @@ def check_callbacks(config: Config) -> None:
                 f"run.callbacks: {name!r} is unknown: choose of {', '.join(BUILT_IN)}, or "
                 "module:function of your own"
             )
-        if name in _MODULES and find_spec(_MODULES[name]) is None:
+        if name in BUILT_IN and find_spec(name) is None:
             raise ConfigError(f"run.callbacks: {name} needs a package: pip install 'fnl[{name}]'")
         builder_of("run.callbacks", name, BUILT_IN)
 

@@ -37,24 +37,33 @@ _NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """How a run stood after a round.
+class RunState:
+    """How a run stands after a round.
 
     Attributes:
         server_round: the last round that is done.
-        identity: of the configuration (`Config.identity`).
         weights: the global model.
         strategy: arrays of the selection and aggregation rules.
         server: what else the server remembers, as JSON.
+    """
+
+    server_round: int
+    weights: Weights
+    strategy: Mapping[str, NDArray[np.generic]]
+    server: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Checkpoint(RunState):
+    """How a run stood, and what else it takes to go on.
+
+    Attributes:
+        identity: of the configuration (`Config.identity`).
         mark: where the journal of the tables ended.
         seconds: how long the run had taken.
     """
 
-    server_round: int
     identity: str
-    weights: Weights
-    strategy: Mapping[str, NDArray[np.generic]]
-    server: Mapping[str, JsonValue]
     mark: Mark
     seconds: float
 

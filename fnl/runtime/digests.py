@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from fnl.errors import RunError
+from fnl.errors import RunError, saying_why
 from fnl.runtime.atomic import write_text_atomically
 from fnl.runtime.regular_files import regular
 from fnl.runtime.run_record import read_run
@@ -60,15 +60,13 @@ def check_digest(path: Path) -> None:
     if (folder / "run.json").is_file():
         files = read_run(folder).get(FILES)
         recorded |= files if isinstance(files, dict) else {}
-    try:
+    with saying_why(f"cannot read {path}"):
         if path.exists():
             regular(path)
         if path.name not in recorded:
             return
         status = path.stat()
         found = _digest_of_version(path, status.st_mtime_ns, status.st_size)
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}") from None
     if found not in _accepted(recorded, path.name):
         raise RunError(
             f"{path} is damaged: its SHA-256 is not the one recorded when it was written; "

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.events import Event, to_line
 
 FLOWER_SIMULATION = "flower-simulation"
@@ -40,7 +41,7 @@ class Hosting(Protocol):
 def engine_name(grid: Grid) -> str:
     """Return the engine's name for `run.json`."""
     names = (ENGINES.get(kind.__name__) for kind in type(grid).__mro__)
-    return next((name for name in names if name), "flower-deployment")
+    return next((name for name in names if name), DEPLOYMENT)
 
 
 def notify(grid: Grid, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,36 +57,35 @@ class RunFinished(_OfDirectory):
 
 Event = RunStarted | RunResumed | RoundStarted | RoundDone | RunWarning | RunNote | RunFinished
 
-_BEGINNINGS: dict[str, type[Event]] = {
-    "run directory ": RunStarted,
-    "resumed after round ": RunResumed,
-    "round ": RoundStarted,
-    "done: ": RoundDone,
-    "warning: ": RunWarning,
-    "note: ": RunNote,
-    "finished: ": RunFinished,
+_WORDS: dict[type[Event], str] = {
+    RunStarted: "run directory ",
+    RunResumed: "resumed after round ",
+    RoundStarted: "round ",
+    RoundDone: "done: ",
+    RunWarning: "warning: ",
+    RunNote: "note: ",
+    RunFinished: "finished: ",
 }
-_VALUES = {RunStarted: Path, RunFinished: Path, RunResumed: int, RoundStarted: int}
+"""What a user reads before the value of an event."""
+_KINDS = {kind.__name__: kind for kind in _WORDS}
 
 
 def text_of(event: Event) -> str:
     """Return an event in words, on one line."""
-    beginning = next(words for words, kind in _BEGINNINGS.items() if type(event) is kind)
     (value,) = vars(event).values()
-    return beginning + " ".join(str(value).splitlines())
+    return _WORDS[type(event)] + " ".join(str(value).splitlines())
 
 
 def to_line(event: Event) -> str:
-    """Return the line of an event in an engine's log."""
-    return _MARK + text_of(event)
+    """Return the line of an event in an engine's log: its type, and its value as JSON."""
+    return f"{_MARK}{type(event).__name__} {json.dumps(vars(event), default=str)}"
 
 
 def from_line(line: str) -> Event | None:
     """Return the event that a line of an engine's log tells, whatever the engine put before it."""
-    text = line.partition(_MARK)[2].strip()
-    for beginning, kind in _BEGINNINGS.items():
-        if text.startswith(beginning):
-            with suppress(ValueError):  # a line that an engine has cut
-                value = _VALUES.get(kind, str)(text.removeprefix(beginning))
-                return kind(value)  # type: ignore[arg-type]  # the one value each has, of its type
+    from pydantic import TypeAdapter  # noqa: PLC0415 who only shows events starts without it
+
+    name, _, value = line.partition(_MARK)[2].partition(" ")
+    with suppress(KeyError, ValueError):  # a line of others, or one that an engine has cut
+        return TypeAdapter(_KINDS[name]).validate_json(value)
     return None

@@ -15,11 +15,12 @@ from flwr.supercore.run import Run
 
 from fnl.config import Config
 from fnl.runtime.events import Event
+from fnl.runtime.flower_app import CLIENT, SERVER
 from fnl.runtime.worker_pool import (
     RUN_ID,
     SERVER_NODE,
     WorkerPool,
-    compute_batch,
+    compute_here,
     load,
     start_process,
 )
@@ -143,15 +144,12 @@ class InProcessGrid(Grid):
             self._sent += 1
             message.metadata.__dict__["_message_id"] = str(self._sent)
             self._on_send(message)
-        if self._pool is None:
-            for batch in self._batches(messages):
-                tasks = [(message, self._context(message)) for message in batch]
-                computed = compute_batch(self._client_app, self._together, tasks)
-                for message, (reply, state) in zip(batch, computed, strict=True):
-                    yield self._keep(message, reply, state)
-            return
-        batches = [[(m, self._context(m)) for m in batch] for batch in self._batches(messages)]
-        for message, (reply, state) in self._pool.compute(batches, timeout):
+        batches = ([(m, self._context(m)) for m in batch] for batch in self._batches(messages))
+        if self._pool is not None:
+            computed = self._pool.compute(list(batches), timeout)
+        else:
+            computed = compute_here(self._client_app, self._together, batches)
+        for message, (reply, state) in computed:
             yield self._keep(message, reply, state)
 
     def _batches(self, messages: Sequence[Message]) -> list[Sequence[Message]]:
@@ -192,23 +190,17 @@ class InProcessGrid(Grid):
         self._waiting.clear()
 
 
-SERVER_APP = "server.app:app"
-CLIENT_APP = "clients.app:app"
-"""The apps of the project, by name: this room imports neither side."""
-
-
 def run_in_process(
     config: Config,
     *,
-    server_app: str = SERVER_APP,
-    client_app: str = CLIENT_APP,
+    client_app: str = CLIENT,
     workers: int = 1,
     interruptible: bool = False,
     on_send: Callable[[Message], None] = lambda _: None,
     on_reply: Callable[[Message], None] = lambda _: None,
     notify: Callable[[Event], None] = print,
 ) -> None:
-    """Run a ServerApp against `data.clients` instances of a ClientApp in this process.
+    """Run the ServerApp against `data.clients` instances of a ClientApp in this process.
 
     Raises:
         FnlError: whatever stopped the run, as the ServerApp raised it.
@@ -232,9 +224,9 @@ def run_in_process(
         run_config=config.flat(),
     )
     try:
-        app = load(server_app)
+        app = load(SERVER)
         if not isinstance(app, ServerApp):
-            raise TypeError(f"{server_app} is not a Flower ServerApp")
+            raise TypeError(f"{SERVER} is not a Flower ServerApp")
         app(grid, context)
     finally:
         grid.close()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from fnl.errors import RunError, one_line
+from fnl.errors import RunError, one_line, saying_why
 from fnl.runtime.regular_files import regular
 
 Row = Mapping[str, object]
@@ -72,10 +72,8 @@ class Journal:
 
 def check(path: Path, mark: Mark) -> None:
     """Raise `RunError` unless the file begins with what `mark` says."""
-    try:
+    with saying_why(f"its rows are not to be read: {path.name}"):
         fits = _digest(path, mark.length).hexdigest() == mark.digest
-    except OSError as error:
-        raise RunError(f"its rows are not to be read: {path.name}: {error.strerror}") from None
     if not fits:
         raise RunError(f"its rows are damaged: {path.name} is not what it was")
 

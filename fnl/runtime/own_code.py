@@ -35,7 +35,7 @@ KEYS = (
 DECIDING = tuple(key for key in KEYS if key not in Config.without_effect())
 """Those of them whose code decides what comes out of a run: callbacks only look."""
 
-_SESSION = ("__main__", "fnl.api.given")
+SESSION = ("__main__", "fnl.api.given")
 """Modules of what was defined in a session, or was given there without being importable."""
 
 _NOTED = "_fnl_source_sha256"
@@ -92,7 +92,7 @@ def find_own_code(names: Mapping[str, str]) -> OwnCode:
     for name in ",".join(names.values()).split(","):  # a key may take several
         if OWN.match(name.strip()):
             module, _, function = name.strip().partition(":")
-            if module in _SESSION:
+            if module in SESSION:
                 _collect_session(module, function, files, defined)
             else:
                 _collect(module, files, named=True)
@@ -131,7 +131,7 @@ def _collect_session(
         files[home] = Path(script)
         for imported in _imports(home, _bytes(files[home]), is_package=False):
             _collect(imported, files, named=False)
-    elif isinstance(home, str) and home not in _SESSION and _find(home):
+    elif isinstance(home, str) and home not in SESSION and _find(home):
         _collect(home, files, named=True)
     else:
         try:

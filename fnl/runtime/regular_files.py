@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from fnl.errors import RunError
+from fnl.errors import RunError, saying_why
 
 _FOLDERS = frozenset({"checkpoints", "own_code", "figures", "tensorboard"})
 _GROWING = frozenset({"run.log", "rows.jsonl", "releases.jsonl"})
@@ -38,7 +38,7 @@ def check_files(directory: Path) -> None:
     Raises:
         RunError: naming what is a link, a pipe, a device, or a folder in the place of a file.
     """
-    try:
+    with saying_why(f"cannot read the run directory {directory}"):
         for entry in _entries(directory):
             status = entry.stat(follow_symlinks=False)
             mode = status.st_mode
@@ -56,8 +56,6 @@ def check_files(directory: Path) -> None:
                 f"{entry.path} is a {kind}, which no run makes: remove it, "
                 "then `fnl resume` goes on"
             )
-    except OSError as error:
-        raise RunError(f"cannot read the run directory {directory}: {error.strerror}") from None
 
 
 def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fnl.errors import RunError, one_line
+from fnl.errors import RunError, one_line, saying_why
 from fnl.runtime.atomic import sync_folder
 from fnl.runtime.regular_files import regular
 
@@ -104,10 +104,8 @@ class Releases:
         return [release for release in self._all if release.what is what]
 
     def _read(self) -> None:
-        try:
+        with saying_why(f"cannot read {self._path}"):
             content = regular(self._path).read_bytes()
-        except OSError as error:
-            raise RunError(f"cannot read {self._path}: {error.strerror}") from None
         whole = content[: content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
             try:

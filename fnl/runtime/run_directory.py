@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from fnl.config import Config
 from fnl.errors import RunError
-from fnl.runtime.atomic import UNWRITABLE, remove_temporary_files, write_atomically
+from fnl.runtime.atomic import UNWRITABLE, remove_temporary_files, write_atomically, written
 from fnl.runtime.callbacks import Callbacks
 from fnl.runtime.digests import FILES, digests_of
 from fnl.runtime.events import Event, RunNote, RunResumed, text_of
@@ -44,7 +44,6 @@ from fnl.runtime.saved_rounds import RunState, SavedRounds
 from fnl.runtime.table_files import TableFiles
 from fnl.runtime.tables import TABLES
 from fnl.runtime.trust import remember
-from fnl.runtime.unwritable import written
 from fnl.weights import Weights, weights_hash
 
 __all__ = ["FAILED", "FINISHED", "RUNNING", "RunDirectory", "read_run"]
@@ -195,7 +194,8 @@ class RunDirectory:
             RunError: if it cannot be written.
         """
         with written(self.path):
-            self._saved.take(state, save=save, write=self._save_latest)
+            if self._saved.take(state, save=save):
+                self._save_latest()
 
     def note(self, **entries: object) -> None:
         """Keep entries of `run.json`, to be written with the next change of its status."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fnl.errors import RunError
+from fnl.errors import RunError, saying_why
 
 _NAME = "run.lock"
 
@@ -21,10 +21,8 @@ def lock_run(path: Path) -> FileLock:
     Raises:
         RunError: if another process has it, or the directory cannot be written.
     """
-    try:
+    with saying_why(f"cannot write to the run directory {path}"):
         return take(path / _NAME, f"the run {path} is still running: stop it before it is resumed")
-    except OSError as error:
-        raise RunError(f"cannot write to the run directory {path}: {error.strerror}") from None
 
 
 def is_locked(path: Path) -> bool:

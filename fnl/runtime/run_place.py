@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fnl.config import Config, parse_config
-from fnl.errors import RunError
+from fnl.errors import RunError, saying_why
 from fnl.runtime.provenance import Provenance, in_words, provenance_of
 from fnl.runtime.regular_files import check_files
 from fnl.runtime.run_lock import is_locked, lock_run
@@ -107,7 +107,7 @@ def new_directory(config: Config) -> Path:
     results = _results(config)
     path = results / (config.run.name or _automatic_name(config))
     first, attempt = path, 1
-    try:
+    with saying_why(f"cannot write to run.results-dir {results}"):
         results.mkdir(parents=True, exist_ok=True)
         while True:
             try:
@@ -119,8 +119,6 @@ def new_directory(config: Config) -> Path:
                 path = first.with_name(f"{first.name}-{attempt}")
             else:
                 return path
-    except OSError as error:
-        raise RunError(f"cannot write to run.results-dir {results}: {error.strerror}") from None
 
 
 def _abandoned(path: Path) -> Path:

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import JsonValue
-
 from fnl.errors import RunError
-from fnl.runtime.checkpoint import Checkpoint, checkpoints, load_checkpoint, save_checkpoint
+from fnl.runtime.checkpoint import (
+    Checkpoint,
+    RunState,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from fnl.runtime.journal import Journal, Mark, Row, check, read
 from fnl.runtime.table_files import TableFiles
-from fnl.weights import Weights
 
 FIRST_CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.01
 """At most this share of a run's time goes into checkpoints that nobody asked for."""
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What a checkpoint holds beside the tables.
-
-    Attributes:
-        server_round: the last round that is done.
-        weights: the global model.
-        strategy: arrays of the selection and aggregation rules.
-        server: what else the server remembers, as JSON.
-    """
-
-    server_round: int
-    weights: Weights
-    strategy: Mapping[str, NDArray[np.generic]]
-    server: Mapping[str, JsonValue]
 
 
 class SavedRounds:
@@ -73,31 +56,24 @@ class SavedRounds:
             self._journal = Journal(self._rows)
         self._journal.add(rows)
 
-    def take(self, state: RunState, *, save: bool | None, write: Callable[[], None]) -> None:
-        """Take note of `state` and `write` it, or not: see `RunDirectory.round_done`."""
-        self.latest, started = state, time.perf_counter()
+    def take(self, state: RunState, *, save: bool | None) -> bool:
+        """Take note of `state`; return whether to `save` it, see `RunDirectory.round_done`."""
+        self.latest = state
         self._saves_by_time |= save is None
-        if save or (save is None and started >= self._next_save and state.server_round > 0):
-            write()
-            ended = time.perf_counter()
-            self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
+        if save is None:
+            return time.perf_counter() >= self._next_save and state.server_round > 0
+        return save
 
     def save(self, seconds: float) -> int | None:
         """Write the latest state of a run that took so long; return its round, None if it was."""
-        state = self.latest
+        state, started = self.latest, time.perf_counter()
         if state is None or state.server_round == self._saved:
             return None
-        checkpoint = Checkpoint(
-            server_round=state.server_round,
-            identity=self._identity,
-            weights=state.weights,
-            strategy=state.strategy,
-            server=state.server,
-            mark=self._journal.mark() if self._journal is not None else Mark(),
-            seconds=seconds,
-        )
+        mark = self._journal.mark() if self._journal is not None else Mark()
+        checkpoint = Checkpoint(**vars(state), identity=self._identity, mark=mark, seconds=seconds)
         save_checkpoint(self.folder, checkpoint)
-        self._saved = state.server_round
+        self._saved, ended = state.server_round, time.perf_counter()
+        self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
         return self._saved
 
     def go_on(self, rounds: int) -> tuple[TableFiles, float]:
@@ -118,13 +94,7 @@ class SavedRounds:
                 path.replace(path.with_suffix(".refused"))
             else:
                 self._journal = Journal(self._rows, checkpoint.mark)
-                self._saved = checkpoint.server_round
-                self.latest = RunState(
-                    checkpoint.server_round,
-                    checkpoint.weights,
-                    checkpoint.strategy,
-                    checkpoint.server,
-                )
+                self._saved, self.latest = checkpoint.server_round, checkpoint
                 return tables, checkpoint.seconds
         self._journal = Journal(self._rows)
         return TableFiles(self._path), 0.0

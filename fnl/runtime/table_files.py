@@ -85,7 +85,7 @@ class TableFiles:
         files = {f"{name}.parquet": self._parquet(name) for name in TABLES}
         announce(self._path, files)
         for name, data in files.items():
-            write_atomically(self._path / name, partial(_write, data))
+            write_atomically(self._path / name, partial(Path.write_bytes, data=data))
         ended = time.perf_counter()
         self._next_flush = ended + (ended - started) / FLUSH_SHARE
 
@@ -93,7 +93,3 @@ class TableFiles:
         buffer = io.BytesIO()
         self.table(name).write_parquet(buffer)
         return buffer.getvalue()
-
-
-def _write(data: bytes, path: Path) -> None:
-    path.write_bytes(data)

@@ -16,7 +16,7 @@ from fnl.config import Config
 from fnl.errors import RunError
 from fnl.runtime.own_code import OwnCode, own_code_of
 from fnl.runtime.regular_files import check_files
-from fnl.runtime.run_place import accept_changes, check_name
+from fnl.runtime.run_place import accept_changes, check_name, config_of
 
 _FILE = "own-code"
 
@@ -67,25 +67,28 @@ def check_trust(directory: Path, config: Config, *, trust: bool) -> None:
         require_trust(directory, own_code_of(config))
 
 
-def resumable(directory: Path, config: Config, *, trust: bool, accept: bool) -> None:
-    """Refuse to go on with a run whose code is another or not this user's; write nothing before.
+def resumable(directory: Path, *, trust: bool, accept: bool) -> Config:
+    """Return the configuration of a run that may go on, in its place; write nothing before.
 
     Args:
         directory: of the run.
-        config: its own.
         trust: run what it names, whatever it is.
         accept: go on although its code or packages are others now. Who has run these names in this
             place is not asked for `trust` too: they have seen which of their files changed.
 
     Raises:
-        RunError: with what would run, what changed, or why nothing can go on there.
+        RunError: if its code is another or not this user's, with what would run or what changed, or
+            if nothing can go on there.
+        ConfigError: if its configuration is none of this version.
     """
+    config = config_of(directory)
     if accept:
         check_files(directory)
         check_trust(directory, config, trust=trust or _has_run(directory, own_code_of(config)))
         accept_changes(directory, config)
     check_name(config)
     check_trust(directory, config, trust=trust or accept)
+    return config
 
 
 def _has_run(directory: Path, code: OwnCode) -> bool:

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -215,6 +215,15 @@ def compute_batch(client_app: str, together: str, batch: Sequence[Task]) -> list
         except Exception:
             _logger.warning("clients fail as one batch, and are computed one by one", exc_info=True)
     return [compute(client_app, *task) for task in batch]
+
+
+def compute_here(
+    client_app: str, together: str, batches: Iterable[Sequence[Task]]
+) -> Iterator[tuple[Message, Computed]]:
+    """Yield what `WorkerPool.compute` does, computed in this process: a batch when it is needed."""
+    for batch in batches:
+        messages = [message for message, _ in batch]
+        yield from zip(messages, compute_batch(client_app, together, batch), strict=True)
 
 
 @lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from fnl.config import Config
 from fnl.errors import RunError
 from fnl.weights import Weights, from_vector
-from fnl.wire.npy import to_array, view_array
+from fnl.wire.npy import read_array
 
 LARGEST_UPDATE = 1e6
 """L2 norm of an update above which no training is behind it, where the run sets no bound.
@@ -95,14 +95,6 @@ def applied(before: Weights, update: NDArray[np.float32]) -> Weights:
         }
 
 
-def to_compressed(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
-    """Return a compressed update as a Flower record."""
-    record = ArrayRecord()
-    for name, value in arrays.items():
-        record[name] = to_array(value)
-    return record
-
-
 def from_compressed(record: ArrayRecord, packing: Packing) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of a Flower record, every one of the kind and length of `packing`.
 
@@ -118,10 +110,7 @@ def from_compressed(record: ArrayRecord, packing: Packing) -> dict[str, NDArray[
         raise RunError(f"a compressed update has {', '.join(layout)}, this one {sent:.60}")
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, (kind, length) in layout.items():
-        try:
-            value = view_array(record[name])
-        except (TypeError, ValueError) as error:
-            raise RunError(f"the array {name!r} cannot be read: {error}") from None
+        value = read_array(name, record[name])
         if value.dtype != kind or value.shape != (length,):
             raise RunError(f"{name} are {value.dtype} {list(value.shape)}, not {kind} [{length}]")
         arrays[name] = value

@@ -6,12 +6,14 @@ weights is in `report.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from flwr.app import Array, ArrayRecord, MessageType
 from numpy.typing import NDArray
 
 from fnl.errors import RunError
-from fnl.wire.npy import to_array, view_array
+from fnl.wire.npy import read_array, to_array
 
 ARRAYS = "arrays"
 SHADOW_ARRAYS = "shadow-arrays"
@@ -41,11 +43,11 @@ REFUSAL = "refusal"
 """The record `{"reason": str}` of a client whose budget is spent; it then sends nothing else."""
 
 
-def to_arrays(weights: dict[str, NDArray[np.float32]]) -> ArrayRecord:
-    """Return named weights as a Flower record."""
+def to_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
+    """Return named arrays, such as weights or a compressed update, as a Flower record."""
     record = ArrayRecord()
-    for name, value in weights.items():
-        record[name] = to_array(np.asarray(value))  # ArrayRecord(dict) would make every Array twice
+    for name, value in arrays.items():
+        record[name] = to_array(value)  # ArrayRecord(dict) would make every Array twice
     return record
 
 
@@ -60,7 +62,7 @@ def from_arrays(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
 
 def to_masked(vector: NDArray[np.uint32]) -> ArrayRecord:
     """Return a masked vector [P] as a Flower record."""
-    return ArrayRecord({MASKED: to_array(vector)})
+    return to_arrays({MASKED: vector})
 
 
 def from_masked(record: ArrayRecord) -> NDArray[np.uint32]:
@@ -71,20 +73,14 @@ def from_masked(record: ArrayRecord) -> NDArray[np.uint32]:
     """
     if set(record) != {MASKED}:
         raise RunError(f"the record {MASKED!r} has other arrays than one of that name")
-    try:
-        value = view_array(record[MASKED])
-    except (TypeError, ValueError) as error:
-        raise RunError(f"the array {MASKED!r} cannot be read: {error}") from None
+    value = read_array(MASKED, record[MASKED])
     if value.dtype != np.uint32 or value.ndim != 1:
         raise RunError(f"the array {MASKED!r} is {value.dtype} of {value.ndim} axes, not uint32")
     return np.asarray(value, np.uint32)
 
 
 def _weights(name: str, array: Array) -> NDArray[np.float32]:
-    try:
-        value = view_array(array)
-    except (TypeError, ValueError) as error:
-        raise RunError(f"the array {name[:80]!r} cannot be read: {error}") from None
+    value = read_array(name, array)
     if value.dtype.kind != "f":
         raise RunError(f"the array {name[:80]!r} is {value.dtype}, not of real numbers")
     with np.errstate(over="ignore"):  # too large for single precision is infinite

@@ -17,6 +17,8 @@ from flwr.app import Array
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from fnl.errors import RunError
+
 NUMPY = "numpy.ndarray"
 """Flower's name for .npy bytes."""
 _VERSION_1 = npy_format.magic(1, 0)
@@ -63,6 +65,18 @@ def view_array(array: Array) -> NDArray[np.generic]:
     if claimed != len(data) - start:
         raise ValueError(f"the header claims {claimed} bytes, the buffer has {len(data) - start}")
     return np.frombuffer(data, dtype, offset=start).reshape(shape, order=order)
+
+
+def read_array(name: str, array: Array) -> NDArray[np.generic]:
+    """Return what somebody's array holds, as `view_array` does.
+
+    Raises:
+        RunError: naming it, if it is damaged or holds something else than numbers.
+    """
+    try:
+        return view_array(array)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"the array {name[:80]!r} cannot be read: {error}") from None
 
 
 @lru_cache(maxsize=1024)

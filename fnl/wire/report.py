@@ -9,34 +9,31 @@ wire a report is one flat record; `ENTRIES` has all that may be in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from flwr.app import MetricRecord
 
 from fnl.errors import RunError
 from fnl.runtime.columns import real, whole
 from fnl.wire.fields import (
-    RATE,
     SHARE,
     SIGNED,
     Cover,
     Tells,
     Within,
-    all_nan,
-    check,
     entries,
     flatten,
     nest,
     parts,
     paths,
+    within,
 )
+from fnl.wire.incoming import checked
+from fnl.wire.rates import Rates, Unprotected
 
-RATE_FLOOR = 1e-6
-"""The least rate a rule is given of a client that releases its rates privately."""
 NOISE_ABOVE = 4.0
 """Standard deviations by which noise may carry a released rate above its bound: 3 in 10^5 do."""
 _SIGMA = Within(1e-9, 1e7)
@@ -44,54 +41,6 @@ _SIGMA = Within(1e-9, 1e7)
 above is more than `calibrate` finds and `MOST_NOISE` times that."""
 _BOUND = Within(1e-30)
 """A clipping bound is never 0: adaptive clipping multiplies it. Nor is the noise of a release."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Firing rates of one model on a client's clips; mean activations of a model without spikes.
-
-    Attributes:
-        firing_rate: of the network.
-        layers: of each spiking layer; a network without any has no rates, and nan for them.
-        classes: means over the clips of each class, nan for a class without clips. Where rates are
-            released privately it is the class' part of the network's rate instead, so that it does
-            not tell which labels a client has.
-    """
-
-    firing_rate: Annotated[float, RATE, "firing_rate_{}"]
-    layers: Annotated[list[float], RATE, "layer_rates_{}"]
-    classes: Annotated[list[float], RATE, "class_rates_{}"]
-
-    def withheld(self) -> Rates:
-        """Return nan for every rate."""
-        return self._each(lambda values: np.full_like(values, math.nan))
-
-    def in_range(self, most: float = 1.0) -> Rates:
-        """Return the rates put into [RATE_FLOOR, most]."""
-        return self._each(lambda values: np.clip(values, RATE_FLOOR, most))
-
-    def _each(self, change: Callable[[Any], Any]) -> Rates:
-        parts = (np.array(part, np.float64) for part in (self.layers, self.classes))
-        layers, classes = (change(part).tolist() for part in parts)
-        return Rates(float(change(np.float64(self.firing_rate))), layers, classes)
-
-
-@dataclass(frozen=True)
-class Unprotected:
-    """What a client's round gave without privacy: its shadow, or the floor with other draws.
-
-    Attributes:
-        rates: after training.
-        distances: of each layer, the distance between its neurons' rates and the shadow's, the
-            private model's for the shadow itself.
-        neurons: of each layer, the mean distance of a neuron's rate from the private model's.
-        update_norm: L2 norm of the update.
-    """
-
-    rates: Annotated[Rates, "{}"]
-    distances: Annotated[list[float] | None, RATE, "layer_rates_{}_distance"] = None
-    neurons: Annotated[list[float] | None, RATE, "layer_rates_{}_neurons"] = None
-    update_norm: Annotated[float | None, "update_norm_{}"] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,11 +214,8 @@ class ClientReport:
         """Parse and check a report.
 
         Args:
-            record: what came.
+            record: what came; see `checked` for what is left out of it.
             most_rate: the most that a rate may be (`Config.most_rate`).
-
-        What is in no ledger, or for measurement alone, is left out where it is not to be used: were
-        the report refused for it, it would decide who has a part in the global model.
 
         Raises:
             RunError: naming the first field that is missing, unknown or out of range.
@@ -278,26 +224,7 @@ class ClientReport:
         if len(values) < len(record):
             twice = next(key for key in record if "_" in key)
             raise RunError(f"a client's report has {twice!r} in two spellings")
-        if unknown := values.keys() - ENTRIES.keys():
-            raise RunError(f"a client's report has the unknown field {min(unknown)!r}")
-        values = _without_unusable(values)
-        withheld = all_nan(values.get("seconds"))  # a clock never says so
-        spikes = values.get("layer_rates_after") != []  # else there are no rates
-        for name, entry in ENTRIES.items():
-            if name not in values:
-                if entry.needed_with is None or entry.needed_with & values.keys():
-                    raise RunError(f"a client's report lacks {name!r}")
-                continue
-            released = entry.cover is Cover.RELEASED
-            of_its_kind = isinstance(values[name], list) == (entry.kind is list)
-            may_be_nan = withheld and (released or name == "seconds") and of_its_kind
-            if may_be_nan and all_nan(values[name]):
-                continue
-            noisy = released and "rate_noise" in values
-            nan = name.startswith("class_rates") or (name.startswith("firing_rate") and not spikes)
-            check(name, entry, values[name], nan=nan, noisy=noisy, most_rate=most_rate)
-        _check_lengths(values)
-        return cls.from_values(values)
+        return cls.from_values(checked(values, ENTRIES, most_rate=most_rate))
 
     def as_shadow(self) -> ClientReport:
         """Return the report as it would have read without privacy; needs the shadow's rates."""
@@ -357,13 +284,6 @@ PATHS = paths(ClientReport)
 """Attributes of a report that lead to each entry, by its name."""
 
 
-def within(report: Any, path: Sequence[str]) -> Any:
-    """Return what the attributes of `path` lead to; None where one of them is not there."""
-    for attribute in path:
-        report = None if report is None else getattr(report, attribute)
-    return report
-
-
 def no_such(name: str) -> str:
     """Return that a report has no attribute `name`, and what may be meant."""
     near = get_close_matches(name, [*ENTRIES, *(part.name for part in parts(ClientReport))], n=1)
@@ -384,37 +304,3 @@ def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
         left.add(Cover.RELEASED)
     told = (words for part in parts(ClientReport) if part.cover in left for words in part.tells)
     return list(dict.fromkeys(told))
-
-
-def _without_unusable(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` without what nothing covers and clips may have made infinite or nan.
-
-    What belongs together, all of a shadow, goes together. Other values that are out of range no
-    clips can make: they are refused like those of any field.
-    """
-    gone: set[str] = set()
-    for name, entry in ENTRIES.items():
-        uncovered = entry.cover in (Cover.OUTSIDE, Cover.SIMULATION) and name != "seconds"
-        if uncovered and name in values and not _finite(values[name], nan=name.startswith("class")):
-            gone |= {name} | (entry.group or frozenset())
-    return {name: value for name, value in values.items() if name not in gone}
-
-
-def _finite(value: object, *, nan: bool) -> bool:
-    numbers = value if isinstance(value, list) else [value]
-    floats = [number for number in numbers if isinstance(number, float)]
-    return all(math.isfinite(number) or (nan and math.isnan(number)) for number in floats)
-
-
-def _check_lengths(values: Mapping[str, object]) -> None:
-    """Refuse rates of unequal numbers of layers or classes: one would broadcast against many."""
-    for stem in ("layer_rates", "class_rates"):
-        lengths = {
-            name: len(value)
-            for name, value in values.items()
-            if name.startswith(stem) and isinstance(value, list)
-        }
-        none = 0 in lengths.values() and stem == "class_rates"
-        if none or len(set(lengths.values())) > 1:
-            counts = ", ".join(f"{name} {length}" for name, length in sorted(lengths.items()))
-            raise RunError(f"a client's report has {stem} of unequal or no length: {counts}")

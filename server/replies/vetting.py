@@ -23,7 +23,7 @@ from fnl.privacy.prv import EPS_ERROR
 from fnl.weights import Weights
 from fnl.wire import exchange
 from fnl.wire.compressed import Packing
-from fnl.wire.fields import all_nan
+from fnl.wire.incoming import all_nan
 from fnl.wire.report import ClientReport
 from server.replies.arrays import content_bytes, parse_models
 from server.replies.masked import parse_masked

@@ -158,6 +158,12 @@ def test_wrong_keys_are_one_line_and_nothing_is_left(tmp_path):
         fnl.open_run(tmp_path / "nowhere")
 
 
+def test_weights_that_are_not_there_are_seen_before_any_clip(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("fnl.data.federated.prepare", lambda *_, **__: pytest.fail("clips first"))
+    with pytest.raises(ConfigError, match=r"model\.initial"):
+        fnl.run(progress=False, **small(**{"model.initial": str(tmp_path / "none.safetensors")}))
+
+
 @pytest.mark.slow
 def test_figures_and_report_are_files(small):
     run = fnl.run(progress=False, **small(**{"run.rounds": 1}))

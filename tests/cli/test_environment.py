@@ -259,10 +259,10 @@ def test_the_second_signal_ends_a_command_that_hangs_in_closing(number: signal.S
 
 
 def test_an_epsilon_that_cannot_be_stated_is_the_accountants_not_the_learning_rates() -> None:
-    from fnl.wire import fields
+    from fnl.wire import incoming
     from fnl.wire.report import ENTRIES
 
     with pytest.raises(FnlError) as raised:
-        fields.check("epsilon", ENTRIES["epsilon"], float("inf"), nan=False, noisy=False)
+        incoming.check("epsilon", ENTRIES["epsilon"], float("inf"), nan=False, noisy=False)
     assert "cannot state epsilon at this privacy.noise-multiplier" in str(raised.value)
     assert "learning-rate" not in str(raised.value)

@@ -185,7 +185,7 @@ def finished(deployment: Deployment) -> tuple[Deployment, Path]:
     finally:
         run.kill()
     said = deployment.said("run")
-    directory = re.search(r"fnl: finished: (\S+)", said)
+    directory = re.search(r'fnl: RunFinished {"directory": "([^"]+)"}', said)
     assert directory, said
     return deployment, Path(directory[1])
 
@@ -246,7 +246,7 @@ def again(deployment: Deployment, changes: Mapping[str, object]) -> str:
 def test_a_second_run_over_the_same_budget_is_refused(finished):
     deployment, _ = finished
     before = [ledger(deployment, device) for device in range(3)]
-    assert "fnl: finished" not in again(deployment, {})
+    assert "fnl: RunFinished" not in again(deployment, {})
     assert [ledger(deployment, device) for device in (0, 2)] == [before[0], before[2]]
 
 
@@ -255,7 +255,7 @@ def test_a_killed_device_spends_from_the_same_ledger_in_the_next_run(finished):
     before = ledger(deployment, 0)
     restart(deployment, "device-0")
     said = again(deployment, FURTHER)
-    assert "fnl: finished" in said, said
+    assert "fnl: RunFinished" in said, said
     after = ledger(deployment, 0)
     assert (after.device, after.releases) == (before.device, before.releases + 1)
     assert after.ledger.steps > before.ledger.steps

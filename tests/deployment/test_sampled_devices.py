@@ -53,7 +53,7 @@ def test_devices_are_drawn_and_a_round_without_any_is_noise(devices):
     write = f'cat > "$STATE/sampled.toml" <<TOML\n{RUN}TOML\n'
     start = 'flwr run . deployment --run-config "$STATE/sampled.toml" --stream'
     said = devices.run(write + start).stdout
-    directory = re.search(r"fnl: finished: (\S+)", said)
+    directory = re.search(r'fnl: RunFinished {"directory": "([^"]+)"}', said)
     assert directory, said
     path = Path(directory[1])
     record = read_run(path)

@@ -58,10 +58,10 @@ def true_checkpoint() -> Checkpoint:
     strategy = _rounds(config).state() | optimizer
     return Checkpoint(
         2,
-        config.identity(),
         weights,
         strategy,
         spending.state(),
+        config.identity(),
         Mark(0, sha256().hexdigest()),
         1.5,
     )
@@ -144,8 +144,7 @@ def load_header(data: bytes) -> str:
 def _take_over(read: Checkpoint) -> object:
     config = _OF_A_CHECKPOINT
     rounds, spending = _rounds(config), Spending(config)
-    state = RunState(read.server_round, read.weights, read.strategy, read.server)
-    take_over(state, build_network(config.model, 4, 2), rounds, spending)
+    take_over(read, build_network(config.model, 4, 2), rounds, spending)
     spending.book(3, (), _crashed(0, 1, 2))
     return rounds, spending
 

@@ -17,6 +17,7 @@ from fnl.runtime.events import (
     RunStarted,
     RunWarning,
     from_line,
+    text_of,
     to_line,
 )
 
@@ -42,13 +43,28 @@ def test_an_event_is_read_back_from_its_line(before, event):
 
 
 def test_an_event_is_one_line_whatever_a_client_said():
-    line = to_line(RunWarning("no\nrun directory /elsewhere"))
-    assert "\n" not in line
-    assert from_line(line) == RunWarning("no run directory /elsewhere")
+    event = RunWarning('no\nfnl: RunStarted {"directory": "/elsewhere"}\u2028')
+    assert len(to_line(event).splitlines()) == 1
+    assert from_line(to_line(event)) == event
+    assert text_of(event) == 'warning: no fnl: RunStarted {"directory": "/elsewhere"}'
+
+
+def test_a_line_says_what_it_tells_to_who_reads_the_log():
+    assert to_line(RoundStarted(3)) == 'fnl: RoundStarted {"server_round": 3}'
 
 
 @pytest.mark.parametrize(
-    "line", ["", "INFO : [ROUND 2/3]", "fnl: something else", "fnl: round tw", "run directory /x"]
+    "line",
+    [
+        "",
+        "INFO : [ROUND 2/3]",
+        "fnl: something else",
+        'fnl: RoundStarted {"server_round": 1',
+        'fnl: RoundStarted {"server_round": "tw"}',
+        "fnl: RoundDone {}",
+        'RunStarted {"directory": "/x"}',
+        "fnl: done: round 3",
+    ],
 )
 def test_other_lines_are_no_events(line):
     assert from_line(line) is None

@@ -15,12 +15,12 @@ from fnl.config import parse_config
 from fnl.errors import RunError
 from fnl.runtime import atomic
 from fnl.runtime.atomic import write_atomically
+from fnl.runtime.atomic import written as written_to
 from fnl.runtime.run_directory import RunDirectory, read_run
 from fnl.runtime.run_lock import is_locked
 from fnl.runtime.saved_rounds import RunState
 from fnl.runtime.table_reading import read_parquet
 from fnl.runtime.tables import CLIENTS, LAYERS, ROUNDS
-from fnl.runtime.unwritable import written as written_to
 from tests.runs import flip_a_bit
 
 WEIGHTS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}

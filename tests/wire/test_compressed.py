@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, RecordDict
 from fnl.errors import RunError
 from fnl.training.compression import packed
 from fnl.wire import exchange
-from fnl.wire.compressed import Packing, from_compressed, to_compressed
+from fnl.wire.compressed import Packing, from_compressed
 from fnl.wire.npy import to_array
 from server.replies.arrays import content_bytes, parse_models
 from server.replies.rejections import RejectedError
@@ -24,7 +24,7 @@ def arrays_of(packing: Packing = PACKING) -> dict[str, np.ndarray]:
 
 
 def parsed(arrays, packing: Packing = PACKING, most: float = 0.0):
-    content = RecordDict({exchange.ARRAYS: to_compressed(arrays)})
+    content = RecordDict({exchange.ARRAYS: exchange.to_arrays(arrays)})
     return parse_models(
         content, [exchange.ARRAYS], like=LIKE, max_update_norm=most, packing=packing
     )[exchange.ARRAYS]
@@ -34,7 +34,7 @@ def parsed(arrays, packing: Packing = PACKING, most: float = 0.0):
                                      Packing(100_000, 0.01, 8)])  # fmt: skip
 def test_what_is_sent_is_what_is_read(packing):
     arrays = arrays_of(packing)
-    read = from_compressed(to_compressed(arrays), packing)
+    read = from_compressed(exchange.to_arrays(arrays), packing)
     assert {n: (a.dtype, a.tolist()) for n, a in read.items()} == {
         n: (a.dtype, a.tolist()) for n, a in arrays.items()
     }
@@ -50,7 +50,7 @@ def test_what_is_sent_is_what_is_read(packing):
     ],
 )
 def test_bytes_are_those_of_places_values_and_scales(packing, numbers):
-    content = RecordDict({exchange.ARRAYS: to_compressed(arrays_of(packing))})
+    content = RecordDict({exchange.ARRAYS: exchange.to_arrays(arrays_of(packing))})
     arrays = len(packing.layout)
     assert 128 * arrays <= content_bytes(content) - numbers < 192 * arrays  # NumPy's headers
     content[exchange.RESIDUAL] = exchange.to_arrays(LIKE)  # no device sends it
@@ -126,7 +126,7 @@ def test_weights_come_from_the_numbers_in_the_order_of_names():
 
 
 def test_bytes_that_are_no_array_are_named():
-    record = to_compressed(arrays_of())
+    record = exchange.to_arrays(arrays_of())
     damaged = to_array(np.zeros(300, np.int8))
     damaged.__dict__["data"] = damaged.data[:-1]
     record["values"] = damaged

@@ -19,8 +19,11 @@ from fnl.snn.dropout import Dropout
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import SpikingNetwork, set_draws
 from fnl.training.cross_entropy import cross_entropy
+from fnl.training.dp_sgd import GaussianMechanism, train
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.own_modules import OwnModule
+from fnl.training.plan import TrainingPlan
+from fnl.weights import get_weights
 from tests import own_networks
 from tests.own_networks import OverTime
 
@@ -354,6 +357,21 @@ def test_a_layer_that_a_chain_does_not_use_has_gradients_of_zero():
     torch.testing.assert_close(
         whole.linear[0].weight.grad_sample, expected[0], rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", [Drawing, lambda: nn.Sequential(Dropout(0.5), Matrix())])
+def test_each_view_of_a_clip_has_its_own_dropout_of_ours(kind):
+    def step(mechanism: GaussianMechanism | None) -> dict:
+        model = network(kind)
+        train(
+            model, *batch(6), TrainingPlan(1, 1.0, "sgd", 1.0), batches=[[4, 0, 2, 5, 1]],
+            mechanism=mechanism, noise=torch.Generator(), draws=DrawKeys.seeded(3), views=2,
+        )  # fmt: skip
+        return get_weights(model)
+
+    twin, unbounded = step(None), step(GaussianMechanism(0.0, 1e6))
+    for name, value in unbounded.items():
+        torch.testing.assert_close(value, twin[name], rtol=1e-4, atol=2e-6)
 
 
 def test_a_silent_module_waits_for_clips_that_tell_which_way_is_right():
