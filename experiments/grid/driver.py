@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,15 +14,10 @@ from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import (
     Cost,
     Costs,
-    Kind,
-    available_memory_bytes,
     costs_of_cells,
-    in_words,
+    expected_costs,
     kind_of,
-    kinds_in_words,
-    makespan,
-    mean_cost,
-    to_probe,
+    said_of_costs,
 )
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
@@ -42,9 +34,6 @@ if TYPE_CHECKING:
 
 MOST_PROBED = 8
 """Kinds of cells that are probed; others are reckoned from those most like them."""
-
-PROBE_SECONDS = 5.0
-"""That a probe may train."""
 
 RAY_SECONDS = 10.0
 """That Ray takes to start, with workers that import, and to end: what a run takes beside cells."""
@@ -124,15 +113,16 @@ def estimate_grid(
     check_own_code(waiting)
     _prepare(waiting, console)
 
-    def probes(configs: Sequence[Config]) -> Iterator[tuple[Config, Cost]]:
+    def probes(configs: Sequence[Config], processes: int) -> Iterator[tuple[Config, Cost]]:
         if configs:
             kinds = len(set(map(kind_of, configs)))
             console.print(f"timing the first rounds, kinds of cells: {kinds}; Ctrl-C leaves it")
-        return probes_here(configs, PROBE_SECONDS, workers)
+        return probes_here(configs, processes)
 
-    known_costs = costs_of_cells(directory.cells, _done(grid, waiting))
-    expected = _expected(known_costs, waiting, workers, MOST_PROBED, probes)
-    _say_expected(expected, waiting, workers, console, beside=RAY_SECONDS)
+    configs = [cell.config for cell in waiting]
+    finished = costs_of_cells(directory.cells, _done(grid, waiting))
+    expected = expected_costs(configs, finished, workers, MOST_PROBED, probes)
+    console.print(said_of_costs(expected, configs, workers, beside=RAY_SECONDS))
 
 
 def run_grid(
@@ -172,11 +162,16 @@ def run_grid(
                     chosen_device(cell.config)
             _prepare(waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
-                probes = partial(_probes_on_ray, cores=cores)  # finished cells will tell the rest
-                costs = costs_of_cells(directory.cells, _done(grid, waiting))
-                expected = _expected(costs, waiting, cores, cores, probes)
-                _say_expected(expected, waiting, cores, console)
-                failed = _run(waiting, expected, directory, (cores, keep_stale), console)
+                from experiments.grid.probe import probes_on_ray  # noqa: PLC0415 heavy
+
+                configs = [cell.config for cell in waiting]
+                finished = costs_of_cells(directory.cells, _done(grid, waiting))
+                # a probe a core: cells that finish will tell the rest
+                expected = expected_costs(configs, finished, cores, cores, probes_on_ray)
+                console.print(said_of_costs(expected, configs, cores))
+                failed = _run(
+                    waiting, expected, directory, console, cores=cores, keep_stale=keep_stale
+                )
     return GridResult(directory, len(grid.cells) - len(failed), failed)
 
 
@@ -208,83 +203,14 @@ def _prepare(cells: Sequence[Cell], console: Console) -> None:
         raise errors[0]
 
 
-def _expected(
-    known: Mapping[Kind, Sequence[Cost]],
-    waiting: Sequence[Cell],
-    cores: int,
-    most: int,
-    probes: Callable[[Sequence[Config]], Iterable[tuple[Config, Cost]]],
-) -> Costs | None:
-    """Return what finished cells took, as `known`, and `probes` of at most `most` other kinds.
-
-    None if all of that fails.
-    """
-    found = {kind: list(costs) for kind, costs in known.items()}
-    finished, probed = sum(map(len, found.values())), 0
-    configs = to_probe((cell.config for cell in waiting), found, most)
-    at_once = min(cores, len(waiting))  # cells, and so probes: they slow each other down
-    configs += configs[:1] * (at_once - len(configs))
-    for config, cost in probes(configs):
-        found.setdefault(kind_of(config), []).append(cost)
-        probed += 1
-    sources = {"finished cells": finished, "probes of the first rounds": probed}
-    source = " and ".join(f"{count} {name}" for name, count in sources.items() if count)
-    return (
-        Costs({kind: mean_cost(costs) for kind, costs in found.items()}, source) if found else None
-    )
-
-
-def _probes_on_ray(configs: Sequence[Config], cores: int) -> Iterator[tuple[Config, Cost]]:
-    """Yield what cells cost by probes as tasks of Ray."""
-    import ray  # noqa: PLC0415 only within a session
-
-    from experiments.grid.probe import probe  # noqa: PLC0415 heavy
-
-    task = ray.remote(probe)
-    shots = [
-        (one, task.options(**placement(one, cores)).remote(one.flat(), PROBE_SECONDS))
-        for one in configs
-    ]
-    for config, shot in shots:
-        with suppress(Exception):  # the cell itself will say what is wrong, and be recorded
-            yield config, ray.get(shot)
-
-
-def _say_expected(
-    expected: Costs | None,
-    waiting: Sequence[Cell],
-    cores: int,
-    console: Console,
-    *,
-    beside: float = 0.0,
-) -> None:
-    """Say how long `waiting` cells will take, each kind of them, and what is `beside` them."""
-    many = f"{len(waiting)} cells to run on {cores} cores"
-    if expected is None:
-        console.print(many)
-        return
-    of_kind: dict[Kind, list[float]] = {}
-    for cell in waiting:
-        of_kind.setdefault(kind_of(cell.config), []).append(expected.seconds(cell.config))
-    seconds = beside + makespan(chain.from_iterable(of_kind.values()), cores)
-    memory, free = expected.peak_bytes * cores, available_memory_bytes()
-    console.print(
-        f"{many}: about {in_words(seconds)} and {memory / 2**30:.1f} GiB of memory, "
-        f"from {expected.source}"
-    )
-    words = kinds_in_words(list(of_kind))
-    for kind, each in sorted(of_kind.items(), key=lambda one: -sum(one[1])):
-        console.print(f"  {words[kind]}: {len(each)} cells of {in_words(sum(each) / len(each))}")
-    if memory > free > 0:
-        console.print(f"only {free / 2**30:.1f} GiB of memory are free: give fewer --workers")
-
-
 def _run(
     waiting: Sequence[Cell],
     expected: Costs | None,
     directory: GridDirectory,
-    how: tuple[int, bool],
     console: Console,
+    *,
+    cores: int,
+    keep_stale: bool,
 ) -> Mapping[str, str]:
     """Run the cells as tasks, again where a worker dies; returns those that failed, and why.
 
@@ -296,7 +222,6 @@ def _run(
 
     from experiments.grid.worker import run_cell  # noqa: PLC0415 heavy
 
-    cores, keep_stale = how
     configs = {cell.id: directory.config_to_run(cell) for cell in waiting}
     costs = {
         cell.id: expected.seconds(cell.config) if expected else float(cell.config.run.rounds)

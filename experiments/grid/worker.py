@@ -93,7 +93,7 @@ def _run(config: Config, keep_stale: bool) -> None:
         accept_changes(path, config)
     at, started, computed = time.time(), time.perf_counter(), time.process_time()
     try:
-        _start(config)
+        run_in_process(config, notify=lambda _: None)
     except Exception as error:
         if not no_room(error):
             record_failure(config, f"{type(error).__name__}: {error}")
@@ -111,14 +111,6 @@ def _run(config: Config, keep_stale: bool) -> None:
 
 def _place(config: Config) -> Path:
     return Path(config.run.results_dir) / config.run.name
-
-
-def _start(config: Config) -> None:
-    run_in_process(
-        config,
-        workers=1,
-        notify=lambda _: None,
-    )
 
 
 def _held(config: Config) -> filelock.BaseFileLock:

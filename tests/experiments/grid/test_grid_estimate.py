@@ -147,7 +147,7 @@ def test_a_dry_run_lists_the_cells_then_says_their_time_and_writes_nothing(
 ):
     """Without Ray: it would take longer to start than the probes."""
 
-    def probes(configs, _seconds, processes):
+    def probes(configs, processes):
         assert processes == 2
         return [(config, Cost(1.0, 0.0, 0.5, 2**30)) for config in configs]
 
@@ -167,8 +167,9 @@ def test_a_dry_run_lists_the_cells_then_says_their_time_and_writes_nothing(
 
 
 @pytest.mark.slow
-def test_probes_in_processes_of_this_machine_tell_as_much(flat):
-    (one,) = probes_here([parse_config(flat)], 1e9, 2)
+def test_probes_in_processes_of_this_machine_tell_as_much(flat, monkeypatch):
+    monkeypatch.setattr("experiments.grid.probe.SECONDS", 1e9)
+    (one,) = probes_here([parse_config(flat)], 2)
     assert min(one[1].once_seconds, one[1].client_seconds) > 0
 
 
