@@ -23,8 +23,8 @@ METRICS = (
     "jaccard_shadow",
 )
 
-MakeRun = Callable[[str, Mapping[str, object]], None]
-"""Makes the run of this name with these settings below `<grid>/cells`."""
+MakeRun = Callable[[Path, Mapping[str, object]], object]
+"""Makes the run of this directory with these settings."""
 
 
 def write_grid(
@@ -51,7 +51,7 @@ def write_grid(
         settings = {key: value for key, value in cell.items() if "." in key}
         settings |= {"run.seed": cell["seed"]}
         settings |= {"privacy.mode": "none", "evaluation.shadow": False} if cell["is_twin"] else {}
-        make_run(cell["cell"], settings)
+        make_run(directory / "cells" / cell["cell"], settings)
         cell |= {"run": f"cells/{cell['cell']}", "seconds": 1.5}
         cell["status"] = read_run(directory / str(cell["run"]))["status"]
     kinds = {
