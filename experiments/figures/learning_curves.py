@@ -55,8 +55,8 @@ def _panel(chance: float | None, means: pl.DataFrame, title: str, axes: Axes) ->
     for level, look, rows in by_level(means):
         over_rounds(axes, rows, "mean", look, label=level, bridge=True)
         known = rows.drop_nulls("low")
-        ends = (known[name].to_numpy() for name in ("round", "low", "high"))
-        axes.fill_between(*ends, color=look.colour, alpha=0.15, linewidth=0)
+        x, low, high = (known[name].to_numpy() for name in ("round", "low", "high"))
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)
     if chance is not None:
         reference(axes, chance, "chance")
     finish(axes, title, x="round", y="accuracy")
