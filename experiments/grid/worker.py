@@ -18,7 +18,7 @@ from fnl.metrics.memory import peak_memory_bytes
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
 from fnl.runtime.run_place import accept_changes
-from fnl.runtime.run_record import timestamp, write_record
+from fnl.runtime.run_record import DAMAGED, timestamp, write_record
 
 LOCK_SECONDS = 120.0
 """How long a cell waits for a worker of a killed driver to let go of it."""
@@ -99,7 +99,7 @@ def _run(config: Config, keep_stale: bool) -> None:
             record_failure(config, f"{type(error).__name__}: {error}")
         raise
     finally:
-        if record := record_of(path):
+        if (record := record_of(path)) and record["status"] != DAMAGED:
             took = {
                 "started": at,
                 "seconds": time.perf_counter() - started,

@@ -211,6 +211,15 @@ def test_a_failing_cell_is_recorded_even_before_its_run_begins(cell):
     assert str(record["error"]) == outcome.error
 
 
+def test_a_damaged_record_fails_its_cell_and_is_left_as_it_is(cell):
+    worker.record_failure(cell, "stopped")
+    record = Path(cell.run.results_dir) / cell.run.name / "run.json"
+    record.write_text(record.read_text().replace("stopped", "edited"))
+    damaged = record.read_bytes()
+    assert "is damaged or was edited" in str(worker.run_cell(cell.flat()).error)
+    assert record.read_bytes() == damaged
+
+
 def test_a_full_disk_stops_the_grid(cell, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
