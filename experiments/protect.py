@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from experiments.figures.style import MAIN, SHADOW, Sheet, finish, save_file
+from experiments.figures.style import MAIN, SHADOW, Sheet, check_file, finish, save_file
 from experiments.grid.statistics import seed_interval
 from experiments.study import command, markdown_table
 from fnl.api.run import run
@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", dest="keys", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--figure", type=Path, help="draw the measures: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
+    if options.figure:
+        check_file(options.figure)
     keys = {**BASE, **parse_overrides(options.keys)}
     rows = play(keys, options.seeds, options.output, options.epsilons)
     print(f"{markdown(rows)}\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from experiments.figures.style import check_file
 from experiments.grid.cells import Cell, Grid, expand
 from experiments.grid.grid_file import read_grid_file
 from experiments.rankings.collapse import draw, points, summary
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results-dir", type=Path, default=Path("results"))
     parser.add_argument("--figure", type=Path, help="draw the collapse: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
+    if options.figure:
+        check_file(options.figure)
     grid = expand(read_grid_file(options.file), options.file)
     rows = play_grid(grid, options.results_dir / grid.name)
     settings = [key for key in grid.keys if key != SEED]
