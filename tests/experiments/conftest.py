@@ -18,7 +18,7 @@ from experiments.report.page import render
 
 @pytest.fixture(scope="session")
 def made_up_grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grid of 2 ε by 2 C, two seeds and their twins, of made-up runs; read only."""
+    """A grid of 2 ε by 2 C, three seeds and their twins, of made-up runs; read only."""
     root = tmp_path_factory.mktemp("grids") / "made-up"
     write_grid(root, write_run)
     write_audit(root)

@@ -57,7 +57,7 @@ def test_ranks_are_the_tables_with_nothing_where_not_asked(grid: GridTables) -> 
 
 def test_the_shift_is_against_the_twin_of_the_same_seed(grid: GridTables) -> None:
     table = indicators(grid)
-    assert table.height == 8
+    assert table.height == 12
     for cell, shift in table.select("cell", "rate_shift").iter_rows():
         twin = f"twin-{cell[-1]}"
         own, other = (

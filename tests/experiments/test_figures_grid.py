@@ -73,7 +73,7 @@ def test_cells_that_failed_are_not_drawn(made_up_grid: Path, tmp_path: Path) -> 
     cells.with_columns(status=failed).write_parquet(tmp_path / "cells.parquet")
     grid = read_grid(tmp_path)
     assert "c0-0" not in grid.scan("rounds", ["round"])["cell"]
-    assert "9 of 10 cells" in grid.describe()[0]
+    assert "14 of 15 cells" in grid.describe()[0]
 
 
 def test_all_formats_of_both_widths_are_written(

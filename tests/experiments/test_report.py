@@ -160,10 +160,10 @@ def test_a_private_run_without_shadows_claims_no_effect(tmp_path: Path) -> None:
 
 
 def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_path: Path) -> None:
-    grid = read_grid(made_up_grid)
+    summary = pl.read_parquet(made_up_grid / "summary.parquet")
+    grid = with_summary(made_up_grid, tmp_path, summary.with_columns(n=pl.lit(2)))
     assert found(findings_of_grid(grid), "Accuracy against no DP").number == "not tested"  # 2 seeds
-    summary = pl.read_parquet(made_up_grid / "summary.parquet").with_columns(n=pl.lit(3))
-    grid = with_summary(made_up_grid, tmp_path, summary)
+    grid = read_grid(made_up_grid)
     rows = grid.summary.filter((pl.col("metric") == "accuracy") & ~pl.col("is_twin"))
     significant = (rows["p_adjusted"] < 0.05).sum()
     finding = found(findings_of_grid(grid), "Accuracy against no DP")
@@ -180,7 +180,7 @@ def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_pa
 
 
 def test_the_baseline_has_a_card_of_its_own(made_up_grid: Path, tmp_path: Path) -> None:
-    summary = pl.read_parquet(made_up_grid / "summary.parquet").with_columns(n=pl.lit(3))
+    summary = pl.read_parquet(made_up_grid / "summary.parquet")
     columns = {name: f"baseline_{name}" for name in ("difference", "p_adjusted")}
     columns |= {f"difference_{end}": f"baseline_difference_{end}" for end in ("low", "high")}
     own = summary.with_columns(pl.col(name).alias(alias) for name, alias in columns.items())
