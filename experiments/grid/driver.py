@@ -14,6 +14,7 @@ from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import (
     Cost,
     Costs,
+    Probes,
     costs_of_cells,
     expected_costs,
     kind_of,
@@ -44,6 +45,22 @@ ATTEMPTS = 3
 POLL_SECONDS = 0.5
 
 
+class Work(NamedTuple):
+    """A grid that was checked, and what is left of it.
+
+    Attributes:
+        grid: the grid.
+        directory: its files, which need not be there.
+        finished: cells that need not be run.
+        waiting: the others.
+    """
+
+    grid: Grid
+    directory: GridDirectory
+    finished: Sequence[Cell]
+    waiting: Sequence[Cell]
+
+
 class GridResult(NamedTuple):
     """How a grid ended.
 
@@ -65,8 +82,8 @@ def check_grid(
     console: Console,
     *,
     keep_stale: bool = False,
-) -> tuple[Grid, GridDirectory, set[str]]:
-    """Read a grid file, check every cell, say what it holds, and which cells need not be run.
+) -> Work:
+    """Read a grid file, check every cell, and say what it holds and what is left of it.
 
     Raises:
         ConfigError: naming the file and what is wrong in it.
@@ -85,20 +102,17 @@ def check_grid(
         kept = "they are kept and gone on with as they are"
         again = "they are run again; --keep-stale keeps them"
         console.print(said_of(stale, kept if keep_stale else again))
-    return grid, directory, known
+    finished = [cell for cell in grid.cells if cell.id in known]
+    return Work(grid, directory, finished, [cell for cell in grid.cells if cell.id not in known])
 
 
-def estimate_grid(
-    grid: Grid, directory: GridDirectory, known: set[str], workers: int, console: Console
-) -> None:
+def estimate_grid(work: Work, workers: int, console: Console) -> None:
     """Say how long what is left of a grid will take here; nothing of it is run or written.
 
     A kind of cells of which none has finished is probed: its first rounds are run elsewhere.
 
     Args:
-        grid: from `check_grid`, as its `directory` and those `known` to be finished.
-        directory: need not be there.
-        known: ids of cells that are not to be run.
+        work: from `check_grid`.
         workers: cells that would run side by side.
         console: where it is said.
 
@@ -107,11 +121,10 @@ def estimate_grid(
     """
     from experiments.grid.probe import probes_here  # noqa: PLC0415 heavy
 
-    waiting = [cell for cell in grid.cells if cell.id not in known]
-    if not waiting:
+    if not work.waiting:
         return
-    check_own_code(waiting)
-    _prepare(waiting, console)
+    check_own_code(work.waiting)
+    _prepare(work.waiting, console)
 
     def probes(configs: Sequence[Config], processes: int) -> Iterator[tuple[Config, Cost]]:
         if configs:
@@ -119,10 +132,7 @@ def estimate_grid(
             console.print(f"timing the first rounds, kinds of cells: {kinds}; Ctrl-C leaves it")
         return probes_here(configs, processes)
 
-    configs = [cell.config for cell in waiting]
-    finished = costs_of_cells(directory.cells, _done(grid, waiting))
-    expected = expected_costs(configs, finished, workers, MOST_PROBED, probes)
-    console.print(said_of_costs(expected, configs, workers, beside=RAY_SECONDS))
+    _expected(work, workers, MOST_PROBED, probes, console, beside=RAY_SECONDS)
 
 
 def run_grid(
@@ -150,40 +160,29 @@ def run_grid(
         ConfigError: if the file, or one of its cells, cannot be run.
         RunError: if another driver is at work, Ray cannot be had, or the disk is full.
     """
-    grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
-    with directory.locked():
-        directory.write(manifest_of(grid, path, overrides))
-        waiting = [cell for cell in grid.cells if cell.id not in known]
+    work = check_grid(path, overrides, results, console, keep_stale=keep_stale)
+    with work.directory.locked():
+        work.directory.write(manifest_of(work.grid, path, overrides))
         failed: Mapping[str, str] = {}
-        if waiting:
+        if work.waiting:
             if not ray_address:  # a cluster's machines may have what this one has not
-                check_own_code(waiting)
-                for cell in waiting:
+                check_own_code(work.waiting)
+                for cell in work.waiting:
                     chosen_device(cell.config)
-            _prepare(waiting, console)
+            _prepare(work.waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
                 from experiments.grid.probe import probes_on_ray  # noqa: PLC0415 heavy
 
-                configs = [cell.config for cell in waiting]
-                finished = costs_of_cells(directory.cells, _done(grid, waiting))
                 # a probe a core: cells that finish will tell the rest
-                expected = expected_costs(configs, finished, cores, cores, probes_on_ray)
-                console.print(said_of_costs(expected, configs, cores))
-                failed = _run(
-                    waiting, expected, directory, console, cores=cores, keep_stale=keep_stale
-                )
-    return GridResult(directory, len(grid.cells) - len(failed), failed)
+                expected = _expected(work, cores, cores, probes_on_ray, console)
+                failed = _run(work, expected, console, cores=cores, keep_stale=keep_stale)
+    return GridResult(work.directory, len(work.grid.cells) - len(failed), failed)
 
 
 def manifest_of(grid: Grid, path: Path, overrides: Mapping[str, Scalar]) -> Manifest:
     """Return what is recorded of a grid."""
     asked = (path.read_text(encoding="utf-8"), dict(overrides))
     return Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked)
-
-
-def _done(grid: Grid, waiting: Sequence[Cell]) -> dict[str, Config]:
-    ids = {cell.id for cell in waiting}
-    return {cell.id: cell.config for cell in grid.cells if cell.id not in ids}
 
 
 def _prepare(cells: Sequence[Cell], console: Console) -> None:
@@ -203,14 +202,20 @@ def _prepare(cells: Sequence[Cell], console: Console) -> None:
         raise errors[0]
 
 
+def _expected(
+    work: Work, cores: int, most: int, probes: Probes, console: Console, *, beside: float = 0.0
+) -> Costs | None:
+    """Say what the cells that wait will take, and `beside` them in seconds, and return it."""
+    configs = [cell.config for cell in work.waiting]
+    finished = {cell.id: cell.config for cell in work.finished}
+    known = costs_of_cells(work.directory.cells, finished)
+    expected = expected_costs(configs, known, cores, most, probes)
+    console.print(said_of_costs(expected, configs, cores, beside=beside))
+    return expected
+
+
 def _run(
-    waiting: Sequence[Cell],
-    expected: Costs | None,
-    directory: GridDirectory,
-    console: Console,
-    *,
-    cores: int,
-    keep_stale: bool,
+    work: Work, expected: Costs | None, console: Console, *, cores: int, keep_stale: bool
 ) -> Mapping[str, str]:
     """Run the cells as tasks, again where a worker dies; returns those that failed, and why.
 
@@ -222,10 +227,11 @@ def _run(
 
     from experiments.grid.worker import run_cell  # noqa: PLC0415 heavy
 
-    configs = {cell.id: directory.config_to_run(cell) for cell in waiting}
+    directory = work.directory
+    configs = {cell.id: directory.config_to_run(cell) for cell in work.waiting}
     costs = {
         cell.id: expected.seconds(cell.config) if expected else float(cell.config.run.rounds)
-        for cell in waiting
+        for cell in work.waiting
     }
     # the longest first: what is left for the end is short, and no core waits long for another
     todo = deque(sorted(configs, key=lambda cell: -costs[cell]))

@@ -41,8 +41,8 @@ def file(tmp_path, shared_cache, monkeypatch):
 
 def _checked(file: Path, **options):
     console = Console(record=True, width=400, file=io.StringIO())
-    grid, directory, known = check_grid(file, {}, file.parent / "results", console, **options)
-    return grid, directory, known, console.export_text()
+    work = check_grid(file, {}, file.parent / "results", console, **options)
+    return work.grid, work.directory, work.finished, console.export_text()
 
 
 def _run(file: Path, **options) -> GridDirectory:
