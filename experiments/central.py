@@ -18,28 +18,25 @@ import numpy as np
 
 from experiments.central_training import Trained, train_and_test
 from experiments.recipe import Recipe, load_recipe
+from experiments.study import command
 from fnl.config import Scalar, parse_overrides
 from fnl.data.federated import open_federation
 from fnl.device import chosen_device
-from fnl.errors import ConfigError, FnlError
+from fnl.errors import ConfigError
 from fnl.runtime.determinism import one_thread
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     options = _parser().parse_args(arguments)
-    try:
-        overrides = parse_overrides(options.set)
-        recipe = load_recipe(options.recipe, overrides)
-        results = run(recipe, overrides, options.recipe, options)
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    overrides = parse_overrides(options.set)
+    recipe = load_recipe(options.recipe, overrides)
+    found = summary(recipe, run(recipe, overrides, options.recipe, options))
     if options.json:
-        print(json.dumps(summary(recipe, results), indent=2))
+        print(json.dumps(found, indent=2))
     else:
-        _print_summary(summary(recipe, results))
-    return 0
+        _print_summary(found)
 
 
 def run(

@@ -19,7 +19,8 @@ import polars as pl
 from scipy import stats
 
 from experiments.grid.statistics import paired_p_value, t_interval
-from fnl.errors import FnlError, RunError
+from experiments.study import command, markdown_table, p_value
+from fnl.errors import RunError
 from fnl.runtime.run_record import read_run
 from fnl.runtime.table_reading import read_parquet
 
@@ -37,20 +38,16 @@ EFFECTS = {
 _SETTING = ("training.optimizer", "privacy.epsilon", "privacy.clip-norm")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("grid", type=Path, help="directory of the grid")
     options = parser.parse_args(arguments)
-    try:
-        runs = read_runs(options.grid)
-        print(markdown(effects(runs)))
-        print()
-        print(predictions(runs))
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    runs = read_runs(options.grid)
+    print(markdown(effects(runs)))
+    print()
+    print(predictions(runs))
 
 
 def read_runs(grid: Path) -> list[tuple[dict[str, object], Path]]:
@@ -102,19 +99,19 @@ def _compared(key: tuple[object, ...], group: pl.DataFrame) -> dict[str, object]
 
 def markdown(table: pl.DataFrame) -> str:
     """Return the table as Markdown, one line a setting and effect."""
-    lines = [
-        "| optimizer | ε | C | effect | private | floor | private − floor | p |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    ordered = table.sort(*_SETTING, maintain_order=True)
-    for row in ordered.iter_rows(named=True):
-        setting = " | ".join(str(row[key]) for key in _SETTING)
-        p = "" if row["p"] is None else f"{row['p']:.2g}"
-        lines.append(
-            f"| {setting} | {row['effect']} | {row['private']:.4f} ± {row['private_half']:.4f} | "
-            f"{row['floor']:.4f} | {row['difference']:+.4f} ± {row['half']:.4f} | {p} |"
+    heads = ("optimizer", "ε", "C", "effect", "private", "floor", "private − floor", "p")
+    rows = [
+        (
+            *(str(row[key]) for key in _SETTING),
+            row["effect"],
+            f"{row['private']:.4f} ± {row['private_half']:.4f}",
+            f"{row['floor']:.4f}",
+            f"{row['difference']:+.4f} ± {row['half']:.4f}",
+            p_value(row["p"]),
         )
-    return "\n".join(lines)
+        for row in table.sort(*_SETTING, maintain_order=True).iter_rows(named=True)
+    ]
+    return markdown_table(heads, rows)
 
 
 def predictions(runs: Sequence[tuple[dict[str, object], Path]]) -> str:

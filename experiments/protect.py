@@ -19,8 +19,9 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from experiments.figures.style import MAIN, SHADOW, Sheet, finish, save_file
+from experiments.figures.style import MAIN, SHADOW, Sheet, check_file, finish, save_file
 from experiments.grid.statistics import seed_interval
+from experiments.study import command, markdown_table
 from fnl.api.run import run
 from fnl.audit.claims import Mechanism
 from fnl.audit.inversion.attack import invert
@@ -29,7 +30,6 @@ from fnl.audit.lira import membership_inference
 from fnl.audit.weights import attack_weights
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import Federation, prepare
-from fnl.errors import FnlError
 from fnl.runtime.atomic import write_atomically
 from fnl.runtime.determinism import one_thread
 
@@ -74,8 +74,9 @@ MEASURES = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/protect"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -83,20 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", dest="keys", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--figure", type=Path, help="draw the measures: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
-    try:
-        rows = play(
-            {**BASE, **parse_overrides(options.keys)},
-            options.seeds,
-            options.output,
-            options.epsilons,
-        )
-        print(f"{markdown(rows)}\n")
-        if options.figure:
-            draw(rows, options.figure)
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if options.figure:
+        check_file(options.figure)
+    keys = {**BASE, **parse_overrides(options.keys)}
+    rows = play(keys, options.seeds, options.output, options.epsilons)
+    print(f"{markdown(rows)}\n")
+    if options.figure:
+        draw(rows, options.figure)
 
 
 def play(
@@ -180,12 +174,12 @@ def markdown(rows: pl.DataFrame) -> str:
     found = summary(rows)
     cells = [(epsilon, activation) for epsilon in EPSILONS for activation in ACTIVATIONS]
     heads = [f"{a}, {'none' if math.isinf(e) else f'ε = {e:g}'}" for e, a in cells]
-    lines = [f"| measure | {' | '.join(heads)} |", f"|---|{'---|' * len(cells)}"]
+    lines = []
     for (measure,), part in found.group_by("measure", maintain_order=True):
         values = {(r["epsilon"], r["activation"]): r for r in part.iter_rows(named=True)}
-        shown = [_cell(values.get(cell)) for cell in cells]
-        lines.append(f"| {MEASURES.get(str(measure), measure)} | {' | '.join(shown)} |")
-    return "\n".join(lines)
+        name = MEASURES.get(str(measure), str(measure))
+        lines.append((name, *(_cell(values.get(cell)) for cell in cells)))
+    return markdown_table(("measure", *heads), lines)
 
 
 def _cell(row: dict[str, float] | None) -> str:

@@ -18,7 +18,8 @@ import polars as pl
 from scipy import stats
 
 from experiments.figures.grid_tables import GridTables, read_grid
-from fnl.errors import FnlError, RunError
+from experiments.study import command, markdown_table
+from fnl.errors import RunError
 from fnl.randomness import Purpose, stream
 
 SHIFT = "firing_rate"
@@ -37,17 +38,13 @@ _OF_LAYERS = ("membrane_mean", "membrane_variance", "membrane_autocorrelation")
 _RESAMPLES = 2000
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("grid", type=Path, help="directory of the grid")
     options = parser.parse_args(arguments)
-    try:
-        print(markdown(relations(differences(read_grid(options.grid)))))
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    print(markdown(relations(differences(read_grid(options.grid)))))
 
 
 def differences(grid: GridTables) -> pl.DataFrame:
@@ -106,13 +103,11 @@ def _rho(x: np.ndarray, y: np.ndarray) -> float:
 
 def markdown(table: pl.DataFrame) -> str:
     """Return the table as Markdown."""
-    lines = ["| less the twin's | runs | Spearman's ρ with the rate shift |", "|---|---|---|"]
-    lines += [
-        f"| {row['indicator']} | {row['runs']} | {row['rho']:.2f} ({row['low']:.2f} to "
-        f"{row['high']:.2f}) |"
-        for row in table.iter_rows(named=True)
+    rows = [
+        (name, str(runs), f"{rho:.2f} ({low:.2f} to {high:.2f})")
+        for name, runs, rho, low, high in table.iter_rows()
     ]
-    return "\n".join(lines)
+    return markdown_table(("less the twin's", "runs", "Spearman's ρ with the rate shift"), rows)
 
 
 if __name__ == "__main__":

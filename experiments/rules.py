@@ -19,25 +19,22 @@ from scipy import stats
 
 from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.grid.statistics import CONFIDENCE, holm, paired_p_value, t_interval
-from fnl.errors import FnlError, RunError
+from experiments.study import command, markdown_table, p_value
+from fnl.errors import RunError
 
 RULE, AGAINST = "coordination.selection", "random"
 POWER = 0.8
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("grid", type=Path, help="directory of the grid")
     parser.add_argument("--last", type=int, default=4, help="rounds whose accuracy is averaged")
     options = parser.parse_args(arguments)
-    try:
-        for title, table in compared(read_grid(options.grid), last=options.last):
-            print(f"{title}\n\n{markdown(table)}\n")
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    for title, table in compared(read_grid(options.grid), last=options.last):
+        print(f"{title}\n\n{markdown(table)}\n")
 
 
 def compared(grid: GridTables, *, last: int) -> list[tuple[str, pl.DataFrame]]:
@@ -110,19 +107,21 @@ def detectable(differences: np.ndarray) -> float:
 
 def markdown(table: pl.DataFrame) -> str:
     """Return the table as Markdown, accuracies in percent."""
-    lines = [
-        "| rule | seeds | accuracy | random | difference | p | Holm | detectable |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.iter_rows(named=True):
-        p, corrected = ("" if row[k] is None else f"{row[k]:.2g}" for k in ("p", "p_holm"))
-        difference = f"{100 * row['difference']:+.1f} ± {100 * row['half']:.1f}"
-        lines.append(
-            f"| `{row['rule']}` | {row['seeds']} | {100 * row['accuracy']:.1f} | "
-            f"{100 * row['random']:.1f} | {difference} | {p} | {corrected} | "
-            f"{100 * row['detectable']:.1f} |"
+    heads = ("rule", "seeds", "accuracy", "random", "difference", "p", "Holm", "detectable")
+    rows = [
+        (
+            f"`{row['rule']}`",
+            str(row["seeds"]),
+            f"{100 * row['accuracy']:.1f}",
+            f"{100 * row['random']:.1f}",
+            f"{100 * row['difference']:+.1f} ± {100 * row['half']:.1f}",
+            p_value(row["p"]),
+            p_value(row["p_holm"]),
+            f"{100 * row['detectable']:.1f}",
         )
-    return "\n".join(lines)
+        for row in table.iter_rows(named=True)
+    ]
+    return markdown_table(heads, rows)
 
 
 if __name__ == "__main__":

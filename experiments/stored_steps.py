@@ -28,9 +28,10 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from experiments.recipe import load_recipe
+from experiments.study import command
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import Federation, open_federation
-from fnl.errors import ConfigError, FnlError
+from fnl.errors import ConfigError
 from fnl.randomness import Purpose, torch_stream
 from fnl.runtime.determinism import one_thread
 from fnl.schedule import asked_in
@@ -204,25 +205,19 @@ def mean_and_interval(shares: Sequence[float]) -> tuple[float, float]:
     return float(points.mean()), float(student.ppf(0.975, len(points) - 1) * error)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     options = _parser().parse_args(arguments)
-    try:
-        keys = parse_overrides(options.set)
-        grid = [_choices(one) for one in options.grid]
-        for chosen in itertools.product(*grid):
-            config = load_recipe(options.recipe, {**keys, **dict(chosen)}).config
-            config = centralised(config) if options.central else config
-            shares = accuracies(config, options.seeds)
-            mean, half = mean_and_interval(shares)
-            each = " ".join(f"{100 * share:.1f}" for share in shares)
-            print(
-                *(f"{key}={value}" for key, value in chosen), f"{mean:.1f} ± {half:.1f}  ({each})"
-            )
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    keys = parse_overrides(options.set)
+    grid = [_choices(one) for one in options.grid]
+    for chosen in itertools.product(*grid):
+        config = load_recipe(options.recipe, {**keys, **dict(chosen)}).config
+        config = centralised(config) if options.central else config
+        shares = accuracies(config, options.seeds)
+        mean, half = mean_and_interval(shares)
+        each = " ".join(f"{100 * share:.1f}" for share in shares)
+        print(*(f"{key}={value}" for key, value in chosen), f"{mean:.1f} ± {half:.1f}  ({each})")
 
 
 def accuracies(config: Config, seeds: Sequence[int]) -> list[float]:

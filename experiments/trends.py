@@ -18,7 +18,8 @@ import polars as pl
 
 from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.grid.statistics import paired_p_value, t_interval
-from fnl.errors import FnlError, RunError
+from experiments.study import command, markdown_table, p_value
+from fnl.errors import RunError
 
 MEASURES: Mapping[str, str] = {
     "accuracy": "accuracy",
@@ -37,22 +38,16 @@ _ROUNDING = 1e-9
 """Relative difference of seeds that are the same: there is nothing to test."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("grid", type=Path, help="directory of the grid")
     parser.add_argument("--along", nargs="+", default=list(_PRIVATE), metavar="GROUP.KEY")
     options = parser.parse_args(arguments)
-    try:
-        grid = read_grid(options.grid)
-        values = measured(grid, varied=options.along)
-        for key in options.along:
-            print(markdown(trend(values, key), key))
-            print()
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    values = measured(read_grid(options.grid), varied=options.along)
+    for key in options.along:
+        print(f"{markdown(trend(values, key), key)}\n")
 
 
 def measured(grid: GridTables, varied: Sequence[str]) -> pl.DataFrame:
@@ -123,19 +118,13 @@ def trend(values: pl.DataFrame, key: str) -> pl.DataFrame:
 def markdown(table: pl.DataFrame, key: str) -> str:
     """Return the table as Markdown, one line a measure."""
     levels = [f"{level:g}" for level in table["levels"][0]]
-    lines = [
-        f"| `{key}` | {' | '.join(levels)} | slope a doubling | p |",
-        "|---" * (len(levels) + 3) + "|",
-    ]
+    rows = []
     for row in table.iter_rows(named=True):
-        cells = " | ".join(
-            f"{mean:.4f} ± {half:.4f}"
-            for mean, half in zip(row["means"], row["halves"], strict=True)
-        )
-        p = "" if row["p"] is None else f"{row['p']:.2g}"
+        intervals = zip(row["means"], row["halves"], strict=True)
+        cells = [f"{mean:.4f} ± {half:.4f}" for mean, half in intervals]
         slope = f"{row['slope']:+.4f} ± {row['slope_half']:.4f}"
-        lines.append(f"| {row['measure']} | {cells} | {slope} | {p} |")
-    return "\n".join(lines)
+        rows.append((row["measure"], *cells, slope, p_value(row["p"])))
+    return markdown_table((f"`{key}`", *levels, "slope a doubling", "p"), rows)
 
 
 if __name__ == "__main__":

@@ -170,21 +170,17 @@ def _shares(grid: GridTables, runs: pl.DataFrame) -> pl.DataFrame:
     """Return `share`, `share_honest`, `chance` and `share_before` of each cell of `runs`."""
     clients = grid.scan("clients", ["partition", "selected"])
     clients = clients.select("cell", pl.col("partition").cast(pl.Int64), "selected")
-    liars = runs.select(
-        "cell", "partner", partition=pl.col("liars").str.split(",").cast(pl.List(pl.Int64))
-    ).explode("partition")
-    named = liars.select("cell", "partition", lies=True)
-    beside = clients.join(runs.select("cell"), on="cell").join(
-        named, on=["cell", "partition"], how="left"
-    )
-    taken, lies = pl.col("selected"), pl.col("lies").fill_null(value=False)
-    now = beside.group_by("cell").agg(
+    liars = pl.col("liars").str.split(",").cast(pl.List(pl.Int64))
+    runs = runs.select("cell", "partner", liars)
+    taken, lies = pl.col("selected"), pl.col("partition").is_in(pl.col("liars"))
+    beside = clients.join(runs, on="cell").group_by("cell")
+    now = beside.agg(
         taken.filter(lies).mean().alias("share"),
         taken.filter(~lies).mean().alias("share_honest"),
         taken.mean().alias("chance"),
     )
     partners = clients.rename({"cell": "partner"})
-    before = liars.join(partners, on=["partner", "partition"]).group_by("cell")
+    before = runs.join(partners, on="partner").filter(lies).group_by("cell")
     return now.join(before.agg(taken.mean().alias("share_before")), on="cell", how="left")
 
 

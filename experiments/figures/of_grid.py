@@ -21,13 +21,12 @@ from experiments.figures.rank_maps import rank_maps
 from experiments.figures.rate_distributions import rate_distributions
 from experiments.figures.run_tables import read_tables
 from experiments.figures.selection_shares import labels_held, selection_shares
-from experiments.figures.settings import WITHOUT_DP, short, show
+from experiments.figures.settings import LEVEL_KEYS, WITHOUT_DP, short, show
 from experiments.figures.sparsity_memory import INDICATORS, shift_against_indicators
 from experiments.figures.style import Sheet
 from fnl.errors import RunError
 from fnl.fidelity.rules import UNRANKED
 
-_LEVELS = ("privacy.epsilon", "privacy.noise-multiplier", "run.seed")
 _MEMBRANES = ["membrane_variance", "membrane_autocorrelation"]
 
 _SELECTION = "coordination.selection"
@@ -53,7 +52,7 @@ def of_grid(grid: GridTables) -> list[Entry]:
             "learning-curves",
             "Accuracy of the global model over the rounds, a line a privacy budget, mean and 95 % "
             "interval over seeds.",
-            lambda: learning_curves(_values(grid, "accuracy"), chance=_chance(grid)),
+            lambda: learning_curves(_accuracies(grid), chance=_chance(grid)),
         ),
         Entry(
             "heat-maps",
@@ -153,9 +152,9 @@ def strictest(grid: GridTables) -> dict[str, object]:
     return rows.row(0, named=True)
 
 
-def _values(grid: GridTables, metric: str) -> pl.DataFrame:
-    """Return a metric in every round of the finished cells, with their settings."""
-    return grid.scan("rounds", ["round", metric]).rename({metric: "value"}).drop_nulls("value")
+def _accuracies(grid: GridTables) -> pl.DataFrame:
+    """Return the accuracy in every evaluated round of the finished cells, with their settings."""
+    return grid.scan("rounds", ["round", "accuracy"]).drop_nulls("accuracy")
 
 
 def _chance(grid: GridTables) -> float | None:
@@ -209,7 +208,7 @@ def _ranks(grid: GridTables) -> Sheet:
 
 def _settings_of(grid: GridTables, row: Mapping[str, object]) -> str:
     """Return what else a cell's settings are, for a title."""
-    keys = [key for key in grid.axes if key not in _LEVELS and row[key] is not None]
+    keys = [key for key in grid.axes if key not in LEVEL_KEYS and row[key] is not None]
     return "".join(f"{short(key)} {show(row[key])}, " for key in keys)
 
 

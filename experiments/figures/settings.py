@@ -10,7 +10,8 @@ EPSILON, CLIP_NORM = "privacy.epsilon", "privacy.clip-norm"
 WITHOUT_DP = "no DP"
 
 _STRICTER_IF_LARGER = ("privacy.noise-multiplier",)
-_LEVEL_KEYS = (EPSILON, *_STRICTER_IF_LARGER)
+LEVEL_KEYS = (EPSILON, *_STRICTER_IF_LARGER)
+"""Keys whose values are privacy levels."""
 
 
 def short(key: str) -> str:
@@ -65,6 +66,14 @@ def independent(rows: pl.DataFrame, keys: Sequence[str]) -> list[str]:
     return axes
 
 
+def of_setting(rows: pl.DataFrame, values: Mapping[str, object]) -> pl.DataFrame:
+    """Return the rows with these values; a twin, which has no privacy keys, matches any of them."""
+    for key, value in values.items():
+        same = pl.col(key).eq_missing(pl.lit(value))
+        rows = rows.filter(same | (pl.col("is_twin") & pl.col(key).is_null()))
+    return rows
+
+
 def described(values: Mapping[str, object]) -> str:
     """Return values of keys as a title shows them."""
     return ", ".join(f"{short(key)} = {show(value)}" for key, value in values.items())
@@ -80,7 +89,7 @@ def with_levels(table: pl.DataFrame, *, private: bool = True) -> pl.DataFrame:
     without = pl.col("is_twin") if private else pl.lit(value=True)
     if "privacy.mode" in table.columns:
         without = without | (pl.col("privacy.mode") == "none").fill_null(value=False)
-    key = next((key for key in _LEVEL_KEYS if key in table.columns), None)
+    key = next((key for key in LEVEL_KEYS if key in table.columns), None)
     if key is None:
         name, order = pl.lit("with DP"), pl.lit(0.0)
     else:

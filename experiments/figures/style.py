@@ -235,6 +235,16 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def check_file(path: Path) -> None:
+    """Refuse, before any work, a path that `save_file` cannot write.
+
+    Raises:
+        RunError: if its suffix is no format of figures, or its folder is not there.
+    """
+    if path.suffix.removeprefix(".") not in FORMATS or not path.absolute().parent.is_dir():
+        raise RunError(f"cannot draw {path}: give a .png, .svg or .pdf in a folder that exists")
+
+
 def save_file(figure: Figure, path: Path) -> None:
     """Write a figure to one file, in the format of its suffix, atomically.
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,15 +14,11 @@ from experiments.grid.directory import GridDirectory, Manifest
 from experiments.grid.estimate import (
     Cost,
     Costs,
-    Kind,
-    available_memory_bytes,
+    Probes,
     costs_of_cells,
-    in_words,
+    expected_costs,
     kind_of,
-    kinds_in_words,
-    makespan,
-    mean_cost,
-    to_probe,
+    said_of_costs,
 )
 from experiments.grid.grid_file import read_grid_file
 from experiments.grid.progress import GridProgress
@@ -43,9 +36,6 @@ if TYPE_CHECKING:
 MOST_PROBED = 8
 """Kinds of cells that are probed; others are reckoned from those most like them."""
 
-PROBE_SECONDS = 5.0
-"""That a probe may train."""
-
 RAY_SECONDS = 10.0
 """That Ray takes to start, with workers that import, and to end: what a run takes beside cells."""
 
@@ -53,6 +43,22 @@ ATTEMPTS = 3
 """How often a cell is begun whose worker dies under it."""
 
 POLL_SECONDS = 0.5
+
+
+class Work(NamedTuple):
+    """A grid that was checked, and what is left of it.
+
+    Attributes:
+        grid: the grid.
+        directory: its files, which need not be there.
+        finished: cells that need not be run.
+        waiting: the others.
+    """
+
+    grid: Grid
+    directory: GridDirectory
+    finished: Sequence[Cell]
+    waiting: Sequence[Cell]
 
 
 class GridResult(NamedTuple):
@@ -76,8 +82,8 @@ def check_grid(
     console: Console,
     *,
     keep_stale: bool = False,
-) -> tuple[Grid, GridDirectory, set[str]]:
-    """Read a grid file, check every cell, say what it holds, and which cells need not be run.
+) -> Work:
+    """Read a grid file, check every cell, and say what it holds and what is left of it.
 
     Raises:
         ConfigError: naming the file and what is wrong in it.
@@ -96,20 +102,17 @@ def check_grid(
         kept = "they are kept and gone on with as they are"
         again = "they are run again; --keep-stale keeps them"
         console.print(said_of(stale, kept if keep_stale else again))
-    return grid, directory, known
+    finished = [cell for cell in grid.cells if cell.id in known]
+    return Work(grid, directory, finished, [cell for cell in grid.cells if cell.id not in known])
 
 
-def estimate_grid(
-    grid: Grid, directory: GridDirectory, known: set[str], workers: int, console: Console
-) -> None:
+def estimate_grid(work: Work, workers: int, console: Console) -> None:
     """Say how long what is left of a grid will take here; nothing of it is run or written.
 
     A kind of cells of which none has finished is probed: its first rounds are run elsewhere.
 
     Args:
-        grid: from `check_grid`, as its `directory` and those `known` to be finished.
-        directory: need not be there.
-        known: ids of cells that are not to be run.
+        work: from `check_grid`.
         workers: cells that would run side by side.
         console: where it is said.
 
@@ -118,21 +121,18 @@ def estimate_grid(
     """
     from experiments.grid.probe import probes_here  # noqa: PLC0415 heavy
 
-    waiting = [cell for cell in grid.cells if cell.id not in known]
-    if not waiting:
+    if not work.waiting:
         return
-    check_own_code(waiting)
-    _prepare(waiting, console)
+    check_own_code(work.waiting)
+    _prepare(work.waiting, console)
 
-    def probes(configs: Sequence[Config]) -> Iterator[tuple[Config, Cost]]:
+    def probes(configs: Sequence[Config], processes: int) -> Iterator[tuple[Config, Cost]]:
         if configs:
             kinds = len(set(map(kind_of, configs)))
             console.print(f"timing the first rounds, kinds of cells: {kinds}; Ctrl-C leaves it")
-        return probes_here(configs, PROBE_SECONDS, workers)
+        return probes_here(configs, processes)
 
-    known_costs = costs_of_cells(directory.cells, _done(grid, waiting))
-    expected = _expected(known_costs, waiting, workers, MOST_PROBED, probes)
-    _say_expected(expected, waiting, workers, console, beside=RAY_SECONDS)
+    _expected(work, workers, MOST_PROBED, probes, console, beside=RAY_SECONDS)
 
 
 def run_grid(
@@ -160,35 +160,29 @@ def run_grid(
         ConfigError: if the file, or one of its cells, cannot be run.
         RunError: if another driver is at work, Ray cannot be had, or the disk is full.
     """
-    grid, directory, known = check_grid(path, overrides, results, console, keep_stale=keep_stale)
-    with directory.locked():
-        directory.write(manifest_of(grid, path, overrides))
-        waiting = [cell for cell in grid.cells if cell.id not in known]
+    work = check_grid(path, overrides, results, console, keep_stale=keep_stale)
+    with work.directory.locked():
+        work.directory.write(manifest_of(work.grid, path, overrides))
         failed: Mapping[str, str] = {}
-        if waiting:
+        if work.waiting:
             if not ray_address:  # a cluster's machines may have what this one has not
-                check_own_code(waiting)
-                for cell in waiting:
+                check_own_code(work.waiting)
+                for cell in work.waiting:
                     chosen_device(cell.config)
-            _prepare(waiting, console)
+            _prepare(work.waiting, console)
             with ray_session(workers=workers, address=ray_address) as cores:
-                probes = partial(_probes_on_ray, cores=cores)  # finished cells will tell the rest
-                costs = costs_of_cells(directory.cells, _done(grid, waiting))
-                expected = _expected(costs, waiting, cores, cores, probes)
-                _say_expected(expected, waiting, cores, console)
-                failed = _run(waiting, expected, directory, (cores, keep_stale), console)
-    return GridResult(directory, len(grid.cells) - len(failed), failed)
+                from experiments.grid.probe import probes_on_ray  # noqa: PLC0415 heavy
+
+                # a probe a core: cells that finish will tell the rest
+                expected = _expected(work, cores, cores, probes_on_ray, console)
+                failed = _run(work, expected, console, cores=cores, keep_stale=keep_stale)
+    return GridResult(work.directory, len(work.grid.cells) - len(failed), failed)
 
 
 def manifest_of(grid: Grid, path: Path, overrides: Mapping[str, Scalar]) -> Manifest:
     """Return what is recorded of a grid."""
     asked = (path.read_text(encoding="utf-8"), dict(overrides))
     return Manifest(grid.name, grid.keys, grid.baseline, grid.cells, *asked)
-
-
-def _done(grid: Grid, waiting: Sequence[Cell]) -> dict[str, Config]:
-    ids = {cell.id for cell in waiting}
-    return {cell.id: cell.config for cell in grid.cells if cell.id not in ids}
 
 
 def _prepare(cells: Sequence[Cell], console: Console) -> None:
@@ -209,82 +203,19 @@ def _prepare(cells: Sequence[Cell], console: Console) -> None:
 
 
 def _expected(
-    known: Mapping[Kind, Sequence[Cost]],
-    waiting: Sequence[Cell],
-    cores: int,
-    most: int,
-    probes: Callable[[Sequence[Config]], Iterable[tuple[Config, Cost]]],
+    work: Work, cores: int, most: int, probes: Probes, console: Console, *, beside: float = 0.0
 ) -> Costs | None:
-    """Return what finished cells took, as `known`, and `probes` of at most `most` other kinds.
-
-    None if all of that fails.
-    """
-    found = {kind: list(costs) for kind, costs in known.items()}
-    finished, probed = sum(map(len, found.values())), 0
-    configs = to_probe((cell.config for cell in waiting), found, most)
-    at_once = min(cores, len(waiting))  # cells, and so probes: they slow each other down
-    configs += configs[:1] * (at_once - len(configs))
-    for config, cost in probes(configs):
-        found.setdefault(kind_of(config), []).append(cost)
-        probed += 1
-    sources = {"finished cells": finished, "probes of the first rounds": probed}
-    source = " and ".join(f"{count} {name}" for name, count in sources.items() if count)
-    return (
-        Costs({kind: mean_cost(costs) for kind, costs in found.items()}, source) if found else None
-    )
-
-
-def _probes_on_ray(configs: Sequence[Config], cores: int) -> Iterator[tuple[Config, Cost]]:
-    """Yield what cells cost by probes as tasks of Ray."""
-    import ray  # noqa: PLC0415 only within a session
-
-    from experiments.grid.probe import probe  # noqa: PLC0415 heavy
-
-    task = ray.remote(probe)
-    shots = [
-        (one, task.options(**placement(one, cores)).remote(one.flat(), PROBE_SECONDS))
-        for one in configs
-    ]
-    for config, shot in shots:
-        with suppress(Exception):  # the cell itself will say what is wrong, and be recorded
-            yield config, ray.get(shot)
-
-
-def _say_expected(
-    expected: Costs | None,
-    waiting: Sequence[Cell],
-    cores: int,
-    console: Console,
-    *,
-    beside: float = 0.0,
-) -> None:
-    """Say how long `waiting` cells will take, each kind of them, and what is `beside` them."""
-    many = f"{len(waiting)} cells to run on {cores} cores"
-    if expected is None:
-        console.print(many)
-        return
-    of_kind: dict[Kind, list[float]] = {}
-    for cell in waiting:
-        of_kind.setdefault(kind_of(cell.config), []).append(expected.seconds(cell.config))
-    seconds = beside + makespan(chain.from_iterable(of_kind.values()), cores)
-    memory, free = expected.peak_bytes * cores, available_memory_bytes()
-    console.print(
-        f"{many}: about {in_words(seconds)} and {memory / 2**30:.1f} GiB of memory, "
-        f"from {expected.source}"
-    )
-    words = kinds_in_words(list(of_kind))
-    for kind, each in sorted(of_kind.items(), key=lambda one: -sum(one[1])):
-        console.print(f"  {words[kind]}: {len(each)} cells of {in_words(sum(each) / len(each))}")
-    if memory > free > 0:
-        console.print(f"only {free / 2**30:.1f} GiB of memory are free: give fewer --workers")
+    """Say what the cells that wait will take, and `beside` them in seconds, and return it."""
+    configs = [cell.config for cell in work.waiting]
+    finished = {cell.id: cell.config for cell in work.finished}
+    known = costs_of_cells(work.directory.cells, finished)
+    expected = expected_costs(configs, known, cores, most, probes)
+    console.print(said_of_costs(expected, configs, cores, beside=beside))
+    return expected
 
 
 def _run(
-    waiting: Sequence[Cell],
-    expected: Costs | None,
-    directory: GridDirectory,
-    how: tuple[int, bool],
-    console: Console,
+    work: Work, expected: Costs | None, console: Console, *, cores: int, keep_stale: bool
 ) -> Mapping[str, str]:
     """Run the cells as tasks, again where a worker dies; returns those that failed, and why.
 
@@ -296,11 +227,11 @@ def _run(
 
     from experiments.grid.worker import run_cell  # noqa: PLC0415 heavy
 
-    cores, keep_stale = how
-    configs = {cell.id: directory.config_to_run(cell) for cell in waiting}
+    directory = work.directory
+    configs = {cell.id: directory.config_to_run(cell) for cell in work.waiting}
     costs = {
         cell.id: expected.seconds(cell.config) if expected else float(cell.config.run.rounds)
-        for cell in waiting
+        for cell in work.waiting
     }
     # the longest first: what is left for the end is short, and no core waits long for another
     todo = deque(sorted(configs, key=lambda cell: -costs[cell]))

@@ -13,9 +13,10 @@ import heapq
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -116,6 +117,64 @@ class Costs:
     def peak_bytes(self) -> int:
         """The most memory that a process held; 0: not known."""
         return max(cost.peak_bytes for cost in self.of_kind.values())
+
+
+Probes = Callable[[Sequence[Config], int], Iterable[tuple[Config, Cost]]]
+"""Measures cells by their first rounds, so many at a time; one that fails is left out."""
+
+
+def expected_costs(
+    configs: Sequence[Config],
+    finished: Mapping[Kind, Sequence[Cost]],
+    cores: int,
+    most: int,
+    probes: Probes,
+) -> Costs | None:
+    """Return what cells are expected to take; None where nothing tells.
+
+    Args:
+        configs: of the cells.
+        finished: what finished cells took, by their kind.
+        cores: cells that will run side by side.
+        most: other kinds that are probed.
+        probes: measures them.
+    """
+    found = {kind: list(costs) for kind, costs in finished.items()}
+    known, probed = sum(map(len, found.values())), 0
+    chosen = to_probe(configs, found, most)
+    at_once = min(cores, len(configs))  # cells, and so probes: they slow each other down
+    chosen += chosen[:1] * (at_once - len(chosen))
+    for config, cost in probes(chosen, cores):
+        found.setdefault(kind_of(config), []).append(cost)
+        probed += 1
+    sources = {"finished cells": known, "probes of the first rounds": probed}
+    source = " and ".join(f"{count} {name}" for name, count in sources.items() if count)
+    means = {kind: mean_cost(costs) for kind, costs in found.items()}
+    return Costs(means, source) if means else None
+
+
+def said_of_costs(
+    expected: Costs | None, configs: Sequence[Config], cores: int, *, beside: float = 0.0
+) -> str:
+    """Return lines on how long cells will take, each kind of them, and `beside` them in seconds."""
+    many = f"{len(configs)} cells to run on {cores} cores"
+    if expected is None:
+        return many
+    of_kind: dict[Kind, list[float]] = {}
+    for config in configs:
+        of_kind.setdefault(kind_of(config), []).append(expected.seconds(config))
+    seconds = beside + makespan(chain.from_iterable(of_kind.values()), cores)
+    memory, free = expected.peak_bytes * cores, available_memory_bytes()
+    words = kinds_in_words(list(of_kind))
+    lines = [
+        f"{many}: about {in_words(seconds)} and {memory / 2**30:.1f} GiB of memory, "
+        f"from {expected.source}"
+    ]
+    for kind, each in sorted(of_kind.items(), key=lambda one: -sum(one[1])):
+        lines.append(f"  {words[kind]}: {len(each)} cells of {in_words(sum(each) / len(each))}")
+    if memory > free > 0:
+        lines.append(f"only {free / 2**30:.1f} GiB of memory are free: give fewer --workers")
+    return "\n".join(lines)
 
 
 def measure_run(path: Path, config: Config, seconds: float, peak_bytes: int) -> Cost:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from experiments.figures.settings import independent
+from experiments.figures.settings import independent, of_setting
 from experiments.grid.directory import GridDirectory
 from experiments.grid.summary import SEED
 from fnl.errors import ConfigError, RunError
@@ -120,9 +119,9 @@ def pivoted(summary: pl.DataFrame, keys: Sequence[str], pivot: str) -> str:
     for setting in private.select(others).unique(maintain_order=True).to_dicts() or [{}]:
         cells = [_value(setting[key], False) for key in others]
         for value in values:
-            cells.append(_estimate(_of(private, setting | {pivot: value}), digits))
+            cells.append(_estimate(of_setting(private, setting | {pivot: value}), digits))
         if twins.height:
-            cells.append(_estimate(_of(twins, setting, or_null=True), digits))
+            cells.append(_estimate(of_setting(twins, setting), digits))
         lines.append(cells)
     seeds = sorted(summary["n"].drop_nulls().unique())
     what = "mean and half of the 95 % interval" if summary["low"].count() else "mean"
@@ -155,17 +154,9 @@ def _tabular(columns: str, heads: Sequence[str], lines: Sequence[Sequence[str]])
     return "\n".join(rows) + "\n"
 
 
-def _of(
-    rows: pl.DataFrame, setting: Mapping[str, object], *, or_null: bool = False
-) -> dict[str, Any] | None:
-    for key, value in setting.items():
-        same = pl.col(key).eq_missing(pl.lit(value))
-        rows = rows.filter(same | pl.col(key).is_null() if or_null else same)
-    return rows.row(0, named=True) if rows.height else None
-
-
-def _estimate(row: Mapping[str, Any] | None, digits: int) -> str:
-    """Return a mean and half its interval."""
+def _estimate(rows: pl.DataFrame, digits: int) -> str:
+    """Return the mean of the first row, and half its interval."""
+    row = next(rows.iter_rows(named=True), None)
     if row is None or row["mean"] is None:
         return "--"
     if row["low"] is None or row["high"] is None:

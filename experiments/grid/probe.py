@@ -15,6 +15,7 @@ from statistics import mean
 from flwr.app import Message
 
 from experiments.grid.estimate import Cost, work
+from experiments.grid.ray_session import placement
 from fnl.config import Config, Scalar, parse_config
 from fnl.metrics.memory import peak_memory_bytes
 from fnl.runtime.events import Event, RoundDone, RoundStarted
@@ -22,6 +23,8 @@ from fnl.runtime.in_process import run_in_process
 from fnl.runtime.worker_pool import birth
 
 ROUNDS = 2
+SECONDS = 5.0
+"""That a probe may train, beyond its first two replies."""
 
 
 class _EnoughError(Exception):
@@ -102,16 +105,14 @@ def probe(flat: Mapping[str, Scalar], seconds: float) -> Cost:
     )
 
 
-def probes_here(
-    configs: Sequence[Config], seconds: float, processes: int
-) -> Iterator[tuple[Config, Cost]]:
+def probes_here(configs: Sequence[Config], processes: int) -> Iterator[tuple[Config, Cost]]:
     """Yield what cells cost by probes in so many processes of this machine, without Ray.
 
     One that fails is left out: the cell itself will say what is wrong.
     """
     with birth():
         pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-        shots = [(config, pool.submit(probe, config.flat(), seconds)) for config in configs]
+        shots = [(config, pool.submit(probe, config.flat(), SECONDS)) for config in configs]
     try:
         for config, shot in shots:
             with suppress(Exception):
@@ -120,12 +121,20 @@ def probes_here(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def probes_on_ray(configs: Sequence[Config], cores: int) -> Iterator[tuple[Config, Cost]]:
+    """Yield what cells cost by probes as tasks of Ray, as `probes_here`."""
+    import ray  # noqa: PLC0415 only within a session
+
+    task = ray.remote(probe)
+    shots = [
+        (config, task.options(**placement(config, cores)).remote(config.flat(), SECONDS))
+        for config in configs
+    ]
+    for config, shot in shots:
+        with suppress(Exception):
+            yield config, ray.get(shot)
+
+
 def _run(config: Config, watch: _Watch) -> None:
-    try:
-        run_in_process(
-            config,
-            on_reply=watch.on_reply,
-            notify=watch.on_event,
-        )
-    except _EnoughError:
-        return
+    with suppress(_EnoughError):
+        run_in_process(config, on_reply=watch.on_reply, notify=watch.on_event)

@@ -128,13 +128,9 @@ def _temporary_directory() -> Iterator[Path]:
     root = Path(tempfile.gettempdir() if sys.platform == "win32" else "/tmp")  # noqa: S108 short
     for abandoned in root.glob(f"{_TEMPORARY}*"):
         _remove_if_abandoned(abandoned)
-    path = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=root))
-    lock = filelock.FileLock(path / "lock")
-    try:
-        with lock:
-            yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    folder = tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root, ignore_cleanup_errors=True)
+    with folder as path, filelock.FileLock(f"{path}/lock"):
+        yield Path(path)
 
 
 def _remove_if_abandoned(path: Path) -> None:

@@ -18,7 +18,7 @@ from fnl.metrics.memory import peak_memory_bytes
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.run_directory import FAILED, FINISHED, RUNNING, RunDirectory
 from fnl.runtime.run_place import accept_changes
-from fnl.runtime.run_record import timestamp, write_record
+from fnl.runtime.run_record import DAMAGED, timestamp, write_record
 
 LOCK_SECONDS = 120.0
 """How long a cell waits for a worker of a killed driver to let go of it."""
@@ -93,13 +93,13 @@ def _run(config: Config, keep_stale: bool) -> None:
         accept_changes(path, config)
     at, started, computed = time.time(), time.perf_counter(), time.process_time()
     try:
-        _start(config)
+        run_in_process(config, notify=lambda _: None)
     except Exception as error:
         if not no_room(error):
             record_failure(config, f"{type(error).__name__}: {error}")
         raise
     finally:
-        if record := record_of(path):
+        if (record := record_of(path)) and record["status"] != DAMAGED:
             took = {
                 "started": at,
                 "seconds": time.perf_counter() - started,
@@ -111,14 +111,6 @@ def _run(config: Config, keep_stale: bool) -> None:
 
 def _place(config: Config) -> Path:
     return Path(config.run.results_dir) / config.run.name
-
-
-def _start(config: Config) -> None:
-    run_in_process(
-        config,
-        workers=1,
-        notify=lambda _: None,
-    )
 
 
 def _held(config: Config) -> filelock.BaseFileLock:

@@ -9,43 +9,42 @@ from pathlib import Path
 
 import polars as pl
 
+from experiments.figures.style import check_file
 from experiments.grid.cells import Cell, Grid, expand
 from experiments.grid.grid_file import read_grid_file
 from experiments.rankings.collapse import draw, points, summary
 from experiments.rankings.measure import measured
 from experiments.rankings.play import played
 from experiments.rankings.tables import SEED, by_setting, markdown, of_estimates
-from fnl.errors import FnlError
+from experiments.study import command
 from fnl.runtime.atomic import write_atomically
 
 SHOWN = ("highest-rate", "rate-difference", "rate-difference-signed", "update-norm")
 """Rules in the table of settings; `rankings.parquet` has all."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="grid file")
     parser.add_argument("--results-dir", type=Path, default=Path("results"))
     parser.add_argument("--figure", type=Path, help="draw the collapse: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
-    try:
-        grid = expand(read_grid_file(options.file), options.file)
-        rows = play_grid(grid, options.results_dir / grid.name)
-        settings = [key for key in grid.keys if key != SEED]
-        found = points(rows, settings)
-        for table in (
-            by_setting(rows, settings, SHOWN),
-            summary(found, settings),
-            of_estimates(rows, settings),
-        ):
-            print(f"{markdown(table)}\n")
-        if options.figure:
-            draw(found, settings, options.figure)
-    except FnlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if options.figure:
+        check_file(options.figure)
+    grid = expand(read_grid_file(options.file), options.file)
+    rows = play_grid(grid, options.results_dir / grid.name)
+    settings = [key for key in grid.keys if key != SEED]
+    found = points(rows, settings)
+    for table in (
+        by_setting(rows, settings, SHOWN),
+        summary(found, settings),
+        of_estimates(rows, settings),
+    ):
+        print(f"{markdown(table)}\n")
+    if options.figure:
+        draw(found, settings, options.figure)
 
 
 def play_grid(grid: Grid, directory: Path) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import polars as pl
 
 from experiments.grid.statistics import paired_p_value, t_interval
 from experiments.rankings.measure import PER_RUN
+from experiments.study import markdown_table
 
 SEED = "run.seed"
 
@@ -49,11 +50,11 @@ def of_estimates(rows: pl.DataFrame, settings: Sequence[str]) -> pl.DataFrame:
 def markdown(table: pl.DataFrame) -> str:
     """Return a table as Markdown, without columns of which all values are the same."""
     names = [name for name in table.columns if table[name].n_unique() > 1]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for row in table.select(names).iter_rows():
-        cells = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in row]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in row]
+        for row in table.select(names).iter_rows()
+    ]
+    return markdown_table(names, rows)
 
 
 def _shown(values: pl.Series) -> str:

@@ -55,9 +55,10 @@ def run(
 
     overrides = parse_overrides(assignments or [])
     if dry_run:
-        grid, where, known = check_grid(file, overrides, results_dir, out, keep_stale=keep_stale)
-        _print_cells(where, manifest_of(grid, file, overrides), "a wider terminal has all")
-        estimate_grid(grid, where, known, cores(workers), out)
+        work = check_grid(file, overrides, results_dir, out, keep_stale=keep_stale)
+        manifest = manifest_of(work.grid, file, overrides)
+        _print_cells(work.directory, manifest, "a wider terminal has all")
+        estimate_grid(work, cores(workers), out)
         return
     try:
         directory, finished, failed = run_grid(

@@ -20,7 +20,7 @@ from fnl.cli.terminal import (
     out,
 )
 from fnl.console import counting_bar
-from fnl.errors import ConfigError, RunError
+from fnl.errors import ConfigError
 
 if TYPE_CHECKING:
     from fnl.api.plan import Plan
@@ -53,7 +53,9 @@ def plan(
 
     counts, tau = _clips(clips), _wanted(want)
     if figure is not None:
-        _check_figure(figure)
+        from experiments.figures.style import check_file
+
+        check_file(figure)
     config = configuration(assignments, recipe, config_file)
     bar = counting_bar(err)
     task = bar.add_task("pilot", total=None)
@@ -214,8 +216,3 @@ def _wanted(text: str) -> float | None:
     if name.strip() != "tau" or not 0 < tau < 1:
         raise ConfigError(f"--want {text!r}: write tau=0.5, between 0 and 1")
     return tau
-
-
-def _check_figure(path: Path) -> None:
-    if path.suffix not in (".png", ".svg", ".pdf") or not path.absolute().parent.is_dir():
-        raise RunError(f"cannot draw {path}: give a .png, .svg or .pdf in a folder that exists")

@@ -11,17 +11,24 @@ from figures_grid import write_grid
 from figures_made_up import write_audit, write_run
 from filelock import FileLock
 
+from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.report.build import report_of_grid, report_of_run
 from experiments.report.page import render
 
 
 @pytest.fixture(scope="session")
 def made_up_grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grid of 2 ε by 2 C, two seeds and their twins, of made-up runs; read only."""
+    """A grid of 2 ε by 2 C, three seeds and their twins, of made-up runs; read only."""
     root = tmp_path_factory.mktemp("grids") / "made-up"
-    write_grid(root, lambda name, settings: write_run(root / "cells" / name, settings))
+    write_grid(root, write_run)
     write_audit(root)
     return root
+
+
+@pytest.fixture
+def grid(made_up_grid: Path) -> GridTables:
+    """The tables of the made-up grid."""
+    return read_grid(made_up_grid)
 
 
 @pytest.fixture(scope="session")

@@ -131,8 +131,11 @@ def test_the_command_reports_seeds_mean_and_cost(shared_cache, capsys):
     assert result["effective_macs"] == pytest.approx(50 * 40 * 16, rel=0.01)
 
 
-def test_a_mistake_is_one_line_and_exit_status_one(capsys):
-    assert main(["feedforward", "--set", "model.beta=2"]) == 1
+@pytest.mark.parametrize(
+    ("option", "said"), [("--set=model.beta=2", "model.beta = 2"), ("--workers=0", "--workers 0")]
+)
+def test_a_mistake_is_one_line_and_exit_status_one(option, said, capsys):
+    assert main(["feedforward", option]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: model.beta = 2")
+    assert error.startswith(f"error: {said}")
     assert error.count("\n") == 1

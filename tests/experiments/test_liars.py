@@ -50,11 +50,7 @@ def write_lying(path: Path, settings: Mapping[str, Any]) -> Path:
 def grid(tmp_path_factory: pytest.TempPathFactory) -> GridTables:
     root = tmp_path_factory.mktemp("grids") / "liar"
     axes = {"coordination.max-share": [1.0, 0.5], "coordination.liars": ["", "1"]}
-
-    def make(name: str, settings: Mapping[str, object]) -> None:
-        write_lying(root / "cells" / name, settings)
-
-    return read_grid(write_grid(root, make, axes=axes, seeds=(0, 1, 2), twins=False))
+    return read_grid(write_grid(root, write_lying, axes=axes, seeds=(0, 1, 2), twins=False))
 
 
 def clients_of(grid: GridTables, cap: float, liars: str) -> list[pl.DataFrame]:
@@ -131,13 +127,9 @@ def test_names_of_many_settings_do_not_lie_on_each_other(
 
 
 def test_without_runs_to_compare_with_the_damage_is_not_known(tmp_path: Path) -> None:
-    root = tmp_path / "grid"
     axes = {"coordination.liars": ["1"]}
-
-    def make(name: str, settings: Mapping[str, object]) -> None:
-        write_lying(root / "cells" / name, settings)
-
-    grid = read_grid(write_grid(root, make, axes=axes, seeds=(0,), twins=False))
+    path = write_grid(tmp_path / "grid", write_lying, axes=axes, seeds=(0,), twins=False)
+    grid = read_grid(path)
     (row,) = damage(grid).to_dicts()
     assert (row["difference"], row["p"], row["share_before"]) == (None, None, None)
     (section,) = section_of_grid(grid, [])

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 import pytest
+from drawn import heading, panel, titles
 
 from experiments.figures.accuracy_epsilon import accuracy_against_epsilon
 from experiments.figures.heat_maps import heat_maps
@@ -40,16 +41,12 @@ def test_it_is_where_most_settings_are_and_nowhere_where_all_have_as_many(summar
 
 def test_heat_maps_do_not_mix_it_with_other_cells(summary):
     figure = heat_maps(summary).draw()
-    (axes,) = [one for one in figure.axes if one.get_title(loc="left") == "attenuation"]
-    shown = np.asarray(axes.collections[0].get_array()).reshape(2, 2)
+    shown = np.asarray(panel(figure, "attenuation").collections[0].get_array()).reshape(2, 2)
     np.testing.assert_allclose(shown, [[0.51, 0.58], [0.51, 0.58]])
-    notes = " ".join(text.get_text() for text in figure.texts)
-    assert "Only cells of selection = rate-difference." in notes
+    assert "Only cells of selection = rate-difference." in heading(figure)
 
 
 def test_panels_are_titled_by_what_differs_from_it(summary):
     figure = accuracy_against_epsilon(summary).draw()
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["The grid's product", "selection = random"]
-    notes = " ".join(text.get_text() for text in figure.texts)
-    assert "says nothing else: selection = rate-difference" in notes
+    assert titles(figure) == ["The grid's product", "selection = random"]
+    assert "says nothing else: selection = rate-difference" in heading(figure)

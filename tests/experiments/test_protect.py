@@ -4,7 +4,17 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from experiments.protect import ACTIVATIONS, BASE, EPSILONS, MEASURES, draw, markdown, play, summary
+from experiments.protect import (
+    ACTIVATIONS,
+    BASE,
+    EPSILONS,
+    MEASURES,
+    draw,
+    main,
+    markdown,
+    play,
+    summary,
+)
 from fnl.config import parse_config
 from fnl.snn.network import build_network
 
@@ -39,6 +49,13 @@ def test_one_seed_has_no_interval(rows):
 def test_a_figure_is_drawn_of_what_is_there(rows, tmp_path):
     draw(rows.filter(pl.col("epsilon") != 2), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_a_figure_that_cannot_be_drawn_is_refused_before_any_work(tmp_path, capsys):
+    for name in ("figure.gif", "nowhere/figure.png"):
+        assert main(["--output", str(tmp_path / "out"), "--figure", str(tmp_path / name)]) == 1
+        assert "cannot draw" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_finished_cells_are_read(rows, tmp_path):

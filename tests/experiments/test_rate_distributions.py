@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from drawn import heading
 from matplotlib.container import BarContainer
 
 from experiments.figures.rate_distributions import rate_distributions
@@ -38,7 +39,7 @@ def test_released_rates_have_the_range_of_their_noise_and_say_so() -> None:
     np.testing.assert_allclose(
         ends, [(0.17 - 1.96 * sd, 0.17 + 1.96 * sd) for sd in NOISE.values()], atol=1e-4
     )
-    said = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    said = heading(figure)
     assert "as released under DP" in said
     assert "sd 0.05 at ε = 2, 0.01 at ε = 8" in said
     assert "not an effect of DP" in said
@@ -47,4 +48,4 @@ def test_released_rates_have_the_range_of_their_noise_and_say_so() -> None:
 def test_rates_in_the_clear_have_no_noise_to_show() -> None:
     figure = rate_distributions(rates(released=False), of="Last round.").draw()
     assert not figure.axes[0].containers
-    assert "released" not in " ".join(text.get_text() for text in figure.texts)
+    assert "released" not in heading(figure)

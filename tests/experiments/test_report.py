@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -15,7 +14,7 @@ import pytest
 from figures_made_up import LAST, write_run
 from scipy import stats
 
-from experiments.figures.grid_tables import read_grid
+from experiments.figures.grid_tables import GridTables, read_grid
 from experiments.figures.of_grid import of_grid
 from experiments.figures.run_tables import read_tables
 from experiments.report import build
@@ -30,6 +29,7 @@ from fnl.config import parse_config, parse_overrides
 from fnl.errors import RunError
 from fnl.runtime.kept_code import keep_code
 from fnl.runtime.own_code import OwnCode
+from fnl.runtime.run_record import read_run, write_record
 
 VOID = {"meta", "link", "img", "source", "br", "wbr"}
 
@@ -64,6 +64,19 @@ class Page(HTMLParser):
 
 def found(findings: list[Finding], name: str) -> Finding:
     return next(finding for finding in findings if finding.name == name)
+
+
+def amend(path: Path, **entries: object) -> None:
+    """Change entries of a run's record."""
+    write_record(path, read_run(path) | entries)
+
+
+def with_summary(grid: Path, path: Path, summary: pl.DataFrame) -> GridTables:
+    """Return the tables of `grid` with another summary, copied to `path`."""
+    for name in ("cells", "results"):
+        (path / f"{name}.parquet").write_bytes((grid / f"{name}.parquet").read_bytes())
+    summary.write_parquet(path / "summary.parquet")
+    return read_grid(path)
 
 
 def test_intervals_are_those_of_scipy() -> None:
@@ -147,13 +160,10 @@ def test_a_private_run_without_shadows_claims_no_effect(tmp_path: Path) -> None:
 
 
 def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_path: Path) -> None:
-    grid = read_grid(made_up_grid)
+    summary = pl.read_parquet(made_up_grid / "summary.parquet")
+    grid = with_summary(made_up_grid, tmp_path, summary.with_columns(n=pl.lit(2)))
     assert found(findings_of_grid(grid), "Accuracy against no DP").number == "not tested"  # 2 seeds
-    for name in ("cells", "results"):
-        (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
-    summary = pl.read_parquet(made_up_grid / "summary.parquet").with_columns(n=pl.lit(3))
-    summary.write_parquet(tmp_path / "summary.parquet")
-    grid = read_grid(tmp_path)
+    grid = read_grid(made_up_grid)
     rows = grid.summary.filter((pl.col("metric") == "accuracy") & ~pl.col("is_twin"))
     significant = (rows["p_adjusted"] < 0.05).sum()
     finding = found(findings_of_grid(grid), "Accuracy against no DP")
@@ -162,28 +172,21 @@ def test_findings_of_a_grid_count_what_is_significant(made_up_grid: Path, tmp_pa
     assert found(findings_of_grid(grid), "Best accuracy").number == f"{100 * best:.1f} %"
     for p_value, says in ((1.0, "None of the 4 differences"), (0.001, "4 of 4 configurations")):
         changed = summary.with_columns(p_adjusted=pl.lit(p_value))
-        changed.write_parquet(tmp_path / "summary.parquet")
-        assert (
-            says in found(findings_of_grid(read_grid(tmp_path)), "Firing rate against no DP").text
-        )
-    summary.with_columns(p_adjusted=pl.lit(None, pl.Float64)).write_parquet(
-        tmp_path / "summary.parquet"
-    )
-    assert (
-        found(findings_of_grid(read_grid(tmp_path)), "Firing rate against no DP").number
-        == "not tested"
-    )
+        findings = findings_of_grid(with_summary(made_up_grid, tmp_path, changed))
+        assert says in found(findings, "Firing rate against no DP").text
+    untested = summary.with_columns(p_adjusted=pl.lit(None, pl.Float64))
+    findings = findings_of_grid(with_summary(made_up_grid, tmp_path, untested))
+    assert found(findings, "Firing rate against no DP").number == "not tested"
 
 
 def test_the_baseline_has_a_card_of_its_own(made_up_grid: Path, tmp_path: Path) -> None:
-    for name in ("cells", "results"):
-        (tmp_path / f"{name}.parquet").write_bytes((made_up_grid / f"{name}.parquet").read_bytes())
-    summary = pl.read_parquet(made_up_grid / "summary.parquet").with_columns(n=pl.lit(3))
+    summary = pl.read_parquet(made_up_grid / "summary.parquet")
     columns = {name: f"baseline_{name}" for name in ("difference", "p_adjusted")}
     columns |= {f"difference_{end}": f"baseline_difference_{end}" for end in ("low", "high")}
     own = summary.with_columns(pl.col(name).alias(alias) for name, alias in columns.items())
-    own.with_columns(baseline_p_adjusted=pl.lit(0.001)).write_parquet(tmp_path / "summary.parquet")
-    finding = found(findings_of_grid(read_grid(tmp_path)), "Accuracy against the baseline")
+    own = own.with_columns(baseline_p_adjusted=pl.lit(0.001))
+    findings = findings_of_grid(with_summary(made_up_grid, tmp_path, own))
+    finding = found(findings, "Accuracy against the baseline")
     assert finding.number == "4 of 4 differ"
     assert "differ from the grid's baseline" in finding.text
 
@@ -222,11 +225,9 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whatever_a_run_contains_is_escaped(tmp_path: Path, no_figures: None) -> None:
     path = write_run(tmp_path / "run")
-    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
     evil = "<script>alert(1)</script>\"'&"
-    record |= {"error": evil, "engine": evil, "versions": {evil: evil}, "status": "failed"}
-    record["privacy"]["caveat"] = evil
-    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    privacy = {**read_run(path)["privacy"], "caveat": evil}
+    amend(path, error=evil, engine=evil, versions={evil: evil}, status="failed", privacy=privacy)
     html = render(report_of_run(path))
     assert "<script>alert" not in html
     assert html.count("<script>") == 1
@@ -245,12 +246,9 @@ def test_reports_show_the_own_code_that_was_run_and_from_where_it_is(
     )
     keep_code(path, code)
     (path / "own_code" / "mine" / "parts.py").write_text("share_kept = 0.7\n")  # edited there since
-    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    commit = {"commit": "c" * 40, "clean": False}
+    git = {"working_directory": {"commit": "c" * 40, "clean": False}, "fnl": None}
     resumed = [{"at": "", "after_round": 2, "changes": ["torch 2 is now 3"]}]
-    record |= {"own_code": code.record(), "fnl_sources": "f" * 64, "resumed": resumed}
-    record["git"] = {"working_directory": commit, "fnl": None}
-    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    amend(path, own_code=code.record(), fnl_sources="f" * 64, resumed=resumed, git=git)
     page = Page(render(report_of_run(path)))
     assert "def best(): return '<b>'" in page.text
     assert "share_kept" not in page.text
@@ -276,9 +274,7 @@ def test_a_failed_run_is_marked(
     assert not report_of_run(made_up_run).troubled
     assert not report_of_grid(made_up_grid).troubled
     path = write_run(tmp_path / "run")
-    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    record |= {"status": "failed", "error": "client 3 failed"}
-    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    amend(path, status="failed", error="client 3 failed")
     report = report_of_run(path)
     assert report.troubled
     assert report.status == f"failed, {LAST} of {LAST} rounds: client 3 failed"

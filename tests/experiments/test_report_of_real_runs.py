@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from drawn import legend
 from figures_grid import write_grid
 from matplotlib.figure import Figure
 
@@ -31,6 +33,11 @@ def make_run(flat: Mapping[str, object]) -> None:
     run_in_process(config, notify=lambda _: None)
 
 
+def make_cell(flat: Mapping[str, object], path: Path, settings: Mapping[str, object]) -> None:
+    """Run `flat` with these settings in the directory `path`."""
+    make_run({**flat, **settings, "run.name": path.name, "run.results-dir": str(path.parent)})
+
+
 UNEVEN = {"data.partitioner": "dirichlet", "data.alpha": 0.5}
 """Labels that clients differ in, so that there is a map of them."""
 
@@ -38,13 +45,8 @@ UNEVEN = {"data.partitioner": "dirichlet", "data.alpha": 0.5}
 @pytest.fixture
 def grid_directory(tmp_path: Path, small_config: dict) -> Path:
     """A grid of two real cells and their twin."""
-    root = tmp_path / "grid"
-
-    def make(name: str, settings: Mapping[str, object]) -> None:
-        place = {"run.name": name, "run.results-dir": str(root / "cells")}
-        make_run({**small_config, **UNEVEN, **settings, **place})
-
-    return write_grid(root, make, axes={"privacy.epsilon": [2.0, 8.0]}, seeds=(0,))
+    make = partial(make_cell, {**small_config, **UNEVEN})
+    return write_grid(tmp_path / "grid", make, axes={"privacy.epsilon": [2.0, 8.0]}, seeds=(0,))
 
 
 def test_a_real_grid_and_its_cells_have_figures_findings_and_a_written_report(
@@ -107,18 +109,12 @@ def test_the_command_says_what_it_draws_and_what_it_leaves_out(
 
 
 def test_a_grid_without_twins_shows_shadows_instead(tmp_path: Path, small_config: dict) -> None:
-    root = tmp_path / "grid"
-
-    def make(name: str, settings: Mapping[str, object]) -> None:
-        place = {"run.name": name, "run.results-dir": str(root / "cells")}
-        make_run({**small_config, **settings, **place})
-
-    axes = {"privacy.epsilon": [8.0]}
-    grid = build.read_grid(write_grid(root, make, axes=axes, seeds=(0,), twins=False))
+    axes, make = {"privacy.epsilon": [8.0]}, partial(make_cell, small_config)
+    root = write_grid(tmp_path / "grid", make, axes=axes, seeds=(0,), twins=False)
+    grid = build.read_grid(root)
     drawn, _ = draw_all(of_grid(grid))
     (figure,) = (one.figures[2] for one in drawn if one.name == "rate-distributions")
-    legend = figure.axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["ε = 8", "no DP"]
+    assert legend(figure.axes[0]) == ["ε = 8", "no DP"]
     layers = pl.read_parquet(root / "cells" / "c0-0" / "layers.parquet")
     last = layers.filter((pl.col("round") == 2) & pl.col("partition").is_not_null())
     medians = [one.get_ydata()[0] for one in figure.axes[0].lines if one.get_linewidth() == 1.4]

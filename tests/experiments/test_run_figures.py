@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from drawn import heading, legend, panel, series, titles
 from figures_made_up import write_tables
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -104,25 +105,9 @@ def drawn(figure: Callable[[RunTables], Sheet], run: RunTables) -> Figure:
     return figure(run).draw(about=run.describe())
 
 
-def panel(figure: Figure, title: str) -> Axes:
-    """Return the panel whose title starts with `title`."""
-    return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(title))
-
-
-def series(axes: Axes, label: str) -> np.ndarray:
-    """Return the points [n, 2] of the line with this label."""
-    (line,) = [line for line in axes.lines if line.get_label() == label]
-    return np.asarray(line.get_xydata())
-
-
 def level(axes: Axes, name: str) -> float:
     """Return where a horizontal reference line lies."""
     return float(series(axes, f"_{name}")[0, 1])
-
-
-def heading(figure: Figure) -> str:
-    text = " ".join(text.get_text() for text in figure.texts)
-    return " ".join(text.replace("\N{NO-BREAK SPACE}", " ").split())
 
 
 def test_accuracy_and_loss_are_the_tables_and_guessing_is_of_four_labels(run: RunTables) -> None:
@@ -155,9 +140,7 @@ def test_an_undefined_correlation_is_a_gap_with_its_neighbours_marked(tmp_path: 
     points = series(axes, "Kendall τ")
     assert np.flatnonzero(np.isnan(points[:, 1])).tolist() == [1]
     assert axes.lines[0].get_markevery() == 1
-    legend = axes.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["Kendall τ"]
+    assert legend(axes) == ["Kendall τ"]
 
 
 def test_candidates_are_shown_by_median_and_quartiles(run: RunTables) -> None:
@@ -209,10 +192,7 @@ def test_of_gradients_that_no_client_told_there_are_no_panels(run: RunTables) ->
         pl.lit(None, pl.Float64).alias(name) for name in ("gradient_norm_median", "clip_fraction")
     )
     figure = drawn(run_figures.privacy_figure, replace(run, clients=untold))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "Privacy spent",
-        "Privacy spent by each client",
-    ]
+    assert titles(figure) == ["Privacy spent", "Privacy spent by each client"]
     assert "did not leave the clients" in heading(figure)
 
 

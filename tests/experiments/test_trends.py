@@ -63,7 +63,7 @@ def test_levels_and_slopes_are_those_of_scipy_over_seeds(values):
 def test_cells_of_a_grid_are_measured_by_their_rounds_and_twins(made_up_grid: Path):
     grid = read_grid(made_up_grid)
     table = measured(grid, ("privacy.epsilon", "privacy.clip-norm"))
-    assert table.height == 8
+    assert table.height == 12
     row = table.row(3, named=True)
     path = {cell: made_up_grid / run for cell, run in grid.cells.select("cell", "run").iter_rows()}
     rounds = pl.read_parquet(path[row["cell"]] / "rounds.parquet").filter(pl.col("round") > 0)

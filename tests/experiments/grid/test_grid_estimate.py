@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import combinations
 
 import polars as pl
@@ -22,6 +21,7 @@ from experiments.grid.probe import probe, probes_here
 from fnl.config import parse_config
 from fnl.runtime.run_record import write_record
 from tests.conftest import SMALL
+from tests.grid_files import write_grid_file
 
 BASE = {"evaluation.shadow": True, "run.rounds": 5, "evaluation.every": 2}
 KINDS = {
@@ -147,16 +147,15 @@ def test_a_dry_run_lists_the_cells_then_says_their_time_and_writes_nothing(
 ):
     """Without Ray: it would take longer to start than the probes."""
 
-    def probes(configs, _seconds, processes):
+    def probes(configs, processes):
         assert processes == 2
         return [(config, Cost(1.0, 0.0, 0.5, 2**30)) for config in configs]
 
     monkeypatch.setattr("experiments.grid.probe.probes_here", probes)
     monkeypatch.setattr("experiments.grid.driver.ray_session", None)
     keys = [*SMALL, "data.cache-dir", "run.rounds", "coordination.candidates"]
-    base = "\n".join(f"{key} = {json.dumps(flat[key])}" for key in dict.fromkeys(keys))
-    file = tmp_path / "grid.toml"
-    file.write_text(f'name = "g"\n[base]\n{base}\n[axes]\nrun.seed = [0, 1]\n')
+    base = {key: flat[key] for key in keys}
+    file = write_grid_file(tmp_path / "grid.toml", base, {"run.seed": [0, 1]})
     results = tmp_path / "grids"
     status, out, err = command(
         "grid", "run", str(file), "--dry-run", "--workers", "2", "--results-dir", str(results)
@@ -167,8 +166,9 @@ def test_a_dry_run_lists_the_cells_then_says_their_time_and_writes_nothing(
 
 
 @pytest.mark.slow
-def test_probes_in_processes_of_this_machine_tell_as_much(flat):
-    (one,) = probes_here([parse_config(flat)], 1e9, 2)
+def test_probes_in_processes_of_this_machine_tell_as_much(flat, monkeypatch):
+    monkeypatch.setattr("experiments.grid.probe.SECONDS", 1e9)
+    (one,) = probes_here([parse_config(flat)], 2)
     assert min(one[1].once_seconds, one[1].client_seconds) > 0
 
 

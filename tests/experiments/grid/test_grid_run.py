@@ -22,6 +22,7 @@ from fnl.errors import RunError
 from fnl.runtime import run_directory
 from fnl.runtime.run_directory import read_run
 from tests.conftest import SMALL
+from tests.grid_files import write_grid_file
 from tests.runs import interrupted_in
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -32,16 +33,7 @@ def _write_grid(tmp_path, cache, **axes):
     axes = axes or {"privacy.epsilon": [2, 8], "run.seed": [0, 1]}
     # at this δ no noise keeps ε = 1e-4, so a cell with it fails
     base = SMALL | {"data.cache-dir": str(cache), "run.rounds": 3, "privacy.delta": 1e-9}
-    lines = ['name = "g"', "twins = true", "[base]"]
-    lines += [f'"{key}" = {_toml(value)}' for key, value in base.items()]
-    lines += ["[axes]", *(f'"{key}" = {values}' for key, values in axes.items())]
-    path = tmp_path / "g.toml"
-    path.write_text("\n".join(lines))
-    return path
-
-
-def _toml(value):
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return write_grid_file(tmp_path / "g.toml", base, axes, twins=True)
 
 
 def _command(grid, results, *more):
@@ -217,6 +209,15 @@ def test_a_failing_cell_is_recorded_even_before_its_run_begins(cell):
     record = read_run(Path(cell.run.results_dir) / cell.run.name)
     assert record["status"] == "failed"
     assert str(record["error"]) == outcome.error
+
+
+def test_a_damaged_record_fails_its_cell_and_is_left_as_it_is(cell):
+    worker.record_failure(cell, "stopped")
+    record = Path(cell.run.results_dir) / cell.run.name / "run.json"
+    record.write_text(record.read_text().replace("stopped", "edited"))
+    damaged = record.read_bytes()
+    assert "is damaged or was edited" in str(worker.run_cell(cell.flat()).error)
+    assert record.read_bytes() == damaged
 
 
 def test_a_full_disk_stops_the_grid(cell, monkeypatch):

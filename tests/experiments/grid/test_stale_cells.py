@@ -16,6 +16,7 @@ from experiments.grid.stale import stale_cells
 from fnl.config import parse_config
 from fnl.runtime.run_directory import read_run
 from tests.conftest import SMALL
+from tests.grid_files import write_grid_file
 from tests.runs import fnl
 
 RULE = "def best(reports, context):\n    return [{sign} * r.partition for r in reports]\n"
@@ -34,19 +35,14 @@ def file(tmp_path, shared_cache, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "rule_of_grid.py").write_text(RULE.format(sign=1))
     base = SMALL | SHORT | {"data.cache-dir": str(shared_cache)}
-    lines = ['name = "g"', "[base]"]
-    lines += [
-        f'"{k}" = {str(v).lower() if isinstance(v, bool) else repr(v)}' for k, v in base.items()
-    ]
-    (tmp_path / "g.toml").write_text("\n".join([*lines, "[axes]", '"run.seed" = [0, 1]']))
-    yield tmp_path / "g.toml"
+    yield write_grid_file(tmp_path / "g.toml", base, {"run.seed": [0, 1]})
     sys.modules.pop("rule_of_grid", None)
 
 
 def _checked(file: Path, **options):
     console = Console(record=True, width=400, file=io.StringIO())
-    grid, directory, known = check_grid(file, {}, file.parent / "results", console, **options)
-    return grid, directory, known, console.export_text()
+    work = check_grid(file, {}, file.parent / "results", console, **options)
+    return work.grid, work.directory, work.finished, console.export_text()
 
 
 def _run(file: Path, **options) -> GridDirectory:
