@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fnl.config.groups import Config
-from fnl.errors import ConfigError
 
 _HOPS = tuple(hop for hop in range(5, 101) if 1000 % hop == 0)
 
 
-def check_time_steps(config: Config) -> None:
-    """Refuse what cannot be converted from one time step to another.
-
-    Raises:
-        ConfigError: naming the first key and what would be right.
-    """
-    if not config.data.client_hops:
-        return
-    for refusal in _refusals(config):
-        raise ConfigError(f"data.frame-hops = {config.data.frame_hops!r}: {refusal}")
-
-
-def _refusals(config: Config) -> Iterator[str]:
+def not_in_other_steps(config: Config) -> Iterator[str]:
+    """Yield what cannot be converted from one time step to another."""
     data, model = config.data, config.model
     for hop in data.client_hops:
         if hop not in _HOPS:
