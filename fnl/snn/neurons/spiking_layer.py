@@ -178,9 +178,18 @@ def each(value: float, features: int, *, trained: bool) -> float | Tensor:
     return torch.full((features,), value) if trained else value
 
 
-def shared_settings(model: ModelGroup, features: int) -> dict[str, Any]:
-    """Return what a configuration says of all kinds of neurons."""
+def shared_settings(model: ModelGroup, features: int, **starts: float) -> dict[str, Any]:
+    """Return what a configuration says of all kinds of neurons.
+
+    Args:
+        model: the configuration.
+        features: neurons.
+        starts: of rows that `model.learn-beta` trains, what they are or start from, by name.
+    """
+    rows = {name: each(value, features, trained=model.learn_beta) for name, value in starts.items()}
     return {
+        **rows,
+        **{f"learn_{name}": model.learn_beta for name in starts},
         "threshold": each(model.threshold, features, trained=model.learn_threshold),
         "learn_threshold": model.learn_threshold,
         "surrogate": surrogate_of(model),
