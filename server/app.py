@@ -38,12 +38,13 @@ from server.record.guarantee import (
 )
 from server.record.origin import origin_of
 from server.record.recorder import Recorder
+from server.replies.vetting import Shape
 from server.resumption import take_over
 from server.rounds import Rounds
 from server.shared_noise import SummedUpdates
 from server.spending import Spending
 from server.strategy import RateStrategy
-from server.trial import Shape, try_own_rules
+from server.trial import try_own_rules
 
 app = ServerApp()
 
@@ -65,8 +66,8 @@ def main(grid: Grid, context: Context) -> None:
             check_own_modules(config, federation)
     network = start_network(config, federation)  # what does not fit is seen before any work
     counts = None if deployed else unit_counts(config, federation)
+    shape = Shape(len(layers), federation.classes, counts)
     with one_thread():
-        shape = Shape(len(layers), federation.classes, counts)
         try_own_rules(config, shape, get_weights(network))
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
     partition_of = {node: partition for partition, node in nodes.items()}
@@ -92,9 +93,8 @@ def main(grid: Grid, context: Context) -> None:
                 nodes,
                 grid,
                 directory,
+                shape=shape,
                 devices=devices,
-                layers=len(layers),
-                counts=counts,
             )
     except KeyboardInterrupt:
         directory.fail("interrupted", status=INTERRUPTED)
@@ -112,9 +112,8 @@ def _run(
     grid: Grid,
     directory: RunDirectory,
     *,
+    shape: Shape,
     devices: SeenLedgers | None,
-    layers: int,
-    counts: list[int] | None,
 ) -> None:
     network = start_network(config, federation).to(chosen_device(config))
     releases = Releases(directory.path)
@@ -132,7 +131,7 @@ def _run(
         nodes,
         grid,
         client_privacy=private,
-        clips=counts,
+        clips=shape.clips,
         weights=weights,
         summed=summed,
     )
@@ -157,9 +156,7 @@ def _run(
         releases,
         client_privacy=private,
         nodes=nodes,
-        layers=layers,
-        classes=federation.classes,
-        clips=counts,
+        shape=shape,
         done=done,
         devices=devices,
         initial=initial.sha256 if initial is not None else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from logging import INFO
 
@@ -27,7 +27,7 @@ from server.devices import SeenLedgers
 from server.global_round import GlobalRound
 from server.replies.arrays import content_bytes
 from server.replies.rejections import ABSENT, by_partition, require_enough
-from server.replies.vetting import Expected, sent_to, vet
+from server.replies.vetting import Expected, Shape, sent_to, vet
 from server.rounds import Rounds
 from server.spending import Spending
 
@@ -46,9 +46,7 @@ class RateStrategy(Strategy):
         releases: what has left the run, over all its starts.
         client_privacy: books each global model before it leaves; None without client-level privacy.
         nodes: partition -> node id.
-        layers: number of spiking layers.
-        classes: number of labels.
-        clips: n_k of each partition where the server knows them without the clients.
+        shape: of the clients' reports.
         done: rounds that were done before this start.
         devices: what is known of the ledgers of real devices, which are on their disks: nobody
             else's word counts there. None: clients live in a simulation.
@@ -66,9 +64,7 @@ class RateStrategy(Strategy):
         *,
         client_privacy: ClientPrivacy | None = None,
         nodes: Mapping[int, int],
-        layers: int,
-        classes: int,
-        clips: Sequence[int] | None = None,
+        shape: Shape,
         done: int = 0,
         devices: SeenLedgers | None = None,
         initial: str = "",
@@ -80,8 +76,7 @@ class RateStrategy(Strategy):
         self._releases = releases
         self._client_privacy = client_privacy
         self._nodes = nodes
-        self._layers, self._classes = layers, classes
-        self._clips = clips
+        self._shape = shape
         self._done = done
         self._devices = devices
         self._initial = {exchange.INITIAL: initial} if initial else {}
@@ -181,13 +176,11 @@ class RateStrategy(Strategy):
             like=self._global,
             models=_models(config, simulated=self._devices is None),
             entries=self._entries,
-            layers=self._layers,
-            classes=self._classes,
+            shape=self._shape,
             epsilons=self._spending.reported,
             max_update_norm=config.coordination.max_update_norm,
             accountant=config.privacy.accountant,
             config=config,
-            clips=self._clips,
             booked={k: len(self._spending.rounds(k)) for k in self._asked},
         )
 
