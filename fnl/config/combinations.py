@@ -96,8 +96,7 @@ def _check_batched(config: Config) -> None:
     model, clients = config.model, config.run.batched_clients
     if clients in ("auto", "0"):
         return
-    own = [name for name in (model.network, model.neuron, model.encoding) if ":" in name]
-    if own:
+    if own := [*model.own.values()]:
         raise ConfigError(
             f"run.batched-clients = {clients!r} needs built-in networks, neurons and encodings, "
             f"not {own[0]!r}: use 'auto', which trains your own one client at a time"
@@ -165,7 +164,7 @@ def _check_model(config: Config) -> None:
 def _needs_spikes(config: Config) -> Iterator[str]:
     """Yield what spiking networks alone have."""
     model = config.model
-    if ":" in model.network:
+    if "network" in model.own:
         yield (
             f"is for built-in networks, not for model.network = {model.network!r}: build your own "
             "without spikes, or use 'spiking'"

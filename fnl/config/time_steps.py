@@ -22,12 +22,11 @@ def not_in_other_steps(config: Config) -> Iterator[str]:
             "data.corpus = 'spikes' has events, of which a longer step holds more: no gain makes "
             "them the same input, leave data.frame-hops out"
         )
-    for key in ("network", "neuron", "encoding"):
-        if ":" in (name := getattr(model, key)):
-            yield (
-                f"nobody knows what of model.{key} = {name!r} is in steps: use what is built in, "
-                "or leave data.frame-hops out"
-            )
+    for key, name in model.own.items():
+        yield (
+            f"nobody knows what of model.{key} = {name!r} is in steps: use what is built in, or "
+            "leave data.frame-hops out"
+        )
     if model.network == "recurrent" or model.neuron == "recurrent-lif":
         yield (
             "recurrent synapses take one step, however long it is: use model.network = "
