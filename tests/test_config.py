@@ -198,6 +198,9 @@ DEMANDING = {
     "data.frame-hops=20,40 model.encoding=delta coordination.rate-gradient=1 model.initial=''": (
         "model.encoding=rate coordination.rate-gradient=0"
     ),
+    "privacy.rate-epsilon=1 privacy.rate-release=none privacy.mode=none": (
+        "privacy.rate-release=gaussian privacy.mode=record"
+    ),
     "coordination.liars='3,3' training.sent-bits=8": (
         "coordination.liars='3' training.sent-bits=32"
     ),

@@ -9,7 +9,7 @@ from fnl.config.demands import refuse
 from fnl.config.groups import Config
 from fnl.config.privacy_combinations import check_privacy
 from fnl.config.rules import NOISE_KNOWN
-from fnl.config.time_steps import not_in_other_steps
+from fnl.config.time_steps import HOPS, not_in_other_steps
 from fnl.errors import ConfigError
 
 
@@ -72,10 +72,9 @@ def _check_data(config: Config) -> None:
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
         )
     if 1000 % data.frame_hop_ms:
-        divisors = [hop for hop in range(5, 101) if 1000 % hop == 0]
         raise ConfigError(
             f"data.frame-hop-ms = {data.frame_hop_ms} does not divide a second: "
-            f"use one of {', '.join(map(str, divisors))}"
+            f"use one of {', '.join(map(str, HOPS))}"
         )
     if data.words == "twelve" and data.corpus != "speech-commands":
         raise ConfigError(

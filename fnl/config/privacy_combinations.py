@@ -11,6 +11,7 @@ from fnl.config.sampled_candidates import tells_who_was_drawn
 from fnl.config.shared_noise import needs_more_than_the_sum
 from fnl.errors import ConfigError
 
+_RULES = {"selection": SELECTIONS, "aggregation": AGGREGATIONS}
 _STRICT = "run.strict-privacy = true"
 
 
@@ -23,12 +24,8 @@ def check_privacy(config: Config) -> None:
     """
     privacy, coordination = config.privacy, config.coordination
     # the server checks rules of the user's own, which it alone may have
-    rules = {"selection": SELECTIONS, "aggregation": AGGREGATIONS}
-    read = {
-        key: known[name]
-        for key, known in rules.items()
-        if (name := getattr(coordination, key)) in known
-    }
+    named = {key: getattr(coordination, key) for key in _RULES}
+    read = {key: _RULES[key][name] for key, name in named.items() if name in _RULES[key]}
     hidden = {key: [*_hidden(config, key, reads)] for key, reads in read.items()}
     if privacy.clips_per_speaker and privacy.unit != "speaker":
         raise ConfigError(
@@ -37,7 +34,8 @@ def check_privacy(config: Config) -> None:
         )
     if privacy.client_bands > 1:
         refuse(_not_in_bands(config), f"privacy.client-bands = {privacy.client_bands}")
-    _check_rate_release(config)
+    if privacy.rate_epsilon > 0:
+        refuse(_not_released(config), f"privacy.rate-epsilon = {privacy.rate_epsilon}")
     if config.run.strict_privacy:
         refuse(_not_strict(config, read), _STRICT)
     if config.shares_noise:
@@ -94,26 +92,20 @@ def _not_strict(config: Config, read: Reads) -> Iterator[str]:
         yield from _withheld(config, key, reads)
 
 
-def _check_rate_release(config: Config) -> None:
+def _not_released(config: Config) -> Iterator[str]:
+    """Yield what leaves a budget of releases without them, or without a rest."""
     privacy = config.privacy
     if privacy.rate_release == "none":
-        if privacy.rate_epsilon > 0:
-            raise ConfigError(
-                "privacy.rate-epsilon needs privacy.rate-release = 'gaussian', which is 'none'"
-            )
-        return
+        yield "needs privacy.rate-release = 'gaussian', which is 'none'"
     if not config.is_private:
-        if privacy.rate_epsilon > 0:
-            raise ConfigError(
-                f"privacy.rate-epsilon = {privacy.rate_epsilon} protects nothing under "
-                f"privacy.mode = {privacy.mode!r}, which sends weights that no noise covers: use "
-                "privacy.mode = 'record'"
-            )
-        return
-    if privacy.noise_multiplier == 0 and privacy.rate_epsilon >= privacy.epsilon:
-        raise ConfigError(
-            f"privacy.rate-epsilon = {privacy.rate_epsilon} leaves nothing of privacy.epsilon = "
-            f"{privacy.epsilon} for the gradients: make it smaller"
+        yield (
+            f"protects nothing under privacy.mode = {privacy.mode!r}, which sends weights that no "
+            "noise covers: use privacy.mode = 'record'"
+        )
+    if config.rate_epsilon >= privacy.epsilon and privacy.noise_multiplier == 0:
+        yield (
+            f"leaves nothing of privacy.epsilon = {privacy.epsilon} for the gradients: make it "
+            "smaller"
         )
 
 
@@ -153,14 +145,12 @@ def _hidden(config: Config, key: str, reads: frozenset[str]) -> Iterator[str]:
     """Yield what a rule reads that clients compute, where rules must not see that."""
     if not _is_public_alone(config):
         return
-    released = config.rate_epsilon > 0
-    if not (found := uncovered(reads, released=released, client_level=True)):
+    if not (found := uncovered(reads, released=False, client_level=True)):
         return
-    rules = {"selection": SELECTIONS, "aggregation": AGGREGATIONS}.get(key, {})
     public = [
         name
-        for name, others in rules.items()
-        if not uncovered(others, released=released, client_level=True)
+        for name, others in _RULES.get(key, {}).items()
+        if not uncovered(others, released=False, client_level=True)
     ]
     hides = (
         f"privacy.mode = {config.privacy.mode!r} does not cover"

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 from fnl.config.groups import Config
 
-_HOPS = tuple(hop for hop in range(5, 101) if 1000 % hop == 0)
+HOPS = tuple(hop for hop in range(5, 101) if 1000 % hop == 0)
+"""Time steps in ms that divide a second."""
 
 
 def not_in_other_steps(config: Config) -> Iterator[str]:
     """Yield what cannot be converted from one time step to another."""
     data, model = config.data, config.model
     for hop in data.client_hops:
-        if hop not in _HOPS:
-            yield f"{hop} ms do not divide a second: use some of {', '.join(map(str, _HOPS))}"
+        if hop not in HOPS:
+            yield f"{hop} ms do not divide a second: use some of {', '.join(map(str, HOPS))}"
     if len(set(data.client_hops)) < len(data.client_hops):
         yield "a hop is named twice: clients get each equally often"
     if data.corpus == "spikes":
