@@ -120,10 +120,6 @@ class LeakyReadout(nn.Module):
         """Let steps be `ratio` times as long as those of `beta`: same decay, same steady state."""
         self.ratio = ratio
 
-    def time_weights(self, steps: int) -> Tensor:
-        """Return w_s for s = 0 … T−1, float64 [T]."""
-        return _time_weights(self.beta, steps, self.ratio)
-
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores [B, C] for the spikes [B, T, F]."""
         # The linear layer is given a weighted mean, so that its bias counts as often as it should.
