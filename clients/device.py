@@ -28,7 +28,8 @@ from clients.device_budget import (
 from clients.ledger_file import LedgerFile, Release
 from clients.public_start import device_start
 from clients.residual_file import Belonging, load_residual, save_residual
-from fnl.config import ENCODINGS, NETWORKS, NEURONS, Config
+from fnl.config import Config
+from fnl.config.model import BUILT_IN
 from fnl.data.federated import Federation
 from fnl.data.own_clips import device_federation
 from fnl.errors import BudgetError, ConfigError, CorpusError, DeviceError
@@ -125,12 +126,11 @@ class Device:
             BudgetError: the same, of what its budget does not allow.
         """
         check_deployable(config)
-        for key, known in (("network", NETWORKS), ("neuron", NEURONS), ("encoding", ENCODINGS)):
-            if (name := getattr(config.model, key)) not in known:
-                raise ConfigError(
-                    f"model.{key} = {name!r} would import code by the server's word: "
-                    f"devices take {', '.join(known)}"
-                )
+        for key, name in config.model.own.items():
+            raise ConfigError(
+                f"model.{key} = {name!r} would import code by the server's word: devices take "
+                f"{', '.join(BUILT_IN[key])}"
+            )
         if self.partition >= config.data.clients:
             raise ConfigError(
                 f"data.clients = {config.data.clients} has no partition {self.partition}: the "

@@ -15,7 +15,7 @@ from fnl.interchange.pretrained import metadata_of
 from fnl.runtime.callbacks import check_callbacks
 from fnl.runtime.deployment import DEPLOYMENT
 from fnl.runtime.determinism import one_thread
-from fnl.runtime.engine import SIMULATIONS, clients_apart, engine_name, notify
+from fnl.runtime.engine import clients_apart, engine_name, notify
 from fnl.runtime.events import RunFinished, RunNote, RunStarted, RunWarning
 from fnl.runtime.releases import Releases, What
 from fnl.runtime.run_directory import RunDirectory
@@ -28,7 +28,7 @@ from fnl.weights import get_weights
 from fnl.wire import exchange
 from server.client_privacy import ClientPrivacy
 from server.coordination import Coordinator, check_rates
-from server.devices import DeviceGrid, open_server_data
+from server.devices import SeenLedgers, open_server_data
 from server.federation_nodes import nodes_by_partition
 from server.record.guarantee import (
     guarantee_in_words,
@@ -38,12 +38,13 @@ from server.record.guarantee import (
 )
 from server.record.origin import origin_of
 from server.record.recorder import Recorder
+from server.replies.vetting import Shape
 from server.resumption import take_over
 from server.rounds import Rounds
 from server.shared_noise import SummedUpdates
 from server.spending import Spending
 from server.strategy import RateStrategy
-from server.trial import Shape, try_own_rules
+from server.trial import try_own_rules
 
 app = ServerApp()
 
@@ -65,11 +66,12 @@ def main(grid: Grid, context: Context) -> None:
             check_own_modules(config, federation)
     network = start_network(config, federation)  # what does not fit is seen before any work
     counts = None if deployed else unit_counts(config, federation)
+    shape = Shape(len(layers), federation.classes, counts)
     with one_thread():
-        shape = Shape(len(layers), federation.classes, counts)
         try_own_rules(config, shape, get_weights(network))
     nodes = nodes_by_partition(grid, config.data.clients, devices=deployed)
-    carrier = DeviceGrid(grid, nodes, config.run.results_dir) if deployed else grid
+    partition_of = {node: partition for partition, node in nodes.items()}
+    devices = SeenLedgers(partition_of, config.run.results_dir) if deployed else None
     directory = RunDirectory.open(
         config,
         engine=engine_name(grid),
@@ -85,7 +87,15 @@ def main(grid: Grid, context: Context) -> None:
         for warning in warnings + few_clips_warnings(federation.store, config.evaluation.split):
             notify(grid, RunWarning(warning))
         with one_thread():
-            _run(config, federation, nodes, carrier, directory, layers=len(layers), counts=counts)
+            _run(
+                config,
+                federation,
+                nodes,
+                grid,
+                directory,
+                shape=shape,
+                devices=devices,
+            )
     except KeyboardInterrupt:
         directory.fail("interrupted", status=INTERRUPTED)
         raise
@@ -102,17 +112,17 @@ def _run(
     grid: Grid,
     directory: RunDirectory,
     *,
-    layers: int,
-    counts: list[int] | None,
+    shape: Shape,
+    devices: SeenLedgers | None,
 ) -> None:
     network = start_network(config, federation).to(chosen_device(config))
-    simulated, releases = engine_name(grid) in SIMULATIONS, Releases(directory.path)
+    releases = Releases(directory.path)
     before = directory.resumed_from
     done = before.server_round if before is not None else 0
     private = ClientPrivacy(config, releases, done) if config.is_client_private else None
     if private is not None:  # repeated releases may have raised it
         directory.note(client_noise_multiplier=private.noise_multiplier)
-    spending, weights = Spending(config, devices=not simulated), get_weights(network)
+    spending, weights = Spending(config, devices=devices is not None), get_weights(network)
     numbers = sum(value.size for value in weights.values())
     shared = shared_sum_of(config, numbers) if config.shares_noise else None
     summed = SummedUpdates(config, shared, releases) if shared is not None else None
@@ -121,7 +131,7 @@ def _run(
         nodes,
         grid,
         client_privacy=private,
-        clips=counts,
+        clips=shape.clips,
         weights=weights,
         summed=summed,
     )
@@ -146,11 +156,9 @@ def _run(
         releases,
         client_privacy=private,
         nodes=nodes,
-        layers=layers,
-        classes=federation.classes,
-        clips=counts,
+        shape=shape,
         done=done,
-        simulated=simulated,
+        devices=devices,
         initial=initial.sha256 if initial is not None else "",
         on_round=recorder,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from flwr.serverapp.strategy import FedAvg
@@ -24,7 +25,6 @@ from server.context import History, RoundContext, State
 from server.declaration import numbers_of, reads_of
 from server.known_noise import KnownNoise
 from server.selection import (
-    Scores,
     Selection,
     estimated,
     select,
@@ -34,29 +34,19 @@ from server.selection import (
 
 
 @dataclass(frozen=True)
-class Coordination:
-    """What a round's rules decided, over candidates in partition order.
+class Coordination(Selection):
+    """What a round's rules decided, over candidates in partition order: whom, and their shares.
 
     Attributes:
-        scores: float64 [d].
-        selected: positions of the selected candidates, best first, int64 [m].
         weights: share of each selected candidate, float64 [m]; None where the rule gives no
             shares but combines the models coordinate by coordinate.
         kept: share of the global model the round started from; not 0 only for a mixing, where
             nobody has a weight, and where candidates are drawn in secret.
         note: what a user should know of how the shares came about; empty for nothing.
-        memory: what the selection keeps for later rounds; None: nothing new.
-        reliability: share of the scores' variance that is not noise; None where nobody knows.
-        at_random: whether the selection is a random one, as noise hides the scores.
     """
 
-    scores: Scores
-    selected: NDArray[np.int64]
-    weights: NDArray[np.float64] | None
+    weights: NDArray[np.float64] | None = None
     kept: float = 0.0
-    memory: Mapping[str, NDArray[np.float64]] | None = None
-    reliability: float | None = None
-    at_random: bool = False
     note: str = ""
 
 
@@ -150,12 +140,7 @@ class Coordinator:
         if self._settings.estimate != "plain":
             choice = self._estimated(choice, context)
         choice = within_share(choice, context.candidates, context)
-        return replace(
-            self._weighted(choice.scores, choice.selected, context),
-            memory=choice.memory,
-            reliability=choice.reliability,
-            at_random=choice.at_random,
-        )
+        return Coordination(**vars(choice), **self._weighed(choice.selected, context))
 
     def without(
         self,
@@ -180,10 +165,8 @@ class Coordinator:
         if all(there):
             return decision
         context = self._context(server_round, reports, history, state)
-        left = self._weighted(decision.scores, decision.selected[there], context)
-        return replace(
-            decision, selected=left.selected, weights=left.weights, kept=left.kept, note=left.note
-        )
+        left = decision.selected[there]
+        return replace(decision, selected=left, **self._weighed(left, context))
 
     def _estimated(self, choice: Selection, context: RoundContext) -> Selection:
         """Return the selection by what the scores are estimated to be, else a random one."""
@@ -220,16 +203,17 @@ class Coordinator:
             return there
         return min(self._settings.selected, there)
 
-    def _weighted(
-        self, scores: Scores, selected: NDArray[np.int64], context: RoundContext
-    ) -> Coordination:
-        if self._weighting is None:
-            return Coordination(scores, selected, None)
-        if not selected.size:  # a rule need not know what to do without anybody
-            return Coordination(scores, selected, np.zeros(0), kept=1.0)
-        chosen = [context.candidates[position] for position in selected]
-        shares = shares_of(chosen, self._weighting, context, name=self._named["weigh"])
-        return Coordination(scores, selected, shares.clients, kept=shares.kept, note=shares.note)
+    def _weighed(self, selected: NDArray[np.int64], context: RoundContext) -> dict[str, Any]:
+        """Return the fields of a `Coordination` about the shares of the selected."""
+        shares: Shares | None = None
+        if self._weighting is not None and selected.size:
+            chosen = [context.candidates[position] for position in selected]
+            shares = shares_of(chosen, self._weighting, context, name=self._named["weigh"])
+        elif self._weighting is not None:  # a rule need not know what to do without anybody
+            shares = Shares(np.zeros(0), kept=1.0)
+        if shares is None:
+            return {"weights": None, "kept": 0.0, "note": ""}
+        return {"weights": shares.clients, "kept": shares.kept, "note": shares.note}
 
     def lacking(self, decision: Coordination) -> str:
         """Return why the rule cannot combine whom `decision` selects; empty if it can.

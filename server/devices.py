@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 import fnl
 from fnl.config import Config
@@ -54,75 +52,26 @@ class Seen:
     tip: str = ""
 
 
-class DeviceGrid(Grid):
-    """A grid that tells every device what the server knows of its ledger, and learns from replies.
+class SeenLedgers:
+    """What the server has seen of its devices' ledgers: told at every request, learnt from replies.
 
     Args:
-        grid: the one that carries the messages.
-        nodes: partition -> node id.
+        partition_of: node id -> partition.
         results: folder of the runs, in which `devices.json` is kept.
 
     Raises:
         RunError: if `devices.json` is damaged: without it a deleted ledger would go unnoticed.
     """
 
-    def __init__(self, grid: Grid, nodes: Mapping[int, int], results: str) -> None:
-        self._grid = grid
-        self._partitions = {node: partition for partition, node in nodes.items()}
+    def __init__(self, partition_of: Mapping[int, int], results: str) -> None:
+        self._partition_of = partition_of
         self._path = Path(results).expanduser().absolute() / DEVICES_FILE
         self._seen = load_devices(self._path)
 
-    def set_run(self, run: Run) -> None:
-        """See `Grid`."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """See `Grid`."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """See `Grid`."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """See `Grid`."""
-        return self._grid.get_node_ids()
-
-    def get_nodes(self) -> Iterable[NodeInfo]:
-        """See `Grid`."""
-        return self._grid.get_nodes()
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """See `Grid`."""
-        return self._grid.push_messages([self._instructed(message) for message in messages])
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """See `Grid`."""
-        return self._noted(self._grid.pull_messages(message_ids))
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """See `Grid`."""
-        instructed = [self._instructed(message) for message in messages]
-        return self._noted(self._grid.send_and_receive(instructed, timeout=timeout))
-
-    def _instructed(self, message: Message) -> Message:
-        """Return `message` with the record of its device; messages of a round share the rest."""
-        if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN:
-            return message
-        partition = self._partitions[message.metadata.dst_node_id]
+    def told(self, partition: int) -> ConfigRecord:
+        """Return the record that goes to a device with each request."""
         seen = self._seen.get(partition, Seen())
-        content = RecordDict(dict(message.content))
-        content[DEVICE] = ConfigRecord(
+        return ConfigRecord(
             {
                 VERSION: fnl.__version__,
                 DEVICE_ID: seen.device,
@@ -130,14 +79,12 @@ class DeviceGrid(Grid):
                 TIP: seen.tip,
             }
         )
-        message.content = content
-        return message
 
-    def _noted(self, replies: Iterable[Message]) -> list[Message]:
+    def note(self, replies: Iterable[Message]) -> None:
         """Write down what devices say of their ledgers; it never goes backwards."""
-        replies, changed = list(replies), False
+        changed = False
         for reply in replies:
-            partition = self._partitions.get(reply.metadata.src_node_id)
+            partition = self._partition_of.get(reply.metadata.src_node_id)
             if reply.has_error() or partition is None:
                 continue
             seen = _parse(reply.content.get(DEVICE))
@@ -147,7 +94,6 @@ class DeviceGrid(Grid):
                 changed = True
         if changed:
             _save(self._path, self._seen)
-        return replies
 
 
 def _parse(record: ConfigRecord | MetricRecord | ArrayRecord | None) -> Seen | None:

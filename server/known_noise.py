@@ -81,6 +81,10 @@ class KnownNoise:
         """Return what the release adds to the network's rate."""
         return self.network_share * (report.rate_noise or 0.0)
 
+    def variance_of_rate(self, report: ClientReport) -> float:
+        """Return the variance of what both add to the network's rate after training."""
+        return self.in_rate(report) ** 2 + self.in_release(report) ** 2
+
     def in_class(self, report: ClientReport, classes: int) -> tuple[float, float]:
         """Return what training and release add to the change of one class' rate.
 

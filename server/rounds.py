@@ -25,7 +25,7 @@ from server.counted import among, as_expected, in_the_sum, known_beforehand
 from server.global_round import Decided, GlobalRound, noted
 from server.replies.rejections import FaultKind, require_enough
 from server.replies.uploads import Uploads, request_uploads
-from server.replies.vetting import Answer, packing_of
+from server.replies.vetting import Answer
 from server.residuals import Residuals
 from server.shared_noise import SummedUpdates
 
@@ -324,21 +324,13 @@ class Rounds:
             ]
             for key, decision in decisions.items()
         }
-        coordination = self._config.coordination
         uploads = request_uploads(
-            self._grid,
-            server_round,
-            self._nodes,
-            wanted,
-            like=before,
-            max_update_norm=coordination.max_update_norm,
-            packing=packing_of(self._config, before),
-            timeout=self._config.run.reply_timeout,
+            self._config, self._grid, server_round, self._nodes, wanted, like=before
         )
         if self._client_privacy is not None:
             return uploads
         usable = len(candidates) - len(uploads.missing)
-        require_enough(coordination, server_round, usable, uploads.rejections)
+        require_enough(self._config.coordination, server_round, usable, uploads.rejections)
         if uploads.missing.issuperset(wanted[exchange.ARRAYS]):
             raise RunError(
                 f"round {server_round}: none of the {len(wanted[exchange.ARRAYS])} selected gave "

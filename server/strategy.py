@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from logging import INFO
 
@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from fnl.config import Config
 from fnl.config.rules import NOISE
 from fnl.privacy.sampled_clients import drawn_candidates
+from fnl.runtime.deployment import DEVICE
 from fnl.runtime.engine import notify
 from fnl.runtime.events import RoundStarted
 from fnl.runtime.releases import Release, Releases, What
@@ -22,10 +23,11 @@ from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
 from server.client_privacy import ClientPrivacy
 from server.coordination import rules_read
+from server.devices import SeenLedgers
 from server.global_round import GlobalRound
 from server.replies.arrays import content_bytes
 from server.replies.rejections import ABSENT, by_partition, require_enough
-from server.replies.vetting import Expected, sent_to, vet
+from server.replies.vetting import Expected, Shape, sent_to, vet
 from server.rounds import Rounds
 from server.spending import Spending
 
@@ -44,12 +46,10 @@ class RateStrategy(Strategy):
         releases: what has left the run, over all its starts.
         client_privacy: books each global model before it leaves; None without client-level privacy.
         nodes: partition -> node id.
-        layers: number of spiking layers.
-        classes: number of labels.
-        clips: n_k of each partition where the server knows them without the clients.
+        shape: of the clients' reports.
         done: rounds that were done before this start.
-        simulated: whether clients live in a simulation; on real devices a client's own ledger is
-            on its disk, and nobody else's word counts.
+        devices: what is known of the ledgers of real devices, which are on their disks: nobody
+            else's word counts there. None: clients live in a simulation.
         initial: digest of the weights that `model.initial` names, which clients check where they
             keep a part of them; empty without.
         on_round: called with every round when it is done.
@@ -64,11 +64,9 @@ class RateStrategy(Strategy):
         *,
         client_privacy: ClientPrivacy | None = None,
         nodes: Mapping[int, int],
-        layers: int,
-        classes: int,
-        clips: Sequence[int] | None = None,
+        shape: Shape,
         done: int = 0,
-        simulated: bool = True,
+        devices: SeenLedgers | None = None,
         initial: str = "",
         on_round: Callable[[GlobalRound], None] = lambda _: None,
     ) -> None:
@@ -78,10 +76,9 @@ class RateStrategy(Strategy):
         self._releases = releases
         self._client_privacy = client_privacy
         self._nodes = nodes
-        self._layers, self._classes = layers, classes
-        self._clips = clips
+        self._shape = shape
         self._done = done
-        self._simulated = simulated
+        self._devices = devices
         self._initial = {exchange.INITIAL: initial} if initial else {}
         self._on_round = on_round
         self._global: Weights = {}
@@ -127,6 +124,8 @@ class RateStrategy(Strategy):
         """
         server_round += self._done
         replies, settings = list(replies), self._config.coordination
+        if self._devices is not None:
+            self._devices.note(replies)
         answers, rejected = vet(replies, self._expected())
         usable = len(answers)
         if self._client_privacy is not None:  # what an update holds must not stop a round
@@ -175,35 +174,43 @@ class RateStrategy(Strategy):
             partition_of={self._nodes[k]: k for k in self._asked},
             messages=sent_to(self._asked.values()),
             like=self._global,
-            models=_models(config, simulated=self._simulated),
+            models=_models(config, simulated=self._devices is None),
             entries=self._entries,
-            layers=self._layers,
-            classes=self._classes,
+            shape=self._shape,
             epsilons=self._spending.reported,
             max_update_norm=config.coordination.max_update_norm,
             accountant=config.privacy.accountant,
             config=config,
-            clips=self._clips,
             booked={k: len(self._spending.rounds(k)) for k in self._asked},
         )
 
     def _message(self, content: RecordDict, partition: int) -> Message:
         """Return the request to a candidate; candidates share what is not told to one of them."""
-        spent, bound = self._spending.rounds(partition), self._spending.clip_norm(partition)
-        config = content[exchange.CONFIG]
-        if self._simulated and spent and isinstance(config, ConfigRecord):
-            told = ConfigRecord({**config, exchange.SPENT_ROUNDS: list(spent)})
-            if bound is not None:
-                told[exchange.CLIP_NORM] = bound
-            content = RecordDict({**content, exchange.CONFIG: told})
+        own: dict[str, ArrayRecord | ConfigRecord] = {}
+        if self._devices is not None:
+            own[DEVICE] = self._devices.told(partition)
+        else:
+            own |= self._lost_with_a_process(partition, content[exchange.CONFIG])
         correction = self._rounds.correction(partition, like=self._global)
         if correction is not None:
-            arrays = exchange.to_arrays(correction)
-            content = RecordDict({**content, exchange.CORRECTION: arrays})
-        if self._simulated and (residual := self._rounds.residuals.of(partition)) is not None:
-            arrays = exchange.to_arrays(residual)
-            content = RecordDict({**content, exchange.RESIDUAL: arrays})
+            own[exchange.CORRECTION] = exchange.to_arrays(correction)
+        content = RecordDict({**content, **own})
         return Message(content, self._nodes[partition], MessageType.TRAIN)
+
+    def _lost_with_a_process(
+        self, partition: int, config: object
+    ) -> dict[str, ArrayRecord | ConfigRecord]:
+        """Return what a simulated client is told of itself, by key: real devices keep it."""
+        told: dict[str, ArrayRecord | ConfigRecord] = {}
+        spent, bound = self._spending.rounds(partition), self._spending.clip_norm(partition)
+        if spent and isinstance(config, ConfigRecord):
+            bounded = {} if bound is None else {exchange.CLIP_NORM: bound}
+            told[exchange.CONFIG] = ConfigRecord(
+                {**config, exchange.SPENT_ROUNDS: list(spent), **bounded}
+            )
+        if (residual := self._rounds.residuals.of(partition)) is not None:
+            told[exchange.RESIDUAL] = exchange.to_arrays(residual)
+        return told
 
 
 def _models(config: Config, *, simulated: bool) -> tuple[str, ...]:

@@ -14,9 +14,8 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import ModuleType, NoneType
 
 import numpy as np
@@ -31,7 +30,8 @@ from fnl.weights import Weights
 from fnl.wire.report import ClientReport, Rates, Unprotected
 from server.context import History
 from server.coordination import Coordinator
-from server.rounds import known_beforehand
+from server.counted import known_beforehand
+from server.replies.vetting import Shape
 
 _ROUND = 1
 _CLIPS = (40, 200)
@@ -43,21 +43,6 @@ _FIXED = (bool, int, float, complex, str, bytes, tuple, frozenset, range)
 _FIXED += (ModuleType, NoneType, type(__future__.annotations))
 _MOVED = 1e-3
 """Standard deviation of what made-up training adds to a weight."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What reports of a run are like.
-
-    Attributes:
-        layers: spiking layers of the network.
-        classes: labels.
-        clips: n_k of each partition; None where the server does not know them.
-    """
-
-    layers: int
-    classes: int
-    clips: Sequence[int] | None = None
 
 
 def try_own_rules(config: Config, shape: Shape, weights: Weights) -> None:

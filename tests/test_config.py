@@ -159,6 +159,67 @@ def test_impossible_combinations_name_the_key_and_the_remedy(assignments, key, r
     assert "\n" not in message
 
 
+DEMANDING = {
+    "privacy.noise=distributed": (
+        "run.strict-privacy=true training.steps=1 training.optimizer=sgd coordination.selected=12 "
+        "coordination.aggregation=fedavg coordination.selection=random"
+    ),
+    "privacy.noise=distributed evaluation.shadow=true training.sent-bits=8 "
+    "coordination.minimum=1": (
+        "run.strict-privacy=true evaluation.shadow=false training.steps=1 training.optimizer=sgd "
+        "training.sent-bits=32 coordination.selected=12 coordination.aggregation=fedavg "
+        "coordination.selection=random coordination.minimum=2"
+    ),
+    "coordination.schedule=poisson coordination.max-share=0.5": (
+        "privacy.mode=client coordination.selected=12 coordination.selection=random "
+        "coordination.aggregation=fedavg coordination.max-share=1"
+    ),
+    "privacy.mode=client": "coordination.selection=random coordination.aggregation=fedavg",
+    "privacy.client-bands=2 privacy.secure-noise=true coordination.selection=random "
+    "coordination.aggregation=fedavg": (
+        "privacy.mode=client coordination.schedule=balanced coordination.candidates=8 "
+        "privacy.secure-noise=false"
+    ),
+    "run.strict-privacy=true evaluation.shadow=true coordination.selection=loss "
+    "coordination.aggregation=fedavg": "evaluation.shadow=false coordination.selection=random",
+    "evaluation.sensitivity=true privacy.unit=speaker training.views=2 "
+    "training.augmentation=true": (
+        "evaluation.shadow=true privacy.unit=clip training.views=1 training.optimizer=sgd"
+    ),
+    "model.activation=relu model.neuron=adlif model.reset=zero": (
+        "model.neuron=lif model.reset=subtract"
+    ),
+    "data.corpus=spikes data.root=/x data.features=mfcc training.augmentation=true": (
+        "data.features=log-mel training.augmentation=false"
+    ),
+    "coordination.estimate=shrunk coordination.selection=random coordination.algorithm=own:Rule": (
+        "coordination.selection=highest-rate coordination.algorithm=none"
+    ),
+    "data.frame-hops=20,40 model.encoding=delta coordination.rate-gradient=1 model.initial=''": (
+        "model.encoding=rate coordination.rate-gradient=0"
+    ),
+    "privacy.rate-epsilon=1 privacy.rate-release=none privacy.mode=none": (
+        "privacy.rate-release=gaussian privacy.mode=record"
+    ),
+    "coordination.liars='3,3' training.sent-bits=8": (
+        "coordination.liars='3' training.sent-bits=32"
+    ),
+}  # fmt: skip
+"""A setting with what it does not go with, and what it demands."""
+
+
+@pytest.mark.parametrize(("setting", "demanded"), DEMANDING.items(), ids=DEMANDING)
+def test_all_that_a_setting_demands_is_named_at_once(setting, demanded):
+    given, right = setting.split(), demanded.split()
+    message = refused(dict(parse_overrides(given)))
+    assert "\n" not in message
+    for key in parse_overrides(right):
+        assert key in message
+    parse_config(dict(parse_overrides([*given, *right])))
+    for left in right:  # and no less will do
+        refused(dict(parse_overrides([*given, *(one for one in right if one != left)])))
+
+
 def test_combinations_on_the_edge_are_allowed():
     public = {"coordination.selection": "random", "coordination.aggregation": "fedavg"}
     for mode in ("client", "both"):

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
-from fnl.errors import saying_why
+from fnl.errors import RunError, saying_why
 from fnl.runtime.atomic import write_atomically
 
 Columns = Literal[1, 2]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fnl.config.coordination import MODELS_A_LIAR
+from fnl.config.demands import refuse
 from fnl.config.groups import Config
 from fnl.config.privacy_combinations import check_privacy
 from fnl.config.rules import NOISE_KNOWN
-from fnl.config.time_steps import check_time_steps
+from fnl.config.time_steps import HOPS, not_in_other_steps
 from fnl.errors import ConfigError
 
 
@@ -14,7 +17,8 @@ def check_combinations(config: Config) -> None:
     """Refuse keys that do not go together.
 
     Raises:
-        ConfigError: naming the first combination and what would be right.
+        ConfigError: naming the first setting that asks for others, all that it asks for, and what
+            would be right.
     """
     data, coordination = config.data, config.coordination
     if coordination.candidates > data.clients:
@@ -32,15 +36,45 @@ def check_combinations(config: Config) -> None:
             f"coordination.minimum = {coordination.minimum} is more than "
             f"coordination.candidates = {coordination.candidates}: no more than these can answer"
         )
+    _check_data(config)
+    if config.training.augmentation and data.features != "log-mel":
+        raise ConfigError(
+            f"training.augmentation works on log-mel features, not data.features = "
+            f"{data.features!r}: set one of the two"
+        )
+    if config.training.views > 1 and not config.training.augmentation:
+        raise ConfigError(
+            f"training.views = {config.training.views} needs views that differ: set "
+            "training.augmentation = true"
+        )
+    _check_batched(config)
+    _check_model(config)
+    _check_measurements(config)
+    _check_aggregation(config)
+    if coordination.estimate != "plain":
+        refuse(_not_estimated(config), f"coordination.estimate = {coordination.estimate!r}")
+    elif coordination.min_reliability > 0:
+        raise ConfigError(
+            f"coordination.min-reliability = {coordination.min_reliability} needs an estimate of "
+            "it: set coordination.estimate to another value than 'plain'"
+        )
+    if data.client_hops:
+        refuse(not_in_other_steps(config), f"data.frame-hops = {data.frame_hops!r}:")
+    if coordination.liars:
+        refuse(_beyond_liars(config), f"coordination.liars = {coordination.liars!r}")
+    check_privacy(config)
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
     if data.corpus in ("speech-commands", "folder", "spikes") and not data.root:
         raise ConfigError(
             f"data.root is empty: data.corpus = {data.corpus!r} needs the folder that holds it"
         )
     if 1000 % data.frame_hop_ms:
-        divisors = [hop for hop in range(5, 101) if 1000 % hop == 0]
         raise ConfigError(
             f"data.frame-hop-ms = {data.frame_hop_ms} does not divide a second: "
-            f"use one of {', '.join(map(str, divisors))}"
+            f"use one of {', '.join(map(str, HOPS))}"
         )
     if data.words == "twelve" and data.corpus != "speech-commands":
         raise ConfigError(
@@ -52,52 +86,38 @@ def check_combinations(config: Config) -> None:
             "data.words = 'all' does not go with data.corpus = 'device': list the labels, "
             "so that all devices have the same ones in the same order"
         )
-    if config.training.augmentation and data.features != "log-mel":
+    if data.corpus == "spikes":
+        refuse(_made_of_sound(config), "data.corpus = 'spikes' has events:")
+
+
+def _check_batched(config: Config) -> None:
+    """Refuse to train as one batch what cannot be."""
+    model, clients = config.model, config.run.batched_clients
+    if clients in ("auto", "0"):
+        return
+    if own := [*model.own.values()]:
         raise ConfigError(
-            f"training.augmentation works on log-mel features, not data.features = "
-            f"{data.features!r}: set one of the two"
+            f"run.batched-clients = {clients!r} needs built-in networks, neurons and encodings, "
+            f"not {own[0]!r}: use 'auto', which trains your own one client at a time"
         )
-    if config.training.views > 1 and not config.training.augmentation:
+    if config.privacy.unit != "clip":
         raise ConfigError(
-            f"training.views = {config.training.views} needs views that differ: set "
-            "training.augmentation = true"
-        )
-    own = [name for name in (config.model.network, config.model.neuron) if ":" in name]
-    own += [config.model.encoding] if ":" in config.model.encoding else []
-    if config.run.batched_clients not in ("auto", "0") and own:
-        raise ConfigError(
-            f"run.batched-clients = {config.run.batched_clients!r} needs built-in networks, "
-            f"neurons and encodings, not {own[0]!r}: use 'auto', which trains your own one client "
-            "at a time"
-        )
-    if config.run.batched_clients not in ("auto", "0") and config.privacy.unit != "clip":
-        raise ConfigError(
-            f"run.batched-clients = {config.run.batched_clients!r} clips each clip by itself, not "
+            f"run.batched-clients = {clients!r} clips each clip by itself, not "
             f"privacy.unit = {config.privacy.unit!r}: use 'auto', which trains one client at a time"
         )
-    _check_events(config)
-    _check_model(config)
-    _check_measurements(config)
-    _check_aggregation(config)
-    _check_estimate(config)
-    check_time_steps(config)
-    _check_liars(config)
-    check_privacy(config)
 
 
-def _check_events(config: Config) -> None:
-    """Refuse what is made of sound where a corpus has events."""
-    if config.data.corpus != "spikes":
-        return
+def _made_of_sound(config: Config) -> Iterator[str]:
+    """Yield what is made of sound."""
     if config.data.features != "log-mel":
-        raise ConfigError(
-            f"data.features = {config.data.features!r} is of sound, and data.corpus = 'spikes' has "
-            "events: leave it out, data.event-values says what they become"
+        yield (
+            f"data.features = {config.data.features!r} is of sound, leave it out, "
+            "data.event-values says what they become"
         )
     if config.training.augmentation:
-        raise ConfigError(
-            "training.augmentation works on log-mel features, not on the events of "
-            "data.corpus = 'spikes': set training.augmentation = false"
+        yield (
+            "training.augmentation works on log-mel features, not on the events of a corpus: set "
+            "training.augmentation = false"
         )
 
 
@@ -125,7 +145,8 @@ def _check_model(config: Config) -> None:
             f"model.neuron = {model.neuron!r} does not go with model.network = 'recurrent', whose "
             "neurons are recurrent-lif: use model.network = 'feedforward'"
         )
-    _check_activation(config)
+    if not model.spikes:
+        refuse(_needs_spikes(config), f"model.activation = {model.activation!r}")
     if model.normalisation == "group" and any(size % model.groups for size in model.hidden_sizes):
         raise ConfigError(
             f"model.groups = {model.groups} does not divide every layer of model.hidden = "
@@ -139,25 +160,23 @@ def _check_model(config: Config) -> None:
         )
 
 
-def _check_activation(config: Config) -> None:
-    """Refuse what spiking networks alone have of a network without spikes."""
+def _needs_spikes(config: Config) -> Iterator[str]:
+    """Yield what spiking networks alone have."""
     model = config.model
-    if model.activation == "spiking":
-        return
-    if ":" in model.network:
-        raise ConfigError(
-            f"model.activation = {model.activation!r} is for built-in networks, not for "
-            f"model.network = {model.network!r}: build your own without spikes, or use 'spiking'"
+    if "network" in model.own:
+        yield (
+            f"is for built-in networks, not for model.network = {model.network!r}: build your own "
+            "without spikes, or use 'spiking'"
         )
     if model.neuron not in ("lif", "recurrent-lif"):
-        raise ConfigError(
-            f"model.activation = {model.activation!r} has twins of lif and recurrent-lif neurons, "
-            f"none of model.neuron = {model.neuron!r}: use one of the two"
+        yield (
+            "has twins of lif and recurrent-lif neurons, none of model.neuron = "
+            f"{model.neuron!r}: use one of the two"
         )
     if model.reset != "subtract":
-        raise ConfigError(
-            f"model.reset = {model.reset!r} is what a spike does, and model.activation = "
-            f"{model.activation!r} has no spikes: leave out one of the two"
+        yield (
+            f"has no spikes, and model.reset = {model.reset!r} is what a spike does: leave out one "
+            "of the two"
         )
 
 
@@ -169,83 +188,73 @@ def _check_measurements(config: Config) -> None:
             "evaluation.average evaluates another model than evaluation.shadow compares the last "
             "round's with: set one of the two"
         )
-    for key, wanted in (("floor", evaluation.floor), ("sensitivity", evaluation.sensitivity)):
-        if wanted and not evaluation.shadow:
-            raise ConfigError(
-                f"evaluation.{key} needs the shadow it is compared with: set evaluation.shadow=true"
-            )
-    if not evaluation.sensitivity:
-        return
+    if evaluation.floor:
+        refuse(_without_shadow(config), "evaluation.floor")
+    if evaluation.sensitivity:
+        refuse(_not_predicted(config), "evaluation.sensitivity")
+
+
+def _without_shadow(config: Config) -> Iterator[str]:
+    if not config.evaluation.shadow:
+        yield "needs the shadow it is compared with: set evaluation.shadow=true"
+
+
+def _not_predicted(config: Config) -> Iterator[str]:
+    """Yield what a prediction of rates from a client's steps does not know."""
+    training, privacy = config.training, config.privacy
+    yield from _without_shadow(config)
     if not config.is_private:
-        raise ConfigError(
-            "evaluation.sensitivity predicts what clipping and noise do in a client's steps: "
-            f"privacy.mode = {config.privacy.mode!r} has neither there, use privacy.mode = 'record'"
+        yield (
+            f"predicts what clipping and noise do in a client's steps: privacy.mode = "
+            f"{privacy.mode!r} has neither there, use privacy.mode = 'record'"
         )
-    if config.training.views > 1:
-        raise ConfigError(
-            f"evaluation.sensitivity looks at one view of a clip, not at training.views = "
-            f"{config.training.views}: set it to 1"
+    if training.views > 1:
+        yield f"looks at one view of a clip, not at training.views = {training.views}: set it to 1"
+    if privacy.unit != "clip":
+        yield f"looks at single clips, not at privacy.unit = {privacy.unit!r}: use 'clip'"
+    if config.compresses:
+        yield (
+            "predicts what a whole update does, not a smaller one: leave training.sent-share and "
+            "training.sent-bits at their defaults"
         )
-    if config.privacy.unit != "clip":
-        raise ConfigError(
-            f"evaluation.sensitivity looks at single clips, not at privacy.unit = "
-            f"{config.privacy.unit!r}: use 'clip'"
+    if training.optimizer != "sgd":
+        yield (
+            "holds for steps that are linear in the gradient, not for training.optimizer = "
+            f"{training.optimizer!r}: use training.optimizer = 'sgd'"
+        )
+
+
+def _not_estimated(config: Config) -> Iterator[str]:
+    """Yield what scores come of whose noise nobody knows."""
+    coordination = config.coordination
+    if coordination.selection not in NOISE_KNOWN:
+        yield (
+            "does not know how noisy the scores of coordination.selection = "
+            f"{coordination.selection!r} are: use one of {', '.join(NOISE_KNOWN)}"
+        )
+    if coordination.algorithm != "none":
+        yield (
+            "works on a built-in rule's scores, not on coordination.algorithm = "
+            f"{coordination.algorithm!r}: set one of the two"
+        )
+
+
+def _beyond_liars(config: Config) -> Iterator[str]:
+    """Yield liars that are no clients, and what leaves them nothing to lie about."""
+    liars, clients = config.coordination.lying, config.data.clients
+    if outside := [number for number in liars if number >= clients]:
+        yield f"names {outside[0]}: data.clients = {clients} has partitions 0 to {clients - 1}"
+    if len(set(liars)) < len(liars):
+        yield "names one twice: name each once"
+    if config.shares_noise:
+        yield (
+            "sends an update with its sign turned, and under privacy.noise = 'distributed' no "
+            "client's own update leaves it: set privacy.noise = 'local'"
         )
     if config.compresses:
-        raise ConfigError(
-            "evaluation.sensitivity predicts what a whole update does, not a smaller one: leave "
-            "training.sent-share and training.sent-bits at their defaults"
-        )
-    if config.training.optimizer != "sgd":
-        raise ConfigError(
-            f"evaluation.sensitivity holds for steps that are linear in the gradient, not for "
-            f"training.optimizer = {config.training.optimizer!r}: use training.optimizer = 'sgd'"
-        )
-
-
-def _check_estimate(config: Config) -> None:
-    coordination = config.coordination
-    if coordination.estimate != "plain" and coordination.selection not in NOISE_KNOWN:
-        raise ConfigError(
-            f"coordination.estimate = {coordination.estimate!r} does not know how noisy the scores "
-            f"of coordination.selection = {coordination.selection!r} are: use one of "
-            f"{', '.join(NOISE_KNOWN)}"
-        )
-    if coordination.estimate != "plain" and coordination.algorithm != "none":
-        raise ConfigError(
-            f"coordination.estimate = {coordination.estimate!r} works on a built-in rule's scores, "
-            f"not on coordination.algorithm = {coordination.algorithm!r}: set one of the two"
-        )
-    if coordination.estimate == "plain" and coordination.min_reliability > 0:
-        raise ConfigError(
-            f"coordination.min-reliability = {coordination.min_reliability} needs an estimate of "
-            "it: set coordination.estimate to another value than 'plain'"
-        )
-
-
-def _check_liars(config: Config) -> None:
-    """Refuse liars that are no clients, or that have nothing to lie about."""
-    coordination = config.coordination
-    liars = coordination.lying
-    outside = [number for number in liars if number >= config.data.clients]
-    if outside:
-        raise ConfigError(
-            f"coordination.liars = {coordination.liars!r} names {outside[0]}: data.clients = "
-            f"{config.data.clients} has partitions 0 to {config.data.clients - 1}"
-        )
-    if len(set(liars)) < len(liars):
-        raise ConfigError(
-            f"coordination.liars = {coordination.liars!r} names one twice: name each once"
-        )
-    if liars and config.shares_noise:
-        raise ConfigError(
-            "coordination.liars sends an update with its sign turned, and under privacy.noise = "
-            "'distributed' no client's own update leaves it: set privacy.noise = 'local'"
-        )
-    if liars and config.compresses:
-        raise ConfigError(
-            "coordination.liars turns the sign of a whole update, not of a smaller one: leave "
-            "training.sent-share and training.sent-bits at their defaults"
+        yield (
+            "turns the sign of a whole update, not of a smaller one: leave training.sent-share and "
+            "training.sent-bits at their defaults"
         )
 
 

@@ -30,6 +30,9 @@ ENCODINGS = {
 }
 """What is built in, by name: `module:function`, as for one's own. Imported when it is built."""
 
+BUILT_IN = {"network": NETWORKS, "neuron": NEURONS, "encoding": ENCODINGS}
+"""The keys of the model that may name something of one's own."""
+
 
 class ModelGroup(Group, frozen=True):
     """The spiking network."""
@@ -129,6 +132,12 @@ class ModelGroup(Group, frozen=True):
     def spikes(self) -> bool:
         """Whether neurons spike, so that a rate is at most 1."""
         return self.activation == "spiking"
+
+    @property
+    def own(self) -> dict[str, str]:
+        """What is of the user's own, by the keys in `BUILT_IN` that name it."""
+        names = {key: getattr(self, key) for key in BUILT_IN}
+        return {key: name for key, name in names.items() if name not in BUILT_IN[key]}
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ def tells_who_was_drawn(config: Config) -> Iterator[str]:
     if coordination.selected != coordination.candidates:
         yield (
             f"coordination.selected = {coordination.selected} of coordination.candidates = "
-            f"{coordination.candidates}: who is drawn is in the sum, whoever else is; make them "
+            f"{coordination.candidates}: who is drawn is in the sum whoever else is, make them "
             "equal"
         )
     if coordination.selection != "random":

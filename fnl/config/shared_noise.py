@@ -20,6 +20,8 @@ def needs_more_than_the_sum(config: Config) -> Iterator[str]:
             "nothing may leave a client beside the sum that is neither public nor in its ledger: "
             "set run.strict-privacy = true"
         )
+    if config.evaluation.shadow:
+        yield "evaluation.shadow = true sends updates that no noise covers: set it to false"
     if training.steps != 1:
         yield (
             f"training.steps = {training.steps} has no proof, as a second step would start from "

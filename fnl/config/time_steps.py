@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fnl.config.groups import Config
-from fnl.errors import ConfigError
 
-_HOPS = tuple(hop for hop in range(5, 101) if 1000 % hop == 0)
-
-
-def check_time_steps(config: Config) -> None:
-    """Refuse what cannot be converted from one time step to another.
-
-    Raises:
-        ConfigError: naming the first key and what would be right.
-    """
-    if not config.data.client_hops:
-        return
-    for refusal in _refusals(config):
-        raise ConfigError(f"data.frame-hops = {config.data.frame_hops!r}: {refusal}")
+HOPS = tuple(hop for hop in range(5, 101) if 1000 % hop == 0)
+"""Time steps in ms that divide a second."""
 
 
-def _refusals(config: Config) -> Iterator[str]:
+def not_in_other_steps(config: Config) -> Iterator[str]:
+    """Yield what cannot be converted from one time step to another."""
     data, model = config.data, config.model
     for hop in data.client_hops:
-        if hop not in _HOPS:
-            yield f"{hop} ms do not divide a second: use some of {', '.join(map(str, _HOPS))}"
+        if hop not in HOPS:
+            yield f"{hop} ms do not divide a second: use some of {', '.join(map(str, HOPS))}"
     if len(set(data.client_hops)) < len(data.client_hops):
         yield "a hop is named twice: clients get each equally often"
     if data.corpus == "spikes":
@@ -34,12 +23,11 @@ def _refusals(config: Config) -> Iterator[str]:
             "data.corpus = 'spikes' has events, of which a longer step holds more: no gain makes "
             "them the same input, leave data.frame-hops out"
         )
-    for key in ("network", "neuron", "encoding"):
-        if ":" in (name := getattr(model, key)):
-            yield (
-                f"nobody knows what of model.{key} = {name!r} is in steps: use what is built in, "
-                "or leave data.frame-hops out"
-            )
+    for key, name in model.own.items():
+        yield (
+            f"nobody knows what of model.{key} = {name!r} is in steps: use what is built in, or "
+            "leave data.frame-hops out"
+        )
     if model.network == "recurrent" or model.neuron == "recurrent-lif":
         yield (
             "recurrent synapses take one step, however long it is: use model.network = "

@@ -111,34 +111,26 @@ def _keep_array(value: np.ndarray) -> PutBack:
 
 def _keep_items(value: dict[Any, Any]) -> PutBack:
     items = {name: _keep(one) for name, one in value.items()}
-
-    def put_back() -> dict[Any, Any]:
-        found = {name: one() for name, one in items.items()}
-        value.clear()
-        value.update(found)
-        return value
-
-    return put_back
+    return _refill(value, value.update, lambda: {name: one() for name, one in items.items()})
 
 
 def _keep_sequence(value: list[Any] | deque[Any]) -> PutBack:
     ones = [_keep(one) for one in value]
-
-    def put_back() -> list[Any] | deque[Any]:
-        found = [one() for one in ones]
-        value.clear()
-        value.extend(found)
-        return value
-
-    return put_back
+    return _refill(value, value.extend, lambda: [one() for one in ones])
 
 
 def _keep_members(value: set[Any]) -> PutBack:
     members = set(value)
+    return _refill(value, value.update, lambda: members)
 
-    def put_back() -> set[Any]:
+
+def _refill(value: Any, add: Callable[[Any], None], contents: Callable[[], Any]) -> PutBack:
+    """Return what empties a container and fills it again."""
+
+    def put_back() -> Any:
+        found = contents()
         value.clear()
-        value.update(members)
+        add(found)
         return value
 
     return put_back

@@ -35,14 +35,12 @@ def rate_shrunk(reports: Sequence[ClientReport], context: RoundContext) -> NDArr
     """
     noise = context.noise
     candidates = np.array([report.firing_rate_after for report in context.candidates])
-    known = [
-        noise.in_rate(report) ** 2 + noise.in_release(report) ** 2 for report in context.candidates
-    ]
+    known = [noise.variance_of_rate(report) for report in context.candidates]
     spread = float(candidates.var(ddof=1)) if len(candidates) > 1 else 0.0
     signal, mean = max(0.0, spread - float(np.mean(known))), float(candidates.mean())
     weights = []
     for report in reports:
-        own = noise.in_rate(report) ** 2 + noise.in_release(report) ** 2
+        own = noise.variance_of_rate(report)
         heard = signal / (signal + own) if signal > 0 else 0.0
         weights.append(report.num_examples * (mean + heard * (report.firing_rate_after - mean)))
     return np.array(weights)

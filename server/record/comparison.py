@@ -25,11 +25,16 @@ def shadow_values(played: GlobalRound) -> Row:
     if shadow is None or shadow.after is None:
         return {}
     updates = _updates(played.before, played.after, shadow.after)
+    rows = [client_shift(report) for report in played.reports]
+    classes = [row["rate_shift_classes"] for row in rows]
+    known = np.array([value for value in classes if value is not None], dtype=np.float64)
+    told = [report.shadow for report in played.reports]
     return {
         **_ranking_values("shadow", played.decision, shadow.decision),
         "attenuation": aggregation.attenuation(*updates),
         "cosine_shadow": aggregation.cosine(*updates),
-        **_shift_values(played.reports),
+        **_shift_values([row["rate_shift"] for row in rows], told),
+        "rate_shift_classes": float(known.mean()) if known.size else None,
     }
 
 
@@ -39,11 +44,14 @@ def floor_values(played: GlobalRound) -> Row:
     if not shadow or not floor or shadow.after is None or floor.after is None:
         return {}
     updates = _updates(played.before, floor.after, shadow.after)
+    told = [report.floor for report in played.reports]
+    pairs = [(report.floor, report.shadow) for report in played.reports]
+    shifts = [a.rates.firing_rate - b.rates.firing_rate for a, b in pairs if a and b]
     return {
         **_ranking_values("floor", floor.decision, shadow.decision),
         "attenuation_floor": aggregation.attenuation(*updates),
         "cosine_floor": aggregation.cosine(*updates),
-        **_floor_shift_values(played.reports),
+        **_shift_values(shifts, told, "_floor"),
     }
 
 
@@ -130,30 +138,14 @@ def _updates(before: Weights, after: Weights, other: Weights) -> tuple[np.ndarra
     return aggregation.flatten(after) - start, aggregation.flatten(other) - start
 
 
-def _shift_values(reports: Sequence[ClientReport]) -> Row:
-    rows = [client_shift(report) for report in reports]
-    shifts = np.array([row["rate_shift"] for row in rows], dtype=np.float64)
-    classes = [row["rate_shift_classes"] for row in rows]
-    known = np.array([value for value in classes if value is not None], dtype=np.float64)
-    distances = _distances([report.shadow for report in reports])
+def _shift_values(
+    shifts: Sequence[object], found: Sequence[Unprotected | None], suffix: str = ""
+) -> Row:
+    """Return the mean shifts of the candidates' rates, and distances that they told of."""
+    changes = np.array(shifts, dtype=np.float64)
+    distances = [distance for one in found if one for distance in one.distances or ()]
     return {
-        "rate_shift": float(shifts.mean()),
-        "rate_shift_absolute": float(np.abs(shifts).mean()),
-        "rate_shift_distance": float(np.mean(distances)) if distances else None,
-        "rate_shift_classes": float(known.mean()) if known.size else None,
-    }
-
-
-def _distances(found: Sequence[Unprotected | None]) -> list[float]:
-    return [distance for one in found if one for distance in one.distances or ()]
-
-
-def _floor_shift_values(reports: Sequence[ClientReport]) -> Row:
-    pairs = [(report.floor, report.shadow) for report in reports]
-    shifts = np.array([a.rates.firing_rate - b.rates.firing_rate for a, b in pairs if a and b])
-    distances = _distances([report.floor for report in reports])
-    return {
-        "rate_shift_floor": float(shifts.mean()),
-        "rate_shift_absolute_floor": float(np.abs(shifts).mean()),
-        "rate_shift_distance_floor": float(np.mean(distances)) if distances else None,
+        f"rate_shift{suffix}": float(changes.mean()),
+        f"rate_shift_absolute{suffix}": float(np.abs(changes).mean()),
+        f"rate_shift_distance{suffix}": float(np.mean(distances)) if distances else None,
     }

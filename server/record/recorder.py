@@ -220,12 +220,14 @@ class Recorder:
         if not len(self._labels):  # the server of a deployment may have no clips
             return None
         average = played.average if played is not None else None
-        set_weights(self._network, state.weights if average is None else average)
-        return evaluate(self._network, self._features, self._labels, self._classes)
+        return self._evaluated(state.weights if average is None else average)
 
     def _evaluate_shadow(self, played: GlobalRound | None) -> Evaluation | None:
         """Evaluate the model that the round would have ended with without privacy."""
         if played is None or played.shadow is None or played.shadow.after is None:
             return None
-        set_weights(self._network, played.shadow.after)
+        return self._evaluated(played.shadow.after)
+
+    def _evaluated(self, weights: Weights) -> Evaluation:
+        set_weights(self._network, weights)
         return evaluate(self._network, self._features, self._labels, self._classes)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from fnl.config import Config
 from fnl.weights import Weights
 from fnl.wire import exchange
-from fnl.wire.compressed import Packing
 from server.replies.arrays import content_bytes, parse_models
 from server.replies.rejections import Rejection
-from server.replies.vetting import one_from_each, sent_to
+from server.replies.vetting import one_from_each, packing_of, sent_to
 
 UPLOAD = "upload: "
 """Begins the reason of a rejection in the second phase: the client's report was taken before."""
@@ -43,47 +43,42 @@ class Uploads:
 
 
 def request_uploads(
+    config: Config,
     grid: Grid,
     server_round: int,
     nodes: Mapping[int, int],
     wanted: Mapping[str, Sequence[int]],
     *,
     like: Weights,
-    max_update_norm: float,
-    packing: Packing | None = None,
-    timeout: float,
 ) -> Uploads:
     """Ask for the updates that clients kept when they trained in `server_round`.
 
     Args:
+        config: of the run.
         grid: the engine.
         server_round: the round they were trained in.
         nodes: partition -> node id.
         wanted: key of the arrays (`ARRAYS`, `SHADOW_ARRAYS`, `FLOOR_ARRAYS`) -> partitions.
         like: the global weights: names and shapes.
-        max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
-        packing: of updates that come compressed; None: weights come.
-        timeout: seconds after which a client that has not answered has failed.
     """
     asked = sorted({partition for partitions in wanted.values() for partition in partitions})
     keys = {partition: [key for key in wanted if partition in wanted[key]] for partition in asked}
     requests = [_request(server_round, nodes[partition], keys[partition]) for partition in asked]
     partition_of = {nodes[partition]: partition for partition in asked}
+    packing = packing_of(config, like)
 
     def parse(reply: Message, partition: int) -> tuple[dict[str, Weights], int]:
         models = parse_models(
             reply.content,
             keys[partition],
             like=like,
-            max_update_norm=max_update_norm,
+            max_update_norm=config.coordination.max_update_norm,
             packing=packing,
         )
         return models, content_bytes(reply.content)
 
-    replies = list(
-        grid.send_and_receive(requests, timeout=timeout)
-    )  # an engine gives ids as it sends
-    messages = sent_to(requests)
+    replies = list(grid.send_and_receive(requests, timeout=config.run.reply_timeout))
+    messages = sent_to(requests)  # an engine gives ids as it sends
     taken, rejected = one_from_each(replies, partition_of, messages, parse)
     return Uploads(
         {partition: models for partition, (models, _) in taken.items()},

@@ -61,6 +61,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What reports of a run are like.
+
+    Attributes:
+        layers: spiking layers of the network.
+        classes: labels.
+        clips: n_k of each partition; None where the server does not know them.
+    """
+
+    layers: int
+    classes: int
+    clips: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
 class Expected:
     """What the server knows of a round's replies before they come.
 
@@ -70,14 +85,12 @@ class Expected:
         like: the global weights: names and shapes.
         models: keys of the weights that a reply must carry; any others are checked as well.
         entries: names in `fnl.wire.report.ENTRIES` that a report must have.
-        layers: spiking layers that a report has rates of.
-        classes: labels that a report has rates of.
+        shape: of the reports.
         epsilons: partition -> ε that it last reported.
         max_update_norm: bound on the L2 norm of an update; 0: `LARGEST_UPDATE`.
         accountant: by which clients count, "rdp" or "prv".
         config: of the run: what a client does in a round follows from it and its clips. None:
             nothing is known of that.
-        clips: n_k of each partition; None where only the clients know them.
         booked: partition -> rounds that count as spent before this one, in a simulation.
     """
 
@@ -86,13 +99,11 @@ class Expected:
     like: Weights
     models: Sequence[str]
     entries: frozenset[str]
-    layers: int
-    classes: int
+    shape: Shape
     epsilons: Mapping[int, float]
     max_update_norm: float
     accountant: str = "rdp"
     config: Config | None = None
-    clips: Sequence[int] | None = None
     booked: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -241,7 +252,7 @@ def _report(reply: Message, partition: int, expected: Expected) -> ClientReport:
         raise RejectedError(FaultKind.IMPOSSIBLE, "trained on no clips")
     if expected.config is not None:
         booked = expected.booked.get(partition, 0)
-        check_plan(report, expected.config, expected.clips, booked)
+        check_plan(report, expected.config, expected.shape.clips, booked)
     values = report.values()
     for name in sorted(expected.entries):
         if name not in values or all_nan(values[name]):
@@ -281,8 +292,8 @@ def cost_of_this_round(report: ClientReport, accountant: str) -> float:
 
 def _check_lengths(report: ClientReport, expected: Expected) -> None:
     counts = {
-        "layers": (len(report.after.layers), expected.layers),
-        "labels": (len(report.after.classes), expected.classes),
+        "layers": (len(report.after.layers), expected.shape.layers),
+        "labels": (len(report.after.classes), expected.shape.classes),
     }
     for what, (sent, there) in counts.items():
         if sent != there:

@@ -110,7 +110,7 @@ def _spread(scores: Floats) -> float:
 
 
 def _after(report: ClientReport, noise: KnownNoise) -> float:
-    return noise.in_rate(report) ** 2 + noise.in_release(report) ** 2
+    return noise.variance_of_rate(report)
 
 
 def _before(report: ClientReport, noise: KnownNoise) -> float:

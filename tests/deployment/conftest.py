@@ -1,8 +1,8 @@
-"""Clips for devices: folders of synthetic audio, of which the second lacks a label."""
+"""Clips for devices: folders of synthetic audio, of which the second lacks a label; a server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import soundfile
 from flwr.supercore.task_identity import TaskIdentity
 
 from fnl.data.synthetic import SyntheticCorpus
+from tests.deployment.guide import Deployment
 
 LABELS = ("yes", "no", "up")
 
@@ -56,3 +57,22 @@ def node(device_clips: Path, tmp_path: Path) -> dict[str, object]:
         "state-dir": str(tmp_path / "state"),
         "partition-id": 1,
     }
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, write_clips: Callable[..., Path]
+) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
+    write_clips(folder / "clips")
+    deployed = Deployment(folder)
+    deployed.do("keys")
+    deployed.do("connection")
+    deployed.start("server")
+    try:
+        deployed.wait("server", lambda said: "Uvicorn running on https" in said)
+        deployed.do("register")
+        yield deployed
+    finally:
+        for name in list(deployed.processes):
+            deployed.kill(name)

@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 
 from fnl.runtime.run_directory import read_run
-from tests.deployment.test_deployment import Deployment
-from tests.deployment.test_deployment import deployment as deployment  # noqa: PLC0414 a fixture
+from tests.deployment.guide import Deployment
 
 ROUNDS = 5
 RUN = f"""

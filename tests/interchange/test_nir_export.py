@@ -56,7 +56,8 @@ def assert_same_spikes(theirs: dict[str, Tensor], output: Tensor, net: SpikingNe
         assert 0.05 < expected.mean() < 0.7
         assert torch.equal(theirs[f"neuron_{index}"], expected)
     assert torch.allclose(output, current, atol=1e-5)
-    scores = net.readout.time_weights(STEPS).to(output) @ output
+    shares, total = net.readout.time_shares(output)
+    scores = total * shares @ output
     assert torch.allclose(scores, net(inputs).detach(), atol=1e-5)
 
 
@@ -115,7 +116,8 @@ def test_standard_features_are_folded_into_the_synapses(tmp_path):
     node = nir.read(tmp_path / "net.nir").nodes["readout"]
     spikes = net.spike_trains(clips())[-1].detach().double().numpy()
     current = torch.from_numpy(spikes @ node.weight.T + node.bias)
-    torch.testing.assert_close(readout.time_weights(STEPS) @ current, scores.double())
+    shares, total = readout.time_shares(current)
+    torch.testing.assert_close(total * shares @ current, scores.double())
 
 
 @pytest.mark.parametrize("reset_delay", [True, False])

@@ -20,7 +20,7 @@ from server.coordination import Coordinator
 from server.declaration import Declared, reads
 from server.known_noise import KnownNoise
 from server.record.guarantee import _guarantee
-from server.replies.vetting import Expected, vet
+from server.replies.vetting import Expected, Shape, vet
 from server.selection import SELECTION_RULES, select
 
 RELEASED: dict[str, Scalar] = {"privacy.rate-release": "gaussian", "privacy.rate-epsilon": 1.0}
@@ -187,7 +187,7 @@ def test_a_report_without_what_a_rule_reads_is_not_taken(sent, report):
     asked = Message(RecordDict(), dst_node_id=11, message_type="train")
     content = RecordDict({exchange.METRICS: report(0, **sent).to_record()})
     expected = Expected(
-        partition_of={11: 0}, messages={}, like={}, models=(), layers=1, classes=1,
+        partition_of={11: 0}, messages={}, like={}, models=(), shape=Shape(1, 1),
         entries=frozenset({read}), epsilons={}, max_update_norm=0.0,
     )  # fmt: skip
     taken, (rejection,) = vet([Message(content, reply_to=asked)], expected)

@@ -19,6 +19,7 @@ from fnl.runtime.run_directory import read_run
 from fnl.snn.network import build_network, initialise
 from fnl.weights import get_weights, weights_hash
 from fnl.wire import exchange
+from server.replies.vetting import Shape
 from server.rounds import Rounds
 from server.spending import Spending
 from server.strategy import RateStrategy
@@ -150,8 +151,7 @@ def strategy_rounds_and_grid(flat) -> tuple[RateStrategy, Rounds, InProcessGrid,
         Spending(config),
         Releases(Path(config.run.results_dir)),
         nodes=nodes,
-        layers=len(network.neuron),
-        classes=federation.classes,
+        shape=Shape(len(network.neuron), federation.classes),
     )
     return strategy, rounds, grid, get_weights(network)
 

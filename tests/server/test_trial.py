@@ -13,7 +13,8 @@ from fnl.errors import RunError
 from fnl.randomness import Purpose, stream
 from fnl.weights import Weights
 from fnl.wire.report import ClientReport
-from server.trial import Shape, made_up_report, try_own_rules
+from server.replies.vetting import Shape
+from server.trial import made_up_report, try_own_rules
 from tests.clients.one_round import round_of_a_client
 from tests.runs import run_here
 

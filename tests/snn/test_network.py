@@ -102,7 +102,8 @@ VARIANTS = pytest.mark.parametrize(
 @VARIANTS
 def test_spikes_and_logits_are_those_of_the_loop(settings, inputs):
     ours, loop = pair(**settings)
-    logits, counts = ours.observe(inputs)
+    trace = ours.trace(inputs)
+    logits, counts = trace.logits, trace.counts
     expected_logits, expected_counts = loop(inputs)
     assert len(counts) == len(expected_counts)
     for count, expected in zip(counts, expected_counts, strict=True):
@@ -131,7 +132,7 @@ def test_gradients_are_those_of_the_loop(settings, inputs):
 
 def test_spikes_do_not_look_ahead(inputs):
     ours, _ = pair()
-    _, whole = ours.observe(inputs[:, :20])
+    whole = ours.trace(inputs[:, :20]).counts
     changed = inputs.clone()
     changed[:, 20:] = 0
     signal, other = inputs, changed

@@ -12,11 +12,8 @@ import torch.nn.functional as F
 from rounding import assert_within_ulps, make_products_exact, on_grid
 from torch import Tensor
 
-from fnl import config
 from fnl.clip_draws import BatchDraws, DrawKeys
-from fnl.config import ModelGroup, parse_config
-from fnl.errors import ConfigError
-from fnl.import_path import builder_of
+from fnl.config import ModelGroup
 from fnl.snn.dropout import Dropout
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
 from fnl.snn.networks.gathering import Tap
@@ -103,11 +100,11 @@ def test_every_layer_spikes_and_counts_are_those_of_the_signals(name, inputs):
 def test_clips_never_meet(name, inputs):
     network = build(name).eval()  # delays are then whole steps
     make_products_exact(network)  # batches of another size may add in another order
-    together, counts = network.observe(inputs)
+    together = network.trace(inputs)
     for clip in range(CLIPS):
-        alone, alone_counts = network.observe(inputs[clip : clip + 1])
-        torch.testing.assert_close(alone[0], together[clip], rtol=1e-5, atol=1e-5)
-        for a, b in zip(alone_counts, counts, strict=True):
+        alone = network.trace(inputs[clip : clip + 1])
+        torch.testing.assert_close(alone.logits[0], together.logits[clip], rtol=1e-5, atol=1e-5)
+        for a, b in zip(alone.counts, together.counts, strict=True):
             assert torch.equal(a[0], b[clip])
 
 
@@ -302,53 +299,6 @@ def test_group_normalisation_is_torchs_of_every_step(inputs):
     current = torch.randn(CLIPS, STEPS, 16)
     expected = F.group_norm(current.reshape(-1, 16), 4).reshape(current.shape)
     torch.testing.assert_close(network.norm[0](current), 0.5 * expected)
-
-
-@pytest.mark.parametrize("built_in", [config.NETWORKS, config.NEURONS, config.ENCODINGS], ids=len)
-def test_every_name_in_the_configuration_is_built_by_its_own_function(built_in):
-    builders = [builder_of("model.any", name, built_in) for name in built_in]
-    assert all(builder.__module__.startswith("fnl.snn.") for builder in builders)
-    assert len(set(builders)) == len(set(built_in.values()))
-
-
-@pytest.mark.parametrize(
-    ("flat", "key"),
-    [
-        ({"model.network": "temporal-conv", "model.hidden": "8,8,8,8"}, "model.dilations"),
-        ({"model.network": "conv", "model.kernel-size": 4}, "model.kernel-size"),
-        ({"model.network": "delays", "model.kernel-size": 4}, "model.kernel-size"),
-        ({"model.network": "delays", "model.kernel-size": 1}, "model.kernel-size"),
-        ({"model.network": "delays", "model.hidden": "8,8,8,8"}, "model.dilations"),
-        ({"model.network": "recurrent", "model.neuron": "a:b"}, "model.neuron"),
-        ({"model.normalisation": "group", "model.hidden": "8,12"}, "model.groups"),
-        ({"model.encoding": "latency", "model.latency-steps": 7}, "model.latency-steps"),
-        ({"model.beta-range": "0.9,0.1"}, "model.beta-range"),
-        ({"model.beta-range": "0.0,0.9"}, "model.beta-range"),
-        ({"model.dilations": "1,0"}, "model.dilations"),
-        ({"model.neuron": "a b:c"}, "model.neuron"),
-        ({"model.dropout": 1.0}, "model.dropout"),
-    ],
-)
-def test_impossible_models_are_one_line_with_their_key(flat, key):
-    with pytest.raises(ConfigError) as caught:
-        parse_config(flat)
-    assert str(caught.value).startswith(f"{key} = ")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["no_such_module:build", "fnl.errors:nothing"])
-def test_a_builder_that_is_not_there_is_one_line_with_its_key(name):
-    for key in ("network", "neuron", "encoding"):
-        with pytest.raises(ConfigError, match=f"model.{key} = '{name}'"):
-            build_network(ModelGroup.model_validate({key: name}), FEATURES, CLASSES)
-
-
-@pytest.mark.parametrize("key", ["network", "encoding"])
-def test_a_builder_of_something_else_is_refused(key, monkeypatch):
-    monkeypatch.setattr("fnl.errors.wrong", lambda *_: "text", raising=False)
-    model = ModelGroup.model_validate({key: "fnl.errors:wrong"})
-    with pytest.raises(ConfigError, match=f"model.{key} = .* returned a str"):
-        build_network(model, FEATURES, CLASSES)
 
 
 def test_trained_neurons_have_one_value_each():

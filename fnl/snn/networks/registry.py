@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from fnl.config import ENCODINGS, NETWORKS, NEURONS, ModelGroup
+from fnl.config import NETWORKS, ModelGroup
 from fnl.errors import ConfigError, FnlError, told
 from fnl.import_path import builder_of
 from fnl.randomness import Purpose, global_generators, stream
@@ -57,12 +57,7 @@ def build_network(model: ModelGroup, inputs: int, classes: int, *, seed: int = 0
 
 def own_keys(model: ModelGroup) -> list[str]:
     """Return the keys of `model` that name something of the user's own, with what they say."""
-    known = {"network": NETWORKS, "neuron": NEURONS, "encoding": ENCODINGS}
-    return [
-        f"model.{key} = {name!r}"
-        for key, names in known.items()
-        if (name := getattr(model, key)) not in names
-    ]
+    return [f"model.{key} = {name!r}" for key, name in model.own.items()]
 
 
 def _check_parameters(named: str, network: nn.Module) -> None:

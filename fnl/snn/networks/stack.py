@@ -146,14 +146,6 @@ class SpikingNetwork(nn.Module):
         signals[-1] = self.gathering(signals[-1])
         return Trace(self.readout(signals[-1]), tuple(signals), counts, tuple(statistics))
 
-    def observe(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits [B, C] and, for each spiking layer, spikes per clip and neuron [B, F_l].
-
-        The counts come out of the same pass; no gradient.
-        """
-        trace = self.trace(inputs)
-        return trace.logits, trace.counts
-
     def spike_trains(self, inputs: Tensor) -> list[Tensor]:
         """Return the spikes of each spiking layer [B, T, F_l], differentiable, no read-out."""
         signal, trains = self.encoder(inputs), []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fnl.config import ModelGroup
 from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
 from fnl.snn.neurons.parametrization import Clamp, Free
-from fnl.snn.neurons.spiking_layer import Options, SpikingLayer, each, shared_settings
+from fnl.snn.neurons.spiking_layer import Options, SpikingLayer, shared_settings
 from fnl.snn.neurons.time_steps import decay_in, gain_in
 
 A_RANGE = (-1.0, 1.0)
@@ -87,16 +87,8 @@ class AdaptiveLIF(SpikingLayer):
 
         Untrained neurons adapt by their spikes alone (a = 0).
         """
-        learn = model.learn_beta
-        starts = {
-            "alpha": model.beta,
-            "beta": model.adaptation_decay,
-            "a": 0.0,
-            "b": model.adaptation,
-        }
-        rows = {name: each(start, features, trained=learn) for name, start in starts.items()}
-        trained = {f"learn_{name}": learn for name in starts}
-        return rows | trained | shared_settings(model, features)
+        decays = {"alpha": model.beta, "beta": model.adaptation_decay}
+        return shared_settings(model, features, **decays, a=0.0, b=model.adaptation)
 
     def in_steps(
         self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float

@@ -18,7 +18,7 @@ from fnl.config import ModelGroup
 from fnl.errors import ConfigError
 from fnl.snn.kernels.lif import LIF_SCAN
 from fnl.snn.neurons.parametrization import Free
-from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
+from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, shared_settings
 from fnl.snn.neurons.time_steps import decay_in, gain_in
 from fnl.snn.standard import Standard
 
@@ -65,9 +65,7 @@ class LIF(SpikingLayer):
     @classmethod
     def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
         """Return the arguments that a configuration describes."""
-        learn = model.learn_beta
-        beta = each(model.beta, features, trained=learn)
-        return {"beta": beta, "learn_beta": learn, **shared_settings(model, features)}
+        return shared_settings(model, features, beta=model.beta)
 
     def in_steps(
         self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float
@@ -121,10 +119,6 @@ class LeakyReadout(nn.Module):
     def in_time(self, ratio: float) -> None:
         """Let steps be `ratio` times as long as those of `beta`: same decay, same steady state."""
         self.ratio = ratio
-
-    def time_weights(self, steps: int) -> Tensor:
-        """Return w_s for s = 0 … T−1, float64 [T]."""
-        return _time_weights(self.beta, steps, self.ratio)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Return the scores [B, C] for the spikes [B, T, F]."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fnl.config import ModelGroup
 from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
 from fnl.snn.neurons.parametrization import Free
-from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, each, shared_settings
+from fnl.snn.neurons.spiking_layer import SpikingLayer, TimedOptions, shared_settings
 from fnl.snn.neurons.time_steps import decay_in, gain_in
 
 
@@ -59,14 +59,7 @@ class Synaptic(SpikingLayer):
     @classmethod
     def settings(cls, model: ModelGroup, features: int) -> dict[str, Any]:
         """Return the arguments that a configuration describes."""
-        learn = model.learn_beta
-        return {
-            "alpha": each(model.synaptic_decay, features, trained=learn),
-            "beta": each(model.beta, features, trained=learn),
-            "learn_alpha": learn,
-            "learn_beta": learn,
-            **shared_settings(model, features),
-        }
+        return shared_settings(model, features, alpha=model.synaptic_decay, beta=model.beta)
 
     def in_steps(
         self, rows: dict[str, Tensor], logs: dict[str, Tensor], ratio: float

@@ -23,7 +23,7 @@ REPORT = ClientReport(
 
 def decision(scores: list[float], top: int = 2) -> Coordination:
     selected = np.argsort(-np.array(scores), kind="stable")[:top]
-    return Coordination(np.array(scores), selected, np.full(top, 1 / top))
+    return Coordination(np.array(scores), selected, weights=np.full(top, 1 / top))
 
 
 def played(partitions: list[int], scores: list[float], **more) -> GlobalRound:

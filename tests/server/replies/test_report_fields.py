@@ -18,7 +18,7 @@ from fnl.training.plan import plan_of
 from fnl.training.spending import noise_of, workload_of
 from fnl.wire import exchange
 from fnl.wire.report import ENTRIES
-from server.replies.vetting import Expected, vet
+from server.replies.vetting import Expected, Shape, vet
 from server.spending import Spending
 
 EXAMPLES = int(os.environ.get("FNL_PROPERTY_EXAMPLES", "150"))
@@ -43,9 +43,9 @@ pytestmark = pytest.mark.usefixtures("flower_identity")
 
 def _expected(accountant: str) -> Expected:
     return Expected(
-        partition_of={11: 0}, messages={}, like={}, models=(), layers=1, classes=1,
+        partition_of={11: 0}, messages={}, like={}, models=(), shape=Shape(1, 1, [CLIPS]),
         entries=frozenset({"epsilon"}), epsilons={}, max_update_norm=0.0, accountant=accountant,
-        config=CONFIG, clips=[CLIPS],
+        config=CONFIG,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from flwr.app import Error, Message, MetricRecord, RecordDict
 
 from fnl.errors import RunError
 from fnl.wire.report import ClientReport
-from server.replies.vetting import Expected, one_from_each, sent_to, vet
+from server.replies.vetting import Expected, Shape, one_from_each, sent_to, vet
 
 NODES = {11: 0, 12: 1, 13: 2}
 
@@ -25,8 +25,7 @@ def test_rejections_come_by_partition_and_strangers_last():
         like={},
         models=(),
         entries=frozenset(),
-        layers=1,
-        classes=2,
+        shape=Shape(1, 2),
         epsilons={},
         max_update_norm=0.0,
     )

@@ -9,7 +9,7 @@ from fnl.privacy.budget import Budget, Workload
 from fnl.privacy.ledger import Ledger
 from fnl.wire import exchange
 from server.replies.rejections import FaultKind
-from server.replies.vetting import Expected, vet
+from server.replies.vetting import Expected, Shape, vet
 
 WORK = Workload(sample_rate=0.2, steps=6, rounds=15, delta=1e-3)
 accountants = pytest.mark.parametrize("accountant", ["rdp", "prv"])
@@ -29,7 +29,7 @@ def faults(
         asked = Message(RecordDict(), dst_node_id=11, message_type="train")
         reply = Message(RecordDict({exchange.METRICS: said.to_record()}), reply_to=asked)
         expected = Expected(
-            partition_of={11: 0}, messages={}, like={}, models=(), layers=1, classes=1,
+            partition_of={11: 0}, messages={}, like={}, models=(), shape=Shape(1, 1),
             entries=frozenset({"epsilon"}), epsilons=before, max_update_norm=0.0,
             accountant=accountant,
         )  # fmt: skip
