@@ -24,7 +24,8 @@ from fnl.data.federated import open_federation
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import build_network, initialise
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 from fnl.training.sensitivity import predict_rate_shift
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fnl.config import TrainingGroup
 from fnl.schedule import candidates
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 
 Scalar = bool | int | float | str

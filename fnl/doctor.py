@@ -32,7 +32,7 @@ from fnl.snn.kernels.scan import Scan
 from fnl.snn.kernels.synaptic import SYNAPTIC_SCAN
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.batched.training import ClientTraining, train_together
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import plan_of
 from fnl.weights import Weights, as_vector, get_weights, set_weights
 
@@ -211,6 +211,7 @@ def made_clients(config: Config, start: Weights, count: int, clips: int) -> list
     """Return clients with about `clips` made-up clips each, up to a fifth more or fewer."""
     generator = torch.Generator().manual_seed(0)
     steps, bins = 1000 // config.data.frame_hop_ms, config.data.inputs
+    mechanism = GaussianMechanism.of(config.privacy, 0.1) if config.is_private else None
     made = []
     for number in range(count):
         size = max(2, round(clips * (0.8 + 0.4 * number / max(1, count - 1))))
@@ -221,21 +222,13 @@ def made_clients(config: Config, start: Weights, count: int, clips: int) -> list
                 torch.randint(CLASSES, (size,), generator=generator),
                 plan_of(config, size, 1),
                 batches=torch_stream(number, Purpose.BATCHES),
-                mechanism=_mechanism(config),
+                mechanism=mechanism,
                 noise=torch_stream(number, Purpose.PRIVACY_NOISE),
                 draws=DrawKeys.seeded(0, 1, number),
                 views=config.training.views,
             )
         )
     return made
-
-
-def _mechanism(config: Config) -> GaussianMechanism | None:
-    privacy = config.privacy
-    if not config.is_private:
-        return None
-    clipping, method = privacy.clipping, privacy.clipping_method
-    return GaussianMechanism(0.1, privacy.clip_norm, clipping=clipping, clipping_method=method)
 
 
 def one_by_one(network: SpikingNetwork, clients: list[ClientTraining]) -> list[Weights]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.privacy.clip_factor import clip_factors
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.module import gradients_of_batches
 
 _BATCH = 128

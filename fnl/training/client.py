@@ -20,7 +20,8 @@ from fnl.randomness import Purpose, torch_stream
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import SpikingNetwork
 from fnl.training.batched.training import ClientTraining
-from fnl.training.dp_sgd import Batches, GaussianMechanism, TrainingSummary, Watch, train
+from fnl.training.dp_sgd import Batches, TrainingSummary, Watch, train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import plan_of
 from fnl.training.rates import clear_rates, comparable_rates, released_rates
 from fnl.training.sensitivity import predict_rate_shift
@@ -76,15 +77,7 @@ class LocalTraining:
 
     def mechanism(self, noise: Noise) -> GaussianMechanism:
         """Return the clipping and the noise of this round's gradients."""
-        privacy = self.config.privacy
-        return GaussianMechanism(
-            noise.gradients,
-            self._clip_norm,
-            clipping=privacy.clipping,
-            clipping_method=privacy.clipping_method,
-            clip_quantile=privacy.clip_quantile,
-            clip_learning_rate=privacy.clip_learning_rate,
-        )
+        return GaussianMechanism.of(self.config.privacy, noise.gradients, self._clip_norm)
 
     def measure(self, weights: Weights) -> Evaluation:
         """Return loss and firing rates of `weights` on all clips of this client."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +18,16 @@ from torch import Tensor, nn
 
 from fnl.clip_draws import ClipDraws, DrawKeys, Draws
 from fnl.device import device_of
-from fnl.errors import ConfigError
-from fnl.privacy.clip_factor import Clipping
 from fnl.privacy.noise import SecureNoise, use_host_noise, use_secure_noise
 from fnl.randomness import Purpose, global_generators
 from fnl.snn.dropout import Dropout
 from fnl.snn.encoders import Encoder
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import drawing_layers, set_draws
-from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
-from fnl.training.clipping import METHODS, Bound, ClippedTraining, ClippingMethod
+from fnl.training.adaptive_clipping import AdaptiveBound
+from fnl.training.clipping import METHODS, Bound, ClippedTraining
 from fnl.training.cross_entropy import cross_entropy
-from fnl.training.per_clip.clip_gradients import ClipNorms
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
 from fnl.training.separate_clips import refuse_mixing
@@ -44,73 +41,6 @@ Batches = torch.Generator | SecureNoise | Sequence[list[int]]
 
 Watch = Callable[[torch.optim.Optimizer], None]
 """Is shown the optimizer before each of its steps, with the gradients that it is about to use."""
-
-
-@dataclass(frozen=True)
-class GaussianMechanism:
-    """Clipping of each clip's gradient to `clip_norm`, noise of `noise_multiplier * clip_norm`.
-
-    Attributes:
-        noise_multiplier: σ, as the ledger books it.
-        clip_norm: C, the bound on the L2 norm of the gradient of a clip.
-        clipping: "flat" bounds the whole gradient by C; "per-layer" each of its P parameters by
-            C/√P, which bounds the whole by C too; "adaptive" the whole by a C that follows a
-            quantile of the norms; "automatic" scales every gradient to C·g/(‖g‖ + 0.01).
-        clipping_method: "per-clip" writes the gradient of every clip out; "ghost" does not, which
-            takes less memory for large batches. The steps are the same up to rounding.
-        clip_quantile: γ, the share of clips that an adaptive bound leaves unclipped.
-        clip_learning_rate: η of an adaptive bound.
-
-    Raises:
-        ConfigError: if `clipping` or `clipping_method` is unknown.
-    """
-
-    noise_multiplier: float
-    clip_norm: float
-    clipping: Clipping = "flat"
-    clipping_method: ClippingMethod = "per-clip"
-    clip_quantile: float = 0.5
-    clip_learning_rate: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.clipping not in get_args(Clipping):
-            raise ConfigError(
-                f"clipping {self.clipping!r} is unknown: choose one of "
-                + ", ".join(get_args(Clipping))
-            )
-        if self.clipping_method not in METHODS:
-            raise ConfigError(
-                f"clipping method {self.clipping_method!r} is unknown: choose per-clip or ghost"
-            )
-
-    def gradient_noise(self, expected_batch: float) -> float:
-        """Return the noise multiplier of the gradients: above σ where a count shares the budget."""
-        if self.clipping != "adaptive":
-            return self.noise_multiplier
-        return SplitNoise.of(self.noise_multiplier, expected_batch).gradients
-
-    def adaptive_bound(self, expected_batch: float) -> AdaptiveBound | None:
-        """Return the bound that moves, from C; None where C is fixed."""
-        if self.clipping != "adaptive":
-            return None
-        return AdaptiveBound(
-            self.clip_norm,
-            quantile=self.clip_quantile,
-            learning_rate=self.clip_learning_rate,
-            count_noise=SplitNoise.of(self.noise_multiplier, expected_batch).count,
-            expected_batch=expected_batch,
-        )
-
-    def clipped(self, norms: ClipNorms, clip_norm: float) -> Tensor | None:
-        """Return which of the gradients of B clips are above their bound.
-
-        Bool [B], with per-layer clipping [B, P]; None where every gradient is scaled.
-        """
-        if self.clipping == "automatic":
-            return None
-        if self.clipping == "per-layer":
-            return norms.parts > clip_norm / norms.parts.shape[1] ** 0.5
-        return norms.whole > clip_norm
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shif
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import set_draws, spike_trains
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.module import gradients_of_batches
 from fnl.training.plan import TrainingPlan
 

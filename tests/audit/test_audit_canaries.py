@@ -10,7 +10,7 @@ from fnl.audit.canaries import coins, draw_canaries
 from fnl.audit.gradients import clip_gradients
 from fnl.config import ModelGroup
 from fnl.snn.network import build_network, initialise
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 
 SHAPE = (50, 40, 10)
 

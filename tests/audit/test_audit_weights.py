@@ -14,7 +14,7 @@ from fnl.config import parse_config
 from fnl.errors import BudgetError
 from fnl.training import local
 from fnl.training.client import LocalTraining
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 from tests.runs import dotted
 
 

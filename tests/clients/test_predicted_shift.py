@@ -20,7 +20,8 @@ from fnl.config import ModelGroup, TrainingGroup
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.clipping import Clipping
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 from fnl.training.sensitivity import predict_rate_shift, project, rate_gradient
 

@@ -13,7 +13,8 @@ from fnl.config import TrainingGroup, parse_config
 from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import build_network, initialise
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 
 SMALL = soak.SMALL | {

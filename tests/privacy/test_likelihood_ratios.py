@@ -17,7 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fnl.privacy.client_level import private_aggregate
 from fnl.privacy.rate_release import release
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from tests.training.small import sgd
 
 DRAWS = 2500

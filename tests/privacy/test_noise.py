@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fnl.privacy.noise import SecureNoise, normal_tensor
 from fnl.randomness import Purpose, torch_stream
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.sampling import poisson_samples
 from tests.runs import ROOT
 from tests.training.small import sgd

@@ -16,7 +16,8 @@ from fnl.config import ModelGroup
 from fnl.privacy.ledger import Ledger
 from fnl.snn.network import build_network, initialise
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from tests.training.small import sgd
 
 

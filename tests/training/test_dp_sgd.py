@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup, TrainingGroup
 from fnl.snn.network import build_network, initialise
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 from tests.training.small import sgd
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from tests.training.small import sgd
 
 MECHANISMS = {

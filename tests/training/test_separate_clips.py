@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from fnl.errors import ConfigError
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from tests.training.small import sgd
 
 PLAN = sgd(1, 1.0, 0.1)

@@ -12,7 +12,8 @@ from fnl.clip_draws import DrawKeys, Draws
 from fnl.config import TrainingGroup, parse_config
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 from tests.training.small import sgd
 

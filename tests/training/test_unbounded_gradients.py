@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from fnl.config import ModelGroup
 from fnl.snn.network import build_network, initialise
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from tests.training.small import sgd
 
 WAYS = list(

@@ -11,7 +11,8 @@ from fnl.clip_draws import DrawKeys
 from fnl.privacy.rate_release import release
 from fnl.randomness import Purpose
 from fnl.snn.network import set_draws
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.units import Units
 from fnl.weights import Weights, get_weights
 from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier, sgd

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from fnl.clip_draws import DrawKeys, Draws
 from fnl.randomness import Purpose
 from fnl.snn.network import set_draws
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.weights import Weights, get_weights
 from tests.training.small import CLASSES, FEATURES, STEPS, network, noisier, sgd
 

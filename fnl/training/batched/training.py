@@ -29,7 +29,8 @@ from fnl.training.batched.network import ClientNetworks
 from fnl.training.batched.noise import StepNoise
 from fnl.training.batched.optimizer import RowOptimizer
 from fnl.training.cross_entropy import cross_entropies
-from fnl.training.dp_sgd import Augment, GaussianMechanism, TrainingSummary, train
+from fnl.training.dp_sgd import Augment, TrainingSummary, train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.chain import run_backward
 from fnl.training.plan import TrainingPlan
 from fnl.training.sampling import poisson_samples

@@ -19,7 +19,7 @@ from fnl.randomness import torch_stream
 from fnl.snn.network import build_network, initialise
 from fnl.training.batched.network import why_not
 from fnl.training.batched.training import ClientTraining, _Training, train_together
-from fnl.training.dp_sgd import GaussianMechanism
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import plan_of
 from fnl.training.start import freeze
 from fnl.weights import get_weights
@@ -110,15 +110,9 @@ def _network(config, dtype):
 
 def _clients(config, weights, *, private, dtype, sizes=SIZES):
     generator = torch.Generator().manual_seed(2)
-    privacy = config.privacy
     clients = []
     for number, size in enumerate(sizes):
-        mechanism = GaussianMechanism(
-            0.05 * (1 + number),
-            privacy.clip_norm,
-            clipping=privacy.clipping,
-            clipping_method=privacy.clipping_method,
-        )
+        mechanism = GaussianMechanism.of(config.privacy, 0.05 * (1 + number))
         clients.append(
             ClientTraining(
                 weights,

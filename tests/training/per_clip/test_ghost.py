@@ -22,7 +22,8 @@ from fnl.snn.neurons.lif import LIF, LeakyReadout
 from fnl.snn.neurons.rectified import Rectified
 from fnl.snn.neurons.recurrent import RecurrentLIF, RecurrentRectified
 from fnl.snn.neurons.synaptic import Synaptic
-from fnl.training.dp_sgd import GaussianMechanism, train
+from fnl.training.dp_sgd import train
+from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.clip_gradients import LinearGradients
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
