@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -21,6 +19,7 @@ from experiments.recipe import Recipe, load_recipe
 from experiments.study import command
 from fnl.config import Scalar, parse_overrides
 from fnl.data.federated import open_federation
+from fnl.data.processes import each
 from fnl.device import chosen_device
 from fnl.errors import ConfigError
 from fnl.runtime.determinism import one_thread
@@ -46,11 +45,7 @@ def run(
     chosen_device(recipe.config)  # a GPU that is not there is seen before any clip
     open_federation(recipe.config)  # features once, before workers ask for them
     job = partial(_train_seed, name, overrides, options.split)
-    if options.workers == 1:
-        return [job(seed) for seed in options.seeds]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        return list(pool.map(job, options.seeds))
+    return [trained for _, trained in each(job, options.seeds, options.workers)]
 
 
 def _train_seed(

@@ -21,6 +21,7 @@ from fnl.clip_draws import DrawKeys
 from fnl.config import Config, parse_config
 from fnl.device import chosen_device
 from fnl.errors import FnlError
+from fnl.metrics.aggregation import flatten
 from fnl.randomness import Purpose, torch_stream
 from fnl.snn import surrogates
 from fnl.snn.kernels.adaptive import ADAPTIVE_SCAN
@@ -34,7 +35,7 @@ from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.batched.training import ClientTraining, train_together
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import plan_of
-from fnl.weights import Weights, as_vector, get_weights, set_weights
+from fnl.weights import Weights, get_weights, set_weights
 
 SCANS = {
     "lif": LIF_SCAN,
@@ -243,5 +244,5 @@ def one_by_one(network: SpikingNetwork, clients: list[ClientTraining]) -> list[W
 
 def distance(start: Weights, alone: Weights, together: Weights) -> float:
     """Return ‖Δ_together − Δ_alone‖ / ‖Δ_alone‖ of two updates of `start`."""
-    first, one, other = (as_vector(model) for model in (start, alone, together))
+    first, one, other = (flatten(model) for model in (start, alone, together))
     return float(np.linalg.norm(other - one) / np.linalg.norm(one - first))

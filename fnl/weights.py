@@ -65,13 +65,8 @@ def under(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
     }
 
 
-def as_vector(named: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Return all numbers as one vector [P], by name: whatever order they are given in."""
-    return np.concatenate([np.asarray(named[name], np.float64).ravel() for name in sorted(named)])
-
-
 def from_vector(vector: NDArray[np.float64], like: Weights) -> dict[str, NDArray[np.float64]]:
-    """Return the numbers that `as_vector` put one behind the other, shaped as `like`."""
+    """Return the numbers of `fnl.metrics.aggregation.flatten`, by name and shaped as `like`."""
     sizes = [like[name].size for name in sorted(like)]
     parts = np.split(vector, np.cumsum(sizes)[:-1])
     return {

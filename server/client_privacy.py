@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.config import Config
-from fnl.errors import RunError
 from fnl.privacy.banded_noise import BandedNoise
 from fnl.privacy.client_level import epsilon_client, noise_after, private_aggregate
 from fnl.privacy.noise import noise_source
@@ -69,8 +68,7 @@ class ClientPrivacy:
         """Book the model of a round, durably, before it leaves; return the largest ε so far.
 
         Raises:
-            RunError: if another model of this round has left under the same seeded noise: the
-                difference of the two would be without noise.
+            RunError: as `Releases.note` does.
         """
         release = Release(
             what=What.MODEL,
@@ -78,16 +76,7 @@ class ClientPrivacy:
             digest=weights_hash(after),
             noise_multiplier=self.noise_multiplier,
         )
-        left = {
-            one.digest for one in self._releases.of(What.MODEL) if one.server_round == server_round
-        }
-        if self._repeats and left - {release.digest}:
-            raise RunError(
-                f"round {server_round} was released before from other answers, under the same "
-                "seeded noise, which would cancel: start a run of another run.name and run.seed, "
-                "or use privacy.secure-noise"
-            )
-        self._releases.note(release, same_bits_again=self._repeats)
+        self._releases.note(release, seeded=self._repeats)
         return epsilon_client(self._config, self._released(server_round))
 
     def _released(self, until: int) -> list[tuple[int, float]]:

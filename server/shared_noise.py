@@ -8,7 +8,6 @@ from hashlib import sha256
 import numpy as np
 
 from fnl.config import Config
-from fnl.errors import RunError
 from fnl.privacy.secure_sum import opened
 from fnl.privacy.shared_noise import SharedSum
 from fnl.runtime.releases import Release, Releases, What
@@ -59,27 +58,15 @@ class SummedUpdates:
         return {name: np.asarray(value - steps[name], np.float32) for name, value in before.items()}
 
     def _book(self, server_round: int, answers: Sequence[Answer], before: Weights) -> None:
-        """Write down whose sum is opened.
-
-        Seeded noise repeats with a round that is done again. From a sum over others, or from other
-        weights, it would cancel.
+        """Write down whose sum is opened, and from which weights.
 
         Raises:
-            RunError: if that is so.
+            RunError: as `Releases.note` does.
         """
         survivors = sorted(answer.report.partition for answer in answers)
         digest = sha256(f"{survivors} {weights_hash(before)}".encode()).hexdigest()
         release = Release(what=What.SUM, server_round=server_round, digest=digest)
-        repeats = not self._config.privacy.secure_noise
-        earlier = {one.digest for one in self._releases.of(What.SUM)
-                   if one.server_round == server_round}  # fmt: skip
-        if repeats and earlier - {digest}:
-            raise RunError(
-                f"round {server_round} was opened before over other answers, under the same seeded "
-                "noise, which would cancel: start a run of another run.name and run.seed, or use "
-                "privacy.secure-noise"
-            )
-        self._releases.note(release, same_bits_again=repeats)
+        self._releases.note(release, seeded=not self._config.privacy.secure_noise)
 
 
 def expected_batch(answer: Answer) -> float:

@@ -106,7 +106,7 @@ class RateStrategy(Strategy):
             asking = Release(
                 what=What.ASKED, server_round=server_round, digest=weights_hash(self._global)
             )
-            self._releases.note(asking, same_bits_again=False)
+            self._releases.note(asking, seeded=False)
         self._asked = {k: self._message(content, k) for k in asked.tolist()}
         messages = list(self._asked.values())
         corrected = [m.content for m in messages if exchange.CORRECTION in m.content]

@@ -7,10 +7,10 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import nn
 
+from fnl.metrics.aggregation import flatten
 from fnl.snn.neurons.lif import LIF
 from fnl.weights import (
     RunningMean,
-    as_vector,
     from_vector,
     get_weights,
     set_weights,
@@ -135,8 +135,8 @@ def test_models_that_differ_in_names_or_shapes_are_not_averaged():
 
 def test_a_vector_of_weights_is_by_name_whatever_their_order():
     weights = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float32([9.0])}
-    vector = as_vector(weights)
+    vector = flatten(weights)
     assert vector.tolist() == [9, 0, 1, 2, 3, 4, 5]
-    assert (as_vector(dict(reversed(weights.items()))) == vector).all()
+    assert (flatten(dict(reversed(weights.items()))) == vector).all()
     back = from_vector(vector, weights)
     assert all((back[name] == value).all() for name, value in weights.items())

@@ -55,7 +55,7 @@ def each(
             yield task, future.result()
     except BrokenProcessPool as error:
         raise RunError(
-            "a process that computes clips died, perhaps out of memory: fewer workers need less"
+            "a process that computes died, perhaps out of memory: fewer workers need less"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

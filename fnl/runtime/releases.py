@@ -72,19 +72,27 @@ class Releases:
         if self._path.exists():
             self._read()
 
-    def note(self, release: Release, *, same_bits_again: bool) -> None:
+    def note(self, release: Release, *, seeded: bool) -> None:
         """Write `release` down; it may leave once this has returned.
 
         Args:
             release: what is about to leave.
-            same_bits_again: whether a repetition is the same bits, as with seeded noise: what is
-                there already is then not written, for it tells nobody anything new.
+            seeded: whether its noise is drawn again by a repetition. The same bits tell nobody
+                anything new then, and are not written; other bits are refused.
 
         Raises:
-            RunError: if it cannot be written.
+            RunError: if it cannot be written, or other bits of this kind and round have left under
+                the same seeded noise: their difference would be without noise.
         """
-        if same_bits_again and release in self._all:
+        if seeded and release in self._all:
             return
+        alike = (one for one in self.of(release.what) if one.server_round == release.server_round)
+        if seeded and any(one.digest != release.digest for one in alike):
+            raise RunError(
+                f"round {release.server_round} was released before from other answers, under the "
+                "same seeded noise, which would cancel: start a run of another run.name and "
+                "run.seed, or use privacy.secure-noise"
+            )
         line = release.model_dump_json() + "\n"
         size = self._path.stat().st_size if self._path.exists() else 0
         try:

@@ -13,6 +13,7 @@ from fnl.clip_draws import DrawKeys
 from fnl.config import Config
 from fnl.data.augmentation import Augmentation
 from fnl.data.federated import Federation
+from fnl.metrics.aggregation import flatten
 from fnl.metrics.sensitivity import RateShift
 from fnl.privacy.budget import Noise
 from fnl.privacy.noise import SecureNoise, noise_source
@@ -27,7 +28,7 @@ from fnl.training.rates import clear_rates, comparable_rates, released_rates
 from fnl.training.sensitivity import predict_rate_shift
 from fnl.training.start import network_of
 from fnl.training.units import Units, units_of
-from fnl.weights import Weights, as_vector, get_weights, view_weights
+from fnl.weights import Weights, get_weights, view_weights
 from fnl.wire.report import Rates
 
 
@@ -160,7 +161,7 @@ class LocalTraining:
         in_order = view_weights(self.network(weights))  # that of the optimizer
         sizes = np.cumsum([value.size for value in in_order.values()])[:-1]
         parts = np.split(np.concatenate(taken), sizes)
-        return divisor * as_vector(dict(zip(in_order, parts, strict=True))), summary
+        return divisor * flatten(dict(zip(in_order, parts, strict=True))), summary
 
     def draws(self, seed: int | None = None) -> DrawKeys:
         """Return the keys of what clips draw in this round's training."""

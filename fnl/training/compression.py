@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.config import Config
+from fnl.metrics.aggregation import flatten
 from fnl.randomness import Purpose, stream
-from fnl.weights import Weights, as_vector, from_vector
+from fnl.weights import Weights, from_vector
 from fnl.wire.compressed import BLOCK, LARGEST_UPDATE, LEVELS, Packing, applied
 
 
@@ -57,8 +58,8 @@ def compressed(
     packing = Packing.of(config, numbers)
     if packing is None:
         return None
-    kept = np.zeros(numbers) if residual is None else as_vector(residual)
-    update = (as_vector(after) - as_vector(before) + kept).astype(np.float32)
+    kept = np.zeros(numbers) if residual is None else flatten(residual)
+    update = (flatten(after) - flatten(before) + kept).astype(np.float32)
     if np.isfinite(update).all():
         arrays = packed(update, packing, stream(config.run.seed, Purpose.COMPRESSION, *path))
         opened = packing.opened(arrays)
@@ -70,7 +71,7 @@ def compressed(
 
 
 def _is_taken(config: Config, before: Weights, after: Weights) -> bool:
-    norm = np.linalg.norm(as_vector(after) - as_vector(before))
+    norm = np.linalg.norm(flatten(after) - flatten(before))
     return bool(norm <= (config.coordination.max_update_norm or LARGEST_UPDATE))
 
 

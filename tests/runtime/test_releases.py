@@ -24,8 +24,8 @@ def _counts(folder, what):
 
 def test_another_process_reads_what_one_wrote(tmp_path):
     first = Releases(tmp_path)
-    first.note(asked(1), same_bits_again=False)
-    first.note(model(1), same_bits_again=False)
+    first.note(asked(1), seeded=False)
+    first.note(model(1), seeded=False)
     again = Releases(tmp_path)
     assert list(again.of(What.ASKED)) == [asked(1)]
     assert list(again.of(What.MODEL)) == [model(1)]
@@ -34,26 +34,34 @@ def test_another_process_reads_what_one_wrote(tmp_path):
 def test_a_repetition_with_fresh_noise_counts_and_one_of_the_same_bits_does_not(tmp_path):
     releases = Releases(tmp_path)
     for _ in range(3):
-        releases.note(model(5), same_bits_again=False)
-        releases.note(model(6), same_bits_again=True)
-    releases.note(model(6, "other bits"), same_bits_again=True)
-    assert _counts(tmp_path, What.MODEL) == {5: 3, 6: 2}
+        releases.note(model(5), seeded=False)
+        releases.note(model(6), seeded=True)
+    assert _counts(tmp_path, What.MODEL) == {5: 3, 6: 1}
+
+
+def test_other_bits_under_the_same_noise_do_not_leave(tmp_path):
+    releases = Releases(tmp_path)
+    releases.note(model(6), seeded=True)
+    with pytest.raises(RunError, match=r"round 6 was released before .* would cancel"):
+        Releases(tmp_path).note(model(6, "other bits"), seeded=True)
+    releases.note(model(7, "other bits"), seeded=True)
+    assert _counts(tmp_path, What.MODEL) == {6: 1, 7: 1}
 
 
 def test_it_is_on_the_disk_before_note_returns(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
-    Releases(tmp_path).note(asked(1), same_bits_again=False)
+    Releases(tmp_path).note(asked(1), seeded=False)
     assert (tmp_path / FILE).stat().st_size in synced
 
 
 def test_a_line_cut_short_was_never_released(tmp_path):
     releases = Releases(tmp_path)
-    releases.note(asked(1), same_bits_again=False)
+    releases.note(asked(1), seeded=False)
     with (tmp_path / FILE).open("ab") as file:
         file.write(b'{"what": "asked", "server_ro')
     again = Releases(tmp_path)
-    again.note(asked(2), same_bits_again=False)
+    again.note(asked(2), seeded=False)
     assert _counts(tmp_path, What.ASKED) == {1: 1, 2: 1}
 
 
@@ -66,12 +74,12 @@ def test_a_damaged_record_is_one_error_that_names_the_file(tmp_path, line):
 
 def test_what_cannot_be_written_is_not_released(tmp_path):
     with pytest.raises(RunError, match=r"cannot write .*releases.jsonl"):
-        Releases(tmp_path / "gone").note(asked(1), same_bits_again=False)
+        Releases(tmp_path / "gone").note(asked(1), seeded=False)
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     releases = Releases(tmp_path)
-    releases.note(asked(1), same_bits_again=False)
+    releases.note(asked(1), seeded=False)
 
     def full(_):
         raise OSError(28, "No space left on device")
@@ -79,6 +87,6 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(RunError, match="No space left on device"):
-            releases.note(asked(2), same_bits_again=False)
-    releases.note(asked(3), same_bits_again=False)
+            releases.note(asked(2), seeded=False)
+    releases.note(asked(3), seeded=False)
     assert _counts(tmp_path, What.ASKED) == {1: 1, 3: 1}

@@ -15,11 +15,12 @@ from fnl.audit.books import count_releases
 from fnl.config import parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
+from fnl.metrics.aggregation import flatten
 from fnl.privacy.client_level import client_delta, epsilon_client, planned_noise
 from fnl.runtime.run_directory import read_run
 from fnl.schedule import asked_in, planned_of
 from fnl.training.start import start_network
-from fnl.weights import as_vector, get_weights
+from fnl.weights import get_weights
 from fnl.wire import exchange
 from tests.runs import assert_same_run, path_of, run_here, table
 
@@ -91,11 +92,11 @@ def test_the_noise_of_a_round_undoes_a_part_of_the_last_round_s(flat):
     run_here({**still, "run.name": "one", "run.rounds": 1, "privacy.client-noise-multiplier": 1.0})
     run_here({**still, "run.name": "two", "privacy.client-noise-multiplier": 1.0})
     config = parse_config(still)
-    start = as_vector(get_weights(start_network(config, open_federation(config))))
+    start = flatten(get_weights(start_network(config, open_federation(config))))
     models = [
         load_file(path_of({**flat, "run.name": n}) / "model.safetensors") for n in ("one", "two")
     ]
-    first, second = (as_vector(model) for model in models)
+    first, second = (flatten(model) for model in models)
     correlation = np.corrcoef(first - start, second - first)[0, 1]
     assert correlation == pytest.approx(-0.5 / np.sqrt(1.25), abs=5 / np.sqrt(len(start)))
 

@@ -14,13 +14,14 @@ from scipy import stats
 from fnl.config import parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import RunError
+from fnl.metrics.aggregation import flatten
 from fnl.privacy.budget import Noise
 from fnl.runtime.checkpoint import checkpoints
 from fnl.runtime.run_directory import read_run
 from fnl.training.client import LocalTraining
 from fnl.training.shared_noise import shared_sum_of
 from fnl.training.start import start_network
-from fnl.weights import Weights, as_vector, get_weights
+from fnl.weights import Weights, get_weights
 from fnl.wire import exchange
 from tests.faults.faulty_app import FAULTS
 from tests.runs import assert_same_run, directory_of, fnl, path_of, run_here, settings, table
@@ -46,12 +47,12 @@ def expected_step(flat, partitions) -> np.ndarray:
     config = parse_config({**flat, "privacy.noise": "local"})
     federation = open_federation(config)
     start = get_weights(start_network(config, federation))
-    summed, batches = np.zeros(as_vector(start).size), 0.0
+    summed, batches = np.zeros(flatten(start).size), 0.0
     for partition in partitions:
         client = LocalTraining(config, federation, (1, partition))
         trained, _ = client.train(start, Noise(0.0))
         batch = client.plan.sample_rate * len(client.labels)
-        summed += (as_vector(trained) - as_vector(start)) * batch
+        summed += (flatten(trained) - flatten(start)) * batch
         batches += batch
     return summed / batches
 
@@ -63,7 +64,7 @@ def test_a_round_is_a_step_along_all_clipped_sums_and_noise_of_the_sum(flat, key
     start, last = first_and_last(noisy)
     clients = table(noisy, "clients")
     batches = (clients["num_examples"] * clients["sample_rate"]).sum()
-    found = as_vector({name: last[name] for name in start}) - as_vector(start)
+    found = flatten({name: last[name] for name in start}) - flatten(start)
     noise = (found - expected_step(noisy, range(4))) * batches / 0.5
     assert noise.std() == pytest.approx(2.0, rel=4 / np.sqrt(2 * noise.size))
     assert stats.kstest(noise / 2.0, "norm").pvalue > 1e-6
@@ -87,7 +88,7 @@ def test_next_to_no_noise_is_the_step_itself(flat, keys):
     quiet = {**flat, "run.rounds": 1, **noise, **keys}
     run_here(quiet)
     start, last = first_and_last(quiet)
-    found = as_vector({name: last[name] for name in start}) - as_vector(start)
+    found = flatten({name: last[name] for name in start}) - flatten(start)
     expected = expected_step(quiet, range(4))
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, atol=5e-4)
@@ -146,14 +147,14 @@ def test_a_client_that_drops_out_leaves_the_sum_of_the_others_and_enough_noise(f
     start, last = first_and_last(three)
     clients = table(three, "clients")
     assert clients["partition"].to_list() == [0, 1, 3]
-    found = as_vector({name: last[name] for name in start}) - as_vector(start)
+    found = flatten({name: last[name] for name in start}) - flatten(start)
     noise = (found - expected_step(three, [0, 1, 3])) * clients["num_examples"].sum() / 0.5
     assert noise.std() == pytest.approx(2.0, rel=4 / np.sqrt(2 * noise.size))
     # what dropped out may have computed, and paid; with all four there is more noise than booked
     assert pl.read_parquet(path / "faults.parquet")["epsilon_assumed"].is_not_null().all()
     run_here({**three, "run.name": "all"})
     last = first_and_last({**three, "run.name": "all"})[1]
-    found = as_vector({name: last[name] for name in start}) - as_vector(start)
+    found = flatten({name: last[name] for name in start}) - flatten(start)
     all_clips = table({**three, "run.name": "all"}, "clients")["num_examples"].sum()
     noise = (found - expected_step(three, range(4))) * all_clips / 0.5
     assert noise.std() == pytest.approx(2.0 * np.sqrt(4 / 3), rel=4 / np.sqrt(2 * noise.size))
@@ -286,7 +287,7 @@ def test_a_seeded_round_is_not_opened_again_over_others(flat):
     with pytest.raises(RunError, match="stopped"):
         run_here(flat, on_reply=stop)
     checkpoints(path_of(flat) / "checkpoints")[0].unlink()
-    with pytest.raises(RunError, match="round 2 was opened before over other answers"):
+    with pytest.raises(RunError, match="round 2 was released before from other answers"):
         faulty(flat, {"2": {"1": "crash"}})
 
 

@@ -11,11 +11,11 @@ from safetensors.numpy import load_file
 from fnl.audit.books import count_releases
 from fnl.config import parse_config
 from fnl.errors import RunError
+from fnl.metrics.aggregation import flatten
 from fnl.privacy.client_level import client_delta, planned_noise
 from fnl.privacy.ledger import RDP_ORDERS
 from fnl.privacy.sampled_clients import drawn_candidates
 from fnl.runtime.run_directory import read_run
-from fnl.weights import as_vector
 from fnl.wire import exchange
 from server.client_privacy import ClientPrivacy
 from tests.faults.faulty_grid import run_with_faults
@@ -62,7 +62,7 @@ def test_a_run_asks_who_is_drawn_and_goes_on_where_nobody_is(sampled):
     empty = rounds.filter(answered=0)
     config = parse_config(sampled)
     start = load_file(path_of(sampled) / "model.safetensors")
-    numbers = as_vector(start).size
+    numbers = flatten(start).size
     largest = clients["weight"].max()
     noise = planned_noise(config) * config.privacy.client_clip_norm * largest * numbers**0.5
     assert empty["update_norm"].to_list() == pytest.approx([noise] * empty.height, rel=0.2)
@@ -105,7 +105,7 @@ def test_its_twin_has_the_same_candidates_and_takes_the_same_sum(sampled):
     models = []
     for flat in (alone, quiet):
         run_here(flat)
-        models.append(as_vector(load_file(path_of(flat) / "model.safetensors")))
+        models.append(flatten(load_file(path_of(flat) / "model.safetensors")))
     np.testing.assert_allclose(*models, atol=2e-5)
 
 

@@ -11,13 +11,14 @@ import fnl.training.compression
 from fnl.config import Config, parse_config
 from fnl.data.federated import open_federation
 from fnl.errors import ConfigError
+from fnl.metrics.aggregation import flatten
 from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger
 from fnl.training.client import LocalTraining
 from fnl.training.compression import compressed, packed
 from fnl.training.local import train_round
 from fnl.training.start import start_network
-from fnl.weights import as_vector, get_weights
+from fnl.weights import get_weights
 from fnl.wire.compressed import BLOCK, LEVELS, Packing
 
 
@@ -91,9 +92,9 @@ def test_nothing_of_an_update_is_lost_but_by_rounding(keys):
         sent = compressed(config, before, after, residual, (server_round, 3))
         assert sent is not None
         residual = sent.residual
-        received, given = received + as_vector(sent.weights), given + as_vector(after)
-    np.testing.assert_allclose(received + as_vector(residual), given, atol=1e-5)
-    assert np.linalg.norm(as_vector(residual)) > 0
+        received, given = received + flatten(sent.weights), given + flatten(after)
+    np.testing.assert_allclose(received + flatten(residual), given, atol=1e-5)
+    assert np.linalg.norm(flatten(residual)) > 0
 
 
 def test_the_same_round_of_a_client_is_rounded_alike_and_another_otherwise():
@@ -113,7 +114,7 @@ def test_a_diverged_update_is_sent_as_one_and_does_not_poison_what_is_kept(keys)
     after = model(np.float32([0, np.nan, np.inf, 1, 1, 1, 1, 1, 1]))
     sent = compressed(config_of(**keys), before, after, residual, (1, 1))
     assert sent is not None
-    assert not np.isfinite(as_vector(sent.weights)).all()
+    assert not np.isfinite(flatten(sent.weights)).all()
     for name, value in residual.items():
         np.testing.assert_array_equal(sent.residual[name], value)
 
