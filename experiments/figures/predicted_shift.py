@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from scipy import stats
 
 from experiments.figures.catalogue import LeftOut, need
 from experiments.figures.looks import by_level
@@ -15,8 +17,6 @@ from experiments.figures.style import Sheet, finish
 PREDICTED, DEVIATION = "predicted_rate_shift", "predicted_rate_shift_sd"
 MOST_BARS = 400
 MOST_LEVELS = 4
-_NORMAL = 1.959964
-"""Of a two-sided 95 % interval."""
 
 
 def measured_shift(clients: pl.DataFrame) -> pl.DataFrame:
@@ -51,18 +51,25 @@ def predicted_against_measured(clients: pl.DataFrame) -> Sheet:
     return Sheet("Predicted against measured rate shift", [partial(_panel, rows)], notes, 2.8)
 
 
+def pearson(rows: pl.DataFrame) -> Any:
+    """Return SciPy's Pearson correlation of predicted and measured; None if one does not vary."""
+    predicted, measured = rows[PREDICTED].to_numpy(), rows["measured"].to_numpy()
+    varies = np.ptp(predicted) > 0 and np.ptp(measured) > 0
+    return stats.pearsonr(predicted, measured) if varies else None
+
+
 def correlation_sentence(rows: pl.DataFrame) -> str:
     """Return Pearson's r with its 95 % interval (Fisher's z) and Spearman's ρ, or why not."""
-    predicted, measured = rows[PREDICTED].to_numpy(), rows["measured"].to_numpy()
-    if np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+    found = pearson(rows)
+    if found is None:
         return f"{rows.height} candidates; no correlation: one of the two does not vary."
-    r = float(rows.select(pl.corr(PREDICTED, "measured")).item())
     rank = float(rows.select(pl.corr(PREDICTED, "measured", method="spearman")).item())
     interval = ""
-    if rows.height > 3 and abs(r) < 1:
-        low, high = np.tanh(np.arctanh(r) + _NORMAL * np.array([-1, 1]) / np.sqrt(rows.height - 3))
+    if rows.height > 3 and abs(found.statistic) < 1:
+        low, high = found.confidence_interval()
         interval = f" (95 % interval {low:.2f} to {high:.2f}, candidates taken as independent)"
-    return f"{rows.height} candidates: Pearson r = {r:.2f}{interval}, Spearman ρ = {rank:.2f}."
+    r = f"{found.statistic:.2f}"
+    return f"{rows.height} candidates: Pearson r = {r}{interval}, Spearman ρ = {rank:.2f}."
 
 
 def _panel(rows: pl.DataFrame, axes: Axes) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from experiments.figures.catalogue import LeftOut
 from experiments.figures.of_run import SHIFT
-from experiments.figures.predicted_shift import correlation_sentence, measured_shift
+from experiments.figures.predicted_shift import correlation_sentence, measured_shift, pearson
 from experiments.figures.run_tables import RunTables
 from experiments.report.intervals import Estimate, mean_over_rounds, number, wilson
 from experiments.report.page import Finding
@@ -126,9 +126,9 @@ def _prediction(run: RunTables) -> Iterator[Finding]:
     except LeftOut:
         return
     if rows.height >= 3:
-        sentence = correlation_sentence(rows)
-        r = sentence.partition("r = ")[2].split(" ")[0].rstrip(",") or "undefined"
-        text = f"First-order prediction against measurement. {sentence}"
+        found = pearson(rows)
+        r = "undefined" if found is None else f"{found.statistic:.2f}"
+        text = f"First-order prediction against measurement. {correlation_sentence(rows)}"
         yield Finding("Prediction of the shift", r, text)
 
 
