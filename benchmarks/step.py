@@ -31,7 +31,7 @@ from fnl.config import TrainingGroup
 from fnl.errors import ConfigError
 from fnl.runtime.memory import keep_freed_memory
 from fnl.training.clipping import METHODS, Bound, ClippedTraining
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.plan import TrainingPlan, build_optimizer
 
 CLIP_NORM = 1.0
@@ -133,7 +133,7 @@ def our_step(network: nn.Module, clips: Tensor, labels: Tensor) -> Callable[[], 
 
     def step() -> None:
         training.optimizer.zero_grad(set_to_none=True)
-        descend(clips, partial(cross_entropy, labels=labels))
+        descend(clips, partial(TrainingLoss(), labels=labels))
         training.clip()
         training.optimizer.step()
 

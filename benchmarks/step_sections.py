@@ -31,7 +31,7 @@ from benchmarks.step import (
 )
 from fnl.runtime.determinism import one_thread
 from fnl.runtime.memory import keep_freed_memory
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 
 
 class Sections:
@@ -68,7 +68,7 @@ def measure(
     sections = Sections()
     peer = dp_step(GradSampleModule(LayerwiseNetwork(widths), strict=False), clips, labels)
     products = sections.timed("matrix products", matrix_products(widths, steps, batch))
-    loss = sections.timed("loss and gradient", partial(cross_entropy, labels=labels))
+    loss = sections.timed("loss and gradient", partial(TrainingLoss(), labels=labels))
     clip = sections.timed("norms", training.clip)
     private: Any = training.optimizer
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fnl.clip_draws import DrawKeys
 from fnl.privacy.clip_factor import clip_factors
+from fnl.training.loss import TrainingLoss
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.module import gradients_of_batches
 
@@ -20,8 +21,8 @@ def clip_gradients(
     labels: Tensor,
     mechanism: GaussianMechanism | None,
     *,
+    loss: TrainingLoss,
     draws: DrawKeys | None = None,
-    label_smoothing: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the gradient of each clip, clipped by `mechanism`, float64 [n, D].
 
@@ -32,12 +33,10 @@ def clip_gradients(
         features: [n, T, F], n at least 1.
         labels: int64 [n].
         mechanism: clipping at C (adaptive: at its first C); None: gradients as they are.
+        loss: of local training.
         draws: keys of what clips draw; those of a round's first step are taken.
-        label_smoothing: of the loss.
     """
-    batches = gradients_of_batches(
-        network, features, labels, size=_BATCH, keys=draws, label_smoothing=label_smoothing
-    )
+    batches = gradients_of_batches(network, features, labels, size=_BATCH, keys=draws, loss=loss)
     written = [[part.double().numpy() for part in batch] for batch in batches]
     parts = [np.concatenate(part) for part in zip(*written, strict=True)]
     if mechanism is not None:

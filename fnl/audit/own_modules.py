@@ -8,7 +8,6 @@ bounds are the first, what the guarantee is about are the second.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fnl.audit.probe import refuse_own_modules_that_mix
@@ -19,7 +18,7 @@ from fnl.errors import ConfigError, running
 from fnl.randomness import global_generators
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import build_network, initialise, own_keys, set_draws, spiking_layers
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.training.per_clip.own_modules import agreeing, norms
 from fnl.training.separate_clips import refuse_mixing
@@ -81,6 +80,7 @@ class _Trial:
         self._clips, self._labels = features[:_CLIPS].float(), labels[:_CLIPS]
         self._draws: ClipDraws = DrawKeys.seeded(0).of(self._clips)
         self._state = HiddenState(self.network)
+        self._loss = TrainingLoss(config.training)
         self.network.train()
 
     def run(self) -> None:
@@ -186,7 +186,7 @@ class _Trial:
 
         def loss(scores: Tensor) -> tuple[float, Tensor]:
             logits.append(scores.clone())
-            return cross_entropy(scores, self._labels)
+            return self._loss(scores, self._labels)
 
         try:
             module.descent()(self._prepared(list(range(len(self._clips)))), loss)
@@ -206,7 +206,7 @@ class _Trial:
         rows, logits = [], []
         for row in range(len(self._clips)):
             scores = self.network(self._prepared([row]))
-            loss = F.cross_entropy(scores, self._labels[row : row + 1])
+            loss = self._loss.by_autograd(scores, self._labels[row : row + 1])
             rows.append(
                 torch.autograd.grad(
                     loss, list(trained.values()), allow_unused=True, materialize_grads=True

@@ -119,15 +119,14 @@ class _Client:
     ) -> None:
         """Note a released update."""
         mechanism = local.mechanism(self.claim.noise) if self.claim.noise else None
-        options = local.plan.options
         network = local.network(before).cpu()
         own, canaries = (
             clip_gradients(
                 network,
                 *clips,
                 mechanism,
+                loss=local.plan.loss,
                 draws=local.draws(),
-                label_smoothing=options.label_smoothing,
             )
             for clips in (self._own, (self.canaries.features, self.canaries.labels))
         )
@@ -137,7 +136,7 @@ class _Client:
             known = own.sum(axis=0) + canaries[self.canaries.included].sum(axis=0)
             noise = release * (len(local.labels) / local.plan.learning_rate) - known
             meter.add(noise, self.claim.booked * mechanism.clip_norm)
-        if options.optimizer == "adam":
+        if local.plan.options.optimizer == "adam":
             # its steps have about one length, whatever the gradients'
             release /= float(np.sqrt(np.mean(release**2))) or 1.0
         self.decoder.add(canaries, own.sum(axis=0), release)

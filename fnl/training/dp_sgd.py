@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fnl.clip_draws import ClipDraws, DrawKeys, Draws
@@ -26,7 +25,7 @@ from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import drawing_layers, set_draws
 from fnl.training.adaptive_clipping import AdaptiveBound
 from fnl.training.clipping import METHODS, Bound, ClippedTraining
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan, build_optimizer
 from fnl.training.sampling import poisson_samples
@@ -122,7 +121,7 @@ def train(
     clips = _Clips(
         features,
         labels,
-        plan.options.label_smoothing,
+        plan.loss,
         augment,
         drawing_layers(network),
         draws.of(features) if draws else None,
@@ -169,7 +168,7 @@ class _Clips:
 
     features: Tensor
     labels: Tensor
-    label_smoothing: float
+    loss: TrainingLoss
     augment: Augment | None
     layers: list[Dropout | Encoder]
     draws: ClipDraws | None
@@ -216,11 +215,11 @@ def _train_plain(
         if units:
             rows, sizes = clips.of_units(units, step)
             inputs, labels = clips.drawn(rows, step)
-            logits, smoothing = network(inputs), clips.label_smoothing
-            loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+            logits = network(inputs)
+            loss = clips.loss.by_autograd(logits, labels)
             summed = loss
             if sizes is not None:  # the mean of each unit's clips, as under clipping
-                each = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+                each = clips.loss.by_autograd(logits, labels, reduction="none")
                 shares = (1 / sizes).repeat_interleave(sizes).repeat(clips.views)
                 summed = (each * shares.to(each)).sum()
             (summed / (expected_batch * clips.views)).backward()
@@ -254,8 +253,7 @@ def _train_private(
         if units:
             rows, sizes = clips.of_units(units, step)
             inputs, labels = clips.drawn(rows, step)
-            loss = partial(cross_entropy, labels=labels, label_smoothing=clips.label_smoothing)
-            total_loss += descend(inputs, loss) / clips.views
+            total_loss += descend(inputs, partial(clips.loss, labels=labels)) / clips.views
             trained += len(rows)
             clip_norms = training.clip(sizes)
             drawn = clip_norms.whole

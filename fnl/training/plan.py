@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fnl.config import Config, TrainingGroup
+from fnl.training.loss import TrainingLoss
 from fnl.weights import Weights
 
 
@@ -28,6 +29,11 @@ class TrainingPlan:
     learning_rate: float
     options: TrainingGroup
     correction: Weights | None = None
+
+    @property
+    def loss(self) -> TrainingLoss:
+        """What the steps descend."""
+        return TrainingLoss(self.options)
 
     @classmethod
     def for_clips(

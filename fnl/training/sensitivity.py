@@ -15,6 +15,7 @@ from fnl.metrics.sensitivity import ClipProjections, RateShift, first_order_shif
 from fnl.snn.evaluation import EVALUATION_SEED
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import set_draws, spike_trains
+from fnl.training.loss import TrainingLoss
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.module import gradients_of_batches
 from fnl.training.plan import TrainingPlan
@@ -49,9 +50,7 @@ def predict_rate_shift(
     device = device_of(network)
     features, labels = (tensor.to(device) for tensor in clips)
     gradient = rate_gradient(network, features)
-    projections = project(
-        network, features, labels, gradient, keys=draws, label_smoothing=options.label_smoothing
-    )
+    projections = project(network, features, labels, gradient, loss=plan.loss, keys=draws)
     return first_order_shift(
         projections,
         clip_norm=mechanism.clip_norm,
@@ -118,12 +117,12 @@ def project(
     labels: Tensor,
     direction: list[Tensor],
     *,
+    loss: TrainingLoss,
     keys: DrawKeys | None = None,
-    label_smoothing: float = 0.0,
 ) -> ClipProjections:
     """Return norms of the clips' loss gradients, and how far each goes along `direction`."""
     batches = gradients_of_batches(
-        network, features, labels, size=GRADIENT_BATCH, keys=keys, label_smoothing=label_smoothing
+        network, features, labels, size=GRADIENT_BATCH, keys=keys, loss=loss
     )
     norms, along = [], []
     for samples in batches:

@@ -8,8 +8,9 @@ from scipy.stats import binomtest
 
 from fnl.audit.canaries import coins, draw_canaries
 from fnl.audit.gradients import clip_gradients
-from fnl.config import ModelGroup
+from fnl.config import ModelGroup, TrainingGroup
 from fnl.snn.network import build_network, initialise
+from fnl.training.loss import TrainingLoss
 from fnl.training.mechanism import GaussianMechanism
 
 SHAPE = (50, 40, 10)
@@ -49,7 +50,9 @@ def test_features_do_not_depend_on_coins_and_have_mean_zero_over_time():
 
 def test_gradients_are_above_the_usual_bound_and_close_to_orthogonal():
     canaries = draw_canaries(0, 0, 300, SHAPE)
-    gradients = clip_gradients(network(), canaries.features, canaries.labels, None)
+    gradients = clip_gradients(
+        network(), canaries.features, canaries.labels, None, loss=TrainingLoss()
+    )
     norms = np.linalg.norm(gradients, axis=1)
     assert norms.min() > 5.0  # privacy.clip-norm
     unit = gradients / norms[:, None]
@@ -88,7 +91,11 @@ def test_gradients_are_those_of_clips_alone_clipped_as_the_mechanism_clips(clipp
     bound = 15.0
     mechanism = None if clipping is None else GaussianMechanism(1.0, bound, clipping=clipping)
     found = clip_gradients(
-        net, canaries.features, canaries.labels, mechanism, label_smoothing=smoothing
+        net,
+        canaries.features,
+        canaries.labels,
+        mechanism,
+        loss=TrainingLoss(TrainingGroup(label_smoothing=smoothing)),
     )
     alone = one_at_a_time(net, canaries.features, canaries.labels, smoothing)
     for row, gradient in zip(found, alone, strict=True):
@@ -102,7 +109,7 @@ def test_the_network_is_left_as_it_was():
     net, canaries = network("12"), draw_canaries(0, 0, 10, SHAPE)
     net.eval()
     before = net(canaries.features)
-    clip_gradients(net, canaries.features, canaries.labels, None)
+    clip_gradients(net, canaries.features, canaries.labels, None, loss=TrainingLoss())
     assert not net.training
     assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in net.parameters())
     assert torch.equal(net(canaries.features), before)

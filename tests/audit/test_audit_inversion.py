@@ -17,10 +17,12 @@ from fnl.audit.inversion.first_layer import FirstLayer
 from fnl.audit.inversion.gradients import DifferentiableGradients
 from fnl.audit.inversion.release import released_update
 from fnl.config import parse_config
+from fnl.training.loss import TrainingLoss
 from fnl.training.start import start_network
 from fnl.weights import get_weights
 from tests.runs import dotted
 
+LOSS = TrainingLoss()
 LAYERS = {
     "spiking": {},
     "relu": {"model.activation": "relu"},
@@ -45,8 +47,8 @@ def test_gradients_are_trainings_own(audited, changes):
     config = parse_config({**config.flat(), **changes})
     network = start_network(config, federation)
     features, labels = (part[:4] for part in federation.client_clips(0))
-    expected = clip_gradients(network, features, labels, None)
-    found = DifferentiableGradients(network)(features, labels)  # pyright: ignore[reportArgumentType]
+    expected = clip_gradients(network, features, labels, None, loss=LOSS)
+    found = DifferentiableGradients(network, LOSS)(features, labels)  # pyright: ignore[reportArgumentType]
     flat = torch.cat([value.flatten(1) for value in found.values()], 1)
     np.testing.assert_allclose(flat, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -56,7 +58,7 @@ def test_a_gradient_of_the_gradient_is_a_difference_quotient(audited, activation
     config, federation = changed(audited, model__activation=activation)
     network = start_network(config, federation).double()
     clip, label = federation.client_clips(0)[0][:1].double(), federation.client_clips(0)[1][:1]
-    gradients = DifferentiableGradients(network)  # pyright: ignore[reportArgumentType]
+    gradients = DifferentiableGradients(network, LOSS)  # pyright: ignore[reportArgumentType]
     # the read-out's gradient does not move unless a neuron fires, so that of its first layer
     name, way = "linear.0.weight", torch.randn(1, 48, 40, generator=torch.manual_seed(0)).double()
 
@@ -78,7 +80,7 @@ def test_the_first_layers_gradient_is_frames_weighted_over_time(audited, changes
     config = parse_config({**config.flat(), **changes})
     network = start_network(config, federation).eval()
     features, labels = (part[:3] for part in federation.client_clips(0))
-    first = FirstLayer(network)  # pyright: ignore[reportArgumentType]
+    first = FirstLayer(network, LOSS)  # pyright: ignore[reportArgumentType]
     weights = first.weights_over_time(features, labels)
     network.zero_grad()
     torch.nn.functional.cross_entropy(network(features), labels, reduction="sum").backward()
@@ -115,7 +117,9 @@ def test_an_update_is_the_clients_own_step(audited):
 
     _, clear = update(math.inf)
     features, labels = federation.client_clips(0)
-    expected = clip_gradients(start_network(config, federation), features[2:3], labels[2:3], None)
+    expected = clip_gradients(
+        start_network(config, federation), features[2:3], labels[2:3], None, loss=LOSS
+    )
     found = torch.cat([value.flatten() for value in clear.gradients.values()])
     np.testing.assert_allclose(found, expected[0], atol=2e-3)  # from float32 weights
     assert clear.label == int(labels[2])

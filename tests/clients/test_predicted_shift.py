@@ -21,6 +21,7 @@ from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.training.clipping import Clipping
 from fnl.training.dp_sgd import train
+from fnl.training.loss import TrainingLoss
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.plan import TrainingPlan
 from fnl.training.sensitivity import predict_rate_shift, project, rate_gradient
@@ -109,7 +110,7 @@ def test_projections_are_those_of_gradients_taken_clip_by_clip(network, clips):
     network = network()
     direction = rate_gradient(network, clips[0])
     assert sum(float(part.norm()) for part in direction) > 0
-    projections = project(network, *clips, direction)
+    projections = project(network, *clips, direction, loss=TrainingLoss())
     reference = copy.deepcopy(network)
     parameters = [p for p in reference.parameters() if p.requires_grad]
     for clip in (0, 1, 33, CLIPS - 1):

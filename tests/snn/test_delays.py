@@ -18,7 +18,7 @@ from fnl.snn.delays import RATE, AxonalDelays, DelayedLinear
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.snn.networks.taps import Taps
 from fnl.snn.networks.temporal_conv import TemporalConv
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 
@@ -225,7 +225,7 @@ def test_ghost_clipping_clips_the_delays_too(signal):
     assert factors.min() < 1
     private = GhostClippingModule(copy.deepcopy(network), loss_reduction="sum", strict=False)
     private.train()
-    private.descent()(3 * signal, partial(cross_entropy, labels=torch.arange(CLIPS)))
+    private.descent()(3 * signal, partial(TrainingLoss(), labels=torch.arange(CLIPS)))
     trained = [p for p in private.parameters() if p.requires_grad]
     private.clip(trained, clip_norm)
     for parameter, gradients in zip(trained, written_out, strict=True):

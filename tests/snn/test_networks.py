@@ -18,7 +18,7 @@ from fnl.snn.dropout import Dropout
 from fnl.snn.network import SpikingNetwork, build_network, initialise, set_draws
 from fnl.snn.networks.gathering import Tap
 from fnl.snn.neurons.lif import LIF
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights, weights_hash
 
@@ -114,7 +114,7 @@ def test_per_clip_gradients_are_those_of_each_clip_alone(name, inputs):
     clips = inputs.double()
     private = PerClipGradientModule(copy.deepcopy(network), loss_reduction="sum", strict=False)
     private.train()
-    private.descent()(clips, partial(cross_entropy, labels=labels))
+    private.descent()(clips, partial(TrainingLoss(), labels=labels))
     together = [p.grad_sample for p in private.parameters() if p.requires_grad]
     for clip in range(CLIPS):
         network.zero_grad()
@@ -133,7 +133,7 @@ def test_nothing_of_the_clips_stays_in_a_read_out_of_all_layers(trained, inputs)
         parameter.requires_grad_(name.startswith(trained))
     private = PerClipGradientModule(network, loss_reduction="sum", strict=False)
     private.train()
-    loss = partial(cross_entropy, labels=torch.arange(CLIPS) % CLASSES)
+    loss = partial(TrainingLoss(), labels=torch.arange(CLIPS) % CLASSES)
     private.descent()(inputs, loss)
     taps = [tap for tap in network.tap if isinstance(tap, Tap)]
     assert taps

@@ -33,8 +33,8 @@ from fnl.snn.kernels.torch_blocks import Charge, Tensors
 from fnl.snn.network import build_network, initialise
 from fnl.snn.neurons.parametrization import Free
 from fnl.snn.neurons.spiking_layer import Options, SpikingLayer, each, shared_settings
-from fnl.training.cross_entropy import cross_entropy
 from fnl.training.local import train_round
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.weights import get_weights
 
@@ -187,7 +187,7 @@ def test_its_gradients_of_each_clip_are_exact_and_need_no_autograd(monkeypatch):
     private = PerClipGradientModule(network(), loss_reduction="sum")
     with monkeypatch.context() as patched:
         patched.setattr(torch.autograd, "backward", refuse)
-        private.descent()(clips, partial(cross_entropy, labels=labels))
+        private.descent()(clips, partial(TrainingLoss(), labels=labels))
     trained = [p for p in private.parameters() if p.requires_grad]
     names = {name.rsplit(".")[-1] for name, p in private.named_parameters() if p.requires_grad}
     assert {"gamma", "beta"} <= names

@@ -23,6 +23,7 @@ from fnl.snn.neurons.rectified import Rectified
 from fnl.snn.neurons.recurrent import RecurrentLIF
 from fnl.snn.neurons.spiking_layer import SpikingLayer
 from fnl.snn.neurons.synaptic import Synaptic
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.module import gradients_of_batches
 
 SERVER, HOPS = 20, (10, 20, 40)
@@ -275,7 +276,7 @@ def test_clipped_training_sees_the_gradients_of_a_clip_by_itself(keys, hop):
             torch.cat(batch, dim=1)
             for batch in gradients_of_batches(
                 network, clips[rows], labels[rows], size=len(rows), keys=keys_of,
-                label_smoothing=0.0,
+                loss=TrainingLoss(),
             )
         )  # fmt: skip
 

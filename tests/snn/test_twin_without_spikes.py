@@ -18,7 +18,7 @@ from fnl.interchange.pretrained import Origin
 from fnl.metrics.sparsity import sparsity
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.module import PerClipGradientModule
 from fnl.wire.report import ClientReport
 from tests.runs import model_of, run_here, table
@@ -63,7 +63,7 @@ def test_its_gradients_of_each_clip_are_autograds_of_that_clip_alone(changes):
     plain, (features, labels) = network(**changes).double(), clips()
     private = PerClipGradientModule(copy.deepcopy(plain), loss_reduction="sum", strict=False)
     private.train()
-    private.descent()(features.double(), partial(cross_entropy, labels=labels))
+    private.descent()(features.double(), partial(TrainingLoss(), labels=labels))
     trained = [p for p in private.parameters() if p.requires_grad]
     for clip in range(CLIPS):
         one = slice(clip, clip + 1)

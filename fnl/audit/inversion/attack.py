@@ -22,6 +22,7 @@ from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream, torch_stream
 from fnl.snn.network import SpikingNetwork
+from fnl.training.loss import TrainingLoss
 from fnl.training.start import start_network
 from fnl.weights import get_weights
 
@@ -145,10 +146,8 @@ def invert(
     if not isinstance(network, SpikingNetwork):
         raise ConfigError(f"model.network = {config.model.network!r} is none of fnl's own")
     public = public or PublicClips.of(config, federation)
-    smoothing = config.training.label_smoothing
-    attacker = _Attacker(
-        DifferentiableGradients(network, smoothing), FirstLayer(network, smoothing), public
-    )
+    loss = TrainingLoss(config.training)
+    attacker = _Attacker(DifferentiableGradients(network, loss), FirstLayer(network, loss), public)
     order = stream(config.run.seed, Purpose.INVERSION, partition).permutation(len(labels)).tolist()
     activation = config.model.activation
     rows = order[:clips]

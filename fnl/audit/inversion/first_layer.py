@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fnl.snn.network import SpikingNetwork
 from fnl.snn.networks.temporal_conv import TemporalConv
+from fnl.training.loss import TrainingLoss
 
 RIDGE, RIDGE_OF_KNOWN = 0.1, 0.01
 """Of the mean square of the weights over time, where they are guessed and where they are known; it
@@ -32,11 +33,11 @@ class FirstLayer:
 
     Args:
         network: whose update is attacked; nothing in it draws.
-        label_smoothing: of its loss.
+        loss: that the update descends.
     """
 
-    def __init__(self, network: SpikingNetwork, label_smoothing: float = 0.0) -> None:
-        self._network, self._smoothing = network, label_smoothing
+    def __init__(self, network: SpikingNetwork, loss: TrainingLoss) -> None:
+        self._network, self._loss = network, loss
         first = network.linear[0]
         self._conv = first if isinstance(first, TemporalConv) else None
         self.name = "linear.0.conv.weight" if self._conv else "linear.0.weight"
@@ -54,8 +55,7 @@ class FirstLayer:
             logits = self._network(features)
         finally:
             hook.remove()
-        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._smoothing)
-        (delta,) = torch.autograd.grad(loss, entered)
+        (delta,) = torch.autograd.grad(self._loss.by_autograd(logits, labels), entered)
         return self._equations(delta)
 
     def solve(self, gradient: Tensor, weights: Tensor, ridge: float = RIDGE) -> Tensor:

@@ -22,6 +22,7 @@ from fnl.snn.kernels.dynamics import Reset
 from fnl.snn.kernels.torch_blocks import sent
 from fnl.snn.network import SpikingNetwork
 from fnl.snn.neurons.spiking_layer import SpikingLayer
+from fnl.training.loss import TrainingLoss
 
 Gradients = dict[str, Tensor]
 """Gradients of each clip, [n, *p.shape], by name of the parameter p."""
@@ -33,10 +34,10 @@ class DifferentiableGradients:
     Args:
         network: of layers `lif` that reset by subtraction or not at all, or their twins; nothing in
             it draws. It is copied.
-        label_smoothing: of the loss.
+        loss: that they are of.
     """
 
-    def __init__(self, network: SpikingNetwork, label_smoothing: float = 0.0) -> None:
+    def __init__(self, network: SpikingNetwork, loss: TrainingLoss) -> None:
         self._network = network.eval()
         copy = deepcopy(network)
         self._layers: list[_OverTime] = []
@@ -49,13 +50,13 @@ class DifferentiableGradients:
             name: p.detach() for name, p in copy.named_parameters() if p.requires_grad
         }
 
-        def loss(trained: dict[str, Tensor], clip: Tensor, label: Tensor, fired: list[Tensor]):
+        def of_one(trained: dict[str, Tensor], clip: Tensor, label: Tensor, fired: list[Tensor]):
             for layer, spikes in zip(self._layers, fired, strict=True):
                 layer.fired = spikes[None]
             logits = functional_call(copy, trained, (clip[None],))
-            return F.cross_entropy(logits, label[None], label_smoothing=label_smoothing)
+            return loss.by_autograd(logits, label[None])
 
-        self._of_each = vmap(grad(loss), in_dims=(None, 0, 0, 0))
+        self._of_each = vmap(grad(of_one), in_dims=(None, 0, 0, 0))
 
     def __call__(self, features: Tensor, labels: Tensor) -> Gradients:
         """Return the gradients of clips [n, T, F] of labels int64 [n], each by itself."""

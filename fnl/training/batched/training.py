@@ -28,7 +28,6 @@ from fnl.training.batched.draws import ClientDraws
 from fnl.training.batched.network import ClientNetworks
 from fnl.training.batched.noise import StepNoise
 from fnl.training.batched.optimizer import RowOptimizer
-from fnl.training.cross_entropy import cross_entropies
 from fnl.training.dp_sgd import Augment, TrainingSummary, train
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.chain import run_backward
@@ -188,8 +187,7 @@ class _Training:
         views, mechanism = self._views, self._mechanism
         inputs, labels = self._drawn(number, rows)
         logits, backs, _ = self.networks.run(inputs, active)
-        smoothing = self._plan.options.label_smoothing
-        losses, slope = cross_entropies(logits, labels, label_smoothing=smoothing)
+        losses, slope = self._plan.loss.of_each(logits, labels)
         mask = valid[:, None].expand(active, views, each)
         of_each = losses.view(active, views, each).masked_fill(~mask, 0.0)
         self._losses[:active] += of_each.double().sum((1, 2)) / views

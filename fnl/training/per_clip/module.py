@@ -26,7 +26,7 @@ from fnl.device import device_of
 from fnl.errors import ConfigError
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import set_draws
-from fnl.training.cross_entropy import cross_entropy
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.chain import (
     Step,
     by_autograd,
@@ -186,7 +186,7 @@ def gradients_of_batches(
     *,
     size: int,
     keys: DrawKeys | None,
-    label_smoothing: float,
+    loss: TrainingLoss,
 ) -> Iterator[list[Tensor]]:
     """Yield the gradients of `size` clips at a time, [B, numbers] of each trained parameter.
 
@@ -198,7 +198,7 @@ def gradients_of_batches(
         labels: int64 [n].
         size: B.
         keys: of what clips draw; those of a round's first step are taken.
-        label_smoothing: of the loss.
+        loss: of which they are.
     """
     device = device_of(network)
     features, labels = features.to(device), labels.to(device)
@@ -213,8 +213,7 @@ def gradients_of_batches(
             state.rest()
             if draws is not None:
                 set_draws(network, draws.batch(rows, step=0))
-            loss = partial(cross_entropy, labels=labels[rows], label_smoothing=label_smoothing)
-            descend(features[rows].float(), loss)
+            descend(features[rows].float(), partial(loss, labels=labels[rows]))
             given = [getattr(p, "grad_sample") for p in network.parameters() if p.requires_grad]  # noqa: B009 - Opacus' own attribute
             yield [sample.reshape(len(sample), -1) for sample in given]
             module.zero_grad(set_to_none=True)

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
-from fnl.training.cross_entropy import cross_entropy
+from fnl.config import TrainingGroup
+from fnl.training.loss import TrainingLoss
 from fnl.training.per_clip.grad_samplers import register_grad_samplers
 from fnl.training.per_clip.module import PerClipGradientModule
 
@@ -37,7 +38,7 @@ def backward(
     mean = network.loss_reduction == "mean"
 
     def loss(scores: Tensor) -> tuple[float, Tensor]:
-        value, grad = cross_entropy(scores, labels, label_smoothing=smoothing)
+        value, grad = TrainingLoss(TrainingGroup(label_smoothing=smoothing))(scores, labels)
         return (value / len(labels), grad / len(labels)) if mean else (value, grad)
 
     if isinstance(network, PerClipGradientModule):

@@ -18,8 +18,8 @@ from fnl.config import ModelGroup
 from fnl.snn.dropout import Dropout
 from fnl.snn.hidden_state import HiddenState
 from fnl.snn.network import SpikingNetwork, set_draws
-from fnl.training.cross_entropy import cross_entropy
 from fnl.training.dp_sgd import train
+from fnl.training.loss import TrainingLoss
 from fnl.training.mechanism import GaussianMechanism
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.own_modules import OwnModule
@@ -70,7 +70,7 @@ def descend(module: nn.Module, model: nn.Module, clips: Tensor, labels: Tensor) 
         given = batch(len(clips), 9) if seed else (clips, labels)
         state.rest()
         set_draws(model, DrawKeys.seeded(3).of(given[0]).batch(slice(None), 0))
-        descent(given[0], lambda scores, given=given: cross_entropy(scores, given[1]))
+        descent(given[0], lambda scores, given=given: TrainingLoss()(scores, given[1]))
         if seed and isinstance(module, GhostClippingModule):
             module.clip(trained(model), 1.0)
     state.rest()

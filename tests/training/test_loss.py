@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from rounding import assert_within_ulps
 
-from fnl.training.cross_entropy import cross_entropy
+from fnl.config import TrainingGroup
+from fnl.training.loss import TrainingLoss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -18,7 +19,7 @@ def test_loss_and_gradient_are_those_of_autograd_to_the_last_places(clips, class
     leaf = logits.clone().requires_grad_()
     loss = F.cross_entropy(leaf, labels, reduction="sum", label_smoothing=smoothing)
     loss.backward()
-    value, gradient = cross_entropy(logits, labels, label_smoothing=smoothing)
+    value, gradient = TrainingLoss(TrainingGroup(label_smoothing=smoothing))(logits, labels)
     # a loss adds up to 33 · 12 terms of one sign, in an order of its own
     assert_within_ulps(np.float32(value), loss.detach(), 20)
     assert leaf.grad is not None
@@ -27,6 +28,6 @@ def test_loss_and_gradient_are_those_of_autograd_to_the_last_places(clips, class
 
 
 def test_of_no_clips_there_is_no_loss():
-    value, gradient = cross_entropy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    value, gradient = TrainingLoss()(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
     assert value == 0
     assert gradient.shape == (0, 3)
