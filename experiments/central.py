@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from experiments.central_training import Trained, train_and_test
+from experiments.central_training import Trained, train_seed
 from experiments.recipe import Recipe, load_recipe
 from experiments.study import command
 from fnl.config import Scalar, parse_overrides
@@ -22,7 +21,6 @@ from fnl.data.federated import open_federation
 from fnl.data.processes import each
 from fnl.device import chosen_device
 from fnl.errors import ConfigError
-from fnl.runtime.determinism import one_thread
 
 
 @command
@@ -44,28 +42,8 @@ def run(
     """Return each seed's result and the seconds it took."""
     chosen_device(recipe.config)  # a GPU that is not there is seen before any clip
     open_federation(recipe.config)  # features once, before workers ask for them
-    job = partial(_train_seed, name, overrides, options.split)
+    job = partial(train_seed, name, overrides, options.split)
     return [trained for _, trained in each(job, options.seeds, options.workers)]
-
-
-def _train_seed(
-    name: str, overrides: dict[str, Scalar], split: str, seed: int
-) -> tuple[Trained, float]:
-    recipe = load_recipe(name, overrides)
-    federation = open_federation(recipe.config)
-    started = time.perf_counter()
-
-    def progress(epoch: int, loss: float) -> None:
-        elapsed = time.perf_counter() - started
-        print(
-            f"seed {seed}: epoch {epoch} of {recipe.training.epochs}, loss {loss:.3f}, "
-            f"{elapsed:.0f} s",
-            file=sys.stderr,
-        )
-
-    with one_thread():
-        trained = train_and_test(recipe, federation, seed, split=split, progress=progress)
-    return trained, time.perf_counter() - started
 
 
 def summary(recipe: Recipe, results: Sequence[tuple[Trained, float]]) -> dict[str, object]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.recipe import CentralTraining, Recipe
+from experiments.recipe import CentralTraining, Recipe, load_recipe
 from fnl.clip_draws import DrawKeys
+from fnl.config import Scalar
 from fnl.data.augmentation import Augmentation
-from fnl.data.federated import Federation
+from fnl.data.federated import Federation, open_federation
 from fnl.device import chosen_device, device_of
 from fnl.metrics.sparsity import Sparsity, sparsity
 from fnl.randomness import Purpose, torch_stream
+from fnl.runtime.determinism import one_thread
 from fnl.snn.evaluation import Evaluation, evaluate
 from fnl.snn.network import build_network, drawing_layers, initialise, set_draws
 
@@ -132,3 +136,24 @@ def _optimizer(network: nn.Module, training: CentralTraining) -> torch.optim.Opt
         ],
         lr=training.learning_rate,
     )
+
+
+def train_seed(
+    name: str, overrides: dict[str, Scalar], split: str, seed: int
+) -> tuple[Trained, float]:
+    """Return what a recipe of this name reached from a seed, and the seconds it took."""
+    recipe = load_recipe(name, overrides)
+    federation = open_federation(recipe.config)
+    started = time.perf_counter()
+
+    def progress(epoch: int, loss: float) -> None:
+        elapsed = time.perf_counter() - started
+        print(
+            f"seed {seed}: epoch {epoch} of {recipe.training.epochs}, loss {loss:.3f}, "
+            f"{elapsed:.0f} s",
+            file=sys.stderr,
+        )
+
+    with one_thread():
+        trained = train_and_test(recipe, federation, seed, split=split, progress=progress)
+    return trained, time.perf_counter() - started

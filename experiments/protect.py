@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, help="draw the measures: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
     if options.figure:
-        check_file(options.figure)
+        check_file(options.figure, options.output)
     keys = {**BASE, **parse_overrides(options.keys)}
     rows = play(keys, options.seeds, options.output, options.epsilons)
     print(f"{markdown(rows)}\n")

@@ -124,7 +124,9 @@ class BatchDraws:
             )
             for view, of_view in views
         ]
-        return parts[0] if len(parts) == 1 else _Joined(parts)
+        if len(parts) > 1:
+            return _Joined(parts)
+        return parts[0] if parts else BatchDraws(self.clips, [], self.step)
 
     def step_of(self, view: int) -> int:
         """Return the step in which a batch of one view draws what this one does in that view."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,8 @@ class Coordinator:
         if self._settings.estimate != "plain":
             choice = self._estimated(choice, context)
         choice = within_share(choice, context.candidates, context)
-        return Coordination(**vars(choice), **self._weighed(choice.selected, context))
+        chosen = {field.name: getattr(choice, field.name) for field in fields(Selection)}
+        return Coordination(**chosen, **self._weighed(choice.selected, context))
 
     def without(
         self,

@@ -92,7 +92,7 @@ def test_a_clips_numbers_do_not_depend_on_who_else_is_there(clips):
     assert torch.equal(drawn(clips, [30, 2, 11]), everyone[[30, 2, 11]])
 
 
-@pytest.mark.parametrize("places", [[4], [0, 1, 2], [2, 3, 8], range(9), [8, 0]])
+@pytest.mark.parametrize("places", [[], [4], [0, 1, 2], [2, 3, 8], range(9), [8, 0]])
 def test_at_some_places_of_several_views_is_drawn_what_all_draw_there(clips, places):
     batch = DrawKeys.seeded(0).of(clips).batch([30, 2, 11], 6, views=3)
     everywhere = batch.uniform(Purpose.DROPOUT, 1, (5,))

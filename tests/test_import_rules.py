@@ -22,8 +22,8 @@ FORBIDDEN = {
 """Room -> top-level packages that its files may not import, inside functions neither."""
 
 APPS = {"clients.app", "server.app"}
-STARTERS = ("experiments", "fnl/runtime")
-"""Rooms that start the two apps: engines by their name, a grid's worker in its own process."""
+"""What a grid's worker starts in its own process; engines start them by the names in `NAMES`."""
+NAMES = "fnl/runtime/flower_app.py"
 
 PURE = {
     "fnl/metrics": {"flwr", "fnl.runtime", "fnl.wire"},
@@ -53,8 +53,10 @@ def imported(path: Path, source: str) -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             named = re.fullmatch(r"(\w+)((?:\.\w+)+)(?::\w+)?", node.value)
             if named and named[1] in {*ROOMS} - {package[0]}:
-                file = ROOT / (named[1] + named[2]).replace(".", "/")
-                names |= {named[1] + named[2]} if file.with_suffix(".py").is_file() else set()
+                module = named[1] + named[2]
+                there = (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+                apps = APPS if path == ROOT / NAMES else set()
+                names |= {module} - apps if there else set()
     return names
 
 
@@ -72,7 +74,7 @@ def broken(path: Path, source: str) -> list[str]:
     below = {
         name for room, names in PURE.items() if relative.startswith(f"{room}/") for name in names
     }
-    apps = APPS if relative.startswith(STARTERS) else set()
+    apps = APPS if room_of(path) == "experiments" else set()
     return sorted(
         name
         for name in imported(path, source)
@@ -101,6 +103,8 @@ def test_no_file_imports_what_its_room_may_not(room: str) -> None:
         ("fnl/metrics/memory.py", "from fnl.runtime.memory import peak"),
         ("fnl/privacy/ledger.py", "from fnl import training"),
         ("fnl/runtime/flower.py", 'import_module("server.strategy")'),
+        ("fnl/runtime/flower.py", "import server.app"),
+        ("fnl/runtime/flower_app.py", "import server.app"),
         ("fnl/data/store.py", 'HOMES = {"experiments.grid.driver": "run_grid"}'),
         ("fnl/cli/run.py", 'APP = "clients.app:app"'),
         ("server/replies/vetting.py", "from ...clients import app"),

@@ -235,13 +235,19 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, output: Path | None = None) -> None:
     """Refuse, before any work, a path that `save_file` cannot write.
+
+    Args:
+        path: of the figure.
+        output: a folder that the work makes.
 
     Raises:
         RunError: if its suffix is no format of figures, or its folder is not there.
     """
-    if path.suffix.removeprefix(".") not in FORMATS or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    there = folder.is_dir() or (output is not None and folder == output.absolute())
+    if path.suffix.removeprefix(".") not in FORMATS or not there:
         raise RunError(f"cannot draw {path}: give a .png, .svg or .pdf in a folder that exists")
 
 

@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results-dir", type=Path, default=Path("results"))
     parser.add_argument("--figure", type=Path, help="draw the collapse: .png, .svg or .pdf")
     options = parser.parse_args(arguments)
-    if options.figure:
-        check_file(options.figure)
     grid = expand(read_grid_file(options.file), options.file)
-    rows = play_grid(grid, options.results_dir / grid.name)
+    folder = options.results_dir / grid.name
+    if options.figure:
+        check_file(options.figure, folder)
+    rows = play_grid(grid, folder)
     settings = [key for key in grid.keys if key != SEED]
     found = points(rows, settings)
     for table in (

@@ -11,7 +11,7 @@ def auc(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     """Return the probability that a member scores above another clip, ties half; nan if none."""
     if not len(members) or not len(others):
         return float("nan")
-    below = mannwhitneyu(members, others).statistic
+    below = mannwhitneyu(members, others, method="asymptotic").statistic
     return float(below / (len(members) * len(others)))
 
 

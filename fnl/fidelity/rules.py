@@ -1,4 +1,4 @@
-"""The law of every built-in selection rule: what noise of rates does to its scores.
+"""The laws of built-in selection rules: what noise of rates does to its scores.
 
 Noise comes from two places. DP-SGD's, N(0, τ²) in every trained weight, reaches a rate to first
 order as ∇r·N(0, τ²I); one draw moves the rates of all classes together, so their covariance is τ²

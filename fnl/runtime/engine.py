@@ -14,8 +14,6 @@ from fnl.runtime.events import Event, to_line
 
 FLOWER_SIMULATION = "flower-simulation"
 ENGINES = {"InMemoryGrid": FLOWER_SIMULATION, "InProcessGrid": "in-process"}
-SIMULATIONS = frozenset(ENGINES.values())
-"""Engines whose clients are no real devices: what they keep is lost with the process."""
 
 
 @runtime_checkable

@@ -67,6 +67,7 @@ _WORDS: dict[type[Event], str] = {
     RunFinished: "finished: ",
 }
 """What a user reads before the value of an event."""
+_LINE_ENDS = "\x85\u2028\u2029"
 _KINDS = {kind.__name__: kind for kind in _WORDS}
 
 
@@ -78,7 +79,11 @@ def text_of(event: Event) -> str:
 
 def to_line(event: Event) -> str:
     """Return the line of an event in an engine's log: its type, and its value as JSON."""
-    return f"{_MARK}{type(event).__name__} {json.dumps(vars(event), default=str)}"
+    value = json.dumps(vars(event), default=str, ensure_ascii=False)
+    for end in _LINE_ENDS:  # which JSON need not escape
+        value = value.replace(end, f"\\u{ord(end):04x}")
+    encoded = value.encode(errors="backslashreplace")  # a path need not be text
+    return f"{_MARK}{type(event).__name__} {encoded.decode()}"
 
 
 def from_line(line: str) -> Event | None:

@@ -84,8 +84,6 @@ class Releases:
             RunError: if it cannot be written, or other bits of this kind and round have left under
                 the same seeded noise: their difference would be without noise.
         """
-        if seeded and release in self._all:
-            return
         alike = (one for one in self.of(release.what) if one.server_round == release.server_round)
         if seeded and any(one.digest != release.digest for one in alike):
             raise RunError(
@@ -93,6 +91,8 @@ class Releases:
                 "same seeded noise, which would cancel: start a run of another run.name and "
                 "run.seed, or use privacy.secure-noise"
             )
+        if seeded and release in self._all:
+            return
         line = release.model_dump_json() + "\n"
         size = self._path.stat().st_size if self._path.exists() else 0
         try:

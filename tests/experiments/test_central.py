@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from fnl.errors import ConfigError
 from fnl.snn.evaluation import evaluate
 from fnl.snn.network import SpikingNetwork, build_network, initialise
 from fnl.weights import get_weights, weights_hash
+from tests.runs import ROOT as TREE
 
 ROOT = {"data.root": "/x"}
 STEPS, FEATURES, CLASSES = 20, 12, 3
@@ -129,6 +132,19 @@ def test_the_command_reports_seeds_mean_and_cost(shared_cache, capsys):
     assert len(result["firing_rate_by_layer"]) == 2
     assert result["parameters"] == 40 * 16 + 16 * 8 + 8 * 10 + 10 + 3 * (16 + 8)
     assert result["effective_macs"] == pytest.approx(50 * 40 * 16, rel=0.01)
+
+
+@pytest.mark.slow
+def test_seeds_train_in_processes_of_their_own(shared_cache):
+    settings = ("data.speakers=20", "data.clips-per-word=2", "data.clients=4", "model.hidden=16,8",
+                "central.epochs=1", f"data.cache-dir={shared_cache}")  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.central", "start", "--workers=2", "--json",
+         "--seeds", "0", "1", *(f"--set={one}" for one in settings)],
+        cwd=TREE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["seeds"] == [0, 1]
 
 
 @pytest.mark.parametrize(

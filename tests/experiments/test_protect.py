@@ -58,6 +58,17 @@ def test_a_figure_that_cannot_be_drawn_is_refused_before_any_work(tmp_path, caps
     assert not (tmp_path / "out").exists()
 
 
+def test_a_figure_may_stand_in_the_folder_of_the_study(rows, tmp_path, monkeypatch):
+    def played(_keys, _seeds, output, _epsilons):
+        output.mkdir()
+        return rows
+
+    monkeypatch.setattr("experiments.protect.play", played)
+    out = tmp_path / "out"
+    assert main(["--output", str(out), "--figure", str(out / "figure.png")]) == 0
+    assert (out / "figure.png").exists()
+
+
 def test_finished_cells_are_read(rows, tmp_path):
     for epsilon in EPSILONS:
         for name in ACTIVATIONS:

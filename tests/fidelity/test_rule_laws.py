@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from fnl.config import CoordinationGroup
-from fnl.config.rules import SELECTIONS
+from fnl.config.rules import NOISE_KNOWN, SELECTIONS
 from fnl.fidelity.rules import LAWS, UNRANKED, Fidelity, NoisyRates, Target
 from fnl.metrics import ranking
 from fnl.randomness import Purpose, stream
@@ -117,8 +117,9 @@ def test_the_law_gives_tau_and_flips_of_the_rule_on_drawn_rates(rule, rounds):
     assert law.flips == pytest.approx(np.mean(flips), abs=flipped)
 
 
-def test_laws_are_of_rules_that_there_are():
+def test_every_rule_whose_noise_the_server_can_tell_has_a_law():
     """Of a rule without one a pilot tells alone."""
+    assert {*NOISE_KNOWN, "target-rate", "rate-proportional"} <= set(LAWS)
     assert {*LAWS, *UNRANKED} < set(SELECTIONS)
 
 

@@ -51,6 +51,9 @@ def test_an_event_is_one_line_whatever_a_client_said():
 
 def test_a_line_says_what_it_tells_to_who_reads_the_log():
     assert to_line(RoundStarted(3)) == 'fnl: RoundStarted {"server_round": 3}'
+    assert to_line(RunWarning("ε = 3")) == 'fnl: RunWarning {"text": "ε = 3"}'
+    assert from_line(to_line(RunWarning("ε\x85\u2029"))) == RunWarning("ε\x85\u2029")
+    assert to_line(RunNote("\udc80")).isascii()  # of a path that is no text
 
 
 @pytest.mark.parametrize(

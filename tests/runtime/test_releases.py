@@ -45,7 +45,10 @@ def test_other_bits_under_the_same_noise_do_not_leave(tmp_path):
     with pytest.raises(RunError, match=r"round 6 was released before .* would cancel"):
         Releases(tmp_path).note(model(6, "other bits"), seeded=True)
     releases.note(model(7, "other bits"), seeded=True)
-    assert _counts(tmp_path, What.MODEL) == {6: 1, 7: 1}
+    releases.note(model(7), seeded=False)
+    with pytest.raises(RunError, match=r"round 7 was released before"):
+        releases.note(model(7), seeded=True)
+    assert _counts(tmp_path, What.MODEL) == {6: 1, 7: 2}
 
 
 def test_it_is_on_the_disk_before_note_returns(tmp_path, monkeypatch):

@@ -77,6 +77,23 @@ def test_the_documented_algorithm_runs_as_printed(tmp_path, monkeypatch, small_c
     assert norms["2.0"] < norms["0.0"]  # two updates never agree wholly
 
 
+def test_a_rule_may_say_more_than_whom_it_selects(start):
+    """A subclass of what rules return is one of it."""
+    source = """
+from dataclasses import dataclass
+import numpy as np
+from server.selection import Selection
+
+@dataclass(frozen=True)
+class Told(Selection):
+    why: str = ""
+
+def mine(reports, context):
+    return Told(np.arange(len(reports)), np.arange(context.count), why="the first")
+"""
+    assert start(source, selection="mine")["selected"].sum() == 4
+
+
 SELECTION = "import numpy as np\nfrom server.selection import Selection\n"
 
 
