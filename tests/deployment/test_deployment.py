@@ -260,7 +260,8 @@ def test_a_key_that_is_not_registered_is_refused(deployment, foreign):
 
 def test_plain_text_is_refused_by_server_and_device(deployment):
     raw = supernode(deployment, "--insecure", "--max-retries", "0")
-    assert "disconnected without sending a response" in raw
+    # how gRPC finds the connection closed depends on who is faster
+    assert re.search("disconnected without sending a response|Connection attempt failed", raw)
     plain = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     threading.Thread(target=plain.serve_forever, daemon=True).start()
     keys = deployment.folder / "keys"
