@@ -25,7 +25,7 @@ from fnl.config.rules import AGGREGATIONS, SELECTIONS
 from fnl.runtime.columns import Column
 from fnl.runtime.tables import TABLES
 from fnl.snn.networks.stack import build_neuron
-from fnl.wire.fields import parts
+from fnl.wire.fields import Cover, Source, leaves, parts
 from fnl.wire.report import ENTRIES, PATHS, ClientReport
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +81,33 @@ def entries() -> str:
     return "\n".join(rows)
 
 
+_COVERED = {
+    Cover.PUBLIC: Source("n_k, the configuration", "taken as public"),
+    Cover.ACCOUNTED: Source("its clips", "in the ledger"),
+    Cover.RELEASED: Source(
+        "its clips",
+        "the release's noise, in the ledger",
+        "`privacy.rate-release = gaussian` (default); else **nothing**, withheld by "
+        "`run.strict-privacy`",
+    ),
+    Cover.OUTSIDE: Source("its clips", "**nothing**", "withheld by `run.strict-privacy`"),
+    Cover.SIMULATION: Source("its clips", "**nothing**: simulation only"),
+}
+
+
+def report() -> str:
+    """Return what a report is computed from and what covers it, by cover, in Markdown."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for cover, usual in _COVERED.items():
+        for name, path in leaves(ClientReport):
+            if path[0].cover is cover:
+                said = tuple(own or every for own, every in zip(path[0].source, usual, strict=True))
+                alike.setdefault(said, []).append(f"`{name}`")
+    rows = ["| of the report | computed from | covered by | key |", "|---" * 4 + "|"]
+    rows += (f"| {', '.join(named)} | {' | '.join(said)} |" for said, named in alike.items())
+    return "\n".join(rows)
+
+
 def rules() -> str:
     """Return what rules read of a report, those that read the same in one row, in Markdown."""
     alike: dict[frozenset[str], list[str]] = {}
@@ -129,6 +156,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "python": lambda owner: f"\n{names(owner)}\n",
     "neurons": lambda _: f"\n{neurons()}\n",
     "rules": lambda _: f"\n{rules()}\n",
+    "report": lambda _: f"\n{report()}\n",
     "entries": lambda _: f"\n{entries()}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
 }

@@ -76,7 +76,7 @@ def test_the_table_of_what_leaves_a_client_has_every_field_of_the_report_under_i
     from fnl.wire.report import ENTRIES
 
     text = (GENERATE["ROOT"] / "docs" / "privacy.md").read_text(encoding="utf-8")
-    table = text.split("| what leaves a client |")[1].split("\n\n")[0]
+    table = text.split("| of the report |")[1].split("\n\n")[0]
     said: dict[str, str] = {}
     for row in table.splitlines()[2:]:
         what, _, cover, key = (cell.strip() for cell in row.strip("|").split("|"))

@@ -45,6 +45,16 @@ class Tree:
         return run
 
 
+OWN_RULE = """
+import fnl
+
+
+@fnl.reads("clips_twice")
+def largest(reports, context):
+    return [report.clips_twice * 1.0 for report in reports]
+"""
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "tree")
@@ -74,8 +84,11 @@ def test_a_column_of_a_client_is_its_field_and_its_value(small_config, tree):
         "        num_examples=client.units.count,\n        clips_twice=2 * client.units.count,",
     )
     assert len(tree.opened) == files_of("a metric column of a client")
-    told = clients(tree.run(small_config, "column"))
+    (tree.root / "own_rules.py").write_text(OWN_RULE, encoding="utf-8")
+    rule = {"coordination.selection": "own_rules:largest"}  # tried on made-up reports before
+    told = clients(tree.run(small_config, "column", **rule))
     assert told["clips_twice"].to_list() == (2 * told["num_examples"]).to_list()
+    assert told["score"].to_list() == told["clips_twice"].to_list()
 
 
 def test_a_selection_rule_is_what_it_reads_and_its_function(small_config, tree):
