@@ -27,6 +27,8 @@ from fnl.runtime.tables import TABLES
 from fnl.snn.networks.stack import build_neuron
 from fnl.wire.fields import Cover, Source, leaves, parts
 from fnl.wire.report import ENTRIES, PATHS, ClientReport
+from server.aggregation import AGGREGATION_RULES, ROBUST_RULES
+from server.selection import SELECTION_RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (
@@ -68,8 +70,12 @@ def names(owner: str) -> str:
 
 def _row(scope: object, key: str) -> str:
     value = getattr(scope, key)
-    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()).replace("|", "\\|")
-    return f"| `{key}{'()' if inspect.isfunction(value) else ''}` | {text} |"
+    return f"| `{key}{'()' if inspect.isfunction(value) else ''}` | {_first_of(value)} |"
+
+
+def _first_of(value: object) -> str:
+    """Return the first paragraph of what is said of an object."""
+    return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
 def entries() -> str:
@@ -108,15 +114,17 @@ def report() -> str:
     return "\n".join(rows)
 
 
-def rules() -> str:
-    """Return what rules read of a report, those that read the same in one row, in Markdown."""
-    alike: dict[frozenset[str], list[str]] = {}
-    for name, read in (SELECTIONS | AGGREGATIONS).items():
-        alike.setdefault(read, []).append(f"`{name}`")
-    rows = ["| rules | read of a report |", "|---|---|"]
-    for read, named in alike.items():
+def rules(kind: str) -> str:
+    """Return what rules of a kind do and what they read of a report, in Markdown."""
+    made, declared = {
+        "selection": (SELECTION_RULES, SELECTIONS),
+        "aggregation": (AGGREGATION_RULES | ROBUST_RULES, AGGREGATIONS),
+    }[kind]
+    rows = [f"| `coordination.{kind}` | what it does | read of a report |", "|---|---|---|"]
+    for name, read in declared.items():
+        rule = getattr(made[name], "rule", made[name])
         told = ", ".join(f"`{entry}`" for entry in sorted(read)) or "–"
-        rows.append(f"| {', '.join(named)} | {told} |")
+        rows.append(f"| `{name}` | {_first_of(rule)} | {told} |")
     return "\n".join(rows)
 
 
@@ -155,7 +163,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
     "python": lambda owner: f"\n{names(owner)}\n",
     "neurons": lambda _: f"\n{neurons()}\n",
-    "rules": lambda _: f"\n{rules()}\n",
+    "rules": lambda kind: f"\n{rules(kind)}\n",
     "report": lambda _: f"\n{report()}\n",
     "entries": lambda _: f"\n{entries()}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
