@@ -25,8 +25,10 @@ from fnl.config.rules import AGGREGATIONS, SELECTIONS
 from fnl.runtime.columns import Column
 from fnl.runtime.tables import TABLES
 from fnl.snn.networks.stack import build_neuron
-from fnl.wire.fields import parts
+from fnl.wire.fields import Cover, Source, leaves, parts
 from fnl.wire.report import ENTRIES, PATHS, ClientReport
+from server.aggregation import AGGREGATION_RULES, ROBUST_RULES
+from server.selection import SELECTION_RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (
@@ -68,8 +70,12 @@ def names(owner: str) -> str:
 
 def _row(scope: object, key: str) -> str:
     value = getattr(scope, key)
-    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()).replace("|", "\\|")
-    return f"| `{key}{'()' if inspect.isfunction(value) else ''}` | {text} |"
+    return f"| `{key}{'()' if inspect.isfunction(value) else ''}` | {_first_of(value)} |"
+
+
+def _first_of(value: object) -> str:
+    """Return the first paragraph of what is said of an object."""
+    return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
 def entries() -> str:
@@ -81,15 +87,44 @@ def entries() -> str:
     return "\n".join(rows)
 
 
-def rules() -> str:
-    """Return what rules read of a report, those that read the same in one row, in Markdown."""
-    alike: dict[frozenset[str], list[str]] = {}
-    for name, read in (SELECTIONS | AGGREGATIONS).items():
-        alike.setdefault(read, []).append(f"`{name}`")
-    rows = ["| rules | read of a report |", "|---|---|"]
-    for read, named in alike.items():
+_COVERED = {
+    Cover.PUBLIC: Source("n_k, the configuration", "taken as public"),
+    Cover.ACCOUNTED: Source("its clips", "in the ledger"),
+    Cover.RELEASED: Source(
+        "its clips",
+        "the release's noise, in the ledger",
+        "`privacy.rate-release = gaussian` (default); else **nothing**, withheld by "
+        "`run.strict-privacy`",
+    ),
+    Cover.OUTSIDE: Source("its clips", "**nothing**", "withheld by `run.strict-privacy`"),
+    Cover.SIMULATION: Source("its clips", "**nothing**: simulation only"),
+}
+
+
+def report() -> str:
+    """Return what a report is computed from and what covers it, by cover, in Markdown."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for cover, usual in _COVERED.items():
+        for name, path in leaves(ClientReport):
+            if path[0].cover is cover:
+                said = tuple(own or every for own, every in zip(path[0].source, usual, strict=True))
+                alike.setdefault(said, []).append(f"`{name}`")
+    rows = ["| of the report | computed from | covered by | key |", "|---" * 4 + "|"]
+    rows += (f"| {', '.join(named)} | {' | '.join(said)} |" for said, named in alike.items())
+    return "\n".join(rows)
+
+
+def rules(kind: str) -> str:
+    """Return what rules of a kind do and what they read of a report, in Markdown."""
+    made, declared = {
+        "selection": (SELECTION_RULES, SELECTIONS),
+        "aggregation": (AGGREGATION_RULES | ROBUST_RULES, AGGREGATIONS),
+    }[kind]
+    rows = [f"| `coordination.{kind}` | what it does | read of a report |", "|---|---|---|"]
+    for name, read in declared.items():
+        rule = getattr(made[name], "rule", made[name])
         told = ", ".join(f"`{entry}`" for entry in sorted(read)) or "–"
-        rows.append(f"| {', '.join(named)} | {told} |")
+        rows.append(f"| `{name}` | {_first_of(rule)} | {told} |")
     return "\n".join(rows)
 
 
@@ -128,7 +163,8 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: f"\n{commands(typer.main.get_command(app), 'fnl')}",
     "python": lambda owner: f"\n{names(owner)}\n",
     "neurons": lambda _: f"\n{neurons()}\n",
-    "rules": lambda _: f"\n{rules()}\n",
+    "rules": lambda kind: f"\n{rules(kind)}\n",
+    "report": lambda _: f"\n{report()}\n",
     "entries": lambda _: f"\n{entries()}\n",
     "columns": lambda table: f"\n{TABLES[table].markdown()}\n",
 }

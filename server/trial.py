@@ -16,7 +16,9 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass, replace
 from types import ModuleType, NoneType
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from fnl.randomness import Purpose, global_generators, stream
 from fnl.schedule import asked_in
 from fnl.training.plan import plan_of
 from fnl.weights import Weights
+from fnl.wire.fields import Part, parts
 from fnl.wire.report import ClientReport, Rates, Unprotected
 from server.context import History
 from server.coordination import Coordinator
@@ -38,6 +41,8 @@ _CLIPS = (40, 200)
 """Of a client whose number of clips the server does not know, made up between these."""
 _RATES = (0.02, 0.3)
 _SIGMA, _EPSILON = 1.0, 0.5
+_NUMBER = 3.0
+"""The most of a number that is made up by its range alone, if that reaches so far."""
 _CHANGE_IN_PLACE = (list, dict, set, deque, np.ndarray, np.random.Generator, random.Random)
 _FIXED = (bool, int, float, complex, str, bytes, tuple, frozenset, range)
 _FIXED += (ModuleType, NoneType, type(__future__.annotations))
@@ -105,6 +110,8 @@ def made_up_report(
 ) -> ClientReport:
     """Return what a client of a run might say: each entry that the run has, finite, in its range.
 
+    What is not known here to depend on the run, or on other entries, is anything of its range.
+
     Args:
         config: of the run.
         shape: of its reports.
@@ -128,7 +135,9 @@ def made_up_report(
         return Unprotected(rates, far[0], far[1] if neurons else None, norm)
 
     predicted = evaluation.sensitivity and private
-    report = ClientReport(
+    declared = {part.name: _in_range(part, shape, generator) for part in parts(ClientReport)}
+    report = replace(
+        ClientReport(**declared),
         partition=partition,
         num_examples=clips,
         frame_hop_ms=int(generator.choice(hops)) if hops else None,
@@ -140,7 +149,6 @@ def made_up_report(
         update_norm=None if config.shares_noise else float(generator.uniform(0.1, 3.0)),
         train_loss=_loss(shape, generator),
         loss_before=_loss(shape, generator),
-        accuracy_before=float(generator.uniform()),
         clip_fraction=float(generator.uniform()) if private else None,
         gradient_norm_median=median,
         gradient_norm_q10=low,
@@ -154,8 +162,6 @@ def made_up_report(
         floor=unprotected(wanted=evaluation.floor, neurons=False),
         predicted_rate_shift=float(generator.normal(0, 0.01)) if predicted else None,
         predicted_rate_shift_sd=float(generator.uniform(0, 0.01)) if predicted else None,
-        peak_memory_bytes=2**30,
-        seconds=float(generator.uniform(0.1, 1.0)),
     )
     return report.accounted_only() if config.run.strict_privacy else report
 
@@ -166,6 +172,24 @@ def _rates(shape: Shape, generator: np.random.Generator, *, released: bool = Fal
     layers, classes = (generator.uniform(*_RATES, n) for n in (shape.layers, shape.classes))
     part = shape.classes if released else 1  # then it is the class' part of the network's rate
     return Rates(float(layers.mean()), layers.tolist(), (classes / part).tolist())
+
+
+def _in_range(part: Part, shape: Shape, generator: np.random.Generator) -> Any:
+    """Return what a field may hold: of lists of layers' rates one for each, else for each class."""
+    if part.kind is Rates:
+        return _rates(shape, generator)
+    if is_dataclass(part.kind):
+        inner = parts(part.kind)
+        return part.kind(**{one.name: _in_range(one, shape, generator) for one in inner})
+    low = max(part.within.low, -_NUMBER)
+    high = min(part.within.high, max(low, 0.0) + _NUMBER)
+    if part.kind is int:
+        most = math.floor(high)
+        return int(generator.integers(min(math.floor(low) + 1, most), most, endpoint=True))
+    if part.kind is float:
+        return float(generator.uniform(low, high))
+    count = shape.layers if part.wire.startswith("layer") else shape.classes
+    return generator.uniform(low, high, count).tolist()
 
 
 def _loss(shape: Shape, generator: np.random.Generator) -> float:

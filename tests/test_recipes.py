@@ -1,8 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed in a copy of the tree: no further file has to be opened.
-
-The recipe of a round's column is followed in `tests/test_own_columns.py`, that of a neuron in
-`tests/snn/test_new_neuron.py`.
-"""
+"""The recipes of CONTRIBUTING.md, followed in a copy of the tree: nothing else has to be opened."""
 
 from __future__ import annotations
 
@@ -36,6 +32,13 @@ class Tree:
         path.write_text(text.replace(old, new), encoding="utf-8")
         self.opened.add(name)
 
+    def write(self, name: str, text: str) -> None:
+        """Add a file that is not there yet."""
+        path = self.root / name
+        assert not path.exists()
+        path.write_text(text, encoding="utf-8")
+        self.opened.add(name)
+
     def run(self, flat: dict[str, object], name: str, **changes: object) -> Path:
         """Return the directory of a run by the copy."""
         set_here = {**flat, "run.name": name, **changes}
@@ -43,6 +46,16 @@ class Tree:
         assert done.returncode == 0, done.stderr
         (run,) = Path(str(flat["run.results-dir"])).glob(f"{name}*")
         return run
+
+
+OWN_RULE = """
+import fnl
+
+
+@fnl.reads("clips_twice")
+def largest(reports, context):
+    return [report.clips_twice * 1.0 for report in reports]
+"""
 
 
 @pytest.fixture
@@ -61,6 +74,41 @@ def clients(run: Path) -> pl.DataFrame:
     return pl.read_parquet(run / "clients.parquet")
 
 
+def test_a_column_of_a_round_is_its_declaration(small_config, tree):
+    tree.edit(
+        "fnl/runtime/tables.py",
+        '    "epsilon_max": real(',
+        '    "most_clips": whole("clips", "largest n_k of the candidates", '
+        "of_round=lambda taken: max(report.num_examples for report in taken.reports)),\n"
+        '    "epsilon_max": real(',
+    )
+    assert len(tree.opened) == files_of("a metric column of a round")
+    run = tree.run(small_config, "round")
+    told = clients(run).group_by("round", maintain_order=True).agg(pl.col("num_examples").max())
+    most = pl.read_parquet(run / "rounds.parquet")["most_clips"].to_list()
+    assert most == [None, *told["num_examples"].to_list()]  # nobody reports in round 0
+
+
+def test_a_compiled_neuron_is_its_scan_its_layer_and_its_name(small_config, tree):
+    layer = (ROOT / "tests/snn/dendritic.py").read_text(encoding="utf-8")
+    scan = (ROOT / "tests/snn/dendritic_scan.py").read_text(encoding="utf-8")
+    tree.write("fnl/snn/kernels/dendritic.py", scan)
+    tree.write(
+        "fnl/snn/neurons/dendritic.py",
+        layer.replace("tests.snn.dendritic_scan", "fnl.snn.kernels.dendritic"),
+    )
+    tree.edit(
+        "fnl/config/model.py",
+        "NEURONS = {",
+        'NEURONS = {\n    "dendritic": "fnl.snn.neurons.dendritic:Dendritic.build",',
+    )
+    assert len(tree.opened) == files_of("a compiled neuron")
+    own = {"model.neuron": "dendritic", "model.learn-beta": True, "run.rounds": 1}
+    told = clients(tree.run(small_config, "neuron", **own))
+    assert told["firing_rate_after"].is_between(0, 1, closed="none").all()
+    assert (told["update_norm"] > 0).all()
+
+
 def test_a_column_of_a_client_is_its_field_and_its_value(small_config, tree):
     tree.edit(
         "fnl/wire/report.py",
@@ -74,8 +122,11 @@ def test_a_column_of_a_client_is_its_field_and_its_value(small_config, tree):
         "        num_examples=client.units.count,\n        clips_twice=2 * client.units.count,",
     )
     assert len(tree.opened) == files_of("a metric column of a client")
-    told = clients(tree.run(small_config, "column"))
+    tree.write("own_rules.py", OWN_RULE)
+    rule = {"coordination.selection": "own_rules:largest"}  # tried on made-up reports before
+    told = clients(tree.run(small_config, "column", **rule))
     assert told["clips_twice"].to_list() == (2 * told["num_examples"]).to_list()
+    assert told["score"].to_list() == told["clips_twice"].to_list()
 
 
 def test_a_selection_rule_is_what_it_reads_and_its_function(small_config, tree):

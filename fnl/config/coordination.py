@@ -38,20 +38,10 @@ class CoordinationGroup(Group, frozen=True):
     selected: Count = 8
     """m, candidates whose update is averaged."""
     selection: Annotated[str, known_or_own(SELECTIONS)] = "rate-difference"
-    """Whom of the candidates: `random`, `round-robin` (longest not selected), `rate-difference`
-    (SFedCA: Σ over classes of the change of the rate, without sign), `rate-difference-debiased`
-    (less what noise alone adds to it), `rate-difference-signed`,
-    `rate-difference-scalar` (of the network's rate), `rate-difference-scalar-signed`,
-    `highest-rate`, `lowest-rate`, `highest-rate-global` (of the global model on the client's clips,
-    which its own training's noise does not reach), `rate-change-global` (how far that has moved
-    since the client was last asked), `target-rate`, `rate-proportional` (drawn with probability ∝
-    rate), `rate-diversity` (greedy, far apart in rates per layer), `loss` (power-of-choice: highest
-    loss before training), `update-norm` (largest), or `module:function` of your own."""
+    """Whom of the candidates: a [rule](#selection-rules), or `module:function` of your own."""
     aggregation: Annotated[str, known_or_own(AGGREGATIONS)] = "rate-weighted"
-    """`fedavg` (w ∝ n_k), `rate-weighted` (w ∝ n_k r_k), `inverse-rate` (w ∝ n_k / (r_k + ε)),
-    `rate-shrunk` (rates drawn towards their mean by how noisy they are: near `fedavg` where noise
-    hides them), `afedsnn` (un-normalised mixing with information age), Flower's `median`,
-    `trimmed-mean`, `krum`, `multi-krum`, `bulyan`, or `module:function` of your own."""
+    """How the selected are averaged: a [rule](#aggregation-rules), or `module:function` of your
+    own."""
     estimate: Literal["plain", "shrunk", "filtered", "upper", "lower"] = "plain"
     """What is made of noisy scores before the best are selected: `plain` (nothing), `shrunk`
     (empirical Bayes within the round), `filtered` (a Kalman filter for each client, over the rounds

@@ -1,8 +1,9 @@
 """Fields of what is sent: declared once by annotation, then flattened and nested.
 
-A field of a dataclass is `Annotated` with its `Cover`, its range `Within`, and what it `Tells`. On
-the wire all of it is one flat record of numbers and lists. A field that is itself such a dataclass
-is flattened under a label, which the wire names of the fields below it have in place of `{}`.
+A field of a dataclass is `Annotated` with its `Cover`, its range `Within`, what it `Tells` and its
+`Source`. On the wire all of it is one flat record of numbers and lists. A field that is itself such
+a dataclass is flattened under a label, which the wire names of the fields below it have in place of
+`{}`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,20 @@ class Tells(NamedTuple):
     words: str
 
 
+class Source(NamedTuple):
+    """Where a field comes from, in Markdown, where its cover does not say it.
+
+    Attributes:
+        words: what it is computed from.
+        covered: what covers it.
+        key: of the configuration, on which that depends.
+    """
+
+    words: str = ""
+    covered: str = ""
+    key: str = ""
+
+
 LARGEST = 1e30
 """No size that a run can have: squares, sums and products of what is below are still finite."""
 
@@ -67,6 +82,7 @@ class Part(NamedTuple):
         kind: int, float, list or the nested dataclass.
         optional: whether it may be None.
         tells: what it says of a client's clips.
+        source: where it comes from.
     """
 
     name: str
@@ -76,6 +92,7 @@ class Part(NamedTuple):
     cover: Cover
     within: Within
     tells: tuple[str, ...]
+    source: Source
 
 
 class Entry(NamedTuple):
@@ -115,6 +132,7 @@ def _part(name: str, hint: Any) -> Part:
         next((one for one in said if isinstance(one, Cover)), Cover.OUTSIDE),
         next((one for one in said if isinstance(one, Within)), Within()),
         tuple(one.words for one in said if isinstance(one, Tells)),
+        next((one for one in said if isinstance(one, Source)), Source()),
     )
 
 

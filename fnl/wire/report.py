@@ -1,9 +1,10 @@
 """What a client says beside its weights: the report, and what covers each part of it.
 
 Everything that leaves a client is a field of `ClientReport` or an array of weights. Each field
-declares what covers it, in which range it is, and what it tells of a client's clips (`fields.py`):
-strict privacy, the check of what comes in and what `run.json` says of the guarantee follow. On the
-wire a report is one flat record; `ENTRIES` has all that may be in it.
+declares what covers it, in which range it is, what it tells of a client's clips and what it is
+computed from (`fields.py`): strict privacy, the check of what comes in, what `run.json` says of the
+guarantee, its table in `docs/privacy.md` and reports made up to try a rule follow. On the wire a
+report is one flat record; `ENTRIES` has all that may be in it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fnl.wire.fields import (
     SHARE,
     SIGNED,
     Cover,
+    Source,
     Tells,
     Within,
     entries,
@@ -41,6 +43,10 @@ _SIGMA = Within(1e-9, 1e7)
 above is more than `calibrate` finds and `MOST_NOISE` times that."""
 _BOUND = Within(1e-30)
 """A clipping bound is never 0: adaptive clipping multiplies it. Nor is the noise of a release."""
+_PLANNED = Source("plan, schedule and ledger", "nothing to cover: no clip enters")
+_DRAWN = Source("mini-batches as drawn")
+_SHADOW, _FLOOR = Source(key="`evaluation.shadow`"), Source(key="`evaluation.floor`")
+_RAW = Source("raw gradients", key="`evaluation.sensitivity`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,21 +121,40 @@ class ClientReport:
     ] = None
     sample_rate: Annotated[float, Cover.PUBLIC, SHARE, real("[0, 1]", "q of Poisson sampling")]
     seconds: Annotated[
-        float, Cover.OUTSIDE, Tells("training time"), real("s", "wall time of the client's round")
+        float,
+        Cover.OUTSIDE,
+        _DRAWN,
+        Tells("training time"),
+        real("s", "wall time of the client's round"),
     ]
-    peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, Tells("peak memory")] = None
+    peak_memory_bytes: Annotated[int | None, Cover.OUTSIDE, _DRAWN, Tells("peak memory")] = None
     update_norm: Annotated[
         float | None,
         Cover.ACCOUNTED,
+        Source(
+            "the trained weights",
+            "DP-SGD, in the ledger",
+            "`privacy.mode = record`, `both`; not sent under `privacy.noise = distributed`",
+        ),
         real("L2", "‖θ_k − θ‖₂ over all weights; of what was sent, where that is compressed"),
     ] = None
     clip_norm: Annotated[
-        float | None, Cover.ACCOUNTED, _BOUND, real("L2", "C after the last step")
+        float | None,
+        Cover.ACCOUNTED,
+        _BOUND,
+        Source(
+            "gradient norms",
+            "the count's noise, in the ledger",
+            "`privacy.clipping = adaptive`; else it is a constant",
+        ),
+        real("L2", "C after the last step"),
     ] = None
     noise_multiplier: Annotated[
-        float | None, Cover.ACCOUNTED, _SIGMA, real("× C", "σ of gradients")
+        float | None, Cover.ACCOUNTED, _SIGMA, _PLANNED, real("× C", "σ of gradients")
     ] = None
-    epsilon: Annotated[float | None, Cover.ACCOUNTED, real("", "ε of the ledger after it")] = None
+    epsilon: Annotated[
+        float | None, Cover.ACCOUNTED, _PLANNED, real("", "ε of the ledger after it")
+    ] = None
     delta: Annotated[
         float | None, Cover.PUBLIC, SHARE, real("[0, 1)", "δ at which ε is stated")
     ] = None
@@ -137,19 +162,21 @@ class ClientReport:
         float | None,
         Cover.ACCOUNTED,
         _BOUND,
+        _PLANNED,
         real("rate", "standard deviation of the noise on each released rate; null: in the clear"),
     ] = None
-    before_in_clear: Annotated[Rates | None, Cover.SIMULATION, "before_shadow"] = None
-    shadow: Annotated[Unprotected | None, Cover.SIMULATION, "shadow"] = None
-    floor: Annotated[Unprotected | None, Cover.SIMULATION, "floor"] = None
+    before_in_clear: Annotated[Rates | None, Cover.SIMULATION, _SHADOW, "before_shadow"] = None
+    shadow: Annotated[Unprotected | None, Cover.SIMULATION, _SHADOW, "shadow"] = None
+    floor: Annotated[Unprotected | None, Cover.SIMULATION, _FLOOR, "floor"] = None
     predicted_rate_shift: Annotated[
         float | None,
         Cover.SIMULATION,
         SIGNED,
+        _RAW,
         real("rate, signed", "E[Δr] to first order, see below"),
     ] = None
     predicted_rate_shift_sd: Annotated[
-        float | None, Cover.SIMULATION, real("rate", "√Var[Δr] over the noise")
+        float | None, Cover.SIMULATION, _RAW, real("rate", "√Var[Δr] over the noise")
     ] = None
 
     if not TYPE_CHECKING:  # a checker knows the properties below, and the parts

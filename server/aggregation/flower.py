@@ -33,7 +33,23 @@ OptimizerState = Mapping[str, NDArray[np.generic]]
 """`momentum/<name>` and `second-moment/<name>` of every weight; empty before the first step."""
 
 
-def _multi_krum(settings: CoordinationGroup) -> FedAvg:
+def median(_: CoordinationGroup) -> FedAvg:
+    """Take the median of each coordinate (Yin et al. 2018, arXiv 1803.01498)."""
+    return strategy.FedMedian(weighted_by_key=WEIGHT)
+
+
+def trimmed_mean(settings: CoordinationGroup) -> FedAvg:
+    """Take the mean of each coordinate without its ends, `coordination.trim` (Yin et al. 2018)."""
+    return strategy.FedTrimmedAvg(weighted_by_key=WEIGHT, beta=settings.trim)
+
+
+def krum(settings: CoordinationGroup) -> FedAvg:
+    """Take the model nearest to its n − f − 2 nearest (Blanchard et al. 2017, arXiv 1703.02757)."""
+    return strategy.Krum(weighted_by_key=WEIGHT, num_malicious_nodes=settings.byzantine)
+
+
+def multi_krum(settings: CoordinationGroup) -> FedAvg:
+    """Average the best by `krum`, by number of clips."""
     average = settings.krum_average or settings.selected - settings.byzantine - 2
     return strategy.MultiKrum(
         weighted_by_key=WEIGHT,
@@ -42,16 +58,17 @@ def _multi_krum(settings: CoordinationGroup) -> FedAvg:
     )
 
 
+def bulyan(settings: CoordinationGroup) -> FedAvg:
+    """Take the trimmed mean around Krum's median (El Mhamdi et al. 2018, arXiv 1802.07927)."""
+    return strategy.Bulyan(weighted_by_key=WEIGHT, num_malicious_nodes=settings.byzantine)
+
+
 ROBUST_RULES: Mapping[str, Callable[[CoordinationGroup], FedAvg]] = {
-    # the median and the mean without the ends, by coordinate: Yin et al. 2018, arXiv 1803.01498
-    "median": lambda _: strategy.FedMedian(weighted_by_key=WEIGHT),
-    "trimmed-mean": lambda s: strategy.FedTrimmedAvg(weighted_by_key=WEIGHT, beta=s.trim),
-    # the model nearest to its n − f − 2 nearest: Blanchard et al. 2017, arXiv 1703.02757
-    "krum": lambda s: strategy.Krum(weighted_by_key=WEIGHT, num_malicious_nodes=s.byzantine),
-    # the average of the best of these, by number of clips
-    "multi-krum": _multi_krum,
-    # the trimmed mean around the median of Krum's: El Mhamdi et al. 2018, arXiv 1802.07927
-    "bulyan": lambda s: strategy.Bulyan(weighted_by_key=WEIGHT, num_malicious_nodes=s.byzantine),
+    "median": median,
+    "trimmed-mean": trimmed_mean,
+    "krum": krum,
+    "multi-krum": multi_krum,
+    "bulyan": bulyan,
 }
 """Rules that combine the models themselves, by the names a configuration uses."""
 

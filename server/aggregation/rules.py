@@ -27,11 +27,10 @@ def rate_weighted(reports: Sequence[ClientReport], _context: RoundContext) -> ND
 
 
 def rate_shrunk(reports: Sequence[ClientReport], context: RoundContext) -> NDArray[np.float64]:
-    """Weigh by clips and by the rate as far as it is more than noise: w_k ∝ n_k r̂_k.
+    """Weigh by w_k ∝ n_k r̂_k, r_k drawn to the mean as it is noisy: `fedavg` where noise hides all.
 
     r̂_k is the rate drawn towards the candidates' mean by S²/(S² + s_k²), S² the variance of the
-    candidates' rates beyond noise and s_k² that of the noise on its own (empirical Bayes). Where
-    noise hides all of it these are the weights of `fedavg`.
+    candidates' rates beyond noise and s_k² that of the noise on its own (empirical Bayes).
     """
     noise = context.noise
     candidates = np.array([report.firing_rate_after for report in context.candidates])
@@ -78,7 +77,7 @@ def mixing_coefficients(
 
 
 def afedsnn(reports: Sequence[ClientReport], context: RoundContext) -> Mixing:
-    """Mix the clients in one after the other, in partition order: θ ← (1 − α_k)θ + α_k θ_k.
+    """Mix in by information age, not normalised: θ ← (1 − α_k)θ + α_k θ_k in partition order.
 
     Unrolled, θ_k has the share α_k Π_{j after k} (1 − α_j).
     """

@@ -47,7 +47,7 @@ def class_differences(report: ClientReport) -> Scores:
 
 
 def rate_difference(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
-    """Score by Σ_c |r_{k,c}(θ_k) − r_{k,c}(θ)|."""
+    """Score by Σ_c |r_{k,c}(θ_k) − r_{k,c}(θ)|, the change of rates without sign (SFedCA)."""
     return np.array(
         [np.nansum(np.abs(class_differences(report))) for report in reports], dtype=np.float64
     )
@@ -69,7 +69,7 @@ def _beyond_noise(report: ClientReport, context: RoundContext) -> float:
 
 
 def signed_rate_difference(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
-    """Score by Σ_c (r_{k,c}(θ_k) − r_{k,c}(θ))."""
+    """Score by Σ_c (r_{k,c}(θ_k) − r_{k,c}(θ)), the change with its sign."""
     return np.array([np.nansum(class_differences(report)) for report in reports])
 
 
@@ -86,19 +86,19 @@ def signed_scalar_rate_difference(
 
 
 def highest_rate(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
-    """Score by the rate: the most active clients."""
+    """Score by r_k(θ_k): the most active clients."""
     return _rates(reports)
 
 
 def lowest_rate(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
-    """Score by minus the rate: the sparsest clients."""
+    """Score by −r_k(θ_k): the sparsest clients."""
     return -_rates(reports)
 
 
 def highest_global_rate(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
-    """Score by the global model's rate on the client's clips, before it trains.
+    """Score by r_k(θ), the global model's rate, which noise of the client's training cannot reach.
 
-    No noise of the client's own training is in it: only that of the release, if there is one.
+    Only that of the release, if there is one, is in it.
     """
     return np.array([report.firing_rate_before for report in reports], dtype=np.float64)
 
@@ -122,7 +122,7 @@ def global_rate_change(reports: Sequence[ClientReport], context: RoundContext) -
 
 
 def target_rate(reports: Sequence[ClientReport], context: RoundContext) -> Scores:
-    """Score by minus the distance from the band around `coordination.target-rate`.
+    """Score by minus the distance of r_k(θ_k) from the band around `coordination.target-rate`.
 
     −max(0, |r − target| − band): within `coordination.rate-band` all are equal.
     """
@@ -132,7 +132,7 @@ def target_rate(reports: Sequence[ClientReport], context: RoundContext) -> Score
 
 
 def rate_proportional(reports: Sequence[ClientReport], context: RoundContext) -> Scores:
-    """Draw without replacement, each time with probability ∝ the rate of those left.
+    """Draw without replacement, each time with probability ∝ r_k(θ_k) of those left.
 
     The m smallest of independent exponential times E_k / r_k are such a sample; the score is minus
     the time (Efraimidis & Spirakis 2006, "Weighted random sampling with a reservoir", whose keys
@@ -143,7 +143,7 @@ def rate_proportional(reports: Sequence[ClientReport], context: RoundContext) ->
 
 
 def rate_diversity(reports: Sequence[ClientReport], context: RoundContext) -> Selection:
-    """Select greedily: always the candidate farthest from its nearest selected one.
+    """Select greedily: always who is farthest, in rates per layer, from the nearest selected one.
 
     Farthest-first traversal (Gonzalez 1985, "Clustering to minimize the maximum intercluster
     distance") of the rates per layer after training, in L2. The first is the one farthest from
@@ -169,9 +169,9 @@ def rate_diversity(reports: Sequence[ClientReport], context: RoundContext) -> Se
 
 
 def highest_loss(reports: Sequence[ClientReport], _context: RoundContext) -> Scores:
-    """Score by the global model's loss on the client's clips before training.
+    """Score by the global model's loss on the client's clips before training (power-of-choice).
 
-    Power-of-choice (Cho, Wang & Joshi 2020, arXiv 2010.01243): of d candidates the m with the
+    Cho, Wang & Joshi 2020 (arXiv 2010.01243): of d candidates the m with the
     largest local loss. Theirs are drawn ∝ n_k, ours uniformly from the public schedule.
     """
     return np.array([report.loss_before for report in reports], dtype=np.float64)

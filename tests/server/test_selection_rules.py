@@ -8,7 +8,8 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from fnl.config.rules import SELECTIONS
+from fnl.config.rules import NOISE, SELECTIONS
+from fnl.wire.report import ENTRIES
 from server.selection import SELECTION_RULES, Selection, select, selection_rule
 
 NAN = float("nan")
@@ -23,6 +24,12 @@ def chosen(rule: str, reports, context) -> list[int]:
 def scores(rule: str, reports, context):
     returned = SELECTION_RULES[rule](reports, context)
     return returned.scores if isinstance(returned, Selection) else returned
+
+
+def read_by(rule: str) -> dict[str, object]:
+    """Return a 1 for every number that `rule` reads, but those of noise: there is none."""
+    entries = {name: ENTRIES[name] for name in SELECTIONS[rule] - NOISE - {"partition"}}
+    return {name: entry.kind(1) for name, entry in entries.items() if entry.kind is not list}
 
 
 def test_every_name_of_the_configuration_is_a_rule():
@@ -194,7 +201,7 @@ def test_equal_profiles_fall_to_the_lower_partitions(report, in_round):
 
 @pytest.mark.parametrize("rule", SELECTIONS)
 def test_a_tie_falls_to_the_lower_partition_unless_drawn(rule, report, in_round):
-    reports = [report(p, loss_before=1.0) for p in (3, 5, 9, 11)]
+    reports = [report(p, **read_by(rule)) for p in (3, 5, 9, 11)]
     picked = chosen(rule, reports, in_round(reports))
     if rule not in ("random", "rate-proportional"):
         assert picked == [3, 5]
@@ -203,5 +210,6 @@ def test_a_tie_falls_to_the_lower_partition_unless_drawn(rule, report, in_round)
 
 @pytest.mark.parametrize("rule", SELECTIONS)
 def test_all_can_be_selected(rule, report, in_round):
-    reports = [report(p, loss_before=1.0 + p, firing_rate_after=p / 20) for p in (3, 5, 9)]
+    told = [read_by(rule) | {"firing_rate_after": p / 20} for p in (3, 5, 9)]
+    reports = [report(p, **fields) for p, fields in zip((3, 5, 9), told, strict=True)]
     assert sorted(chosen(rule, reports, in_round(reports, count=3))) == [3, 5, 9]
