@@ -25,10 +25,10 @@ class Tree:
             shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("*.nb?"))
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Replace what is there once."""
+        """Replace what is there."""
         path = self.root / name
         text = path.read_text(encoding="utf-8")
-        assert text.count(old) == 1, (name, old)
+        assert old in text, (name, old)
         path.write_text(text.replace(old, new), encoding="utf-8")
         self.opened.add(name)
 
@@ -167,7 +167,7 @@ def test_a_selection_rule_is_what_it_reads_and_its_function(small_config, tree):
 
 
 def test_an_option_of_client_training_is_its_key_and_its_use(small_config, tree):
-    """One of the optimizer; one of the loss is used in `dp_sgd.py` and `batched/training.py`."""
+    """One of the optimizer: for one client, and for a batch of them."""
     assert "adam_epsilon" not in TrainingGroup.model_fields
     tree.edit(
         "fnl/config/training.py",
@@ -193,3 +193,35 @@ def test_an_option_of_client_training_is_its_key_and_its_use(small_config, tree)
         moved[name] = clients(tree.run(flat, name, **changes))["update_norm"].to_list()
     assert moved["batch"] == pytest.approx(moved["alone"], rel=0.02)
     assert moved["plain"] != pytest.approx(moved["alone"], rel=0.02)
+
+
+def test_an_option_of_the_loss_is_its_key_and_its_use(small_config, tree):
+    """Of one client, of a batch, and of the prediction from its gradients."""
+    assert "temperature" not in TrainingGroup.model_fields
+    tree.edit(
+        "fnl/config/training.py",
+        '    """Momentum of `sgd`."""',
+        '    """Momentum of `sgd`."""\n    temperature: Positive = 1.0\n    """Divides logits."""',
+    )
+    loss = "fnl/training/loss.py"
+    tree.edit(loss, "cross_entropy(logits,", "cross_entropy(logits / self.options.temperature,")
+    tree.edit(loss, "log_softmax(logits,", "log_softmax(logits / self.options.temperature,")
+    tree.edit(
+        loss, "scores, 1, scores.dtype)", "scores, 1, scores.dtype) / self.options.temperature"
+    )
+    assert len(tree.opened) == files_of("an option of its loss")
+    flat = {
+        **small_config, "training.optimizer": "sgd", "evaluation.sensitivity": True, "run.rounds": 1,
+    }  # fmt: skip
+    told = {
+        name: clients(tree.run(flat, name, **changes))
+        for name, changes in {
+            "plain": {},
+            "alone": {"training.temperature": 5.0},
+            "batch": {"training.temperature": 5.0, "run.batched-clients": 3},
+        }.items()
+    }
+    for column in ("gradient_norm_median", "predicted_rate_shift"):
+        plain, alone, batch = (told[name][column].to_list() for name in ("plain", "alone", "batch"))
+        assert batch == pytest.approx(alone, rel=0.02)
+        assert plain != pytest.approx(alone, rel=0.02)
