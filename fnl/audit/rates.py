@@ -13,6 +13,7 @@ many are taken at once, to show how much a handful of numbers tells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnl.audit.canaries import Canaries, coins, draw_canaries
-from fnl.audit.claims import Claim, Mechanism, claim
+from fnl.audit.claims import Mechanism, claim
 from fnl.audit.result import Attack
 from fnl.config import Config
 from fnl.data.federated import Federation
@@ -81,7 +82,7 @@ def attack_raw_rates(
             right = np.concatenate([values for _, values in equations])
             scores.append(np.linalg.lstsq(left, right, rcond=None)[0])
             included.append(tossed)
-    infinite = Claim(Mechanism.CORRECT, float("inf"), config.privacy.delta)
+    infinite = claim(Mechanism.CORRECT, config, epsilon=math.inf, partition=0, clips=canaries)
     found = np.concatenate(scores), np.concatenate(included)
     return Attack("rates-raw", "white-box", infinite, *found)
 
