@@ -1,7 +1,7 @@
 """One round of one client: measure rates, set σ, train, measure again, and say what it cost.
 
-Clients in a simulation, devices and audits of weights all play their rounds here: there is no
-second place that sets the noise of a client's training or gives it to a mechanism.
+Clients in a simulation, devices and audits all play their rounds here: there is no second place
+that sets the noise of a client or gives it to a mechanism.
 """
 
 from __future__ import annotations
