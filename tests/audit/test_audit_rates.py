@@ -104,7 +104,9 @@ def test_noise_that_clients_make_smaller_than_they_book_is_caught(
     else:
         own = LocalTraining.reported_rates
         monkeypatch.setattr(
-            LocalTraining, "reported_rates", lambda *of: own(*of[:-1], of[-1].scaled(factor))
+            LocalTraining,
+            "reported_rates",
+            lambda self, before, after, noise: own(self, before, after, noise.scaled(factor)),
         )
     result = released(rates, repeats=REPEATS)
     assert result.refuted
@@ -118,7 +120,7 @@ def test_noise_that_a_round_sets_too_small_is_refused_by_its_ledger(rates, monke
 
     def smaller(*of):
         noise = right(*of)
-        return replace(noise, rates=0.8 * noise.rates)
+        return replace(noise, rates=0.8 * (noise.rates or 0.0))
 
     monkeypatch.setattr(local, "noise_of", smaller)
     with pytest.raises(BudgetError, match="is spent"):
@@ -127,7 +129,11 @@ def test_noise_that_a_round_sets_too_small_is_refused_by_its_ledger(rates, monke
 
 def test_rates_that_a_client_tells_in_the_clear_are_caught(rates, monkeypatch):
     right = LocalTraining.reported_rates
-    monkeypatch.setattr(LocalTraining, "reported_rates", lambda *of: right(*of[:-1], None))
+    monkeypatch.setattr(
+        LocalTraining,
+        "reported_rates",
+        lambda self, before, after, noise: right(self, before, after, None),
+    )
     assert released(rates, repeats=REPEATS).refuted
 
 
