@@ -20,6 +20,15 @@ from fnl.training.spending import book_round, noise_of, workload_of
 TENTH = 0.1
 """Of the right noise, in a mechanism that is broken on purpose."""
 
+_ASIDE = {
+    "evaluation.shadow": False,
+    "evaluation.floor": False,
+    "evaluation.sensitivity": False,
+    "training.sent-share": 1.0,
+    "training.sent-bits": 32,
+}
+"""What only measures, or makes less of an update before it leaves: the attacks see it whole."""
+
 
 class Mechanism(StrEnum):
     """How the noise relates to the claim."""
@@ -37,17 +46,17 @@ class Claim:
         mechanism: whether the claim is true.
         epsilon: claimed ε; infinite without noise.
         delta: δ of the claim.
+        config: of the rounds that it is about.
         noise: what is really added; None: neither noise nor clipping.
         booked: the noise multiplier that the ledger has: of gradients, or of releases of rates.
-        budget: the ε that the noise was set for.
     """
 
     mechanism: Mechanism
     epsilon: float
     delta: float
+    config: Config
     noise: Noise | None = None
     booked: float | None = None
-    budget: float = math.inf
 
 
 def claim(
@@ -73,9 +82,9 @@ def claim(
         BudgetError: if the noise that a client sets does not keep its budget.
         ConfigError: if no noise keeps it.
     """
+    config = _claiming(config, epsilon, rates=rates)
     if math.isinf(epsilon):
-        return Claim(mechanism, math.inf, config.privacy.delta)
-    budget, config = epsilon, claiming(config, epsilon, rates=rates)
+        return Claim(mechanism, math.inf, config.privacy.delta, config)
     work = workload_of(config, partition, clips)
     if mechanism is Mechanism.LEDGER_RESET:
         work = replace(work, rounds=1)
@@ -86,20 +95,22 @@ def claim(
         ledger = Ledger().with_entries(releases)
     epsilon = ledger.epsilon(work.delta, config.privacy.accountant)
     added = noise.scaled(TENTH) if mechanism is Mechanism.NOISE_TENTH else noise
-    return Claim(mechanism, epsilon, work.delta, added, ledger.entries[0].noise_multiplier, budget)
+    return Claim(mechanism, epsilon, work.delta, config, added, ledger.entries[0].noise_multiplier)
 
 
-def claiming(config: Config, epsilon: float, *, rates: bool) -> Config:
+def _claiming(config: Config, epsilon: float, *, rates: bool) -> Config:
     """Return `config` with the budget `epsilon` of each client, all of whom train in every round.
 
-    For `rates` it is the budget of their releases alone, and gradients get as much again.
+    For `rates` it is the budget of their releases alone, and gradients get as much again. Without
+    a budget clients have no privacy.
     """
-    changes: dict[str, Scalar] = {
-        "coordination.candidates": config.data.clients,
-        "run.strict-privacy": False,
+    private: dict[str, Scalar] = {
         "privacy.noise-allocation": "uniform-epsilon",
         "privacy.epsilon": 2 * epsilon if rates else epsilon,
         "privacy.rate-release": "gaussian" if rates else "none",
         "privacy.rate-epsilon": epsilon if rates else 0.0,
     }
-    return parse_config({**config.flat(), **changes})
+    if math.isinf(epsilon):
+        private = {"privacy.mode": "none", "privacy.rate-epsilon": 0.0}
+    everyone = {"coordination.candidates": config.data.clients, "run.strict-privacy": False}
+    return parse_config({**config.flat(), **_ASIDE, **everyone, **private})

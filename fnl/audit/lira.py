@@ -30,7 +30,11 @@ from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.errors import ConfigError
 from fnl.randomness import Purpose, stream
+from fnl.training.batched.choice import clients_at_once
+from fnl.training.batched.rounds import play_in_batches
 from fnl.training.client import LocalTraining
+from fnl.training.local import Play
+from fnl.weights import Weights
 
 LEAST_CLIPS = 10
 """Of a client whose clips are inferred."""
@@ -89,7 +93,7 @@ def membership_inference(
             "use fewer data.clients or --target weights --target rates"
         )
     claimed = claim(mechanism, config, epsilon=epsilon, partition=partition, clips=clips)
-    trained = train_models(config, federation, claimed, models, partition=partition, notify=notify)
+    trained = train_models(federation, claimed, models, partition=partition, notify=notify)
     half = models // 2
     shadows = ShadowModels(trained.confidence[:half], trained.member[:half])
     attacked = ShadowModels(trained.confidence[half:], trained.member[half:])
@@ -102,7 +106,6 @@ def membership_inference(
 
 
 def train_models(
-    config: Config,
     federation: Federation,
     claimed: Claim,
     models: int,
@@ -112,26 +115,36 @@ def train_models(
 ) -> ShadowModels:
     """Train models on random halves of a client's clips, with the noise of `claimed`.
 
-    All start from the same weights; batches and noise are each model's own.
+    All start from the same weights; batches and noise are each model's own. Where the configuration
+    trains clients as one batch, so many models are trained as one.
     """
+    config = claimed.config
     client = LocalTraining(config, federation, (1, partition))
     features, labels = client.features, client.labels
     first = first_weights(config, federation)
     halves = stream(config.run.seed, Purpose.SHADOW_MODELS, partition)
     member = halves.random((models, len(labels))) < 0.5
     observed = np.empty((models, len(labels)))
-    for model in range(models):
-        rows = torch.from_numpy(member[model])
-        weights, rounds = first, Rounds(claimed, config, federation)
+    at_once = clients_at_once(config)
+
+    def play(model: int, rounds: Rounds, server_round: int, weights: Weights) -> Play:
+        path, rows = (server_round, partition, model), torch.from_numpy(member[model])
+        clips = features[rows], labels[rows]
+        # what is public does not tell who is in
+        local = rounds.client(path, clips=clips, public_clips=len(labels))
+        return rounds.play(local, path, weights)
+
+    for start in range(0, models, at_once):
+        batch = range(start, min(start + at_once, models))
+        rounds = [Rounds(claimed, federation) for _ in batch]
+        trained = [first for _ in batch]
         for server_round in range(1, config.run.rounds + 1):
-            _, weights = rounds.train(
-                weights,
-                (server_round, partition, model),
-                clips=(features[rows], labels[rows]),
-                public_clips=len(labels),  # what is public does not tell who is in
-            )
-        observed[model] = log_odds(logits_of(client, weights), labels)
-        notify()
+            having = zip(batch, rounds, trained, strict=True)
+            plays = [play(model, own, server_round, weights) for model, own, weights in having]
+            trained = [played.weights for played in play_in_batches(plays, at_once)]
+        for model, weights in zip(batch, trained, strict=True):
+            observed[model] = log_odds(logits_of(client, weights), labels)
+            notify()
     return ShadowModels(observed, member)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from fnl.audit.claims import Mechanism
 from fnl.audit.lira import membership_inference
-from fnl.audit.rates import RAW_CANARIES, attack_private_rates, attack_raw_rates, public_models
+from fnl.audit.rates import RAW_CANARIES, attack_raw_rates, public_models
+from fnl.audit.released_rates import attack_private_rates
 from fnl.audit.result import AuditResult
 from fnl.audit.weights import Notify, attack_weights
 from fnl.config import Config

@@ -1,32 +1,24 @@
 """Rounds of an audited client, played by the code of every client (`fnl.training.local`).
 
-The noise is what that code sets and gives to its mechanism. Only what an audit breaks on purpose is
-changed, and only when the training is granted.
+The noise is what that code sets and gives to its mechanisms. Only what an audit breaks on purpose
+is changed, where the client makes a mechanism of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from torch import Tensor
 
-from fnl.audit.claims import TENTH, Claim, Mechanism, claiming
-from fnl.config import Config, parse_config
+from fnl.audit.claims import TENTH, Claim, Mechanism
 from fnl.data.federated import Federation
+from fnl.privacy.budget import Noise
 from fnl.privacy.ledger import Ledger
+from fnl.snn.evaluation import Evaluation
 from fnl.training.client import LocalTraining
-from fnl.training.local import Measure, Train, finished, play_round
+from fnl.training.local import Play, play_round
+from fnl.training.mechanism import GaussianMechanism
+from fnl.training.units import Units
 from fnl.weights import Weights
-
-ASIDE = {
-    "evaluation.shadow": False,
-    "evaluation.floor": False,
-    "evaluation.sensitivity": False,
-    "training.sent-share": 1.0,
-    "training.sent-bits": 32,
-}
-"""What only measures, or makes less of an update before it leaves: the attacks see it whole."""
+from fnl.wire.report import Rates
 
 
 class Rounds:
@@ -34,48 +26,44 @@ class Rounds:
 
     Args:
         claim: what is claimed of them.
-        config: of the run.
         federation: the client's.
     """
 
-    def __init__(self, claim: Claim, config: Config, federation: Federation) -> None:
-        budget = config.privacy.epsilon if claim.noise is None else claim.budget
-        self._config = parse_config({**claiming(config, budget, rates=False).flat(), **ASIDE})
+    def __init__(self, claim: Claim, federation: Federation) -> None:
         self._claim = claim
         self._federation = federation
         self._ledger = Ledger()
         self._clip_norm: float | None = None
 
-    def train(
+    def client(
         self,
-        weights: Weights,
         path: tuple[int, ...],
         *,
         clips: tuple[Tensor, Tensor],
-        public_clips: int,
-    ) -> tuple[LocalTraining, Weights]:
-        """Play the next round; return the client in it, and the weights that leave.
+        public_clips: int | None = None,
+        units: Units | None = None,
+    ) -> LocalTraining:
+        """Return the client in its next round; the arguments are those of `LocalTraining`."""
+        tenth = self._claim.mechanism is Mechanism.NOISE_TENTH
+        return (_TenthOfNoise if tenth else LocalTraining)(
+            self._claim.config,
+            self._federation,
+            path,
+            clips=clips,
+            units=units,
+            public_clips=public_clips,
+            clip_norm=self._clip_norm,
+        )
 
-        Args:
-            weights: the global model.
-            path: as in `LocalTraining`, which says the other two, too.
-            clips: what the client holds.
-            public_clips: how many it is planned for.
+    def play(self, client: LocalTraining, path: tuple[int, ...], weights: Weights) -> Play:
+        """Play the next round of `client`, from the global model's `weights`.
 
         Raises:
             BudgetError: if the noise that a client sets does not keep its budget.
         """
         forgets = self._claim.mechanism is Mechanism.LEDGER_RESET
-        client = LocalTraining(
-            self._config,
-            self._federation,
-            path,
-            clips=clips,
-            public_clips=public_clips,
-            clip_norm=self._clip_norm,
-        )
-        playing = play_round(
-            self._config,
+        played = yield from play_round(
+            self._claim.config,
             self._federation,
             partition=path[1],
             server_round=path[0],
@@ -84,14 +72,17 @@ class Rounds:
             noise=self._claim.noise if forgets else None,
             client=client,
         )
-        played = finished(playing, self._grant)
         self._ledger, self._clip_norm = played.ledger, played.clip_norm
-        return client, played.weights
+        return played
 
-    def _grant(self, wish: Measure | Train) -> Any:
-        if isinstance(wish, Train):
-            if self._claim.noise is None:
-                wish = replace(wish, noise=None)
-            elif self._claim.mechanism is Mechanism.NOISE_TENTH and wish.noise is not None:
-                wish = replace(wish, noise=wish.noise.scaled(TENTH))
-        return wish.granted()
+
+class _TenthOfNoise(LocalTraining):
+    """A client that adds a tenth of the noise that it books."""
+
+    def mechanism(self, noise: Noise) -> GaussianMechanism:
+        return super().mechanism(noise.scaled(TENTH))
+
+    def reported_rates(
+        self, before: Evaluation, after: Evaluation, noise: Noise | None
+    ) -> tuple[Rates, Rates, float | None]:
+        return super().reported_rates(before, after, noise and noise.scaled(TENTH))

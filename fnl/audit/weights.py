@@ -30,7 +30,10 @@ from fnl.audit.rounds import Rounds
 from fnl.audit.step_sensitivity import first_weights
 from fnl.config import Config
 from fnl.data.federated import Federation
+from fnl.training.batched.choice import clients_at_once
+from fnl.training.batched.rounds import play_in_batches
 from fnl.training.client import LocalTraining
+from fnl.training.local import Play
 from fnl.weights import Weights, weighted_mean
 
 Notify = Callable[[], None]
@@ -61,11 +64,12 @@ def attack_weights(
         for k in range(config.data.clients)
     ]
     first = weights = first_weights(config, federation)
-    meter = NoiseMeter()
+    meter, at_once = NoiseMeter(), clients_at_once(config)
     for server_round in range(1, config.run.rounds + 1):
         trained = []
-        for client in clients:
-            trained.append(client.train(weights, server_round, meter))
+        plays = [client.play(weights, server_round, meter) for client in clients]
+        for played in play_in_batches(plays, at_once):
+            trained.append(played.weights)
             notify()
         weights = weighted_mean(trained, [float(client.clips) for client in clients])
     claimed = max((client.claim for client in clients), key=lambda one: one.epsilon)
@@ -100,19 +104,17 @@ class _Client:
         self.claim = claim(
             mechanism, config, epsilon=epsilon, partition=partition, clips=self.clips
         )
-        self._rounds = Rounds(self.claim, config, federation)
+        self._rounds = Rounds(self.claim, federation)
         self.decoder = CoinDecoder(canaries)
 
-    def train(self, weights: Weights, server_round: int, meter: NoiseMeter) -> Weights:
-        """Return the weights that the client releases in this round, and let the auditor see."""
-        local, trained = self._rounds.train(
-            weights,
-            (server_round, self._partition),
-            clips=self.canaries.joined(*self._own),
-            public_clips=self.clips,
-        )
-        self._observe(local, weights, trained, meter)
-        return trained
+    def play(self, weights: Weights, server_round: int, meter: NoiseMeter) -> Play:
+        """Play this round, and let the auditor see the weights that the client releases."""
+        path = server_round, self._partition
+        clips = self.canaries.joined(*self._own)
+        local = self._rounds.client(path, clips=clips, public_clips=self.clips)
+        played = yield from self._rounds.play(local, path, weights)
+        self._observe(local, weights, played.weights, meter)
+        return played
 
     def _observe(
         self, local: LocalTraining, before: Weights, after: Weights, meter: NoiseMeter

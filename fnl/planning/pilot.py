@@ -28,7 +28,7 @@ from fnl.runtime.determinism import one_thread
 from fnl.schedule import asked_in
 from fnl.snn.evaluation import evaluate
 from fnl.training.batched.choice import clients_at_once
-from fnl.training.batched.rounds import play_together
+from fnl.training.batched.rounds import play_in_batches
 from fnl.training.client import LocalTraining
 from fnl.training.local import LocalRound, play_round, train_round
 from fnl.training.sensitivity import class_rate_gradients
@@ -206,16 +206,14 @@ def _seconds_of_a_round(
         return told | {"config": config, "federation": federation, "noise": noise, "ledger": ledger}
 
     def play(partitions: Sequence[int]) -> None:
-        if at_once > 1:
-            play_together([play_round(**given(partition)) for partition in partitions])
-        else:
-            train_round(**given(partitions[0]))
+        plays = [play_round(**given(partition)) for partition in partitions]
+        for _ in play_in_batches(plays, at_once):
+            pass
 
     asked, clock = _asked(config, 1)[: max(_TIMED, at_once)], _clock(config)
     play(asked[:at_once])  # warms up
     started = clock()
-    for start in range(0, len(asked), at_once):
-        play(asked[start : start + at_once])
+    play(asked)
     return (clock() - started) / len(asked)
 
 

@@ -1,7 +1,7 @@
 """One round of one client: measure rates, set σ, train, measure again, and say what it cost.
 
-Clients in a simulation, devices and audits of weights all play their rounds here: there is no
-second place that sets the noise of a client's training or gives it to a mechanism.
+Clients in a simulation, devices and audits all play their rounds here: there is no second place
+that sets the noise of a client or gives it to a mechanism.
 """
 
 from __future__ import annotations
@@ -179,7 +179,11 @@ def play_round(
     return LocalRound(leaving, report, ledger, shadow, floor, summary.clip_norm, masked, sent)
 
 
-def finished(playing: Play, grant: Callable[[Measure | Train], Any]) -> LocalRound:
+def _granted(wish: Measure | Train) -> Any:
+    return wish.granted()
+
+
+def finished(playing: Play, grant: Callable[[Measure | Train], Any] = _granted) -> LocalRound:
     """Play a client's round to its end, granting its wishes one by one."""
     try:
         wishes = next(playing)
@@ -193,7 +197,7 @@ def _alone(play: Callable[Given, Play]) -> Callable[Given, LocalRound]:
     """Return what plays a client's round by itself."""
 
     def played(*args: Given.args, **given: Given.kwargs) -> LocalRound:
-        return finished(play(*args, **given), lambda wish: wish.granted())
+        return finished(play(*args, **given))
 
     return played
 

@@ -19,6 +19,7 @@ from fnl.audit.step_sensitivity import first_weights
 from fnl.config import parse_config
 from fnl.data.federated import prepare
 from fnl.errors import ConfigError
+from fnl.training.batched import noise
 from fnl.training.client import LocalTraining
 
 
@@ -80,6 +81,18 @@ def test_an_overfitted_client_leaks_and_a_private_one_does_not(audited, epsilon,
     assert federation.classes == 10
     if np.isinf(epsilon):
         assert result.lower_bound > 0.1
+
+
+def test_models_trained_as_one_batch_are_inferred_from_as_well(audited, monkeypatch):
+    """Reproduction: audits trained clients one at a time, whatever a run does."""
+    config, federation = audited
+    config = parse_config({**config.flat(), "run.batched-clients": "4", "run.rounds": 3})
+    attacked = {"mechanism": Mechanism.CORRECT, "epsilon": 0.5, "models": 6, "confidence": 0.95}
+    right = membership_inference(config, federation, **attacked)
+    alone = parse_config({**config.flat(), "run.batched-clients": "0"})
+    assert right.auc == pytest.approx(membership_inference(alone, federation, **attacked).auc)
+    monkeypatch.setattr(noise, "fill_normal", lambda parts, *_: [part.zero_() for part in parts])
+    assert membership_inference(config, federation, **attacked).auc != right.auc
 
 
 def test_a_client_with_a_handful_of_clips_is_refused(audited):

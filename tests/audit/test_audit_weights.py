@@ -1,6 +1,7 @@
 """Attacks on weights: under the claim when it is true, above it when it is not."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from fnl.audit.weights import attack_weights
 from fnl.config import parse_config
 from fnl.errors import BudgetError
 from fnl.training import local
+from fnl.training.batched import noise
 from fnl.training.client import LocalTraining
 from fnl.training.mechanism import GaussianMechanism
 from tests.runs import dotted
 
 
-def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150, **changes):
+def attacked(audited, mechanism: Mechanism, epsilon: float, canaries: int = 150, **changes: Any):
     config, federation = audited
     config = parse_config({**config.flat(), **dotted(changes)})
     return attack_weights(
@@ -104,6 +106,35 @@ def test_noise_that_dp_sgd_makes_smaller_is_caught(audited, monkeypatch):
     right = GaussianMechanism.gradient_noise
     monkeypatch.setattr(GaussianMechanism, "gradient_noise", lambda *of: 0.8 * right(*of))
     assert white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20)).refuted
+
+
+BATCHED: dict[str, Any] = {"run__batched_clients": "4"}
+
+
+def test_clients_audited_as_one_batch_are_audited_as_well(audited):
+    alone, together = (
+        white_box(attacked(audited, Mechanism.CORRECT, 1.0, 150, **changes))
+        for changes in ({}, BATCHED)
+    )
+    assert not together.refuted
+    assert together.auc == pytest.approx(alone.auc, abs=0.01)
+    assert together.noise_ratio == pytest.approx(alone.noise_ratio, rel=1e-3)
+    tenth = white_box(attacked(audited, Mechanism.NOISE_TENTH, 1.0, 150, **BATCHED))
+    assert tenth.lower_bound > 1.5 > tenth.claimed_epsilon
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.8])
+def test_noise_that_a_batch_of_clients_makes_smaller_is_caught(audited, monkeypatch, factor):
+    """Reproduction: audits trained clients one at a time, whatever a run does."""
+    right = noise.fill_normal
+    monkeypatch.setattr(
+        noise, "fill_normal", lambda parts, std, source: right(parts, factor * std, source)
+    )
+    result = white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20, **BATCHED))
+    assert result.refuted
+    assert result.noise_ratio == pytest.approx(factor, rel=0.04)
+    # where nobody shares a batch there is no such noise
+    assert not white_box(attacked(audited, Mechanism.CORRECT, 1.0, 20)).refuted
 
 
 def test_where_updates_are_more_than_a_sum_and_noise_nothing_is_measured(audited):

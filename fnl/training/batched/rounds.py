@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,28 @@ from fnl.errors import BudgetError
 from fnl.snn.network import SpikingNetwork
 from fnl.training.batched.evaluation import evaluate_together
 from fnl.training.batched.training import train_together
-from fnl.training.local import LocalRound, Measure, Play, Train, Wishes
+from fnl.training.local import LocalRound, Measure, Play, Train, Wishes, finished
 
 Outcome = LocalRound | BudgetError
 """What came of a client's round, or why it did not take part."""
+
+
+def play_in_batches(plays: Sequence[Play], at_once: int) -> Iterator[LocalRound]:
+    """Yield what comes of the rounds of clients of one run and round, as an engine plays them.
+
+    Args:
+        plays: of the clients; they begin when their batch does.
+        at_once: clients in a batch, at most; one that is left over plays alone.
+
+    Raises:
+        BudgetError: if a client's round would cost more than is left of its budget.
+    """
+    for start in range(0, len(plays), at_once):
+        batch = plays[start : start + at_once]
+        for outcome in play_together(batch) if len(batch) > 1 else map(finished, batch):
+            if isinstance(outcome, BudgetError):
+                raise outcome
+            yield outcome
 
 
 def play_together(plays: Sequence[Play]) -> list[Outcome]:
