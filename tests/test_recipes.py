@@ -211,7 +211,8 @@ def test_an_option_of_the_loss_is_its_key_and_its_use(small_config, tree):
     )
     assert len(tree.opened) == files_of("an option of its loss")
     flat = {
-        **small_config, "training.optimizer": "sgd", "evaluation.sensitivity": True, "run.rounds": 1,
+        **small_config, "training.optimizer": "sgd", "evaluation.sensitivity": True,
+        "run.rounds": 1,
     }  # fmt: skip
     told = {
         name: clients(tree.run(flat, name, **changes))
