@@ -32,6 +32,7 @@ from experiments.study import command
 from fnl.config import Config, Scalar, parse_config, parse_overrides
 from fnl.data.federated import Federation, open_federation
 from fnl.errors import ConfigError
+from fnl.privacy.clip_factor import clip_factor
 from fnl.randomness import Purpose, torch_stream
 from fnl.runtime.determinism import one_thread
 from fnl.schedule import asked_in
@@ -131,7 +132,7 @@ def clipped_sum(weights: Tensor, features: Tensor, labels: Tensor, bound: float)
     """
     errors = (features @ weights.T).softmax(1) - F.one_hot(labels, len(weights))
     norms = errors.norm(dim=1) * features.norm(dim=1)
-    return (errors * (bound / norms).clamp(max=1)[:, None]).T @ features
+    return (errors * clip_factor(norms, bound)[:, None]).T @ features
 
 
 def learned(config: Config, kept: Stored) -> Tensor:

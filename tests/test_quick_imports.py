@@ -32,10 +32,10 @@ import sys
 import pytest
 import torch
 from torch import nn
-from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
+from fnl.training.per_clip.flat_optimizer import FlatOptimizer
 network = nn.Linear(3, 2)
 adam = torch.optim.Adam(network.parameters())
-optimizer = WholeClipOptimizer(
+optimizer = FlatOptimizer(
     adam, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=1
 )
 network.weight.grad_sample = torch.ones(1, 2, 3)

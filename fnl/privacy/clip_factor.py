@@ -17,6 +17,7 @@ _GUARD, _GUARD_OF_DOUBLES = 1e-6, 1e-12
 """Added to a norm so that zero divides nothing: Opacus', and a smaller one for doubles."""
 
 _Norms = TypeVar("_Norms", bound=Any)
+_Bound = TypeVar("_Bound", bound=Any)
 
 
 def clip_factor(norms: _Norms, bound: float | _Norms, *, automatic: bool = False) -> _Norms:
@@ -31,6 +32,11 @@ def clip_factor(norms: _Norms, bound: float | _Norms, *, automatic: bool = False
     return (bound / (norms + guard)).clip(max=1.0)
 
 
+def layer_bound(bound: _Bound, layers: int) -> _Bound:
+    """Return C/√P: parts of P vectors that are each bounded by it are bounded by C together."""
+    return bound / layers**0.5
+
+
 def clip_factors(
     norms: NDArray[np.float64], clip_norm: float, clipping: Clipping
 ) -> NDArray[np.float64]:
@@ -42,7 +48,7 @@ def clip_factors(
         clipping: per layer each part is bounded by C/√P, else the whole gradient by C.
     """
     if clipping == "per-layer":
-        return clip_factor(norms, clip_norm / norms.shape[1] ** 0.5)
+        return clip_factor(norms, layer_bound(clip_norm, norms.shape[1]))
     whole = np.linalg.norm(norms, axis=1, keepdims=True)
     factors = clip_factor(whole, clip_norm, automatic=clipping == "automatic")
     return np.broadcast_to(factors, norms.shape)

@@ -2,7 +2,7 @@
 
 | | written out | ghost |
 |---|---|---|
-| flat | `WholeClipOptimizer`, a `DPOptimizer` | `DPOptimizerFastGradientClipping` |
+| flat | `FlatOptimizer`, a `DPOptimizer` | `DPOptimizerFastGradientClipping` |
 | per layer | `DPPerLayerOptimizer` | `DPOptimizerFastGradientClipping` |
 | adaptive | the same, its bound moved | `DPOptimizerFastGradientClipping`, likewise |
 | automatic | the same, every gradient scaled | `DPOptimizerFastGradientClipping` |
@@ -23,14 +23,14 @@ import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from torch import Tensor, nn
 
-from fnl.privacy.clip_factor import Clipping
+from fnl.privacy.clip_factor import Clipping, layer_bound
 from fnl.training.per_clip.clip_gradients import (
     ClipNorms,
     DenseGradients,
     mean_of_units,
     mean_of_views,
 )
-from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
+from fnl.training.per_clip.flat_optimizer import FlatOptimizer
 from fnl.training.per_clip.ghost import GhostClippingModule
 from fnl.training.per_clip.module import PerClipGradientModule
 
@@ -62,11 +62,11 @@ class WrittenOut:
         self._views = bound.views
         self.module = PerClipGradientModule(network, loss_reduction="sum", strict=False)
         if bound.clipping != "per-layer":
-            self.optimizer = WholeClipOptimizer(optimizer, max_grad_norm=bound.clip_norm, **options)
+            self.optimizer = FlatOptimizer(optimizer, max_grad_norm=bound.clip_norm, **options)
             self.optimizer.automatic = bound.clipping == "automatic"
         else:
             layers = sum(len(group["params"]) for group in optimizer.param_groups)
-            bounds = [bound.clip_norm / layers**0.5] * layers
+            bounds = [layer_bound(bound.clip_norm, layers)] * layers
             self.optimizer = DPPerLayerOptimizer(optimizer, max_grad_norm=bounds, **options)
 
     def clip(self, sizes: Tensor | None = None) -> ClipNorms:
@@ -80,7 +80,7 @@ class WrittenOut:
             ):
                 means = mean_of_views(sample, self._views) if self._views > 1 else sample
                 _set_samples(parameter, means if sizes is None else mean_of_units(means, sizes))
-        if isinstance(self.optimizer, WholeClipOptimizer):
+        if isinstance(self.optimizer, FlatOptimizer):
             norms = self.optimizer.norms()
         else:
             for parameter, sample in zip(

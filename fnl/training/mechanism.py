@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fnl.config import PrivacyGroup
 from fnl.errors import ConfigError
-from fnl.privacy.clip_factor import Clipping
+from fnl.privacy.clip_factor import Clipping, layer_bound
 from fnl.training.adaptive_clipping import AdaptiveBound, SplitNoise
 from fnl.training.clipping import METHODS, ClippingMethod
 from fnl.training.per_clip.clip_gradients import ClipNorms
@@ -92,5 +92,5 @@ class GaussianMechanism:
         if self.clipping == "automatic":
             return None
         if self.clipping == "per-layer":
-            return norms.parts > clip_norm / norms.parts.shape[1] ** 0.5
+            return norms.parts > layer_bound(clip_norm, norms.parts.shape[1])
         return norms.whole > clip_norm

@@ -85,4 +85,4 @@ class _OverTime:
             before = F.pad(self.fired, (0, 0, 1, 0))[:, :-1]
             entered = entered - threshold * before
         membrane = torch.einsum("fts,bsf->btf", kept, entered)
-        return sent(membrane - threshold, neuron.scan.own(neuron.dynamics))
+        return sent(membrane - threshold, neuron.scan.plain_dynamics(neuron.dynamics))

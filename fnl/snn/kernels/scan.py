@@ -116,7 +116,7 @@ class Scan:
         if self._uses_triton(dynamics, current):
             return self._triton().forward(current, tensors, dynamics, save=save, record=record)
         if not uses_numba(dynamics.backend, current):
-            dynamics = self.own(dynamics)
+            dynamics = self.plain_dynamics(dynamics)
             tensors = self._by_clip(tensors, len(current))
             charge = self.plain(current, tensors, dynamics)
             spikes, membrane, left = step_through(
@@ -172,7 +172,7 @@ class Scan:
                 grad_spikes, membrane, current, tensors, dynamics, learns=learns
             )
         if not uses_numba(dynamics.backend, membrane):
-            kind, dynamics = (self.plain, len(self.rows)), self.own(dynamics)
+            kind, dynamics = (self.plain, len(self.rows)), self.plain_dynamics(dynamics)
             tensors = self._by_clip(tensors, len(membrane))
             return step_back(
                 kind, grad_spikes, membrane, current, tensors=tensors, dynamics=dynamics
@@ -226,7 +226,7 @@ class Scan:
         rows = [row.repeat_interleave(each, 0) for row in tensors[: len(self.rows)]]
         return [*rows, *tensors[len(self.rows) :]]
 
-    def own(self, dynamics: Dynamics) -> Dynamics:
+    def plain_dynamics(self, dynamics: Dynamics) -> Dynamics:
         """Return `dynamics` as plain PyTorch needs them of this kind."""
         delays = dynamics.reset_delay or self.always_delays
         return replace(dynamics, reset_delay=delays, rectifies=self.rectifies)

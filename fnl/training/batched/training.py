@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fnl.clip_draws import ClipDraws, DrawKeys
 from fnl.device import device_of
-from fnl.privacy.clip_factor import clip_factor
+from fnl.privacy.clip_factor import clip_factor, layer_bound
 from fnl.privacy.noise import SecureNoise
 from fnl.snn.network import SpikingNetwork, set_draws
 from fnl.training.batched.bounds import Bounds
@@ -224,7 +224,7 @@ class _Training:
         bounds = self._bounds.of(len(valid))
         clipping = self._mechanism.clipping if self._mechanism else "flat"
         if clipping == "per-layer":
-            bound = (bounds / parts.shape[2] ** 0.5)[..., None]
+            bound = layer_bound(bounds, parts.shape[2])[..., None]
             scales = clip_factor(kept, bound).masked_fill(gone[..., None], 0.0)
             weights, above = list(scales.unbind(2)), parts > bound
         else:

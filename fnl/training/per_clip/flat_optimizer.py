@@ -19,7 +19,7 @@ from fnl.training.flat_parameters import step_as_one
 from fnl.training.per_clip.clip_gradients import ClipNorms
 
 
-class WholeClipOptimizer(DPOptimizer):
+class FlatOptimizer(DPOptimizer):
     """Opacus' `DPOptimizer`, bounding the whole gradient of a clip by norms taken once.
 
     Opacus takes the norms of the written-out gradients when it clips; whoever has looked at them

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fnl.privacy.clip_factor import clip_factor
+from fnl.privacy.clip_factor import clip_factor, layer_bound
 from fnl.training.per_clip.clip_gradients import (
     ClipGradients,
     ClipNorms,
@@ -91,7 +91,7 @@ class GhostClippingModule(PerClipGradientModule):
         if (gone := norms.unbounded()) is not None:
             gradients = [DenseGradients(one.written_out()).without(gone) for one in gradients]
             finite = finite.masked_fill(gone[:, None], 0.0)
-        bound = clip_norm / len(parameters) ** 0.5 if per_layer else clip_norm
+        bound = layer_bound(clip_norm, len(parameters)) if per_layer else clip_norm
         compared = finite if per_layer else finite.norm(2, dim=1, keepdim=True)
         scale = clip_factor(compared, bound, automatic=automatic).expand_as(finite)
         for index, (parameter, one) in enumerate(zip(parameters, gradients, strict=True)):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fnl.errors import ConfigError
 from fnl.privacy.noise import SecureNoise, use_secure_noise
 from fnl.training.clipping import METHODS, Bound
-from fnl.training.per_clip.flat_optimizer import WholeClipOptimizer
+from fnl.training.per_clip.flat_optimizer import FlatOptimizer
 
 
 def parameters(
@@ -31,8 +31,8 @@ def parameters(
     return made
 
 
-def of_four(made: list[nn.Parameter], noise: float = 0.0) -> WholeClipOptimizer:
-    return WholeClipOptimizer(
+def of_four(made: list[nn.Parameter], noise: float = 0.0) -> FlatOptimizer:
+    return FlatOptimizer(
         torch.optim.SGD(made, lr=1.0), noise_multiplier=noise, max_grad_norm=0.5,
         expected_batch_size=4,
     )  # fmt: skip
@@ -60,9 +60,7 @@ def stepped(
 @pytest.mark.parametrize("clips", [0, 1, 7, 64])
 @pytest.mark.parametrize("passes", [1, 3])
 def test_steps_are_those_of_opacus_up_to_the_order_of_additions(clips, passes):
-    mine, theirs = (
-        stepped(kind, clips, passes=passes) for kind in (WholeClipOptimizer, DPOptimizer)
-    )
+    mine, theirs = (stepped(kind, clips, passes=passes) for kind in (FlatOptimizer, DPOptimizer))
     terms = stepped(DPOptimizer, clips, passes=passes, noise=0.0, change=torch.abs)
     for a, b, magnitude in zip(mine, theirs, terms, strict=True):
         assert bool((a != 0).all())
@@ -83,7 +81,7 @@ def test_steps_are_those_of_opacus_up_to_the_order_of_additions(clips, passes):
 def test_noise_drawn_for_several_parameters_at_once_has_the_bits_of_opacus(shapes):
     mine, theirs = (  # sums of zeros do not round: a step is the noise
         stepped(kind, 5, shapes=shapes, change=torch.zeros_like)
-        for kind in (WholeClipOptimizer, DPOptimizer)
+        for kind in (FlatOptimizer, DPOptimizer)
     )
     for a, b in zip(mine, theirs, strict=True):
         assert bool((a != 0).all())
@@ -92,7 +90,7 @@ def test_noise_drawn_for_several_parameters_at_once_has_the_bits_of_opacus(shape
 
 def test_norms_are_never_those_of_other_gradients():
     made = parameters(0, 4)
-    optimizer = WholeClipOptimizer(
+    optimizer = FlatOptimizer(
         torch.optim.SGD(made, lr=1.0), noise_multiplier=0.0, max_grad_norm=0.5,
         expected_batch_size=1, loss_reduction="sum",
     )  # fmt: skip
@@ -147,7 +145,7 @@ def test_a_gradient_that_a_hook_replaces_is_the_one_stepped():
 
 def test_noise_of_the_operating_system_is_added_to_the_sums():
     made = parameters(0, 4)
-    optimizer = WholeClipOptimizer(
+    optimizer = FlatOptimizer(
         torch.optim.SGD(made, lr=1.0), noise_multiplier=1e-4, max_grad_norm=5.0,
         expected_batch_size=1,
     )  # fmt: skip
@@ -164,7 +162,7 @@ def test_noise_of_the_operating_system_is_added_to_the_sums():
 
 def test_secure_mode_of_opacus_is_refused_and_not_ignored():
     with pytest.raises(ConfigError, match="call use_secure_noise instead"):
-        WholeClipOptimizer(
+        FlatOptimizer(
             torch.optim.SGD(parameters(0, 4), lr=1.0), noise_multiplier=1.0, max_grad_norm=1.0,
             expected_batch_size=4, secure_mode=True,
         )  # fmt: skip
