@@ -20,9 +20,9 @@ import typer
 
 import fnl
 from fnl.cli.main import app
+from fnl.columns import Column
 from fnl.config import NEURONS, ModelGroup, reference
 from fnl.config.rules import AGGREGATIONS, SELECTIONS
-from fnl.runtime.columns import Column
 from fnl.runtime.tables import TABLES
 from fnl.snn.networks.stack import build_neuron
 from fnl.wire.fields import Cover, Source, leaves, parts

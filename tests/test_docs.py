@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fnl.columns import Table, real
 from fnl.config import Config
 from fnl.config.reference import table_of
-from fnl.runtime.columns import Table, real
 from fnl.runtime.tables import ROUNDS, TABLES
 
 GENERATE = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "generate.py"))

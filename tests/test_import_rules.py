@@ -27,6 +27,9 @@ NAMES = "fnl/runtime/flower_app.py"
 
 PURE = {
     "fnl/metrics": {"flwr", "fnl.runtime", "fnl.wire"},
+    "fnl/wire": {"fnl.runtime", "fnl.snn", "fnl.training", "fnl.audit", "fnl.privacy", "fnl.data"},
+    "fnl/fidelity": {"torch", "flwr", "fnl.runtime", "fnl.training", "fnl.audit"},
+    "fnl/audit": {"fnl.cli", "fnl.planning"},
     "fnl/privacy": {"flwr", "fnl.runtime", "fnl.training", "fnl.snn", "fnl.audit"},
     "fnl/training": {"flwr", "fnl.runtime", "fnl.audit", "fnl.cli"},
     "fnl/snn": {"flwr", "opacus", "fnl.runtime", "fnl.training", "fnl.audit", "fnl.privacy"},

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from fnl.columns import real
 from fnl.config import parse_config
-from fnl.runtime.columns import real
 from fnl.runtime.in_process import run_in_process
 from fnl.runtime.tables import ROUNDS, TABLES
 

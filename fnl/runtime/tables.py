@@ -8,7 +8,7 @@ computes it. What a client reports as one number is declared with its field of t
 
 from __future__ import annotations
 
-from fnl.runtime.columns import Table, columns_of, flag, real, text, whole
+from fnl.columns import Table, columns_of, flag, real, text, whole
 from fnl.wire.report import ClientReport
 
 # a row a column, as in the table that is made of it

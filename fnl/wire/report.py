@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from flwr.app import MetricRecord
 
+from fnl.columns import real, whole
 from fnl.errors import RunError
-from fnl.runtime.columns import real, whole
 from fnl.wire.fields import (
     SHARE,
     SIGNED,

@@ -11,10 +11,10 @@ from typing import Self
 import numpy as np
 from torch import nn
 
+from fnl.columns import GlobalModel
 from fnl.config import Config
 from fnl.data.federated import Federation
 from fnl.metrics.sparsity import sparsity
-from fnl.runtime.columns import GlobalModel
 from fnl.runtime.events import Event, RoundDone, RunWarning
 from fnl.runtime.run_directory import RunDirectory
 from fnl.runtime.saved_rounds import RunState
