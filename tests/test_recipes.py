@@ -124,7 +124,11 @@ def test_a_column_of_a_client_is_its_field_and_its_value(small_config, tree):
     assert len(tree.opened) == files_of("a metric column of a client")
     tree.write("own_rules.py", OWN_RULE)
     rule = {"coordination.selection": "own_rules:largest"}  # tried on made-up reports before
-    told = clients(tree.run(small_config, "column", **rule))
+    run = tree.run(small_config, "column", **rule)
+    assert '"clips_twice"' in (run / "run.json").read_text(
+        encoding="utf-8"
+    )  # outside the guarantee
+    told = clients(run)
     assert told["clips_twice"].to_list() == (2 * told["num_examples"]).to_list()
     assert told["score"].to_list() == told["clips_twice"].to_list()
 

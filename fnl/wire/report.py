@@ -43,6 +43,7 @@ _SIGMA = Within(1e-9, 1e7)
 above is more than `calibrate` finds and `MOST_NOISE` times that."""
 _BOUND = Within(1e-30)
 """A clipping bound is never 0: adaptive clipping multiplies it. Nor is the noise of a release."""
+_NORMS = Tells("gradient norms and clip fraction")
 _PLANNED = Source("plan, schedule and ledger", "nothing to cover: no clip enters")
 _DRAWN = Source("mini-batches as drawn")
 _SHADOW, _FLOOR = Source(key="`evaluation.shadow`"), Source(key="`evaluation.floor`")
@@ -102,14 +103,18 @@ class ClientReport:
         float | None,
         Cover.OUTSIDE,
         SHARE,
-        Tells("gradient norms and clip fraction"),
+        _NORMS,
         real("[0, 1]", "per-clip gradients above the bound, over all steps"),
     ] = None
     gradient_norm_median: Annotated[
-        float | None, Cover.OUTSIDE, real("L2", "median of clips' gradients")
+        float | None, Cover.OUTSIDE, _NORMS, real("L2", "median of clips' gradients")
     ] = None
-    gradient_norm_q10: Annotated[float | None, Cover.OUTSIDE, real("L2", "its first decile")] = None
-    gradient_norm_q90: Annotated[float | None, Cover.OUTSIDE, real("L2", "its last decile")] = None
+    gradient_norm_q10: Annotated[
+        float | None, Cover.OUTSIDE, _NORMS, real("L2", "its first decile")
+    ] = None
+    gradient_norm_q90: Annotated[
+        float | None, Cover.OUTSIDE, _NORMS, real("L2", "its last decile")
+    ] = None
     num_examples: Annotated[
         int, Cover.PUBLIC, Tells("number of clips"), whole("clips (or speakers)", "n_k")
     ]
@@ -320,7 +325,8 @@ def no_such(name: str) -> str:
 def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
     """Return, in words, what leaves a client without being in any ledger.
 
-    The number of clips is in it whatever is configured: it is taken as public.
+    The number of clips is in it whatever is configured: it is taken as public. A field that
+    declares neither cover nor words is in it by its name.
 
     Args:
         released: whether firing rates go through `privacy.rate-release`.
@@ -329,5 +335,10 @@ def outside_guarantee(*, released: bool, strict: bool) -> list[str]:
     left = {Cover.PUBLIC} if strict else {Cover.PUBLIC, Cover.OUTSIDE}
     if not strict and not released:
         left.add(Cover.RELEASED)
-    told = (words for part in parts(ClientReport) if part.cover in left for words in part.tells)
+    told = (
+        words
+        for part in parts(ClientReport)
+        if part.cover in left
+        for words in part.tells or ((part.name,) if part.cover is Cover.OUTSIDE else ())
+    )
     return list(dict.fromkeys(told))
